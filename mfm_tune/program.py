@@ -1,0 +1,88 @@
+"""What mfm_tune asks of the code that trains. Standard library only.
+
+A `Program` is the thin door between the platform and the training code: mfm_tune never imports `trainables`;
+a search space hands it over. Configs are frozen dataclasses that only the program understands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Protocol, TypedDict
+
+
+class Outcome(Enum):
+    """How a trial ended."""
+
+    FINISHED = "finished"  # it reached its planned steps
+    STOPPED = "stopped"  # a scheduler ended it early; never enters an average
+    OOM = "oom"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+
+
+class Report(TypedDict, total=False):
+    """What a trial says after each block of steps (up to the next evaluation).
+
+    `metrics` holds finite or non-finite floats by key: `student/miou`, `teacher/miou`, `student/iou/<class>`, `loss/<term>`,
+    `pseudo_label_share`, `time/step_ms`, `memory/peak_mib`, ... mIoU and IoU are in percent, NaN where undefined.
+    """
+
+    step: int  # training steps done so far
+    planned_steps: int
+    executed_steps: int  # steps executed since the trial was first started, repeated ones included
+    metrics: dict[str, float]
+    confusion: dict[str, list[list[int]]]  # by network (`student`, `teacher`): rows are labels, columns predictions
+    pictures: dict[str, str]  # name -> path relative to the trial's folder
+    machine: dict[str, str]  # device, device_name, torch, threads, precision
+    outcome: str | None  # an Outcome's value when the trial is over, else None
+    error: str  # for `failed`: the traceback; for `oom`, `diverged`: one sentence
+
+
+class Running(Protocol):
+    """A trial in progress."""
+
+    def advance(self) -> Report:
+        """Train up to the next evaluation, evaluate, write a checkpoint, and report.
+
+        Out of memory and divergence do not raise: they are outcomes in the report. Anything else that goes
+        wrong raises.
+        """
+
+    def close(self) -> None:
+        """Give memory and files back."""
+
+
+class Program(Protocol):
+    """The training code, as the platform sees it. Declaring one imports neither torch nor ray."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Names of the packages whose syntax trees are the training code's fingerprint."""
+
+    def planned_steps(self, config: Any) -> int:
+        """Training steps of one trial."""
+
+    def cost_class(self, config: Any) -> str:
+        """Configs with equal text cost about the same time a step (a name such as `DeepLabV2 + Mfm`)."""
+
+    def class_names(self, config: Any) -> tuple[str, ...]:
+        """Names of the classes that are scored, in the order of the confusion matrix."""
+
+    def benchmark(self, config: Any) -> str:
+        """Name of the data and scale, such as `toy-city-mini`: one MLflow experiment each."""
+
+    def open(self, config: Any, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Running:
+        """Start or resume a trial in this process.
+
+        Args:
+            config: What to train.
+            seed: Seed of every draw.
+            folder: The trial's own folder: checkpoint, final weights, pictures. A checkpoint there is continued.
+            shared: Folder for artefacts that trials share (warm starts); safe against concurrent writers.
+            data: Dataset name -> path of its store or folder.
+        """
+
+    def trainable(self) -> type:
+        """The Ray Tune class trainable that wraps `open`; its config is `{"trial": key}` and it takes one parameter,
+        `manifest`: a mapping from key to the keyword arguments of `open` and `config`."""

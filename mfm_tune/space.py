@@ -1,0 +1,287 @@
+"""What a search space declares: levels, axes, tables, figures, a study. Standard library only.
+
+A search space reads like the tables of a paper. An `Axis` moves one thing over its levels, and says what
+each level trains; a `Table` prints an axis as cells; a `Study` is a set of tables that share seeds and a metric.
+
+    DIM = Axis(name="dim", levels=((128, 54.7), (256, 55.1)), make=lambda dim: recipe(dim=dim))
+    STUDY = Study(name="mine", tables=(Table(name="a", title="Width", axis=DIM),), ...)
+
+Nothing here imports torch or ray: declaring a study and planning it answer in under a second.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final, Generic, TypeVar
+
+from mfm_tune.errors import SearchSpaceError
+from mfm_tune.identity import config_id
+from mfm_tune.program import Program
+
+V = TypeVar("V", bound=Hashable)
+W = TypeVar("W", bound=Hashable)
+Config = Any  # a frozen dataclass of the program; mfm_tune looks into it only through `identity`
+
+
+class OutOfMemory(Enum):
+    """The paper prints a cell as out of memory: a result, not a gap."""
+
+    OOM = "OOM"
+
+
+OOM: Final = OutOfMemory.OOM
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A published row: the mean and, where printed, one value a column (percent)."""
+
+    miou: float
+    columns: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    def __hash__(self) -> int:
+        return hash((self.miou, tuple(sorted(self.columns.items())), self.note))
+
+
+Paper = float | OutOfMemory | Published | None
+
+
+def default_label(value: object) -> str:
+    """How a level is printed when its axis does not say: an enum by its value, the rest by `str`."""
+    return str(value.value) if isinstance(value, Enum) else str(value)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis(Generic[V]):
+    """One ablated thing and its levels.
+
+    Args:
+        name: The axis's name in commands and tags, such as `dim`.
+        levels: Pairs of a level and the paper's number for it (percent, `OOM`, `Published`, or None).
+        make: The complete config that a level trains.
+        label: How a level is printed.
+        trained: What a level stands for at this scale, where it differs from what is printed.
+        against: The config that a level is compared with, where that is not one of the study's references.
+
+    Raises:
+        SearchSpaceError: No level, a level twice, or two levels that train one config.
+    """
+
+    name: str
+    levels: tuple[tuple[V, Paper], ...]
+    make: Callable[[V], Config]
+    label: Callable[[V], str] = default_label
+    trained: Callable[[V], object] | None = None
+    against: Callable[[V], Config | None] | None = None
+
+    def __post_init__(self) -> None:
+        _check_name("axis", self.name)
+        if not self.levels:
+            raise SearchSpaceError(f"Axis '{self.name}' has no levels; give at least one pair (level, paper's number).")
+        seen: list[V] = []
+        for level, paper in self.levels:
+            if level in seen:
+                raise SearchSpaceError(
+                    f"Axis '{self.name}' names level {self.label(level)} twice; each level stands once, so remove one."
+                )
+            _check_paper(self.name, self.label(level), paper)
+            seen.append(level)
+
+
+def cross(
+    first: Axis[V],
+    second: Axis[W],
+    make: Callable[[V, W], Config],
+    paper: Mapping[tuple[V, W], Paper] | None = None,
+) -> Axis[tuple[V, W]]:
+    """Every level of one axis with every level of another, as one axis whose levels are pairs."""
+    published = paper or {}
+    pairs = tuple((a, b) for a, _ in first.levels for b, _ in second.levels)
+    return Axis(
+        name=f"{first.name}-x-{second.name}",
+        levels=tuple((pair, published.get(pair)) for pair in pairs),
+        make=lambda pair: make(*pair),
+        label=lambda pair: f"{first.label(pair[0])}, {second.label(pair[1])}",
+        trained=None
+        if first.trained is None and second.trained is None
+        else lambda pair: (
+            f"{first.trained(pair[0]) if first.trained else first.label(pair[0])}, "
+            f"{second.trained(pair[1]) if second.trained else second.label(pair[1])}"
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quoted:
+    """A row that is printed from the literature and not trained."""
+
+    label: str
+    paper: Published
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One printed table: an axis, and what is shown of it.
+
+    Args:
+        name: Short name in files and tags, such as `2a`.
+        title: What the report prints above the table.
+        axis: The rows (or, for a figure, the points).
+        metric: The metric key of the printed number; None takes the study's.
+        columns: Metric keys printed as further columns, with their headings (per-class IoU, say).
+        quoted: Rows from the literature, printed but not trained.
+        plot: Draw it as a curve over the levels as well (the paper's Figure 4).
+        note: A paragraph printed under the table.
+    """
+
+    name: str
+    title: str
+    axis: Axis[Any]
+    metric: str | None = None
+    columns: tuple[tuple[str, str], ...] = ()
+    quoted: tuple[Quoted, ...] = ()
+    plot: bool = False
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        _check_name("table", self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One printed entry: an axis at one level, with the config that it trains."""
+
+    table: str
+    axis: str
+    level: str
+    trained: str | None
+    paper: Paper
+    config: Config
+    config_id: str
+    against: str | None = None  # config id of the row's own reference
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """Tables that share seeds, a metric and references.
+
+    Args:
+        name: Short name in files and tags.
+        title: One line for people.
+        profile: The scale it runs at: `smoke`, `mini` or `paper`.
+        program: What trains a config (see `mfm_tune.program`).
+        tables: Tables and figures, in printing order.
+        references: Configs that every cell is compared with, by the name printed (DACS, default).
+        seeds: One trial a config and seed.
+        metric: Key of the number that tables print (percent).
+        second_metric: Key of the second column, or None (the EMA teacher, say).
+        needs: Names of datasets that must be given by `--data NAME=PATH`.
+        comparable: What a reader must know before comparing with the paper, one sentence an entry.
+        notes: Paragraphs that the report prints at its top.
+
+    Raises:
+        SearchSpaceError: A name twice, no table, seeds that are no distinct non-negative integers, or two levels of
+            one axis that train the same config.
+    """
+
+    name: str
+    title: str
+    profile: str
+    program: Program
+    tables: tuple[Table, ...]
+    references: Mapping[str, Config] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    metric: str = "student/miou"
+    second_metric: str | None = "teacher/miou"
+    needs: tuple[str, ...] = ()
+    comparable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_name("study", self.name)
+        if not self.tables:
+            raise SearchSpaceError(f"Study '{self.name}' has no tables; give at least one Table.")
+        names = [table.name for table in self.tables]
+        for name in names:
+            if names.count(name) > 1:
+                raise SearchSpaceError(f"Study '{self.name}' has two tables named '{name}'; rename one.")
+        check_seeds(self.seeds)
+        for table in self.tables:
+            _check_distinct(self, table)
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells in printing order; a config can stand in several."""
+        for table in self.tables:
+            yield from self.cells_of(table)
+
+    def cells_of(self, table: Table) -> Iterator[Cell]:
+        """The cells of one table.
+
+        Raises:
+            SearchSpaceError: `make` refused a level (the program's own sentence is passed on).
+        """
+        axis = table.axis
+        for level, paper in axis.levels:
+            config = _made(self.name, axis, level)
+            against = axis.against(level) if axis.against else None
+            yield Cell(
+                table=table.name,
+                axis=axis.name,
+                level=axis.label(level),
+                trained=None if axis.trained is None else default_label(axis.trained(level)),
+                paper=paper,
+                config=config,
+                config_id=config_id(config),
+                against=None if against is None else config_id(against),
+            )
+
+
+def check_seeds(seeds: tuple[int, ...]) -> None:
+    """Raise `SearchSpaceError` unless seeds are distinct non-negative integers, at least one."""
+    valid = all(isinstance(seed, int) and not isinstance(seed, bool) and 0 <= seed < 2**31 for seed in seeds)
+    if not seeds or not valid or len(set(seeds)) != len(seeds):
+        raise SearchSpaceError(
+            f"seeds must be distinct integers from 0 to 2147483647, at least one, got {list(seeds)}; for example 0,1,2."
+        )
+
+
+def _made(study: str, axis: Axis[Any], level: Any) -> Config:
+    try:
+        return axis.make(level)
+    except (ValueError, TypeError) as error:
+        raise SearchSpaceError(f"Study '{study}', axis '{axis.name}', level {axis.label(level)}: {error}") from error
+
+
+def _check_distinct(study: Study, table: Table) -> None:
+    first: dict[str, str] = {}
+    for cell in study.cells_of(table):
+        if cell.config_id in first:
+            raise SearchSpaceError(
+                f"Axis '{cell.axis}': levels {first[cell.config_id]} and {cell.level} train the same config; "
+                "remove one, or make the levels differ in a trained value."
+            )
+        first[cell.config_id] = cell.level
+
+
+def _check_name(kind: str, name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise SearchSpaceError(
+            f"The {kind} name '{name}' must be 1 to 64 letters, digits, '.', '_' or '-' and start with a letter or "
+            "digit, because it stands in file names and tags."
+        )
+
+
+def _check_paper(axis: str, level: str, paper: Paper) -> None:
+    number = paper.miou if isinstance(paper, Published) else paper
+    if isinstance(number, OutOfMemory) or number is None:
+        return
+    if not isinstance(number, int | float) or not math.isfinite(number) or not 0 <= number <= 100:
+        raise SearchSpaceError(
+            f"Axis '{axis}', level {level}: the paper's number must lie in 0 to 100 (percent), got {number}; "
+            "write None where the paper prints nothing, OOM where it prints that."
+        )

@@ -1,0 +1,78 @@
+"""What training asks of a pair of domains: batches of source and target, and labelled validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from trainables.models.segmentor import Box
+from trainables.randomness import Streams
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # grey levels, RGB
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images as the network sees them, on the training device.
+
+    Args:
+        image: Normalised, [B, 3, H, W], float32.
+        label: trainIds [B, H, W], int64, 255 ignored; None where the step must not see labels.
+        valid: For each image the rectangle of the crop in which pseudo-labels count (margins of the whole image);
+            None where all of it does.
+    """
+
+    image: Tensor
+    label: Tensor | None = None
+    valid: tuple[Box, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One labelled validation image.
+
+    Args:
+        image: Normalised, [1, 3, H, W], at the size that the network sees.
+        label: trainIds [h, w], int64, at the label's own size.
+    """
+
+    image: Tensor
+    label: Tensor
+
+
+class Domains(Protocol):
+    """A source and a target domain, for one trial.
+
+    A batch is a function of (seed, step): the same streams and step give the same batch.
+    """
+
+    classes: tuple[str, ...]  # names of the network's output classes
+    scored: tuple[str, ...]  # names of the classes that are scored (merged ones, on CamVid)
+    mean: tuple[float, float, float]  # grey levels, RGB
+    std: tuple[float, float, float]
+
+    def source(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """Labelled source images for a training step."""
+
+    def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """Labelled source images for a step of the warm start (a stream of its own)."""
+
+    def target(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """Unlabelled target images for a training step (`label` is None)."""
+
+    def labelled_target(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """The same target images with their labels, for the oracle only.
+
+        Raises:
+            ValueError: The target has no training labels.
+        """
+
+    def validation(self) -> Iterator[Example]:
+        """Labelled target validation images, always in the same order."""
+
+    def merge(self, scores: Tensor) -> Tensor:
+        """Predicted class of each pixel in the scored classes: [B, K, H, W] logits or probabilities -> [B, H, W]."""

@@ -1,0 +1,152 @@
+"""The interface of every segmentation network: encode, decode, loss, predict.
+
+B batch, K classes, C_i channels of stage i, H and W rows and columns of the image.
+
+`encode` returns the pyramid of every network, so that an auxiliary task can put edited features back into `decode`.
+HRDA's crop box is an argument of `encode` and travels in the encoded value; no module remembers its last call.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.losses import cross_entropy
+from trainables.randomness import Purpose, Streams
+
+Pyramid = tuple[Tensor, ...]  # stages from fine to coarse, each [B, C_i, H_i, W_i]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of the image, in pixels, half open."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+    def crop(self, image: Tensor) -> Tensor:
+        """Cut the box out of [..., H, W]."""
+        return image[..., self.top : self.top + self.height, self.left : self.left + self.width]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What a network's encoder saw of an image.
+
+    Args:
+        pyramids: One pyramid; (context, detail) for HRDA.
+        size: (rows, columns) of the encoded image.
+        box: HRDA's detail crop in the image; None for other networks.
+    """
+
+    pyramids: tuple[Pyramid, ...]
+    size: tuple[int, int]
+    box: Box | None = None
+
+    def with_pyramids(self, pyramids: tuple[Pyramid, ...]) -> Encoded:
+        """The same view with other features."""
+        return replace(self, pyramids=pyramids)
+
+    def detach(self) -> Encoded:
+        """The same features without their graph."""
+        return self.with_pyramids(tuple(tuple(stage.detach() for stage in pyramid) for pyramid in self.pyramids))
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a network's decoder says.
+
+    Args:
+        logits: [B, K, h, w] at the decoder's resolution (fused, for HRDA).
+        detail: HRDA's logits of the detail crop [B, K, h', w'], else None.
+        box: The detail crop.
+    """
+
+    logits: Tensor
+    detail: Tensor | None = None
+    box: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentationLoss:
+    """The loss of one pass: `main` (HRDA: 0.9 of the fused term) and HRDA's `detail` (0.1), scalars."""
+
+    main: Tensor
+    detail: Tensor | None = None
+
+    def total(self) -> Tensor:
+        """The sum of the parts."""
+        return self.main if self.detail is None else self.main + self.detail
+
+
+class Segmentor(nn.Module):
+    """A segmentation network.
+
+    A subclass sets `encoder` and `decoder` (every parameter belongs to one of them; the decoder learns with
+    `head_factor` times the learning rate) and implements `encode` and `decode`.
+
+    Args:
+        num_classes: K.
+        channels: C_i of the stages, fine to coarse.
+        strides: Stride of each stage relative to the image.
+        decoded_stages: Indices of the stages that the decoder reads; the Rebuilder rebuilds these.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+
+    def __init__(
+        self, num_classes: int, channels: tuple[int, ...], strides: tuple[int, ...], decoded_stages: tuple[int, ...]
+    ) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.channels = channels
+        self.strides = strides
+        self.decoded_stages = decoded_stages
+
+    @abstractmethod
+    def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
+        """Features of an image.
+
+        Args:
+            image: Normalised image, [B, 3, H, W].
+            box: HRDA's detail crop; other networks take None.
+        """
+
+    @abstractmethod
+    def decode(self, encoded: Encoded) -> Outputs:
+        """Logits from features, which may have been edited."""
+
+    def forward(self, image: Tensor, box: Box | None = None) -> Outputs:
+        """`decode(encode(image, box))`."""
+        return self.decode(self.encode(image, box))
+
+    def draw_box(self, streams: Streams, purpose: Purpose, step: int, size: tuple[int, int]) -> Box | None:
+        """HRDA's detail crop for one pass over images of this size; None for other networks."""
+        return None
+
+    def loss(self, outputs: Outputs, label: Tensor, weight: Tensor | None = None) -> SegmentationLoss:
+        """Cross-entropy of upsampled logits, a mean over all pixels with ignored ones counting as 0.
+
+        Args:
+            outputs: Of `decode`.
+            label: trainIds [B, H, W], int64, 255 ignored.
+            weight: Weight of each pixel [B, H, W], or None for 1.
+        """
+        return SegmentationLoss(cross_entropy(upsample(outputs.logits, label.shape[-2:]), label, weight))
+
+    def predict(self, image: Tensor) -> Tensor:
+        """Logits [B, K, H, W] at image size, as at inference (HRDA: detail windows over the whole image)."""
+        return upsample(self(image).logits, image.shape[-2:])
+
+
+def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of [B, K, h, w] to (rows, columns), corners not aligned."""
+    if tuple(logits.shape[-2:]) == tuple(size):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
