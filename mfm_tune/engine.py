@@ -1,0 +1,89 @@
+"""What an engine is given, and how it says that it was interrupted.
+
+There are two engines: `mfm_tune.inline.run_inline` and `mfm_tune.tuning.run_with_ray`. Both take a program, the trials to
+run in order, a recorder and these options. An engine that is told to stop raises `Interrupted` and leaves the trials in
+progress open: no outcome is written for them, and the next launch goes on from their checkpoints.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from mfm_tune.ledger import TrialRecord
+
+STOPPING = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """How trials are run.
+
+    Args:
+        storage: The storage folder, absolute; a trial's folder is relative to it.
+        data: Dataset name -> absolute path.
+        cpus_per_trial: CPU cores, and threads, of one trial.
+        gpus_per_trial: GPUs of one trial; a fraction shares one.
+        address: Address of a Ray cluster; None starts Ray on this machine.
+        asha: Let ASHA stop trials early, comparing trials of one seed.
+        metric: The key of the number that ASHA compares.
+        history: What the ledger knows of the study's trials, for a scheduler to start from.
+        import_paths: Folders that workers need on `sys.path` to import the search space's own classes.
+        verbose: Pass on what the libraries print.
+    """
+
+    storage: Path
+    data: Mapping[str, str] = field(default_factory=dict)
+    cpus_per_trial: int = 1
+    gpus_per_trial: float = 0.0
+    address: str | None = None
+    asha: bool = False
+    metric: str = "student/miou"
+    history: tuple[TrialRecord, ...] = ()
+    import_paths: tuple[str, ...] = ()
+    verbose: bool = False
+
+    @property
+    def shared(self) -> Path:
+        """Folder of artefacts that trials share, such as warm starts."""
+        return self.storage / "shared"
+
+
+class Interrupted(BaseException):
+    """A signal asked the run to stop. Not an Exception, so that no trial mistakes it for a failure of its own.
+
+    Args:
+        number: SIGINT or SIGTERM.
+    """
+
+    def __init__(self, number: signal.Signals) -> None:
+        super().__init__(number.name)
+        self.number = number
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a process that a signal ended: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + int(self.number)
+
+
+@contextmanager
+def signals_as_interruption() -> Iterator[None]:
+    """Within, SIGINT and SIGTERM raise `Interrupted` in the main thread. Elsewhere than there nothing is changed."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        raise Interrupted(signal.Signals(number))
+
+    before = {number: signal.signal(number, interrupt) for number in STOPPING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

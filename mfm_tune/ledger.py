@@ -1,0 +1,429 @@
+"""The ledger: an append-only file of JSON lines that says what was run and with which outcome. It is the truth.
+
+One ledger a storage folder, shared by all studies in it, written by one driver at a time. Each line is an event with the
+key `event` and the time in milliseconds since the epoch:
+
+    ledger   the format's version, the first line
+    launch   a driver began: study, profile, host, versions of what it runs on
+    code     a fingerprint of the training code, with the hash of each file
+    study    what a study declares: tables, cells, the paper's numbers, references, seeds
+    config   a config's canonical form, once
+    start    a trial began, or goes on; after an `end` it opens the trial again
+    report   what a trial said after a block of steps
+    end      a trial's outcome
+    reuse    the user said that results of one fingerprint stand for another
+
+Everything else (the live table, the report, MLflow) is derived from these lines. A line is written in one piece; where
+the machine went down in the middle of one, readers leave it out and the next driver cuts it off.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from mfm_tune.errors import StorageError
+from mfm_tune.program import Outcome, Report
+
+VERSION = 1
+FILE_NAME = "ledger.jsonl"
+RESULTS = frozenset({Outcome.FINISHED, Outcome.OOM, Outcome.DIVERGED})  # outcomes that stand: nothing is left to do
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConfigRecord:
+    """A config as the ledger keeps it; `config` is its canonical form."""
+
+    config: Mapping[str, Any]
+    benchmark: str
+    classes: tuple[str, ...]
+    planned_steps: int
+    cost_class: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialRecord:
+    """All that the ledger knows of one trial.
+
+    Args:
+        outcome: None while the trial is open: it runs now, or its driver went away.
+        step: Training steps done.
+        executed_steps: Steps executed over all attempts, repeated ones included.
+        reports: By step, one a step.
+        metrics, machine: Those of the last report.
+        started, ended: First start and last end, in milliseconds since the epoch; `ended` is None while open.
+        wall_s: Seconds over all attempts.
+        rung: The scheduler's rung at which it was stopped.
+    """
+
+    key: str
+    config_id: str
+    seed: int
+    fingerprint: str
+    folder: str
+    study: str
+    profile: str
+    benchmark: str
+    outcome: Outcome | None = None
+    step: int = 0
+    planned_steps: int = 0
+    executed_steps: int = 0
+    reports: tuple[Report, ...] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    machine: Mapping[str, str] = field(default_factory=dict)
+    error: str = ""
+    started: int | None = None
+    ended: int | None = None
+    wall_s: float = 0.0
+    attempts: int = 0
+    rung: int | None = None
+    attempt_started: int | None = None  # of the attempt that is open, and its last sign of life
+    last_seen: int | None = None
+
+    @property
+    def stands(self) -> bool:
+        """Whether the outcome is a result (finished, oom, diverged) rather than something to go on with."""
+        return self.outcome in RESULTS
+
+
+class LedgerState:
+    """What the lines of a ledger add up to. `apply` takes in one more event."""
+
+    def __init__(self) -> None:
+        self.configs: dict[str, ConfigRecord] = {}
+        self.trials: dict[str, TrialRecord] = {}
+        self.studies: dict[tuple[str, str], Event] = {}
+        self.codes: dict[str, dict[str, str]] = {}
+        self.reuse: set[tuple[str, str]] = set()
+        self.launches: list[Event] = []
+        self._by_trial: dict[tuple[str, int], dict[str, str]] = {}  # (config id, seed) -> fingerprint -> key
+
+    def apply(self, event: Event) -> None:
+        """Take in one event. Events of an unknown kind are left out, so that an older reader can read a newer ledger."""
+        match event["event"]:
+            case "launch":
+                self.launches.append(event)
+            case "code":
+                self.codes[event["fingerprint"]] = dict(event["files"])
+            case "study":
+                self.studies[event["study"], event["profile"]] = event
+            case "config":
+                self.configs.setdefault(event["config_id"], _config_record(event))
+            case "reuse":
+                self.reuse.add((event["from"], event["to"]))
+            case "start":
+                self._start(event)
+            case "report":
+                self.trials[event["key"]] = _reported(self.trials[event["key"]], event)
+            case "end":
+                self.trials[event["key"]] = _ended(self.trials[event["key"]], event)
+
+    def find(self, config_id: str, seed: int, fingerprint: str) -> TrialRecord | None:
+        """The trial that stands for a config and seed under a fingerprint of the code.
+
+        A result of this very code comes first; then a result of code that the user said stands for it (`reuse`); then an
+        open, stopped or failed trial of this very code. A trial that other code left open is never found: going on with
+        it would mix two programs in one result.
+        """
+        exact = self.trials.get(self._keys(config_id, seed).get(fingerprint, ""))
+        if exact is not None and exact.stands:
+            return exact
+        for other in self._stand_for(fingerprint):
+            record = self.trials.get(self._keys(config_id, seed).get(other, ""))
+            if record is not None and record.stands:
+                return record
+        return exact
+
+    def attempts_of(self, config_id: str, seed: int) -> tuple[TrialRecord, ...]:
+        """All trials of a config and seed, whatever code trained them, oldest first."""
+        return tuple(self.trials[key] for key in self._keys(config_id, seed).values())
+
+    def _keys(self, config_id: str, seed: int) -> dict[str, str]:
+        return self._by_trial.get((config_id, seed), {})
+
+    def _stand_for(self, fingerprint: str) -> Iterator[str]:
+        """Fingerprints that stand for this one, directly or through others, nearest first."""
+        seen = {fingerprint}
+        queue = [fingerprint]
+        while queue:
+            to = queue.pop(0)
+            for source, target in sorted(self.reuse):
+                if target == to and source not in seen:
+                    seen.add(source)
+                    queue.append(source)
+                    yield source
+
+    def _start(self, event: Event) -> None:
+        key, now = event["key"], event["time"]
+        known = self.trials.get(key)
+        if known is None:
+            config = self.configs.get(event["config_id"])
+            known = TrialRecord(
+                key=key,
+                config_id=event["config_id"],
+                seed=event["seed"],
+                fingerprint=event["fingerprint"],
+                folder=event["folder"],
+                study=event["study"],
+                profile=event["profile"],
+                benchmark=event["benchmark"],
+                planned_steps=config.planned_steps if config else 0,
+                started=now,
+            )
+            self._by_trial.setdefault((known.config_id, known.seed), {})[known.fingerprint] = key
+        self.trials[key] = replace(
+            known,
+            outcome=None,
+            error="",
+            ended=None,
+            rung=None,
+            attempts=known.attempts + 1,
+            wall_s=known.wall_s + _seconds_of_open_attempt(known),
+            attempt_started=now,
+            last_seen=now,
+        )
+
+
+def _seconds_of_open_attempt(record: TrialRecord) -> float:
+    """Seconds of an attempt whose driver or worker went away: from its start to its last sign of life."""
+    if record.attempt_started is None or record.last_seen is None:
+        return 0.0
+    return max(0.0, (record.last_seen - record.attempt_started) / 1000)
+
+
+def _config_record(event: Event) -> ConfigRecord:
+    return ConfigRecord(
+        config=event["config"],
+        benchmark=event["benchmark"],
+        classes=tuple(event["classes"]),
+        planned_steps=event["planned_steps"],
+        cost_class=event["cost_class"],
+    )
+
+
+def _reported(record: TrialRecord, event: Event) -> TrialRecord:
+    executed = max(record.executed_steps, event["executed_steps"])
+    if any(report["step"] == event["step"] for report in record.reports):  # a repeat after a resume
+        return replace(record, executed_steps=executed, last_seen=event["time"])
+    report = Report(
+        step=event["step"],
+        planned_steps=event["planned_steps"],
+        executed_steps=event["executed_steps"],
+        metrics={name: float(value) for name, value in event["metrics"].items()},
+        confusion=event.get("confusion", {}),
+        pictures=event.get("pictures", {}),
+        machine=event.get("machine", {}),
+    )
+    reports = tuple(sorted((*record.reports, report), key=lambda each: each["step"]))
+    return replace(
+        record,
+        reports=reports,
+        step=reports[-1]["step"],
+        planned_steps=event["planned_steps"],
+        executed_steps=executed,
+        metrics=reports[-1]["metrics"],
+        machine=reports[-1]["machine"],
+        last_seen=event["time"],
+    )
+
+
+def _ended(record: TrialRecord, event: Event) -> TrialRecord:
+    return replace(
+        record,
+        outcome=Outcome(event["outcome"]),
+        step=max(record.step, event.get("step", 0)),
+        error=event.get("error", ""),
+        wall_s=record.wall_s + event.get("wall_s", 0.0),
+        rung=event.get("rung"),
+        ended=event["time"],
+        attempt_started=None,
+        last_seen=event["time"],
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Reading
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def read_ledger(path: Path) -> LedgerState:
+    """Read a ledger; a file that does not exist is an empty one.
+
+    Raises:
+        StorageError: The file cannot be read, is of another version, or holds a broken line that is not its last.
+    """
+    state = LedgerState()
+    for number, event in read_events(path):
+        try:
+            state.apply(event)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _broken(path, number, f"{type(error).__name__}: {error}") from error
+    return state
+
+
+def read_events(path: Path) -> Iterator[tuple[int, Event]]:
+    """The events of a ledger with their line numbers, a torn last line left out.
+
+    Raises:
+        StorageError: As `read_ledger`.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"The ledger {path} cannot be read: {error.strerror}; give a readable --storage.") from error
+    lines = content.split(b"\n")
+    for number, line in enumerate(lines, start=1):
+        last = number == len(lines)
+        event = _parsed(line)
+        if event is None and not (last or not line):
+            raise _broken(path, number, "it is no JSON object with the key 'event'")
+        if event is None:
+            continue
+        if number == 1:
+            _check_version(path, event)
+        yield number, event
+
+
+def _parsed(line: bytes) -> Event | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return None
+    return event if isinstance(event, dict) and "event" in event else None
+
+
+def _broken(path: Path, number: int, why: str) -> StorageError:
+    return StorageError(
+        f"Line {number} of the ledger {path} is broken ({why}); restore the file from a copy, or remove that line."
+    )
+
+
+def _check_version(path: Path, event: Event) -> None:
+    if event.get("event") != "ledger" or event.get("version") != VERSION:
+        raise StorageError(
+            f"The ledger {path} must begin with version {VERSION} of the format, got {event.get('version')!r}; "
+            "use the version of mfm_tune that wrote it, or another --storage."
+        )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Writing
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def encoded(event: Event) -> bytes:
+    """One event as a line: compact JSON; NaN and infinities as the strings `nan`, `inf`, `-inf`."""
+    return json.dumps(_finite(event), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case float() if not math.isfinite(value):
+            return str(float(value))
+        case dict():
+            return {str(key): _finite(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_finite(part) for part in value]
+        case _:
+            return value
+
+
+class LedgerWriter:
+    """Appends events to a ledger. One writer at a time: the driver that holds the storage's lock.
+
+    Opening it cuts off a torn last line and begins a new file with the format's version.
+
+    Raises:
+        StorageError: The file cannot be written (read-only, full), or is of another version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with _as_storage_error(path):
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            with _as_storage_error(path):
+                self._mend()
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def append(self, event: Event) -> Event:
+        """Write one event with the time now, and return it as written. `end` is on the disk when this returns.
+
+        Raises:
+            StorageError: The storage is full or gone; the line is then not in the ledger.
+        """
+        timed = {**event, "time": time.time_ns() // 1_000_000}
+        with _as_storage_error(self.path):
+            self._write(encoded(timed))
+            if event["event"] == "end":
+                os.fsync(self._file)
+        return timed
+
+    def close(self) -> None:
+        """Put everything on the disk and close the file. A second call does nothing."""
+        if self._file < 0:
+            return
+        try:
+            with _as_storage_error(self.path):
+                os.fsync(self._file)
+        finally:
+            os.close(self._file)
+            self._file = -1
+
+    def _write(self, line: bytes) -> None:
+        size = os.fstat(self._file).st_size
+        try:
+            if os.write(self._file, line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            os.ftruncate(self._file, size)  # no half line stays behind
+            raise
+
+    def _mend(self) -> None:
+        """End a file with a whole line: a last line that is complete but for its end is kept, a torn one is cut off."""
+        size = os.fstat(self._file).st_size
+        tail = _tail(self._file, size)
+        if tail and _parsed(tail) is not None:
+            self._write(b"\n")
+        elif tail:
+            os.ftruncate(self._file, size - len(tail))
+        if os.fstat(self._file).st_size == 0:
+            self.append({"event": "ledger", "version": VERSION})
+        else:
+            first = os.pread(self._file, 4096, 0).split(b"\n", 1)[0]
+            _check_version(self.path, _parsed(first) or {})
+
+
+def _tail(file: int, size: int) -> bytes:
+    """What follows the last line end of a file."""
+    tail, position = b"", size
+    while position > 0 and b"\n" not in tail:
+        begin = max(0, position - 65536)
+        tail = os.pread(file, position - begin, begin) + tail
+        position = begin
+    return tail.rsplit(b"\n", 1)[-1]
+
+
+@contextmanager
+def _as_storage_error(path: Path) -> Iterator[None]:
+    """Turn an OSError into one sentence about the file."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(
+            f"The ledger {path} cannot be written: {error.strerror}; free space, or give another --storage."
+        ) from error
