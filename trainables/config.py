@@ -682,12 +682,12 @@ class Evaluation:
     Args:
         interval: Steps between evaluations; the last step is always evaluated.
         slide: (rows, columns) of sliding windows with half-window strides; None feeds the whole image.
-        batch_size: Images at once; cannot change a result.
+        batch_size: Images at once.
     """
 
     interval: int = 4000
     slide: tuple[int, int] | None = None
-    batch_size: int = field(default=1, metadata={"identity": False})
+    batch_size: int = 1
 
     def __post_init__(self) -> None:
         _whole(self, "interval", low=1)

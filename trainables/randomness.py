@@ -1,8 +1,8 @@
 """Every draw comes from (seed, purpose, step): counter-based streams, no generator state.
 
-A `Streams` object answers "what does this purpose draw at this step?". The same question always has the same answer, in any
-order, alone or not, so a resumed trial continues bitwise and adding a term never moves another term's draws. Tests put
-recorded draws in through the same methods (`Recorded`).
+A `Streams` object answers "what does this purpose draw at this step?". The same question always has the same answer,
+in any order, alone or not, so a resumed trial continues bitwise and adding a term never moves another term's draws.
+Tests put recorded draws in through the same methods (`Recorded`).
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ class Streams:
         point = float(self.uniform(purpose, step, (), item=item)) * float(total[-1])
         return int(torch.searchsorted(total, torch.tensor(point), right=True).clamp(max=len(total) - 1))
 
-    def torch_seed(self, purpose: Purpose, step: int) -> int:
+    def torch_seed(self, purpose: Purpose, step: int, item: int = 0) -> int:
         """A 63-bit seed for a torch generator, for draws too large for the host (dropout masks, initial weights)."""
-        return int(self.numpy(purpose, step).integers(0, 2**63 - 1))
+        return int(self.numpy(purpose, step, item).integers(0, 2**63 - 1))
 
     def generator(self, purpose: Purpose, step: int, device: torch.device) -> torch.Generator:
         """A fresh torch generator on a device."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -52,6 +52,7 @@ class Domains(Protocol):
 
     classes: tuple[str, ...]  # names of the network's output classes
     scored: tuple[str, ...]  # names of the classes that are scored (merged ones, on CamVid)
+    means: Mapping[str, tuple[int, ...]]  # further means: metric name (`miou16`) -> indices of scored classes
     mean: tuple[float, float, float]  # grey levels, RGB
     std: tuple[float, float, float]
 

@@ -42,15 +42,17 @@ class Encoded:
         pyramids: One pyramid; (context, detail) for HRDA.
         size: (rows, columns) of the encoded image.
         box: HRDA's detail crop in the image; None for other networks.
+        attention: HRDA only: the context pyramid that the attention head sees, where it is not `pyramids[0]`.
     """
 
     pyramids: tuple[Pyramid, ...]
     size: tuple[int, int]
     box: Box | None = None
+    attention: Pyramid | None = None
 
-    def with_pyramids(self, pyramids: tuple[Pyramid, ...]) -> Encoded:
+    def with_pyramids(self, pyramids: tuple[Pyramid, ...], attention: Pyramid | None = None) -> Encoded:
         """The same view with other features."""
-        return replace(self, pyramids=pyramids)
+        return replace(self, pyramids=pyramids, attention=attention)
 
     def detach(self) -> Encoded:
         """The same features without their graph."""
@@ -108,6 +110,11 @@ class Segmentor(nn.Module):
         self.channels = channels
         self.strides = strides
         self.decoded_stages = decoded_stages
+
+    def stage_size(self, stage: int, image_size: tuple[int, int]) -> tuple[int, int]:
+        """(rows, columns) of a stage for a training image of this size (HRDA: of one of its two views)."""
+        stride = self.strides[stage]
+        return -(-image_size[0] // stride), -(-image_size[1] // stride)
 
     @abstractmethod
     def encode(self, image: Tensor, box: Box | None = None) -> Encoded:

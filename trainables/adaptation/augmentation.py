@@ -1,0 +1,214 @@
+"""Colour jitter and blur of mixed images, batched on the device.
+
+The jitter is kornia 0.5.8's, which the DAFormer family was trained with: additive brightness, multiplicative contrast, HSV
+saturation and hue, in random order, clamped. It is `kornia.augmentation.ColorJiggle` of today up to the HSV epsilon, and not
+`ColorJitter` nor torchvision's. Draws are made on the host; images never leave the device.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from trainables.config import Blur, ColourJitter
+from trainables.randomness import Purpose, Streams
+
+EPSILON = 1e-6  # of the HSV saturation, kornia 0.5.8's
+HUE_TURN = float(torch.tensor(math.pi, dtype=torch.float32)) / math.pi  # its hue shift used a float32 pi
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentationPurposes:
+    """The streams that one augmentation draws from, so that two of them in a step never share a draw."""
+
+    jitter_gate: Purpose
+    brightness: Purpose
+    contrast: Purpose
+    saturation: Purpose
+    hue: Purpose
+    order: Purpose
+    blur_gate: Purpose
+    sigma: Purpose
+
+
+MIXED = AugmentationPurposes(
+    Purpose.JITTER_GATE,
+    Purpose.JITTER_BRIGHTNESS,
+    Purpose.JITTER_CONTRAST,
+    Purpose.JITTER_SATURATION,
+    Purpose.JITTER_HUE,
+    Purpose.JITTER_ORDER,
+    Purpose.BLUR_GATE,
+    Purpose.BLUR_SIGMA,
+)
+MASKED = AugmentationPurposes(
+    Purpose.MASKED_JITTER_GATE,
+    Purpose.MASKED_JITTER_BRIGHTNESS,
+    Purpose.MASKED_JITTER_CONTRAST,
+    Purpose.MASKED_JITTER_SATURATION,
+    Purpose.MASKED_JITTER_HUE,
+    Purpose.MASKED_JITTER_ORDER,
+    Purpose.MASKED_BLUR_GATE,
+    Purpose.MASKED_BLUR_SIGMA,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class JitterDraw:
+    """Factors [B] and the order of operations, one a row, [B, 4]."""
+
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+    order: Tensor
+
+
+def augment(
+    image: Tensor,
+    jitter: ColourJitter | None,
+    blur: Blur | None,
+    streams: Streams,
+    step: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    *,
+    purposes: AugmentationPurposes = MIXED,
+    per_image: bool = True,
+) -> Tensor:
+    """Jitter and blur a normalised batch [B, 3, H, W]; each happens to the whole batch or not at all.
+
+    Args:
+        image: Normalised by mean and std (grey levels).
+        jitter, blur: None is off.
+        purposes: Which streams to draw from.
+        per_image: An order of operations and a sigma for each image (mixed images), or one for the batch (masked image
+            consistency); factors are always drawn for each image.
+    """
+    if jitter is not None and gate(streams, purposes.jitter_gate, step, jitter.probability):
+        draw = draw_jitter(jitter, streams, step, len(image), purposes, per_image)
+        image = jitter_normalised(image, draw, mean, std)
+    if blur is not None and gate(streams, purposes.blur_gate, step, blur.probability):
+        count = len(image) if per_image else 1
+        sigma = streams.uniform(purposes.sigma, step, (count,), *blur.sigma).expand(len(image))
+        image = gaussian_blur(image, sigma, reach=5 * blur.sigma[1])
+    return image
+
+
+def gate(streams: Streams, purpose: Purpose, step: int, probability: float) -> bool:
+    """Whether something happens at this step: u > 1 - probability, the reference implementation's form."""
+    return bool(streams.uniform(purpose, step, ()) > 1 - probability)
+
+
+def draw_jitter(
+    jitter: ColourJitter, streams: Streams, step: int, batch: int, purposes: AugmentationPurposes, per_image: bool
+) -> JitterDraw:
+    """The draws of one call."""
+
+    def factor(purpose: Purpose, reach: float, centre: float) -> Tensor:
+        return streams.uniform(purpose, step, (batch,), centre - reach, centre + reach)
+
+    rows = batch if per_image else 1
+    order = torch.stack([streams.permutation(purposes.order, step, 4, item) for item in range(rows)])
+    return JitterDraw(
+        brightness=factor(purposes.brightness, jitter.brightness, 1.0),
+        contrast=factor(purposes.contrast, jitter.contrast, 1.0),
+        saturation=factor(purposes.saturation, jitter.saturation, 1.0),
+        hue=factor(purposes.hue, jitter.hue, 0.0),
+        order=order.expand(batch, 4),
+    )
+
+
+def jitter_normalised(
+    image: Tensor, draw: JitterDraw, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Tensor:
+    """Jitter a normalised batch [B, 3, H, W] in [0, 1] space and normalise it again."""
+    centre = image.new_tensor(mean).view(1, 3, 1, 1)
+    spread = image.new_tensor(std).view(1, 3, 1, 1)
+    return (colour_jitter((image * spread + centre) / 255, draw) * 255 - centre) / spread
+
+
+def colour_jitter(image: Tensor, draw: JitterDraw) -> Tensor:
+    """Jitter a batch [B, 3, H, W] in [0, 1].
+
+    At each of the four places in the order, images with the same operation are handled together; the order is on the
+    host, so nothing waits for the device.
+    """
+    image = image.clone()
+    for place in range(4):
+        operations = draw.order[:, place]
+        for operation in operations.unique().tolist():
+            rows = torch.nonzero(operations == operation).flatten()
+            factor = _factor(draw, operation)[rows].to(image).view(-1, 1, 1, 1)
+            where = rows.to(image.device, non_blocking=True)
+            image[where] = _apply(operation, image[where], factor)
+    return image
+
+
+def _factor(draw: JitterDraw, operation: int) -> Tensor:
+    return (draw.brightness, draw.contrast, draw.saturation, draw.hue)[operation]
+
+
+def _apply(operation: int, image: Tensor, factor: Tensor) -> Tensor:
+    if operation == BRIGHTNESS:
+        return (image + (factor - 1)).clamp_(0, 1)
+    if operation == CONTRAST:
+        return (image * factor).clamp_(0, 1)
+    hue, saturation, value = rgb_to_hsv(image)
+    if operation == SATURATION:
+        return hsv_to_rgb(hue, (saturation * factor).clamp_(0, 1), value)
+    return hsv_to_rgb((hue + factor * HUE_TURN) % 1, saturation, value)
+
+
+def rgb_to_hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue in turns, saturation, value, each [B, 1, H, W], of [B, 3, H, W] in [0, 1]."""
+    value, brightest = image.max(dim=1, keepdim=True)
+    spread = value - image.min(dim=1, keepdim=True).values
+    red, green, blue = image.split(1, dim=1)
+    safe = torch.where(spread == 0, torch.ones_like(spread), spread)
+    sector = torch.cat([(green - blue) / safe, 2 + (blue - red) / safe, 4 + (red - green) / safe], dim=1)
+    hue = (sector.gather(1, brightest) / 6) % 1
+    return hue, spread / (value + EPSILON), value
+
+
+def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """[B, 3, H, W] in [0, 1] from hue in turns, saturation and value."""
+    offset = torch.tensor([5.0, 3.0, 1.0], device=hue.device, dtype=hue.dtype).view(1, 3, 1, 1)
+    k = (offset + hue * 6) % 6
+    return value - value * saturation * torch.minimum(k, 4 - k).clamp_(0, 1)
+
+
+def gaussian_blur(image: Tensor, sigma: Tensor, reach: float) -> Tensor:
+    """Blur each image of a batch [B, C, H, W] with its own sigma [B] (pixels), reflecting at the border.
+
+    The kernel is the reference's (a tenth of the size, odd) cut where its weight falls below 1e-6 (`reach`, pixels),
+    and separable: rows, then columns.
+    """
+    batch, channels, rows, columns = image.shape
+    radius_y, radius_x = (min(kernel_size(size) // 2, math.ceil(reach)) for size in (rows, columns))
+    flat = image.reshape(1, batch * channels, rows, columns)
+    flat = F.pad(flat, (radius_x, radius_x, radius_y, radius_y), mode="reflect")
+    vertical = _kernels(sigma, radius_y, channels, image).unsqueeze(-1)
+    horizontal = _kernels(sigma, radius_x, channels, image).unsqueeze(-2)
+    flat = F.conv2d(flat, vertical, groups=batch * channels)
+    flat = F.conv2d(flat, horizontal, groups=batch * channels)
+    return flat.view(batch, channels, rows, columns)
+
+
+def kernel_size(size: int) -> int:
+    """The reference's kernel for an image side: a tenth of it, rounded up, one less where that is even."""
+    kernel = math.ceil(0.1 * size)
+    return kernel if kernel % 2 else kernel - 1
+
+
+def _kernels(sigma: Tensor, radius: int, channels: int, like: Tensor) -> Tensor:
+    """Normalised Gaussian weights [B * channels, 1, 2 * radius + 1], computed on the host in float64."""
+    place = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weight = torch.exp(-(place**2) / (2 * sigma.double().view(-1, 1) ** 2))
+    weight = weight / weight.sum(dim=1, keepdim=True)
+    return weight.repeat_interleave(channels, dim=0).unsqueeze(1).to(like)

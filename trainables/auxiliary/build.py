@@ -1,0 +1,91 @@
+"""From settings to auxiliary tasks."""
+
+from __future__ import annotations
+
+import copy
+import zlib
+
+import torch
+from torch import nn
+
+from trainables.auxiliary.dropblock import DropBlockTask
+from trainables.auxiliary.feature_distance import FeatureDistanceTask
+from trainables.auxiliary.feature_dropout import FeatureDropoutTask
+from trainables.auxiliary.masked_consistency import MaskedConsistencyTask
+from trainables.auxiliary.masked_image import MaskedImageTask
+from trainables.auxiliary.mfm import MfmTask
+from trainables.auxiliary.task import AuxiliaryTask
+from trainables.config import (
+    DropBlock,
+    FeatureDistance,
+    FeatureDropout,
+    MaskedConsistency,
+    MaskedImageModelling,
+    Mfm,
+    SelfTraining,
+)
+from trainables.models.segmentor import Segmentor
+from trainables.randomness import Purpose, Streams
+
+
+def build_tasks(
+    settings: tuple[object, ...],
+    adaptation: SelfTraining,
+    student: Segmentor,
+    streams: Streams,
+    image_size: tuple[int, int],
+) -> nn.ModuleList:
+    """The tasks in the order of their settings; one with weight 0 is not built, so it costs and changes nothing.
+
+    Each task's initial weights come from a stream of its own, so that one task never moves another's.
+
+    Args:
+        settings: `Experiment.auxiliary`.
+        student: At its initial weights (feature distance keeps a copy of its encoder).
+        image_size: (rows, columns) of a training image.
+    """
+    tasks = nn.ModuleList()
+    for one in settings:
+        if getattr(one, "weight", 1.0) == 0:
+            continue
+        purpose = Purpose.REBUILDER_INIT if isinstance(one, Mfm) else Purpose.TASK_INIT
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(streams.torch_seed(purpose, 0, zlib.crc32(type(one).__name__.encode())))
+            tasks.append(_build(one, adaptation, student, streams, image_size))
+    return tasks
+
+
+def _build(
+    settings: object, adaptation: SelfTraining, student: Segmentor, streams: Streams, image_size: tuple[int, int]
+) -> AuxiliaryTask:
+    match settings:
+        case Mfm():
+            return MfmTask(settings, adaptation, student, image_size)
+        case FeatureDistance():
+            return FeatureDistanceTask(settings, copy.deepcopy(student.encoder), student.strides[-1])
+        case MaskedConsistency():
+            return MaskedConsistencyTask(settings, adaptation)
+        case FeatureDropout():
+            return FeatureDropoutTask(settings)
+        case DropBlock():
+            return DropBlockTask(settings)
+        case MaskedImageModelling():
+            return MaskedImageTask(settings, student)
+        case _:
+            return _own_task(settings, student, streams)
+
+
+def _own_task(settings: object, student: Segmentor, streams: Streams) -> AuxiliaryTask:
+    build = getattr(settings, "build", None)
+    if build is None:
+        raise ValueError(
+            f"Experiment.auxiliary holds a {type(settings).__name__}, which has no method build(segmentor, streams); "
+            "give it one that returns an AuxiliaryTask."
+        )
+    task = build(student, streams)
+    if not isinstance(task, AuxiliaryTask):
+        raise ValueError(
+            f"{type(settings).__name__}.build must return an AuxiliaryTask, got {type(task).__name__}; "
+            "derive the task from trainables.auxiliary.task.AuxiliaryTask."
+        )
+    return task

@@ -1,0 +1,102 @@
+"""Atomic checkpoints without pickled code: one safetensors file, numbers in its header."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from trainables.training import State
+
+Arrays = dict[str, Tensor]
+
+
+def save(path: Path, arrays: Arrays, numbers: dict[str, Any]) -> None:
+    """Write tensors and JSON-able numbers to a file that is either the old one or the new one, never half of each.
+
+    Raises:
+        OSError: The disk has not twice the file's size free; nothing was written.
+    """
+    size = sum(array.numel() * array.element_size() for array in arrays.values())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(path.parent).free
+    if free < 2 * size + 2**20:
+        raise OSError(
+            f"{path} needs {2 * size / 2**20:.0f} MiB free to be replaced safely, got {free / 2**20:.0f} MiB; "
+            "free some space and run the same command again."
+        )
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    unique = {name: array.detach().contiguous().cpu().clone() for name, array in arrays.items()}
+    save_file(unique, temporary, metadata={"numbers": json.dumps(numbers)})
+    with open(temporary, "rb") as written:
+        os.fsync(written.fileno())
+    os.replace(temporary, path)
+
+
+def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
+    """Read what `save` wrote.
+
+    Raises:
+        ValueError: The file is no such checkpoint, or truncated.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            numbers = json.loads((file.metadata() or {}).get("numbers", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, numbers  # noqa: SIM118 - no mapping
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is not a checkpoint of this project, or was cut off ({error}); remove it to start that trial anew."
+        ) from error
+
+
+def arrays_of(state: State) -> Arrays:
+    """Everything that training changed, as named tensors."""
+    arrays = {f"student.{name}": value for name, value in state.student.state_dict().items()}
+    if state.teacher is not None:
+        arrays |= {f"teacher.{name}": value for name, value in state.teacher.network.state_dict().items()}
+    arrays |= {f"tasks.{name}": value for name, value in state.tasks.state_dict().items()}
+    for index, moments in state.optimizer.state_dict()["state"].items():
+        arrays |= {f"optimizer.{index}.{name}": value for name, value in moments.items() if value is not None}
+    return arrays
+
+
+def restore(state: State, arrays: Arrays, step: int) -> None:
+    """Put `arrays_of` back.
+
+    Raises:
+        ValueError: The arrays are those of another architecture.
+    """
+    try:
+        state.student.load_state_dict(_under(arrays, "student."))
+        if state.teacher is not None:
+            state.teacher.network.load_state_dict(_under(arrays, "teacher."))
+        state.tasks.load_state_dict(_under(arrays, "tasks."))
+    except RuntimeError as error:
+        missing = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise ValueError(
+            f"The checkpoint is of another architecture ({missing}); remove the trial's folder to start it anew."
+        ) from error
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under(arrays, "optimizer.").items():
+        index, key = name.split(".", 1)
+        moments.setdefault(int(index), {})[key] = value
+    known = state.optimizer.state_dict()
+    known["state"] = moments
+    state.optimizer.load_state_dict(known)
+    state.step = step
+
+
+def _under(arrays: Arrays, prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
+
+
+def same_arrays(first: Arrays, second: Arrays) -> bool:
+    """Whether two sets of tensors are bitwise equal."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

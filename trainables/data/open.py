@@ -1,0 +1,42 @@
+"""From a config's data to its domains."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from trainables.config import Data, Experiment, PackedPair, RealPhotographs, SelfTraining, ToyCity
+from trainables.data.domains import Domains
+
+
+def open_domains(config: Experiment, data: Mapping[str, str], device: torch.device) -> Domains:
+    """The source and target of a trial.
+
+    Args:
+        config: Says which; rare-class sampling and pseudo-label margins belong to the batches too.
+        data: Dataset name -> path of its store or folder.
+        device: Where batches end up.
+
+    Raises:
+        ValueError: A dataset has no path, or its folder or store cannot be used.
+    """
+    match config.data:
+        case ToyCity():
+            from trainables.data.toy_city import open_toy_city
+
+            return open_toy_city(config.data, device)
+        case RealPhotographs():
+            from trainables.data.real_photographs import open_real_photographs
+
+            return open_real_photographs(config.data, data, device)
+        case PackedPair():
+            from trainables.data.packed_pair import open_packed_pair
+
+            margins = config.adaptation.margins if isinstance(config.adaptation, SelfTraining) else None
+            return open_packed_pair(config.data, config.rare_class_sampling, margins, data, device)
+
+
+def training_size(data: Data) -> tuple[int, int]:
+    """(rows, columns) of a training image."""
+    return data.image_size if isinstance(data, ToyCity) else data.crop_size

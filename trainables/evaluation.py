@@ -1,0 +1,128 @@
+"""Scoring: a streaming confusion matrix on the device, and IoU from it. K classes; IoU and accuracy are in percent."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.adaptation.teacher import BATCH_NORMS
+from trainables.config import Evaluation
+from trainables.data.domains import Domains, Example
+from trainables.losses import IGNORE
+from trainables.models.segmentor import Segmentor, upsample
+from trainables.models.sliding import slide
+from trainables.randomness import Streams
+
+
+class ConfusionMatrix:
+    """Counts of pixels by label (rows) and prediction (columns), [K, K], int64, on a device."""
+
+    def __init__(self, num_classes: int, device: torch.device) -> None:
+        self.num_classes = num_classes
+        self._counts = torch.zeros(num_classes * num_classes + 1, dtype=torch.int64, device=device)
+
+    def add(self, label: Tensor, prediction: Tensor) -> None:
+        """Count pixels; a label of 255 goes into an overflow bin, so nothing is read back from the device.
+
+        Args:
+            label: [...], int64, 0 to K-1 or 255.
+            prediction: The same shape, int64, 0 to K-1.
+        """
+        cell = torch.where(label == IGNORE, self.num_classes**2, label * self.num_classes + prediction)
+        self._counts.scatter_add_(0, cell.flatten(), torch.ones_like(cell.flatten()))
+
+    @property
+    def counts(self) -> Tensor:
+        """[K, K] on the host."""
+        return self._counts[:-1].view(self.num_classes, self.num_classes).cpu()
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a confusion matrix says.
+
+    Args:
+        iou: [K], percent; NaN for a class in neither labels nor predictions.
+        accuracy: Share of labelled pixels that are right, percent.
+        confusion: [K, K].
+    """
+
+    iou: Tensor
+    accuracy: float
+    confusion: Tensor
+
+    def mean(self, classes: Sequence[int] | None = None) -> float:
+        """mIoU over all classes or some of them, leaving out those that occur nowhere."""
+        chosen = self.iou if classes is None else self.iou[list(classes)]
+        return float(chosen.nanmean())
+
+
+def scores(confusion: Tensor) -> Scores:
+    """IoU = TP / (TP + FP + FN), from [K, K] counts."""
+    counts = confusion.double()
+    right = counts.diag()
+    union = counts.sum(0) + counts.sum(1) - right
+    iou = torch.where(union > 0, 100 * right / union.clamp(min=1), torch.nan)
+    return Scores(iou, float(100 * right.sum() / counts.sum().clamp(min=1)), confusion)
+
+
+@torch.no_grad()
+def evaluate(networks: Sequence[Segmentor], domains: Domains, settings: Evaluation, device: torch.device) -> list[Scores]:
+    """Score networks on the target's validation images, each image read once.
+
+    The networks are put into eval mode; the caller puts them back. Logits are resized to the network's input and then to the label's
+    size, as the reference implementation does.
+    """
+    matrices = [ConfusionMatrix(len(domains.scored), device) for _ in networks]
+    for network in networks:
+        network.eval()
+    for examples in _chunks(domains.validation(), settings.batch_size):
+        image = torch.cat([example.image for example in examples])
+        label = torch.stack([example.label for example in examples])
+        for network, matrix in zip(networks, matrices, strict=True):
+            logits = upsample(predict(network, image, settings), (label.shape[-2], label.shape[-1]))
+            matrix.add(label, domains.merge(logits))
+    return [scores(matrix.counts) for matrix in matrices]
+
+
+def predict(network: Segmentor, image: Tensor, settings: Evaluation) -> Tensor:
+    """Logits [B, K, H, W] of the whole image, or averaged over sliding windows."""
+    if settings.slide is None:
+        return network.predict(image)
+    rows, columns = settings.slide
+    return slide(network.predict, image, settings.slide, (rows // 2, columns // 2))
+
+
+def with_target_statistics(
+    student: Segmentor, domains: Domains, streams: Streams, batches: int, batch_size: int
+) -> Segmentor:
+    """AdaBN: a copy of the network whose BatchNorm statistics are the mean over target batches."""
+    network = copy.deepcopy(student)
+    for module in network.modules():
+        if isinstance(module, BATCH_NORMS):
+            module.reset_running_stats()
+            module.momentum = None  # a plain mean over the batches
+    network.train()
+    with torch.no_grad():
+        for batch in range(batches):
+            network(domains.target(streams, batch, batch_size).image)
+    return network
+
+
+def _chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:
+    """Consecutive examples of one shape, at most `size` at once."""
+    chunk: list[Example] = []
+    for example in examples:
+        alike = not chunk or (
+            chunk[0].image.shape == example.image.shape and chunk[0].label.shape == example.label.shape
+        )
+        if len(chunk) == size or not alike:
+            yield chunk
+            chunk = []
+        chunk.append(example)
+    if chunk:
+        yield chunk

@@ -1,0 +1,133 @@
+"""The state that training starts from: initial weights, teacher, tasks, optimiser."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from trainables import checkpoint
+from trainables.adaptation.teacher import Teacher
+from trainables.auxiliary.build import build_tasks
+from trainables.config import AdamW, Experiment, ImageNetWeights, Precision, Schedule, SelfTraining, WarmStart
+from trainables.data.domains import Batch, Domains
+from trainables.data.open import training_size
+from trainables.models.build import build_segmentor
+from trainables.models.pretrained import load_encoder
+from trainables.models.segmentor import Segmentor
+from trainables.optimization import build_optimizer, parameter_groups
+from trainables.randomness import Purpose, Streams
+from trainables.training import State, supervised_step
+
+
+def begin(
+    config: Experiment, streams: Streams, domains: Domains, shared: Path, data: Mapping[str, str], device: torch.device
+) -> State:
+    """The state before step 0: initial weights by the config, a teacher equal to the student, empty moments."""
+    student = new_student(config, streams, len(domains.classes), device)
+    match config.initial:
+        case WarmStart():
+            student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, device))
+        case ImageNetWeights():
+            load_encoder(student, _weights_file(config.initial, data))
+        case None:
+            pass
+    return assemble(config, streams, student, domains)
+
+
+def new_student(config: Experiment, streams: Streams, num_classes: int, device: torch.device) -> Segmentor:
+    """A network at its random initial weights, a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(streams.torch_seed(Purpose.INIT, 0))
+        student = build_segmentor(config.network, num_classes)
+    dtype = torch.float64 if config.execution.precision is Precision.FLOAT64 else torch.float32
+    student = student.to(device=device, dtype=dtype)
+    return student.to(memory_format=torch.channels_last) if config.execution.channels_last else student
+
+
+def assemble(config: Experiment, streams: Streams, student: Segmentor, domains: Domains) -> State:
+    """Teacher, auxiliary tasks and optimiser around a student at its initial weights."""
+    reference = next(student.parameters())
+    teacher, tasks = None, nn.ModuleList()
+    if isinstance(config.adaptation, SelfTraining):
+        teacher = Teacher(student, config.adaptation.momentum)
+        tasks = build_tasks(config.auxiliary, config.adaptation, student, streams, training_size(config.data))
+        tasks.to(device=reference.device, dtype=reference.dtype)
+    if config.execution.compile:
+        for network in (student, *([teacher.network] if teacher else [])):
+            network.encoder.compile()
+            network.decoder.compile()
+    optimizer = build_optimizer(parameter_groups(student, tasks, config.optimizer), config.optimizer)  # type: ignore[arg-type]
+    student.train()
+    return State(config, streams, student, teacher, tasks, optimizer, domains.mean, domains.std)
+
+
+def warm_start(
+    config: Experiment,
+    settings: WarmStart,
+    streams: Streams,
+    domains: Domains,
+    shared: Path,
+    device: torch.device,
+) -> dict[str, torch.Tensor]:
+    """Weights after supervised source training; computed once for its own settings and the seed, then read.
+
+    All configs of a seed that differ in adaptation only share the file. Of several processes that want it at once one
+    trains and the others wait; a killed one leaves no half file.
+    """
+    identity = repr((config.network, config.data, settings, config.execution, streams.seed))
+    path = shared / "warm_starts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.exists():
+            checkpoint.save(path, _train_warm_start(config, settings, streams, domains, device), {"of": identity})
+    return checkpoint.load(path)[0]
+
+
+def _train_warm_start(
+    config: Experiment, settings: WarmStart, streams: Streams, domains: Domains, device: torch.device
+) -> dict[str, torch.Tensor]:
+    student = new_student(config, streams, len(domains.classes), device)
+    rates = AdamW(learning_rate=settings.learning_rate, head_factor=1.0)
+    own = Experiment(
+        data=config.data,
+        network=config.network,
+        initial=None,
+        adaptation=config.adaptation,
+        optimizer=rates,
+        schedule=Schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, power=0.9),
+        execution=config.execution,
+    )
+    optimizer = build_optimizer(parameter_groups(student, [], rates), rates)
+    state = State(own, streams, student, None, nn.ModuleList(), optimizer, domains.mean, domains.std)
+    student.train()
+    while state.step < settings.steps:
+        supervised_step(state, in_layout(domains.warm_start(streams, state.step, settings.batch_size), own))
+    return dict(student.state_dict())
+
+
+def in_layout(batch: Batch, config: Experiment) -> Batch:
+    """The batch with images in the config's memory format and dtype."""
+    image = batch.image
+    if config.execution.precision is Precision.FLOAT64:
+        image = image.double()
+    if config.execution.channels_last:
+        image = image.contiguous(memory_format=torch.channels_last)
+    return Batch(image, batch.label, batch.valid)
+
+
+def _weights_file(weights: ImageNetWeights, data: Mapping[str, str]) -> Path:
+    if weights.value not in data:
+        source = {
+            ImageNetWeights.MIT_B5: "SegFormer's ImageNet checkpoint mit_b5.pth, or a Hugging Face file of nvidia/mit-b5",
+            ImageNetWeights.RESNET101_V1C: "open-mmlab's resnet101_v1c checkpoint",
+        }[weights]
+        raise ValueError(
+            f"initial needs the ImageNet weights '{weights.value}', and nothing is downloaded unasked; "
+            f"get {source}, and add --data {weights.value}=PATH."
+        )
+    return Path(data[weights.value])

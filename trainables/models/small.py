@@ -1,0 +1,82 @@
+"""The embedded benchmark's network: a small residual encoder with the DeepLab-V2 head (about 155,000 parameters)."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from trainables.config import Norm, SmallDeepLab
+from trainables.models.deeplabv2 import DeepLabV2Head
+from trainables.models.segmentor import Box, Encoded, Outputs, Pyramid, Segmentor
+
+CHANNELS_PER_GROUP = 8
+
+
+def _norm(kind: Norm, channels: int) -> nn.Module:
+    match kind:
+        case Norm.GROUP:
+            return nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
+        case Norm.BATCH:
+            return nn.BatchNorm2d(channels)
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions with norms, and a 1x1 shortcut where the shape changes."""
+
+    def __init__(self, inputs: int, outputs: int, norm: Norm, stride: int = 1, dilation: int = 1) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, dilation, dilation, bias=False)
+        self.norm1 = _norm(norm, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, dilation, dilation, bias=False)
+        self.norm2 = _norm(norm, outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x), inplace=True)
+
+
+class SmallEncoder(nn.Module):
+    """[B, 3, H, W] -> [B, w0, H/2, W/2], [B, w1, H/4, W/4], [B, w2, H/4, W/4]."""
+
+    def __init__(self, config: SmallDeepLab) -> None:
+        super().__init__()
+        first, second, third = config.widths
+        self.stem = nn.Conv2d(3, first, 3, 2, 1, bias=False)
+        self.stem_norm = _norm(config.norm, first)
+        self.stage2 = ResidualBlock(first, second, config.norm, stride=2)
+        self.stage3 = nn.Sequential(
+            ResidualBlock(second, third, config.norm, dilation=1),
+            ResidualBlock(third, third, config.norm, dilation=2),
+            ResidualBlock(third, third, config.norm, dilation=4),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+
+    def forward(self, image: Tensor) -> Pyramid:
+        f1 = F.relu(self.stem_norm(self.stem(image)), inplace=True)
+        f2 = self.stage2(f1)
+        return f1, f2, self.stage3(f2)
+
+
+class SmallDeepLabSegmentor(Segmentor):
+    """The small encoder under the DeepLab-V2 head, which reads the last stage only.
+
+    Args:
+        config: Widths, norm and rates.
+        num_classes: K.
+    """
+
+    def __init__(self, config: SmallDeepLab, num_classes: int) -> None:
+        super().__init__(num_classes, channels=config.widths, strides=(2, 4, 4), decoded_stages=(2,))
+        self.encoder = SmallEncoder(config)
+        self.decoder = DeepLabV2Head(config.widths[-1], num_classes, config.rates)
+
+    def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
+        return Encoded((self.encoder(image),), (image.shape[-2], image.shape[-1]))
+
+    def decode(self, encoded: Encoded) -> Outputs:
+        return Outputs(self.decoder(encoded.pyramids[0][-1]))

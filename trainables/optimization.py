@@ -1,0 +1,80 @@
+"""Parameter groups, optimiser and learning-rate schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.auxiliary.task import AuxiliaryTask
+from trainables.config import SGD, AdamW, Schedule
+from trainables.models.segmentor import Segmentor
+
+Group = dict[str, Any]
+
+
+def learning_rate_factor(schedule: Schedule, step: int) -> float:
+    """Share of the base learning rate at a step (from 0): polynomial decay to 0 times a linear warm-up.
+
+    mmcv's `poly` policy with `linear` warm-up: (1 - t/T)^power * [1 - (1 - t/W)(1 - ratio)] while t < W.
+    """
+    decay = (1 - step / schedule.steps) ** schedule.power
+    if step >= schedule.warmup_steps:
+        return float(decay)
+    return float(decay * (1 - (1 - step / schedule.warmup_steps) * (1 - schedule.warmup_ratio)))
+
+
+def parameter_groups(student: Segmentor, tasks: Iterable[AuxiliaryTask], settings: AdamW | SGD) -> list[Group]:
+    """At most five groups; `base` is the learning rate that the schedule scales.
+
+    Encoder: weight decay, none on norms unless `decay_norms` (a norm is what has "norm" in its name, as in the reference
+    implementation). Decoder: `head_factor` times the learning rate, weight decay on everything, its norms included. Tasks:
+    their own learning rate, weight decay on matrices only.
+    """
+    decay, base = settings.weight_decay, settings.learning_rate
+    decay_norms = isinstance(settings, SGD) or settings.decay_norms
+    encoder = list(student.encoder.named_parameters())
+    norms = [p for name, p in encoder if "norm" in name and not decay_norms]
+    rest = [p for name, p in encoder if "norm" not in name or decay_norms]
+    groups: list[Group] = [
+        {"params": rest, "base": base, "weight_decay": decay},
+        {"params": norms, "base": base, "weight_decay": 0.0},
+        {"params": list(student.decoder.parameters()), "base": base * settings.head_factor, "weight_decay": decay},
+    ]
+    for task in tasks:
+        own = base if task.learning_rate is None else task.learning_rate
+        trained = [p for p in task.parameters() if p.requires_grad]
+        matrices = [p for p in trained if sum(size > 1 for size in p.shape) > 1]
+        vectors = [p for p in trained if sum(size > 1 for size in p.shape) <= 1]
+        groups += [
+            {"params": matrices, "base": own, "weight_decay": task.weight_decay},
+            {"params": vectors, "base": own, "weight_decay": 0.0},
+        ]
+    return [group for group in groups if group["params"]]
+
+
+def build_optimizer(groups: list[Group], settings: AdamW | SGD) -> torch.optim.Optimizer:
+    """The fused optimiser of these groups."""
+    for group in groups:
+        group["lr"] = group["base"]
+    match settings:
+        case AdamW():
+            return torch.optim.AdamW(groups, betas=settings.betas, eps=1e-8, fused=True)
+        case SGD():
+            return torch.optim.SGD(groups, momentum=settings.momentum, fused=True)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> float:
+    """Set every group's learning rate for a step; returns the encoder's."""
+    factor = learning_rate_factor(schedule, step)
+    for group in optimizer.param_groups:
+        group["lr"] = group["base"] * factor
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def clip_gradients(modules: Iterable[nn.Module], limit: float | None) -> None:
+    """Scale all gradients down to a 2-norm of at most `limit`; None leaves them."""
+    if limit is not None:
+        torch.nn.utils.clip_grad_norm_([p for module in modules for p in module.parameters()], limit, foreach=True)

@@ -1,0 +1,84 @@
+"""The training code as a platform sees it (`mfm_tune.program.Program`). Imports no torch until a trial is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trainables.config import (
+    Adaptation,
+    Experiment,
+    PackedPair,
+    RealPhotographs,
+    SelfTraining,
+    SourceOnly,
+    TargetSupervised,
+    ToyCity,
+)
+from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, TOY_CITY_CLASSES
+
+if TYPE_CHECKING:
+    from trainables.trial import Trial
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Unsupervised domain-adaptive semantic segmentation."""
+
+    packages: tuple[str, ...] = ("trainables",)
+
+    def planned_steps(self, config: Experiment) -> int:
+        """Training steps of one trial, the warm start (shared by all trials of a seed) not counted."""
+        return config.schedule.steps
+
+    def cost_class(self, config: Experiment) -> str:
+        """Network, adaptation and auxiliary tasks: what the time of a step depends on most."""
+        tasks = [type(task).__name__ for task in config.auxiliary if getattr(task, "weight", 1.0) != 0]
+        mfm = config.mfm
+        if mfm is not None and mfm.weight != 0 and mfm.rebuilder is not None:
+            tasks.append(f"{mfm.rebuilder.dim}x{mfm.rebuilder.blocks} on {mfm.grid[0]}x{mfm.grid[1]}")
+        parts = [type(config.network).__name__, _adaptation_name(config.adaptation), *tasks]
+        return f"{self.benchmark(config)}: {' + '.join(parts)}, batch {config.batch_size}"
+
+    def class_names(self, config: Experiment) -> tuple[str, ...]:
+        """Names of the scored classes."""
+        match config.data:
+            case ToyCity():
+                return TOY_CITY_CLASSES
+            case RealPhotographs():
+                return CAMVID_CLASSES
+            case PackedPair():
+                return CITYSCAPES_CLASSES
+
+    def benchmark(self, config: Experiment) -> str:
+        """Name of the data and the scale."""
+        match config.data:
+            case ToyCity(image_size=(rows, columns), source=source):
+                return f"toy-city-{source.value}-{rows}x{columns}"
+            case RealPhotographs():
+                return "camvid"
+            case PackedPair(source=source, target=target, crop_size=(rows, columns)):
+                return f"{source.value}-{target.value}-{rows}x{columns}"
+
+    def open(self, config: Experiment, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Trial:
+        """Start or resume a trial in this process (see `trainables.trial.Trial`)."""
+        from trainables.trial import Trial
+
+        return Trial(config, seed=seed, folder=folder, shared=shared, data=data)
+
+    def trainable(self) -> type:
+        """The Ray Tune class trainable."""
+        from trainables.tune import SegmentationTrial
+
+        return SegmentationTrial
+
+
+def _adaptation_name(adaptation: Adaptation) -> str:
+    match adaptation:
+        case SelfTraining():
+            return "DACS"
+        case SourceOnly():
+            return "source-only"
+        case TargetSupervised():
+            return "oracle"

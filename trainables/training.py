@@ -1,0 +1,197 @@
+"""The training step: L = L_sup + L_uda + lambda * L_mfm (Eq. 5), and what it needs to be taken again after a crash.
+
+Each term is propagated back on its own as soon as it is computed, so that the peak memory is that of one term; gradients add up
+and one optimiser step ends the iteration. Every draw comes from (seed, purpose, step).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from trainables.adaptation.augmentation import augment
+from trainables.adaptation.classmix import classmix
+from trainables.adaptation.pseudo_label import pseudo_label
+from trainables.adaptation.teacher import Teacher
+from trainables.auxiliary.task import AuxiliaryTask, Mixed, PseudoLabel, StepView
+from trainables.config import AdamW, Experiment, Precision, SelfTraining
+from trainables.data.domains import Batch
+from trainables.models.segmentor import Encoded, SegmentationLoss, Segmentor
+from trainables.optimization import clip_gradients, set_learning_rate
+from trainables.randomness import Purpose, Streams
+
+Losses = dict[str, Tensor]  # name -> scalar on the device, without a graph
+
+
+@dataclass
+class State:
+    """All that training changes.
+
+    Args:
+        config: What is trained.
+        streams: Every draw.
+        student: The network that learns and is exported.
+        teacher: Its EMA; None without self-training.
+        tasks: Auxiliary tasks.
+        optimizer: Over the student and the tasks.
+        step: Steps taken.
+        mean, std: Normalisation of images (grey levels, RGB).
+        last: The latest step as auxiliary tasks saw it, for pictures.
+    """
+
+    config: Experiment
+    streams: Streams
+    student: Segmentor
+    teacher: Teacher | None
+    tasks: nn.ModuleList
+    optimizer: torch.optim.Optimizer
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    step: int = 0
+    last: StepView | None = field(default=None, repr=False)
+
+
+def self_training_step(state: State, settings: SelfTraining, source: Batch, target: Batch) -> Losses:
+    """One iteration of DACS with auxiliary tasks (reference implementation, sheet section 2.2)."""
+    step, student, teacher = state.step, state.student, state.teacher
+    assert teacher is not None
+    set_learning_rate(state.optimizer, state.config.schedule, step)
+    teacher.follow(student, step)
+    state.optimizer.zero_grad(set_to_none=True)
+
+    sharing, separate = _by_graph(state.tasks, step)
+    with autocast(state):
+        pseudo = pseudo_label(teacher.network, target, settings.threshold, settings.margins)
+        mixed = _mix(state, settings, source, target, pseudo)
+        view = StepView(
+            step, state.streams, student, teacher.network, source, target, pseudo, mixed, state.mean, state.std
+        )
+
+    losses = source_term(state, view, sharing)
+    losses |= mixed_term(state, mixed)
+    for task in separate:
+        losses |= task_term(state, view, task)
+
+    clip_gradients([student, state.tasks], _clip_norm(state.config))
+    state.optimizer.step()
+    state.step, state.last = step + 1, view
+    return losses | {"pseudo_label_share": pseudo.share}
+
+
+def supervised_step(state: State, batch: Batch) -> Losses:
+    """One iteration of plain cross-entropy: source-only, the warm start, and the target-supervised oracle."""
+    set_learning_rate(state.optimizer, state.config.schedule, state.step)
+    state.optimizer.zero_grad(set_to_none=True)
+    seed_dropout(state, Purpose.DROPOUT_SOURCE)
+    box = state.student.draw_box(state.streams, Purpose.DETAIL_SOURCE, state.step, _size(batch))
+    with autocast(state):
+        loss = state.student.loss(state.student(batch.image, box), _label(batch))
+    losses = backward("source", loss)
+    clip_gradients([state.student], _clip_norm(state.config))
+    state.optimizer.step()
+    state.step += 1
+    return losses
+
+
+def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
+    """L_sup, and the tasks that look at the source pass's own features before its graph is freed."""
+    student, source = state.student, view.source
+    seed_dropout(state, Purpose.DROPOUT_SOURCE)
+    box = student.draw_box(state.streams, Purpose.DETAIL_SOURCE, state.step, _size(source))
+    with autocast(state):
+        encoded = student.encode(source.image, box)
+        loss = student.loss(student.decode(encoded), _label(source))
+        extra = {task.name: task.weight * task.loss(_seeing(view, encoded)) for task in sharing}
+    total = loss.total()
+    for term in extra.values():
+        total = total + term
+    total.backward()
+    return _named("source", loss) | {f"loss/{name}": term.detach() for name, term in extra.items()}
+
+
+def mixed_term(state: State, mixed: Mixed) -> Losses:
+    """L_uda: cross-entropy on mixed images, weighted by the pseudo-labels' confidence."""
+    student = state.student
+    seed_dropout(state, Purpose.DROPOUT_MIXED)
+    box = student.draw_box(state.streams, Purpose.DETAIL_MIXED, state.step, (mixed.image.shape[-2], mixed.image.shape[-1]))
+    with autocast(state):
+        loss = student.loss(student(mixed.image, box), mixed.label, mixed.weight)
+    return backward("mixed", loss)
+
+
+def task_term(state: State, view: StepView, task: AuxiliaryTask) -> Losses:
+    """weight * L_task, on a graph of its own."""
+    seed_dropout(state, Purpose.DROPOUT_TASK, zlib.crc32(task.name.encode()))
+    with autocast(state):
+        loss = task.weight * task.loss(view)
+    loss.backward()
+    return {f"loss/{task.name}": loss.detach()}
+
+
+def backward(name: str, loss: SegmentationLoss) -> Losses:
+    """Add a term's gradients and name its parts."""
+    loss.total().backward()
+    return _named(name, loss)
+
+
+@contextmanager
+def autocast(state: State) -> Iterator[None]:
+    """bf16 arithmetic where the config asks for it."""
+    if state.config.execution.precision is not Precision.BFLOAT16:
+        yield
+        return
+    with torch.autocast(next(state.student.parameters()).device.type, dtype=torch.bfloat16):
+        yield
+
+
+def seed_dropout(state: State, purpose: Purpose, item: int = 0) -> None:
+    """Make the dropout and drop-path masks of the next pass a function of (seed, purpose, step)."""
+    torch.manual_seed(state.streams.torch_seed(purpose, state.step, item))
+
+
+def _mix(state: State, settings: SelfTraining, source: Batch, target: Batch, pseudo: PseudoLabel) -> Mixed:
+    mixed = classmix(source, target, pseudo, state.streams, state.step)
+    image = augment(
+        mixed.image, settings.jitter, settings.blur, state.streams, state.step, state.mean, state.std
+    )
+    if state.config.execution.channels_last:
+        image = image.contiguous(memory_format=torch.channels_last)
+    return Mixed(image, mixed.label, mixed.weight, mixed.pasted)
+
+
+def _by_graph(tasks: nn.ModuleList, step: int) -> tuple[list[AuxiliaryTask], list[AuxiliaryTask]]:
+    """The tasks that have started, those on the source pass's graph and those with a graph of their own."""
+    started = [task for task in tasks if isinstance(task, AuxiliaryTask) and step >= task.start_step]
+    return [t for t in started if t.shares_source], [t for t in started if not t.shares_source]
+
+
+def _seeing(view: StepView, encoded: Encoded) -> StepView:
+    return StepView(
+        view.step, view.streams, view.student, view.teacher, view.source, view.target, view.pseudo, view.mixed,
+        view.mean, view.std, encoded,
+    )  # fmt: skip
+
+
+def _named(name: str, loss: SegmentationLoss) -> Losses:
+    named = {f"loss/{name}": loss.main.detach()}
+    if loss.detail is not None:
+        named[f"loss/{name} detail"] = loss.detail.detach()
+    return named
+
+
+def _label(batch: Batch) -> Tensor:
+    assert batch.label is not None
+    return batch.label
+
+
+def _size(batch: Batch) -> tuple[int, int]:
+    return batch.image.shape[-2], batch.image.shape[-1]
+
+
+def _clip_norm(config: Experiment) -> float | None:
+    return config.optimizer.clip_norm if isinstance(config.optimizer, AdamW) else None

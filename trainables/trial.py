@@ -1,0 +1,316 @@
+"""One trial: a config and a seed, trained block by block, with a checkpoint after each evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+import platform
+import resource
+import struct
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from trainables import checkpoint
+from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
+from trainables.data.open import open_domains
+from trainables.evaluation import Scores, evaluate, with_target_statistics
+from trainables.initial import begin, in_layout
+from trainables.models.segmentor import Segmentor
+from trainables.pictures import save_pictures
+from trainables.randomness import Streams
+from trainables.training import Losses, State, self_training_step, supervised_step
+
+CHECKPOINT = "checkpoint.safetensors"
+FINAL = "final.safetensors"
+PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
+
+
+class Report(TypedDict, total=False):
+    """What a block of steps came to; the keys are those of `mfm_tune.program.Report`."""
+
+    step: int
+    planned_steps: int
+    executed_steps: int
+    metrics: dict[str, float]
+    confusion: dict[str, list[list[int]]]
+    pictures: dict[str, str]
+    machine: dict[str, str]
+    outcome: str | None
+    error: str
+
+
+class Progress:
+    """A 16-byte file that others read while a block runs: steps executed ever, current step."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        known = os.pread(self._file, PROGRESS.size, 0)
+        self.executed = PROGRESS.unpack(known)[0] if len(known) == PROGRESS.size else 0
+
+    def tick(self, step: int) -> None:
+        """One more step was executed; `step` are done."""
+        self.executed += 1
+        os.pwrite(self._file, PROGRESS.pack(self.executed, step), 0)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class BlockMeans:
+    """Means of the logged scalars over a block, summed on the device and read once."""
+
+    def __init__(self) -> None:
+        self._sums: Losses = {}
+        self._count = 0
+
+    def add(self, losses: Losses) -> None:
+        for name, value in losses.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+        self._count += 1
+
+    def read(self) -> dict[str, float]:
+        return {name: float(total) / max(self._count, 1) for name, total in self._sums.items()}
+
+    def arrays(self) -> dict[str, Tensor]:
+        return {f"means.{name}": total for name, total in self._sums.items()} | {
+            "means_count": torch.tensor(self._count)
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor], device: torch.device) -> BlockMeans:
+        means = cls()
+        means._sums = {k.removeprefix("means."): v.to(device) for k, v in arrays.items() if k.startswith("means.")}
+        means._count = int(arrays["means_count"])
+        return means
+
+
+class Trial:
+    """A trial in progress.
+
+    Args:
+        config: What to train.
+        seed: Seed of every draw.
+        folder: The trial's own folder; a checkpoint in it is continued.
+        shared: Folder of artefacts that trials share.
+        data: Dataset name -> path.
+    """
+
+    def __init__(self, config: Experiment, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> None:
+        self.config = config
+        self.streams = Streams(seed)
+        self.folder = Path(folder)
+        self.shared = Path(shared)
+        self.data = data
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._state: State | None = None
+        self._finished = False
+        self._training_seconds = 0.0
+
+    def advance(self) -> Report:
+        """Train up to the next evaluation, evaluate, write a checkpoint, and report.
+
+        Raises:
+            Exception: Whatever goes wrong, except running out of memory and divergence, which are outcomes.
+        """
+        try:
+            state = self._begun()
+            end = self._train_block(state)
+            return self._evaluated(state) if end else self._diverged(state)
+        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            return self._out_of_memory(str(error))
+        except RuntimeError as error:
+            if "can't allocate memory" not in str(error):
+                raise
+            return self._out_of_memory(str(error))
+
+    def close(self) -> None:
+        """Give memory and files back; a finished trial's checkpoint goes, its final weights stay."""
+        if self._state is not None:
+            self._progress.close()
+        self._state = None
+        if self._finished:
+            (self.folder / CHECKPOINT).unlink(missing_ok=True)
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # -- one block -----------------------------------------------------------------------------------------------
+
+    def _begun(self) -> State:
+        """The state, made or resumed at the first call."""
+        if self._state is not None:
+            return self._state
+        set_numerics(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        self.domains = open_domains(self.config, self.data, self.device)
+        state = begin(self.config, self.streams, self.domains, self.shared, self.data, self.device)
+        self._means = BlockMeans()
+        saved = self.folder / CHECKPOINT
+        if saved.exists():
+            arrays, numbers = checkpoint.load(saved)
+            checkpoint.restore(state, arrays, int(numbers["step"]))
+            self._means = BlockMeans.from_arrays(arrays, self.device)
+        self._progress = Progress(self.folder / "progress")
+        self._state = state
+        return state
+
+    def _train_block(self, state: State) -> bool:
+        """Train to the next evaluation; False when a loss is no finite number."""
+        steps, interval = self.config.schedule.steps, self.config.evaluation.interval
+        end = min(steps, (state.step // interval + 1) * interval)
+        if state.step >= steps or (state.step % interval == 0 and self._means._count == interval):
+            return self._finite()  # resumed just after the block's own checkpoint: only the evaluation is left
+        if state.step % interval == 0:
+            self._means = BlockMeans()
+        state.student.train()
+        if state.teacher is not None:
+            state.teacher.labelling_mode()
+        started, first = time.perf_counter(), state.step
+        while state.step < end:
+            self._means.add(self._step(state))
+            self._progress.tick(state.step)
+        finite = self._finite()  # waits for the device, so that the time is that of the steps
+        self._step_ms = 1000 * (time.perf_counter() - started) / (end - first)
+        return finite
+
+    def _step(self, state: State) -> Losses:
+        """One training step on the batches of its number."""
+        step, size = state.step, self.config.batch_size
+        match self.config.adaptation:
+            case SelfTraining() as settings:
+                source = in_layout(self.domains.source(self.streams, step, size), self.config)
+                target = in_layout(self.domains.target(self.streams, step, size), self.config)
+                return self_training_step(state, settings, source, target)
+            case SourceOnly():
+                return supervised_step(state, in_layout(self.domains.source(self.streams, step, size), self.config))
+            case TargetSupervised():
+                batch = self.domains.labelled_target(self.streams, step, size)
+                return supervised_step(state, in_layout(batch, self.config))
+
+    def _finite(self) -> bool:
+        return all(math.isfinite(value) for value in self._means.read().values())
+
+    # -- reports -------------------------------------------------------------------------------------------------
+
+    def _evaluated(self, state: State) -> Report:
+        self._save(state)
+        started = time.perf_counter()
+        scored = self._scores(state)
+        metrics = self._means.read() | {
+            "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
+            "time/step_ms": getattr(self, "_step_ms", math.nan),
+            "time/evaluation_s": time.perf_counter() - started,
+            "memory/peak_mib": peak_memory_mib(self.device),
+        }
+        for name, result in scored.items():
+            metrics |= self._named(name, result)
+        report = self._report(state, metrics)
+        report["confusion"] = {name: result.confusion.tolist() for name, result in scored.items()}
+        if state.step >= self.config.schedule.steps:
+            report["pictures"] = save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
+            checkpoint.save(self.folder / FINAL, dict(state.student.state_dict()), {"step": state.step})
+            report["outcome"] = "finished"
+            self._finished = True
+        return report
+
+    def _scores(self, state: State) -> dict[str, Scores]:
+        student: Segmentor = state.student
+        adaptation = self.config.adaptation
+        if isinstance(adaptation, SourceOnly) and adaptation.adapt_statistics is not None:
+            student = with_target_statistics(
+                student, self.domains, self.streams, adaptation.adapt_statistics, self.config.batch_size
+            )
+        networks = {"student": student}
+        if state.teacher is not None:
+            networks["teacher"] = state.teacher.network
+        results = evaluate(list(networks.values()), self.domains, self.config.evaluation, self.device)
+        return dict(zip(networks, results, strict=True))
+
+    def _named(self, network: str, result: Scores) -> dict[str, float]:
+        named = {f"{network}/miou": result.mean(), f"{network}/accuracy": result.accuracy}
+        for name, classes in self.domains.means.items():
+            named[f"{network}/{name}"] = result.mean(classes)
+        for name, value in zip(self.domains.scored, result.iou.tolist(), strict=True):
+            named[f"{network}/iou/{name}"] = value
+        return named
+
+    def _report(self, state: State, metrics: dict[str, float]) -> Report:
+        return Report(
+            step=state.step,
+            planned_steps=self.config.schedule.steps,
+            executed_steps=self._progress.executed,
+            metrics=metrics,
+            machine=machine(self.device, self.config),
+            outcome=None,
+        )
+
+    def _diverged(self, state: State) -> Report:
+        means = self._means.read()
+        bad = sorted(name for name, value in means.items() if not math.isfinite(value))
+        report = self._report(state, means)
+        report["outcome"] = "diverged"
+        report["error"] = f"{', '.join(bad)} is not a finite number in the block that ends at step {state.step}."
+        return report
+
+    def _out_of_memory(self, message: str) -> Report:
+        step = self._state.step if self._state is not None else 0
+        peak = peak_memory_mib(self.device)
+        return Report(
+            step=step,
+            planned_steps=self.config.schedule.steps,
+            executed_steps=self._progress.executed if self._state is not None else 0,
+            metrics={"memory/peak_mib": peak},
+            machine=machine(self.device, self.config),
+            outcome="oom",
+            error=f"Out of memory after step {step} at a peak of {peak:.0f} MiB: {message.splitlines()[0]}",
+        )
+
+    def _save(self, state: State) -> None:
+        arrays = checkpoint.arrays_of(state) | self._means.arrays()
+        checkpoint.save(self.folder / CHECKPOINT, arrays, {"step": state.step})
+
+
+def set_numerics(threads: int) -> None:
+    """Everything global that moves the last bits: thread count, TF32, cuDNN's choice of algorithms."""
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak memory in MiB: of this trial on a GPU, of the whole process so far on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
+
+
+def machine(device: torch.device, config: Experiment) -> dict[str, Any]:
+    """What can move the last bits of a result."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": device.type,
+        "device_name": name,
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "precision": config.execution.precision.value,
+    }
+
+
+def _processor() -> str:
+    """The CPU's model name and its vector instructions in torch's words."""
+    model = platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
