@@ -1,8 +1,8 @@
 """When are two configs the same one? Canonical form, config id, difference. Standard library only.
 
 The canonical form follows the values of a frozen dataclass: class names and enum values stay, a float that is
-integral keeps being a float (its declared type decides, so 1 and 1.0 in a float field are one), NaN is refused, and a field
-whose metadata says `identity: False` cannot change a result and is left out.
+integral keeps being a float (its declared type decides, so 1 and 1.0 in a float field are one), NaN is refused, and a
+field whose metadata says `identity: False` cannot change a result and is left out.
 """
 
 from __future__ import annotations

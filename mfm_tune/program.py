@@ -24,8 +24,9 @@ class Outcome(Enum):
 class Report(TypedDict, total=False):
     """What a trial says after each block of steps (up to the next evaluation).
 
-    `metrics` holds finite or non-finite floats by key: `student/miou`, `teacher/miou`, `student/iou/<class>`, `loss/<term>`,
-    `pseudo_label_share`, `time/step_ms`, `memory/peak_mib`, ... mIoU and IoU are in percent, NaN where undefined.
+    `metrics` holds finite or non-finite floats by key: `student/miou`, `teacher/miou`, `student/iou/<class>`,
+    `loss/<term>`, `pseudo_label_share`, `time/step_ms`, `memory/peak_mib`, ... mIoU and IoU are in percent, NaN where
+    undefined.
     """
 
     step: int  # training steps done so far

@@ -1,8 +1,9 @@
 """Everything that determines a training run but its seed: frozen, typed, validated. Imports no torch.
 
-Letters in shapes: B batch, C channels, H and W rows and columns. Sizes are pixels and (rows, columns), durations are training
-steps, ratios lie in [0, 1]. Absence is `None`, so an inactive field cannot be set. The source of a default stands beside it;
-"sheet #n" is the n-th ambiguity of the method that the paper leaves open, with the reading we take as default.
+Letters in shapes: B batch, C channels, H and W rows and columns. Sizes are pixels and (rows, columns), durations are
+training steps, ratios lie in [0, 1]. Absence is `None`, so an inactive field cannot be set. The source of a default
+stands beside it; "sheet #n" is the n-th ambiguity of the method that the paper leaves open, with the reading we take as
+default.
 """
 
 from __future__ import annotations
@@ -195,7 +196,8 @@ class SmallDeepLab:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeepLabV2:
-    """DeepLab-V2 with ResNet-v1c at output stride 8 (Chen et al. 2017; the default is ResNet-101, 43,219,846 parameters).
+    """DeepLab-V2 with ResNet-v1c at output stride 8 (Chen et al. 2017; the default is ResNet-101, 43,219,846
+    parameters).
 
     Args:
         layers: Bottlenecks a stage.
@@ -276,7 +278,7 @@ Network = SmallDeepLab | DeepLabV2 | DAFormer | SegFormer | HRDA | EfficientNetL
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WarmStart:
-    """Supervised source training before adaptation; plays the part of ImageNet weights, shared by all configs of a seed."""
+    """Supervised source training before adaptation: the part of ImageNet weights, shared by all configs of a seed."""
 
     steps: int = 300
     batch_size: int = 8
@@ -306,7 +308,7 @@ Initial = WarmStart | ImageNetWeights | None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ColourJitter:
-    """Colour jitter of mixed images, in kornia 0.5.8's sense: additive brightness, scaled contrast, HSV saturation, hue."""
+    """Colour jitter of mixed images as in kornia 0.5.8: additive brightness, scaled contrast, HSV saturation, hue."""
 
     probability: float = 0.8  # sheet: u > 0.2
     brightness: float = 0.2
@@ -618,7 +620,7 @@ class DropBlock:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskedImageModelling:
-    """Masked image modelling as an auxiliary task: predict normalised pixels of masked patches (the paper's Figure 1(b))."""
+    """Masked image modelling as a task: predict normalised pixels of masked patches (the paper's Figure 1(b))."""
 
     weight: float = 1.0
     ratio: float = 0.6
@@ -683,19 +685,24 @@ class Evaluation:
         interval: Steps between evaluations; the last step is always evaluated.
         slide: (rows, columns) of sliding windows with half-window strides; None feeds the whole image.
         batch_size: Images at once.
+        checkpoint_interval: Steps between checkpoints within a block (each block ends with one); None adds none. It
+            cannot change a result.
     """
 
     interval: int = 4000
     slide: tuple[int, int] | None = None
     batch_size: int = 1
+    checkpoint_interval: int | None = field(default=None, metadata={"identity": False})
 
     def __post_init__(self) -> None:
         _whole(self, "interval", low=1)
         _whole(self, "batch_size", low=1)
+        if self.checkpoint_interval is not None:
+            _whole(self, "checkpoint_interval", low=1)
 
 
 class Precision(Enum):
-    """Arithmetic of the forward and backward passes. Parity tests use float64; fp32 repeats bitwise on one kind of CPU."""
+    """Arithmetic of the passes. Parity tests use float64; float32 repeats bitwise on one kind of CPU."""
 
     FLOAT32 = "float32"
     FLOAT64 = "float64"

@@ -71,11 +71,13 @@ def scores(confusion: Tensor) -> Scores:
 
 
 @torch.no_grad()
-def evaluate(networks: Sequence[Segmentor], domains: Domains, settings: Evaluation, device: torch.device) -> list[Scores]:
+def evaluate(
+    networks: Sequence[Segmentor], domains: Domains, settings: Evaluation, device: torch.device
+) -> list[Scores]:
     """Score networks on the target's validation images, each image read once.
 
-    The networks are put into eval mode; the caller puts them back. Logits are resized to the network's input and then to the label's
-    size, as the reference implementation does.
+    The networks are put into eval mode; the caller puts them back. Logits are resized to the network's input and then
+    to the label's size, as the reference implementation does.
     """
     matrices = [ConfusionMatrix(len(domains.scored), device) for _ in networks]
     for network in networks:

@@ -13,6 +13,7 @@ from torch import nn
 from trainables import checkpoint
 from trainables.adaptation.teacher import Teacher
 from trainables.auxiliary.build import build_tasks
+from trainables.auxiliary.task import AuxiliaryTask
 from trainables.config import AdamW, Experiment, ImageNetWeights, Precision, Schedule, SelfTraining, WarmStart
 from trainables.data.domains import Batch, Domains
 from trainables.data.open import training_size
@@ -61,7 +62,8 @@ def assemble(config: Experiment, streams: Streams, student: Segmentor, domains: 
         for network in (student, *([teacher.network] if teacher else [])):
             network.encoder.compile()
             network.decoder.compile()
-    optimizer = build_optimizer(parameter_groups(student, tasks, config.optimizer), config.optimizer)  # type: ignore[arg-type]
+    groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
+    optimizer = build_optimizer(groups, config.optimizer)
     student.train()
     return State(config, streams, student, teacher, tasks, optimizer, domains.mean, domains.std)
 
@@ -123,7 +125,7 @@ def in_layout(batch: Batch, config: Experiment) -> Batch:
 def _weights_file(weights: ImageNetWeights, data: Mapping[str, str]) -> Path:
     if weights.value not in data:
         source = {
-            ImageNetWeights.MIT_B5: "SegFormer's ImageNet checkpoint mit_b5.pth, or a Hugging Face file of nvidia/mit-b5",
+            ImageNetWeights.MIT_B5: "SegFormer's ImageNet checkpoint mit_b5.pth, or Hugging Face's nvidia/mit-b5",
             ImageNetWeights.RESNET101_V1C: "open-mmlab's resnet101_v1c checkpoint",
         }[weights]
         raise ValueError(

@@ -29,9 +29,9 @@ def learning_rate_factor(schedule: Schedule, step: int) -> float:
 def parameter_groups(student: Segmentor, tasks: Iterable[AuxiliaryTask], settings: AdamW | SGD) -> list[Group]:
     """At most five groups; `base` is the learning rate that the schedule scales.
 
-    Encoder: weight decay, none on norms unless `decay_norms` (a norm is what has "norm" in its name, as in the reference
-    implementation). Decoder: `head_factor` times the learning rate, weight decay on everything, its norms included. Tasks:
-    their own learning rate, weight decay on matrices only.
+    Encoder: weight decay, none on norms unless `decay_norms` (a norm is what has "norm" in its name, as in the
+    reference implementation). Decoder: `head_factor` times the learning rate, weight decay on everything, its norms
+    included. Tasks: their own learning rate, weight decay on matrices only.
     """
     decay, base = settings.weight_decay, settings.learning_rate
     decay_norms = isinstance(settings, SGD) or settings.decay_norms

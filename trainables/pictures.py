@@ -58,8 +58,8 @@ def save_pictures(folder: Path, student: Segmentor, domains: Domains, last: Step
     """Write the first validation images with label and prediction, and the last training batch's first images.
 
     Returns:
-        Name -> path relative to the folder's parent: `image-i`, `label-i`, `prediction-i`, and with self-training `source`,
-        `target`, `mixed`, `pseudo-label`.
+        Name -> path relative to the folder's parent: `image-i`, `label-i`, `prediction-i`, and with self-training
+        `source`, `target`, `mixed`, `pseudo-label`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     images: dict[str, np.ndarray] = {}

@@ -1,7 +1,7 @@
 """The training step: L = L_sup + L_uda + lambda * L_mfm (Eq. 5), and what it needs to be taken again after a crash.
 
-Each term is propagated back on its own as soon as it is computed, so that the peak memory is that of one term; gradients add up
-and one optimiser step ends the iteration. Every draw comes from (seed, purpose, step).
+Each term is propagated back on its own as soon as it is computed, so that the peak memory is that of one term;
+gradients add up and one optimiser step ends the iteration. Every draw comes from (seed, purpose, step).
 """
 
 from __future__ import annotations
@@ -118,7 +118,9 @@ def mixed_term(state: State, mixed: Mixed) -> Losses:
     """L_uda: cross-entropy on mixed images, weighted by the pseudo-labels' confidence."""
     student = state.student
     seed_dropout(state, Purpose.DROPOUT_MIXED)
-    box = student.draw_box(state.streams, Purpose.DETAIL_MIXED, state.step, (mixed.image.shape[-2], mixed.image.shape[-1]))
+    box = student.draw_box(
+        state.streams, Purpose.DETAIL_MIXED, state.step, (mixed.image.shape[-2], mixed.image.shape[-1])
+    )
     with autocast(state):
         loss = student.loss(student(mixed.image, box), mixed.label, mixed.weight)
     return backward("mixed", loss)
@@ -156,9 +158,7 @@ def seed_dropout(state: State, purpose: Purpose, item: int = 0) -> None:
 
 def _mix(state: State, settings: SelfTraining, source: Batch, target: Batch, pseudo: PseudoLabel) -> Mixed:
     mixed = classmix(source, target, pseudo, state.streams, state.step)
-    image = augment(
-        mixed.image, settings.jitter, settings.blur, state.streams, state.step, state.mean, state.std
-    )
+    image = augment(mixed.image, settings.jitter, settings.blur, state.streams, state.step, state.mean, state.std)
     if state.config.execution.channels_last:
         image = image.contiguous(memory_format=torch.channels_last)
     return Mixed(image, mixed.label, mixed.weight, mixed.pasted)

@@ -112,7 +112,8 @@ class Trial:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._state: State | None = None
         self._finished = False
-        self._training_seconds = 0.0
+        self._resumed_at_end = False
+        self._step_ms = math.nan  # of the latest block; NaN until one was trained in this process
 
     def advance(self) -> Report:
         """Train up to the next evaluation, evaluate, write a checkpoint, and report.
@@ -159,17 +160,20 @@ class Trial:
             arrays, numbers = checkpoint.load(saved)
             checkpoint.restore(state, arrays, int(numbers["step"]))
             self._means = BlockMeans.from_arrays(arrays, self.device)
+            steps, interval = self.config.schedule.steps, self.config.evaluation.interval
+            self._resumed_at_end = state.step >= steps or (state.step > 0 and state.step % interval == 0)
         self._progress = Progress(self.folder / "progress")
         self._state = state
         return state
 
     def _train_block(self, state: State) -> bool:
         """Train to the next evaluation; False when a loss is no finite number."""
-        steps, interval = self.config.schedule.steps, self.config.evaluation.interval
-        end = min(steps, (state.step // interval + 1) * interval)
-        if state.step >= steps or (state.step % interval == 0 and self._means._count == interval):
-            return self._finite()  # resumed just after the block's own checkpoint: only the evaluation is left
-        if state.step % interval == 0:
+        steps, settings = self.config.schedule.steps, self.config.evaluation
+        if self._resumed_at_end:  # the block's own checkpoint was written, its report perhaps not
+            self._resumed_at_end = False
+            return self._finite()
+        end = min(steps, (state.step // settings.interval + 1) * settings.interval)
+        if state.step % settings.interval == 0:
             self._means = BlockMeans()
         state.student.train()
         if state.teacher is not None:
@@ -178,6 +182,8 @@ class Trial:
         while state.step < end:
             self._means.add(self._step(state))
             self._progress.tick(state.step)
+            if settings.checkpoint_interval and state.step % settings.checkpoint_interval == 0 and state.step < end:
+                self._save(state)
         finite = self._finite()  # waits for the device, so that the time is that of the steps
         self._step_ms = 1000 * (time.perf_counter() - started) / (end - first)
         return finite
@@ -207,7 +213,7 @@ class Trial:
         scored = self._scores(state)
         metrics = self._means.read() | {
             "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
-            "time/step_ms": getattr(self, "_step_ms", math.nan),
+            "time/step_ms": self._step_ms,
             "time/evaluation_s": time.perf_counter() - started,
             "memory/peak_mib": peak_memory_mib(self.device),
         }

@@ -1,8 +1,8 @@
 """Colour jitter and blur of mixed images, batched on the device.
 
-The jitter is kornia 0.5.8's, which the DAFormer family was trained with: additive brightness, multiplicative contrast, HSV
-saturation and hue, in random order, clamped. It is `kornia.augmentation.ColorJiggle` of today up to the HSV epsilon, and not
-`ColorJitter` nor torchvision's. Draws are made on the host; images never leave the device.
+The jitter is kornia 0.5.8's, which the DAFormer family was trained with: additive brightness, multiplicative contrast,
+HSV saturation and hue, in random order, clamped. It is `kornia.augmentation.ColorJiggle` of today up to the HSV
+epsilon, and not `ColorJitter` nor torchvision's. Draws are made on the host; images never leave the device.
 """
 
 from __future__ import annotations

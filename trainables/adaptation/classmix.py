@@ -15,7 +15,8 @@ IDS = 256  # label values are bytes; 255 (ignored) takes part like a class, as i
 def chosen_classes(label: Tensor, keys: Tensor) -> Tensor:
     """Which classes each image pastes.
 
-    Of the n classes present in the whole batch, each image takes the ceil(n / 2) with the smallest random keys. All of it stays on
+    Of the n classes present in the whole batch, each image takes the ceil(n / 2) with the smallest random keys. All of
+    it stays on
     the device: no count is read back to the host.
 
     Args:
@@ -33,7 +34,7 @@ def chosen_classes(label: Tensor, keys: Tensor) -> Tensor:
 
 
 def classmix(source: Batch, target: Batch, pseudo: PseudoLabel, streams: Streams, step: int) -> Mixed:
-    """Source pixels of the chosen classes over the target image; they weigh 1, the others what the pseudo-label weighs."""
+    """Source pixels of the chosen classes over the target; they weigh 1, the others what the pseudo-label weighs."""
     if source.label is None:
         raise ValueError("Batch.label of the source must be given, got None; ClassMix pastes labelled source pixels.")
     batch = len(source.image)

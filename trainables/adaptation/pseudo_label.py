@@ -15,8 +15,8 @@ from trainables.models.segmentor import Box, Segmentor
 def pseudo_label(teacher: Segmentor, target: Batch, threshold: float, margins: Margins | None) -> PseudoLabel:
     """Label the target batch at full resolution; every pixel keeps its label.
 
-    The weight of a pixel is q, the share of the whole batch's pixels whose largest probability reaches the threshold, and 0
-    in the margins (reference implementation; `target.valid` is the crop-aware form).
+    The weight of a pixel is q, the share of the whole batch's pixels whose largest probability reaches the threshold,
+    and 0 in the margins (reference implementation; `target.valid` is the crop-aware form).
     """
     return label_logits(teacher.predict(target.image), threshold, margins, target.valid)
 

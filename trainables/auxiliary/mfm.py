@@ -4,7 +4,8 @@
     f_r   = M * f_o + (1 - M) * f_t, M = 1 - keep                             (Eq. 6, 7)
 
 Where gradients go: pixel classification reaches the encoder, the decoder and the Rebuilder; feature and pixel
-reconstruction reach the encoder (through the visible features) and the Rebuilder, never the decoder; the teacher has none.
+reconstruction reach the encoder (through the visible features) and the Rebuilder, never the decoder; the teacher has
+none.
 """
 
 from __future__ import annotations
@@ -109,7 +110,7 @@ class MfmTask(AuxiliaryTask):
                 )
 
     def _stacked(self, encoded: Encoded) -> Pyramid:
-        """The decoded stages; HRDA's context and detail one after the other along the batch, each with a mask of its own."""
+        """The decoded stages; HRDA's context and detail in turn along the batch, each with a mask of its own."""
         return tuple(torch.cat([pyramid[stage] for pyramid in encoded.pyramids]) for stage in self.stages)
 
     def _with_stages(self, encoded: Encoded, stacked: Pyramid) -> Encoded:
@@ -154,7 +155,7 @@ class MfmTask(AuxiliaryTask):
                 return label, sure
 
     def _feature_reconstruction(self, features: Pyramid, target: Pyramid, keep: Tensor) -> Tensor:
-        """Smooth L1 between offsets and layer-normalised features at masked cells, a mean over stages (I-JEPA's code)."""
+        """Smooth L1 between offsets and layer-normalised features at masked cells, mean over stages (I-JEPA's code)."""
         assert self.rebuilder is not None
         offsets = self.rebuilder.offsets(features, keep)
         losses = []
