@@ -1,0 +1,141 @@
+"""DAFormer: embeddings of all stages of a Mix Transformer, fused by a depthwise-separable ASPP (Hoyer et al. 2022)."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from trainables.config import DAFormer
+from trainables.models.encoders import MIT_STRIDES, MiTEncoder
+from trainables.models.segmentor import Box, Encoded, Outputs, Segmentor, upsample
+
+CLASSIFIER_STD = 0.01
+
+
+class ConvNormReLU(nn.Sequential):
+    """Convolution without bias (Kaiming normal, fan-out), BatchNorm, ReLU; rows and columns are kept.
+
+    A depthwise convolution's fan-out counts all channels, as torch computes it and the reference implementation has it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, groups: int = 1) -> None:
+        padding = dilation * (kernel // 2)
+        convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups, bias=False)
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        super().__init__(OrderedDict(conv=convolution, bn=nn.BatchNorm2d(outputs), relu=nn.ReLU(inplace=True)))
+
+
+class SeparableASPP(nn.Module):
+    """Parallel convolutions at several rates, concatenated and fused: 1x1 at rate 1, depthwise-separable 3x3 otherwise.
+
+    Args:
+        inputs: Channels of the features.
+        channels: Channels of every branch and of the output.
+        rates: Dilations.
+    """
+
+    def __init__(self, inputs: int, channels: int, rates: tuple[int, ...]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(self._branch(inputs, channels, rate) for rate in rates)
+        self.bottleneck = ConvNormReLU(len(rates) * channels, channels, 3)
+
+    @staticmethod
+    def _branch(inputs: int, channels: int, rate: int) -> nn.Module:
+        if rate == 1:
+            return ConvNormReLU(inputs, channels, 1)
+        depthwise = ConvNormReLU(inputs, inputs, 3, dilation=rate, groups=inputs)
+        pointwise = ConvNormReLU(inputs, channels, 1)
+        return nn.Sequential(OrderedDict(depthwise_conv=depthwise, pointwise_conv=pointwise))
+
+    def forward(self, features: Tensor) -> Tensor:
+        fused: Tensor = self.bottleneck(torch.cat([branch(features) for branch in self.branches], dim=1))
+        return fused
+
+
+class Embedding(nn.Module):
+    """A linear map of the channels at every position, resized to a grid.
+
+    Args:
+        inputs: Channels of the stage.
+        outputs: Channels of the embedding.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def forward(self, stage: Tensor, size: tuple[int, int]) -> Tensor:
+        """[B, C, h, w] -> [B, E, rows, columns]."""
+        return upsample(self.linear(stage.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), size)
+
+
+class EmbeddingHead(nn.Module):
+    """Embeds every stage at the resolution of the first, concatenates, fuses, drops out channels and classifies.
+
+    Args:
+        stages: Channels of the stages.
+        embed_dim: Channels of each embedding.
+        fusion: Module from len(stages) * embed_dim channels to `channels`.
+        channels: Channels before the classifier.
+        num_classes: K.
+        dropout: Probability with which a channel is dropped before the classifier.
+    """
+
+    def __init__(
+        self,
+        stages: tuple[int, ...],
+        embed_dim: int,
+        fusion: nn.Module,
+        channels: int,
+        num_classes: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleList(Embedding(inputs, embed_dim) for inputs in stages)
+        self.fusion = fusion
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(channels, num_classes, 1)
+
+    def forward(self, *stages: Tensor) -> Tensor:
+        """[B, C_i, h_i, w_i] of all stages -> [B, K, h_1, w_1]."""
+        size = (stages[0].shape[-2], stages[0].shape[-1])
+        embedded = [embed(stage, size) for embed, stage in zip(self.embeddings, stages, strict=True)]
+        logits: Tensor = self.classifier(self.dropout(self.fusion(torch.cat(embedded, dim=1))))
+        return logits
+
+
+def small_classifier(head: EmbeddingHead) -> EmbeddingHead:
+    """The head with its classifier drawn from N(0, 0.01) and no bias at the start."""
+    nn.init.normal_(head.classifier.weight, std=CLASSIFIER_STD)
+    if head.classifier.bias is not None:
+        nn.init.zeros_(head.classifier.bias)
+    return head
+
+
+def daformer_head(config: DAFormer, num_classes: int) -> EmbeddingHead:
+    """The DAFormer head, 3,712,275 parameters by default with 19 classes."""
+    dims = config.encoder.dims
+    fusion = SeparableASPP(len(dims) * config.embed_dim, config.channels, config.rates)
+    return small_classifier(EmbeddingHead(dims, config.embed_dim, fusion, config.channels, num_classes, config.dropout))
+
+
+class DAFormerSegmentor(Segmentor):
+    """Mix Transformer under the DAFormer head, which reads all stages.
+
+    Args:
+        config: Encoder and head; 85,155,283 parameters by default (MiT-B5) with 19 classes.
+        num_classes: K.
+    """
+
+    def __init__(self, config: DAFormer, num_classes: int) -> None:
+        super().__init__(num_classes, config.encoder.dims, MIT_STRIDES, decoded_stages=(0, 1, 2, 3))
+        self.encoder = MiTEncoder(config.encoder)
+        self.decoder = daformer_head(config, num_classes)
+
+    def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
+        return Encoded((self.encoder(image),), (image.shape[-2], image.shape[-1]))
+
+    def decode(self, encoded: Encoded) -> Outputs:
+        return Outputs(self.decoder(*encoded.pyramids[0]))
