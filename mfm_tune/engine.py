@@ -1,12 +1,13 @@
 """What an engine is given, and how it says that it was interrupted.
 
-There are two engines: `mfm_tune.inline.run_inline` and `mfm_tune.tuning.run_with_ray`. Both take a program, the trials to
-run in order, a recorder and these options. An engine that is told to stop raises `Interrupted` and leaves the trials in
-progress open: no outcome is written for them, and the next launch goes on from their checkpoints.
+There are two engines: `mfm_tune.inline.run_inline` and `mfm_tune.tuning.run_with_ray`. Both take a program, the
+trials to run in order, a recorder and these options. An engine that is told to stop raises `Interrupted` and leaves the
+trials in progress open: no outcome is written for them, and the next launch goes on from their checkpoints.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping
@@ -52,6 +53,25 @@ class EngineOptions:
     def shared(self) -> Path:
         """Folder of artefacts that trials share, such as warm starts."""
         return self.storage / "shared"
+
+
+def local_gpus() -> int:
+    """How many NVIDIA GPUs this machine shows to this process, found without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"])
+    return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdecimal()])
+
+
+def local_slots(cpus_per_trial: int, gpus_per_trial: float) -> int:
+    """How many trials run at once on this machine, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    slots = cores // cpus_per_trial
+    if gpus_per_trial > 0:
+        gpus = local_gpus()
+        by_gpu = gpus * int(1 / gpus_per_trial) if gpus_per_trial <= 1 else int(gpus / gpus_per_trial)
+        slots = min(slots, by_gpu)
+    return max(1, slots)
 
 
 class Interrupted(BaseException):

@@ -1,7 +1,7 @@
 """The fingerprint of the training code: a hash over syntax trees, so that comments and docstrings do not change it.
 
-Results of other code are never mixed in silently. The fingerprint covers every module of the program's packages and, for a
-config whose classes are defined elsewhere (in a search space, say), the modules that define them.
+Results of other code are never mixed in silently. The fingerprint covers every module of the program's packages and,
+for a config whose classes are defined elsewhere (in a search space, say), the modules that define them.
 """
 
 from __future__ import annotations
@@ -98,13 +98,13 @@ _WITH_DOCSTRING = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionD
 
 
 def _write_node(node: ast.AST, parts: list[str]) -> None:
-    """Append a node as text. Empty and absent fields are left out, so that the text does not depend on the Python version."""
+    """Append a node as text. Empty and absent fields are left out, so that all Python versions write the same."""
     kind = type(node)
     parts.append(f"({kind.__name__}")
     for name in kind._fields:
         value = getattr(node, name, None)
-        if name == "body" and kind in _WITH_DOCSTRING:
-            value = _without_docstring(value)
+        if name == "body" and isinstance(node, _WITH_DOCSTRING):
+            value = _without_docstring(node.body)
         if value is None and kind is not ast.Constant:
             continue
         if isinstance(value, ast.AST):

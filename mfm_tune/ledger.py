@@ -1,7 +1,7 @@
 """The ledger: an append-only file of JSON lines that says what was run and with which outcome. It is the truth.
 
-One ledger a storage folder, shared by all studies in it, written by one driver at a time. Each line is an event with the
-key `event` and the time in milliseconds since the epoch:
+One ledger a storage folder, shared by all studies in it, written by one driver at a time. Each line is an event
+with the key `event` and the time in milliseconds since the epoch:
 
     ledger   the format's version, the first line
     launch   a driver began: study, profile, host, versions of what it runs on
@@ -95,6 +95,13 @@ class TrialRecord:
         """Whether the outcome is a result (finished, oom, diverged) rather than something to go on with."""
         return self.outcome in RESULTS
 
+    @property
+    def seconds(self) -> float:
+        """Seconds over all attempts, one that is open or whose driver went away up to its last sign of life."""
+        if self.attempt_started is None or self.last_seen is None:
+            return self.wall_s
+        return self.wall_s + max(0, self.last_seen - self.attempt_started) / 1000
+
 
 class LedgerState:
     """What the lines of a ledger add up to. `apply` takes in one more event."""
@@ -109,7 +116,7 @@ class LedgerState:
         self._by_trial: dict[tuple[str, int], dict[str, str]] = {}  # (config id, seed) -> fingerprint -> key
 
     def apply(self, event: Event) -> None:
-        """Take in one event. Events of an unknown kind are left out, so that an older reader can read a newer ledger."""
+        """Take in one event. Kinds that are unknown are left out, so that an older reader can read a newer ledger."""
         match event["event"]:
             case "launch":
                 self.launches.append(event)
@@ -131,9 +138,9 @@ class LedgerState:
     def find(self, config_id: str, seed: int, fingerprint: str) -> TrialRecord | None:
         """The trial that stands for a config and seed under a fingerprint of the code.
 
-        A result of this very code comes first; then a result of code that the user said stands for it (`reuse`); then an
-        open, stopped or failed trial of this very code. A trial that other code left open is never found: going on with
-        it would mix two programs in one result.
+        A result of this very code comes first; then a result of code that the user said stands for it (`reuse`); then
+        an open, stopped or failed trial of this very code. A trial that other code left open is never found: going on
+        with it would mix two programs in one result.
         """
         exact = self.trials.get(self._keys(config_id, seed).get(fingerprint, ""))
         if exact is not None and exact.stands:
@@ -188,17 +195,10 @@ class LedgerState:
             ended=None,
             rung=None,
             attempts=known.attempts + 1,
-            wall_s=known.wall_s + _seconds_of_open_attempt(known),
+            wall_s=known.seconds,
             attempt_started=now,
             last_seen=now,
         )
-
-
-def _seconds_of_open_attempt(record: TrialRecord) -> float:
-    """Seconds of an attempt whose driver or worker went away: from its start to its last sign of life."""
-    if record.attempt_started is None or record.last_seen is None:
-        return 0.0
-    return max(0.0, (record.last_seen - record.attempt_started) / 1000)
 
 
 def _config_record(event: Event) -> ConfigRecord:

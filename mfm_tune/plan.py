@@ -1,23 +1,21 @@
 """What is to be trained: a study becomes distinct configs, these become trials, and the ledger is subtracted.
 
-Trials are ordered seed-major, so that a whole table of one seed stands early, and within a seed the references come first.
+Trials are ordered seed-major, so that a whole table of one seed stands early; within a seed the references come first.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from statistics import median
 from typing import Any
 
 from mfm_tune.errors import ChangedCodeError, OptionError, SearchSpaceError
 from mfm_tune.fingerprint import Fingerprint, TrainingCode, changed_files
 from mfm_tune.identity import config_id
 from mfm_tune.ledger import LedgerState, TrialRecord
-from mfm_tune.program import Outcome
+from mfm_tune.program import Outcome, Program
 from mfm_tune.space import Cell, Study, Table
 
 
@@ -123,6 +121,196 @@ class Plan:
         return tuple(planned.trial for planned in self.trials if planned.to_do)
 
     @property
-    def configs(self) -> int:
+    def distinct(self) -> int:
         """How many distinct configs there are."""
         return len({planned.trial.config_id for planned in self.trials})
+
+    def name_of(self, config: str) -> str:
+        """How people call a config: the name of the reference that it is, else where it first stands (`dim 128`)."""
+        for name, reference in self.study.references.items():
+            if config_id(reference) == config:
+                return name
+        return next((f"{cell.axis} {cell.level}" for cell in self.cells if cell.config_id == config), config)
+
+
+def selected_tables(study: Study, only: tuple[str, ...]) -> tuple[Table, ...]:
+    """The tables of a study whose name or axis is asked for; all where nothing is.
+
+    Raises:
+        OptionError: A name that no table and no axis has.
+    """
+    if not only:
+        return study.tables
+    known = {table.axis.name for table in study.tables} | {table.name for table in study.tables}
+    for name in only:
+        if name not in known:
+            axes = ", ".join(dict.fromkeys(table.axis.name for table in study.tables))
+            tables = ", ".join(table.name for table in study.tables)
+            raise OptionError(
+                f"--only got '{name}', which study '{study.name}' does not have; its axes are {axes}, "
+                f"and its tables {tables}."
+            )
+    return tuple(table for table in study.tables if table.name in only or table.axis.name in only)
+
+
+def make_plan(study: Study, state: LedgerState, code: TrainingCode, choice: Choice) -> Plan:
+    """Expand a study and subtract what the ledger has.
+
+    The references are part of every plan, because each cell is compared with them.
+
+    Raises:
+        OptionError: `choice.only` names what the study does not have.
+        SearchSpaceError: A config that the program refuses, or code that cannot be read.
+    """
+    tables = selected_tables(study, choice.only)
+    cells = tuple(cell for table in tables for cell in study.cells_of(table))
+    configs = _distinct_configs(study, tables, cells)
+    described = {name: _described(study.program, config, study.name) for name, config in configs.items()}
+    prints = {name: code.fingerprint(config) for name, config in configs.items()}
+    planned = tuple(
+        _planned(name, seed, configs[name], described[name], prints[name].digest, state, choice)
+        for seed in study.seeds
+        for name in configs
+    )
+    return Plan(
+        study=study,
+        tables=tables,
+        cells=cells,
+        trials=planned,
+        fingerprints={fingerprint.digest: fingerprint for fingerprint in prints.values()},
+    )
+
+
+def _distinct_configs(study: Study, tables: tuple[Table, ...], cells: tuple[Cell, ...]) -> dict[str, Any]:
+    """Configs by id: references, then cells in printing order, then what single rows are compared with."""
+    configs: dict[str, Any] = {}
+    for config in study.references.values():
+        configs.setdefault(config_id(config), config)
+    for cell in cells:
+        configs.setdefault(cell.config_id, cell.config)
+    for table in tables:
+        if table.axis.against is None:
+            continue
+        for level, _ in table.axis.levels:
+            config = table.axis.against(level)
+            if config is not None:
+                configs.setdefault(config_id(config), config)
+    return configs
+
+
+@dataclass(frozen=True)
+class _Described:
+    planned_steps: int
+    cost_class: str
+    benchmark: str
+    classes: tuple[str, ...]
+
+
+def _described(program: Program, config: Any, study: str) -> _Described:
+    try:
+        return _Described(
+            program.planned_steps(config),
+            program.cost_class(config),
+            program.benchmark(config),
+            tuple(program.class_names(config)),
+        )
+    except (ValueError, TypeError) as error:
+        raise SearchSpaceError(f"Study '{study}' holds a config that its program refuses: {error}") from error
+
+
+def _planned(
+    config_id: str,
+    seed: int,
+    config: Any,
+    described: _Described,
+    fingerprint: str,
+    state: LedgerState,
+    choice: Choice,
+) -> PlannedTrial:
+    record = state.find(config_id, seed, fingerprint)
+    own = record if record is not None and record.fingerprint == fingerprint else None
+    trial = Trial(
+        key=trial_key(config_id, seed, fingerprint),
+        config=config,
+        config_id=config_id,
+        seed=seed,
+        fingerprint=fingerprint,
+        folder=trial_folder(config_id, seed, fingerprint),
+        planned_steps=described.planned_steps,
+        cost_class=described.cost_class,
+        benchmark=described.benchmark,
+        classes=described.classes,
+        step=own.step if own else 0,
+        attempts=own.attempts if own else 0,
+    )
+    status = Status.NEW if record is None else STATUS_OF[record.outcome]
+    return PlannedTrial(trial=trial, record=record, status=status, to_do=_is_to_do(record, choice))
+
+
+def _is_to_do(record: TrialRecord | None, choice: Choice) -> bool:
+    if record is None or record.outcome is None or record.outcome is Outcome.FAILED:
+        return True
+    if record.outcome is Outcome.STOPPED:
+        return not choice.asha
+    return record.outcome in choice.retry
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Results of other code
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def results_of_other_code(plan: Plan, state: LedgerState) -> dict[tuple[str, str], int]:
+    """How many finished trials would be trained again because the code changed, by (their fingerprint, today's)."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for planned in plan.trials:
+        trial = planned.trial
+        if planned.record is not None and planned.record.stands:
+            continue
+        for record in state.attempts_of(trial.config_id, trial.seed):
+            if record.fingerprint != trial.fingerprint and record.outcome is Outcome.FINISHED:
+                counts[record.fingerprint, trial.fingerprint] += 1
+    return dict(counts)
+
+
+def changed_code(plan: Plan, state: LedgerState, others: Mapping[tuple[str, str], int]) -> ChangedCodeError:
+    """The sentence that names how many finished trials other code trained, and which files changed since."""
+    files = sorted(
+        {
+            name
+            for before, after in others
+            for name in changed_files(state.codes.get(before, {}), plan.fingerprints[after].files)
+        }
+    )
+    named = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
+    count = sum(others.values())
+    finished = "1 finished trial was" if count == 1 else f"{count} finished trials were"
+    return ChangedCodeError(
+        f"{finished} trained by other code; since then these files changed: {named}; "
+        "give --reuse to let these results stand, or --retrain to train them again."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The plan in words
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def describe(plan: Plan, expected: str) -> list[str]:
+    """The plan as lines for people: cells, distinct configs, trials done and to do, expected time."""
+    by_table = ", ".join(f"{table.name} {table.axis.name} {len(table.axis.levels)}" for table in plan.tables)
+    seeds = ", ".join(str(seed) for seed in plan.study.seeds)
+    return [
+        f"{plan.study.title} (study {plan.study.name}, profile {plan.study.profile})",
+        f"  cells    {len(plan.cells)} ({by_table})",
+        f"  configs  {plan.distinct} distinct",
+        f"  trials   {len(plan.trials)} (seeds {seeds}): {counted(plan)}",
+        f"  time     {expected}",
+    ]
+
+
+def counted(plan: Plan) -> str:
+    """How many trials stand where, such as `12 finished, 1 failed, 45 to do`."""
+    statuses = Counter(planned.status for planned in plan.trials)
+    parts = [f"{statuses[status]} {status.value}" for status in Status if statuses[status] and status is not Status.NEW]
+    return ", ".join([*parts, f"{len(plan.to_do)} to do"])

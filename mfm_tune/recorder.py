@@ -65,7 +65,11 @@ class Recorder:
         self._since: dict[str, float] = {}
 
     def started(self, key: str, attempt: int) -> None:
-        """A trial begins or goes on. `attempt` counts from 1 within this launch; the ledger counts over all launches."""
+        """A trial begins or goes on.
+
+        Args:
+            attempt: 1 for the trial's first start in this launch; the ledger counts on from earlier launches.
+        """
         trial = self._trials[key]
         self._write_config(trial)
         self._since[key] = time.monotonic()
