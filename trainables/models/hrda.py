@@ -89,6 +89,21 @@ class HRDASegmentor(Segmentor):
             places.append(BOX_STEP * int(streams.integers(purpose, step, (), 0, high, item=item)))
         return Box(places[0], places[1], *self.detail_crop)
 
+    def context(self, image: Tensor) -> Tensor:
+        """The image at half its resolution.
+
+        Raises:
+            ValueError: Rows or columns that the two resolutions cannot share.
+        """
+        rows, columns = image.shape[-2:]
+        step = CONTEXT_SCALE * self.logit_stride
+        if rows % step or columns % step:
+            raise ValueError(
+                f"HRDA takes images whose rows and columns are multiples of {step}, got {rows} x {columns}; "
+                "resize or crop them, or slide a window of such a size."
+            )
+        return upsample(image, (rows // CONTEXT_SCALE, columns // CONTEXT_SCALE))
+
     def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
         """Features of the image at half its resolution, and of its detail crop.
 
@@ -101,8 +116,8 @@ class HRDASegmentor(Segmentor):
         """
         if box is None:
             raise ValueError("HRDA encodes a detail crop: give `box` (see `draw_box`), or use `predict`.")
-        size = self._checked_size(image)
-        context: Pyramid = self.encoder(_context(image, size))
+        size = (image.shape[-2], image.shape[-1])
+        context: Pyramid = self.encoder(self.context(image))
         detail: Pyramid = self.encoder(box.crop(image))
         return Encoded((context, detail), size, box)
 
@@ -138,8 +153,8 @@ class HRDASegmentor(Segmentor):
         All windows are one batch, as in the reference implementation: with BatchNorm in train mode (a teacher's) its
         statistics are those of all windows together.
         """
-        size = self._checked_size(image)
-        context: Pyramid = self.encoder(_context(image, size))
+        size = (image.shape[-2], image.shape[-1])
+        context: Pyramid = self.encoder(self.context(image))
         rows, columns = self.detail_crop
         boxes = windows(size, self.detail_crop, (rows // 2, columns // 2))
         detail: Pyramid = self.encoder(torch.cat([box.crop(image) for box in boxes]))
@@ -169,16 +184,6 @@ class HRDASegmentor(Segmentor):
             detail = _inserted(detail, _scaled(box, self.logit_stride), rest)
         return upsample(attention, size) * detail + rest
 
-    def _checked_size(self, image: Tensor) -> tuple[int, int]:
-        rows, columns = image.shape[-2], image.shape[-1]
-        step = CONTEXT_SCALE * self.logit_stride
-        if rows % step or columns % step:
-            raise ValueError(
-                f"HRDA takes images whose rows and columns are multiples of {step}, got {rows} x {columns}; "
-                "resize or crop them, or slide a window of such a size."
-            )
-        return rows, columns
-
 
 def _parts(config: HRDA, num_classes: int) -> tuple[Segmentor, nn.Module]:
     """The base network and the attention head that goes with it."""
@@ -192,10 +197,6 @@ def _parts(config: HRDA, num_classes: int) -> tuple[Segmentor, nn.Module]:
             fusion = ConvNormReLU(len(stages) * dim, dim, 1)
             head = EmbeddingHead(stages, dim, fusion, dim, num_classes, config.base.dropout)
             return base, small_classifier(head)
-
-
-def _context(image: Tensor, size: tuple[int, int]) -> Tensor:
-    return upsample(image, (size[0] // CONTEXT_SCALE, size[1] // CONTEXT_SCALE))
 
 
 def _scaled(box: Box, stride: int) -> Box:

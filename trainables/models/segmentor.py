@@ -116,6 +116,10 @@ class Segmentor(nn.Module):
         stride = self.strides[stage]
         return -(-image_size[0] // stride), -(-image_size[1] // stride)
 
+    def context(self, image: Tensor) -> Tensor:
+        """The image as the encoder sees it for the first pyramid (HRDA: at half its resolution)."""
+        return image
+
     @abstractmethod
     def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
         """Features of an image.
@@ -152,7 +156,7 @@ class Segmentor(nn.Module):
         return upsample(self(image).logits, image.shape[-2:])
 
 
-def upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+def upsample(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     """Bilinear resize of [B, K, h, w] to (rows, columns), corners not aligned."""
     if tuple(logits.shape[-2:]) == tuple(size):
         return logits
