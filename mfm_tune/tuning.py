@@ -1,0 +1,123 @@
+"""The engine on Ray Tune: trials side by side, on this machine's cores, on GPUs, or on a cluster.
+
+Tune is asked for little: to start workers, to hand them trials, to start a trial again whose worker died, and to stop
+trials by ASHA. What it keeps on disk is thrown away at the end: the ledger says what was done, and trials keep their
+own checkpoints. This module imports ray only when a run begins, and after Ray's environment is set.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+from mfm_tune.engine import STOPPING, EngineOptions, Interrupted
+from mfm_tune.errors import StorageError
+from mfm_tune.plan import Trial
+from mfm_tune.program import Program
+from mfm_tune.recorder import Recorder
+
+ENVIRONMENT: Mapping[str, str] = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the machine
+    "RAY_USAGE_STATS_PROMPT_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",  # the newer way of printing cannot be silenced
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths of the user's data stay what they are
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # no csv, json and TensorBoard files
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a report without metrics is an outcome, not the end of the run
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # `Interruption` handles signals
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the ledger keeps them
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own state is never restored
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "2",  # a worker in the middle of a block is ended; its checkpoint is whole
+}
+
+
+def run_with_ray(program: Program, trials: Sequence[Trial], recorder: Recorder, options: EngineOptions) -> None:
+    """Run trials side by side through Ray Tune, in order as places become free.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM came. Trials in progress keep their last checkpoint and stay open. A second
+            signal ends the run without waiting for workers.
+        UserError: The program refused what it was given, the resources asked for do not exist, or the cluster's
+            address does not answer.
+        StorageError: The ledger cannot be written.
+    """
+    if not trials:
+        return
+    _make_folders(trials, options)
+    set_environment(options.address)
+    from mfm_tune.tuning_cluster import Cluster
+    from mfm_tune.tuning_rounds import Rounds
+
+    with Interruption() as interruption, Cluster(options) as cluster:
+        interruption.listen()  # Ray put its own handler of SIGTERM in place
+        cluster.check_resources()
+        Rounds(program, trials, recorder, options, stop_asked=interruption.came).run()
+    if interruption.number is not None:
+        raise Interrupted(interruption.number)
+
+
+def set_environment(address: str | None) -> None:
+    """Set what Ray reads from the environment, before it is imported. What the user has set stays.
+
+    A local Ray listens on all interfaces and lets anyone in who can reach it. So it gets a token that only this process
+    and its workers know; without one Ray would write one into the home directory.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if address is None and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+
+
+class Interruption:
+    """The first SIGINT or SIGTERM is remembered; the second raises `Interrupted` where the main thread is.
+
+    Signals reach the main thread only; in another thread nothing is listened to.
+    """
+
+    def __init__(self) -> None:
+        self.number: signal.Signals | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def came(self) -> bool:
+        """Whether a signal asked the run to stop."""
+        return self.number is not None
+
+    def listen(self) -> None:
+        """Take the signals over, again where a library has taken them in between."""
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPING:
+                handler = signal.signal(number, self._remember)
+                self._before.setdefault(number, handler)
+
+    def __enter__(self) -> Self:
+        self.listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _remember(self, number: int, _frame: FrameType | None) -> None:
+        if self.number is not None:
+            raise Interrupted(self.number)
+        self.number = signal.Signals(number)
+
+
+def _make_folders(trials: Sequence[Trial], options: EngineOptions) -> None:
+    folder = options.shared
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for trial in trials:
+            folder = options.storage / trial.folder
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"The folder {folder} cannot be made: {error.strerror}; give another --storage.") from error

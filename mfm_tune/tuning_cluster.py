@@ -1,0 +1,106 @@
+"""Starting Ray on this machine or joining a cluster, and leaving it again. Imports ray."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from types import TracebackType
+from typing import Any, Self
+
+import ray
+
+from mfm_tune.engine import EngineOptions
+from mfm_tune.errors import OptionError
+
+OBJECT_STORE_BYTES = 128 * 2**20  # the manifest and reports are all that goes through it
+
+
+class Cluster:
+    """A connection to Ray, as a context.
+
+    Args:
+        options: `address` None starts a Ray of our own, which ends with the context. (Ray, told nothing, would join any
+            cluster that happens to run on this machine.)
+
+    Raises:
+        OptionError: The address does not answer, or is none that a driver can join.
+    """
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+
+    def __enter__(self) -> Self:
+        address = self._options.address
+        if address is not None and address.startswith("ray://"):
+            raise OptionError(
+                f"--address must be HOST:PORT of the cluster's head, or 'auto' on one of its machines, got '{address}'."
+            )
+        local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        try:
+            ray.init(
+                address=address or "local",
+                log_to_driver=self._options.verbose,
+                logging_level=logging.INFO if self._options.verbose else logging.ERROR,
+                configure_logging=True,
+                runtime_env=_runtime_environment(self._options),
+                **(local if address is None else {}),
+            )
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            raise OptionError(
+                f"--address {address or 'local'} cannot be joined: {str(error).splitlines()[0]}; start the cluster, "
+                "give HOST:PORT of its head, or leave --address out to use this machine."
+            ) from error
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        ray.shutdown()
+
+    def check_resources(self) -> None:
+        """Raise `OptionError` unless some node can hold one trial: Tune would wait for ever."""
+        nodes = _resources_of_nodes()
+        wanted = {"CPU": float(self._options.cpus_per_trial), "GPU": float(self._options.gpus_per_trial)}
+        for name, option in (("CPU", "--cpus-per-trial"), ("GPU", "--gpus-per-trial")):
+            most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+            if wanted[name] > most:
+                raise OptionError(
+                    f"{option} must be at most {most:g}, what the largest machine has, got {wanted[name]:g}; "
+                    "ask for less, or join a cluster with --address."
+                )
+        if not any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
+            raise OptionError(
+                f"No machine has both {wanted['CPU']:g} CPUs (--cpus-per-trial) and {wanted['GPU']:g} GPUs "
+                "(--gpus-per-trial); ask for less of one."
+            )
+
+
+def places(options: EngineOptions) -> int:
+    """How many trials run at once on the machines that are there now."""
+    return sum(_fitting(node, options.cpus_per_trial, options.gpus_per_trial) for node in _resources_of_nodes())
+
+
+def _fitting(resources: dict[str, float], cpus: float, gpus: float) -> int:
+    by_cpu = resources.get("CPU", 0.0) // cpus if cpus else math.inf
+    if not gpus:
+        return int(by_cpu)
+    devices = resources.get("GPU", 0.0)
+    by_gpu = devices * (1 // gpus) if gpus < 1 else devices // gpus  # a fraction never lies on two GPUs
+    return int(min(by_cpu, by_gpu))
+
+
+def _resources_of_nodes() -> list[dict[str, float]]:
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node["Resources"] for node in nodes if node["Alive"]]
+
+
+def _runtime_environment(options: EngineOptions) -> dict[str, Any]:
+    """What workers need in their environment, on this machine or another."""
+    variables = {
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no GPU sees none
+    }
+    if options.import_paths:  # the search space's own classes come from where this process has them
+        known = os.environ.get("PYTHONPATH", "")
+        variables["PYTHONPATH"] = os.pathsep.join([*options.import_paths, *([known] if known else [])])
+    return {"env_vars": variables}

@@ -1,0 +1,212 @@
+"""Rounds of trials through Ray Tune, and what Tune tells about them carried to the recorder. Imports ray."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+
+from mfm_tune.engine import EngineOptions
+from mfm_tune.errors import UserError
+from mfm_tune.plan import Trial
+from mfm_tune.program import Outcome, Program, Report
+from mfm_tune.recorder import Recorder
+from mfm_tune.schedulers import InOrder, SeedwiseAsha, key_of
+from mfm_tune.tuning_cluster import places
+
+RETRIES = 3  # how often a trial is started again after its worker was lost
+log = logging.getLogger(__name__)
+
+
+def report_of(result: Mapping[str, Any]) -> Report:
+    """The report in what a trial's `step` returned to Tune (see `trainables.tune.ProgramTrial`)."""
+    report: Report = json.loads(result["report"])
+    return report
+
+
+class Rounds:
+    """All trials of a launch: one round for most, further ones where something is left.
+
+    1. Every trial, each with its share of CPUs and GPUs.
+    2. Trials that ran out of memory on a fraction of a GPU, once more, each alone on a GPU. One that runs out of memory
+       there too has that as its outcome.
+    3. Trials that Tune gave up although their retries were not used up (their worker died between two trials).
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        trials: Sequence[Trial],
+        recorder: Recorder,
+        options: EngineOptions,
+        *,
+        stop_asked: Callable[[], bool],
+    ) -> None:
+        self._program = program
+        self._trials = trials
+        self._options = options
+        self._stop_asked = stop_asked
+        self._scheduler = _scheduler(trials, options)
+        self._narrator = Narrator(recorder, self._scheduler, retry_out_of_memory=0 < options.gpus_per_trial < 1)
+
+    def run(self) -> None:
+        """Run all rounds.
+
+        Raises:
+            UserError: What the program or the recorder raised; trials in progress stay open.
+        """
+        self._round(self._trials, gpus=self._options.gpus_per_trial)
+        alone = [trial for trial in self._trials if trial.key in self._narrator.out_of_memory]
+        self._narrator.retry_out_of_memory = False
+        self._round(alone, gpus=1.0)
+        for _ in range(RETRIES):
+            left = [trial for trial in self._trials if trial.key in self._narrator.given_up]
+            self._narrator.given_up.clear()
+            self._round(left, gpus=self._options.gpus_per_trial)
+
+    def _round(self, trials: Sequence[Trial], *, gpus: float) -> None:
+        if trials and not self._stopping():
+            self._fit(trials, gpus)
+        if self._narrator.fatal is not None:
+            raise self._narrator.fatal
+
+    def _stopping(self) -> bool:
+        return self._stop_asked() or self._narrator.fatal is not None
+
+    def _fit(self, trials: Sequence[Trial], gpus: float) -> None:
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * places(self._options) + 2)
+        with tempfile.TemporaryDirectory(prefix="mfm_tune-", ignore_cleanup_errors=True) as scratch:
+            tuner = tune.Tuner(
+                tune.with_resources(
+                    tune.with_parameters(self._program.trainable(), manifest=self._manifest(trials)),
+                    {"cpu": self._options.cpus_per_trial, "gpu": gpus},
+                ),
+                param_space={"trial": tune.grid_search([trial.key for trial in trials])},
+                tune_config=tune.TuneConfig(
+                    scheduler=self._scheduler,
+                    reuse_actors=True,
+                    trial_name_creator=key_of,
+                    trial_dirname_creator=key_of,
+                ),
+                run_config=tune.RunConfig(
+                    name="trials",
+                    storage_path=scratch,
+                    callbacks=[self._narrator],
+                    stop=_StopWhen(self._stopping),
+                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                    verbose=1 if self._options.verbose else 0,
+                ),
+            )
+            tuner.fit()
+
+    def _manifest(self, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
+        return {
+            trial.key: {
+                "config": trial.config,
+                "seed": trial.seed,
+                "folder": str(self._options.storage / trial.folder),
+                "shared": str(self._options.shared),
+                "data": dict(self._options.data),
+            }
+            for trial in trials
+        }
+
+
+class Narrator(tune.Callback):
+    """Carries what Tune tells about trials to the recorder.
+
+    Tune ends a whole run when a callback raises. So nothing is raised here: a `UserError` (the storage is full) is kept
+    in `fatal`, at which the run stops in order; anything else is logged, and the trial stays open in the ledger.
+    """
+
+    def __init__(self, recorder: Recorder, scheduler: InOrder, *, retry_out_of_memory: bool) -> None:
+        self.fatal: UserError | None = None
+        self.out_of_memory: set[str] = set()
+        self.given_up: set[str] = set()
+        self.retry_out_of_memory = retry_out_of_memory
+        self._recorder = recorder
+        self._scheduler = scheduler
+        self._attempts: Counter[str] = Counter()
+        self._recoveries: Counter[str] = Counter()
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """A worker took a trial, for the first time or again."""
+        key = key_of(trial)
+        self._attempts[key] += 1
+        self._guarded(lambda: self._recorder.started(key, self._attempts[key]))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial returned from a block."""
+        self._guarded(lambda: self._result(key_of(trial), result))
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """A worker was lost; Tune will start the trial again."""
+        self._recoveries[key_of(trial)] += 1
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Tune gave a trial up."""
+        self._guarded(lambda: self._error(key_of(trial), trial))
+
+    def _result(self, key: str, result: Mapping[str, Any]) -> None:
+        report = report_of(result)
+        if report.get("metrics"):
+            self._recorder.reported(key, report)
+        outcome = report.get("outcome")
+        if outcome is None:
+            rung = self._scheduler.stopped_at(key)
+            if rung is not None:
+                self._recorder.ended(key, Outcome.STOPPED, rung=rung)
+            return
+        if outcome == Outcome.OOM.value and self.retry_out_of_memory:
+            self.out_of_memory.add(key)
+            return
+        self._recorder.ended(key, Outcome(outcome), error=report.get("error", ""))
+        if result["refused"]:
+            raise UserError(result["refused"])
+
+    def _error(self, key: str, trial: TuneTrial) -> None:
+        if self._recoveries[key] < RETRIES:
+            self.given_up.add(key)
+            return
+        error = trial.get_error() or "The worker was lost, and left no error."
+        self._recorder.ended(key, Outcome.FAILED, error=str(error))
+
+    def _guarded(self, tell: Callable[[], None]) -> None:
+        if self.fatal is not None:
+            return
+        try:
+            tell()
+        except UserError as error:
+            self.fatal = error
+        except Exception:
+            log.exception("What a trial told could not be recorded; it goes on at the next launch.")
+
+
+class _StopWhen(tune.Stopper):
+    """Stops all trials when asked to."""
+
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self._asked = asked
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._asked()
+
+
+def _scheduler(trials: Sequence[Trial], options: EngineOptions) -> InOrder:
+    keys = [trial.key for trial in trials]
+    if not options.asha:
+        return InOrder(keys)
+    return SeedwiseAsha(keys, metric=options.metric, report_of=report_of, history=options.history)
