@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -23,6 +24,7 @@ def run_inline(program: Program, trials: Sequence[Trial], recorder: Recorder, op
         UserError: The program refused what it was given (no images in a data set's folder, say).
         StorageError: The ledger cannot be written.
     """
+    os.environ["OMP_NUM_THREADS"] = str(options.cpus_per_trial)  # as many threads as a worker would have
     with signals_as_interruption():
         for trial in trials:
             _run_trial(program, trial, recorder, options)

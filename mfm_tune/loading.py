@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
@@ -60,7 +61,7 @@ def load_search_space(path: Path) -> Loaded:
 
 
 def summaries(folder: Path) -> list[tuple[Path, str]]:
-    """The search spaces in a folder, each with the first line of its docstring; nothing is run.
+    """The search spaces in a folder, each with the first sentence of its docstring; nothing is run.
 
     Raises:
         OptionError: There is no such folder.
@@ -70,15 +71,19 @@ def summaries(folder: Path) -> list[tuple[Path, str]]:
             f"No search space is given, and there is no folder {folder} here to list; "
             "give the path of one: python -m mfm_tune.run FILE."
         )
-    return [(path, _first_line(path)) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
+    return [(path, _first_sentence(path)) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
 
 
-def _first_line(path: Path) -> str:
+def _first_sentence(path: Path) -> str:
     try:
         text = ast.get_docstring(ast.parse(path.read_bytes()))
     except (SyntaxError, ValueError, OSError):
         return "(cannot be parsed)"
-    return (text or "(no docstring)").splitlines()[0]
+    if not text:
+        return "(no docstring)"
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    sentence, stop, _ = paragraph.partition(". ")
+    return sentence + stop.strip()
 
 
 def _module_name(path: Path) -> tuple[Path, str]:
@@ -100,7 +105,8 @@ def _run(path: Path, root: Path, name: str) -> ModuleType:
     for folder in (str(repository), str(root)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
-    _refuse_hiding(path, name)
+    importlib.invalidate_caches()
+    _refuse_hiding(path, root, name)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise SearchSpaceError(f"The search space {path} is no Python file.")
@@ -110,22 +116,30 @@ def _run(path: Path, root: Path, name: str) -> ModuleType:
     return module
 
 
-def _refuse_hiding(path: Path, name: str) -> None:
-    """A worker imports the module by name, so that name must lead to this file and to nothing else."""
+def _refuse_hiding(path: Path, root: Path, name: str) -> None:
+    """A worker imports the module by name, so that name must lead to this file and hide nothing else."""
     parent = name.rpartition(".")[0]
     if parent:
         importlib.import_module(parent)
-    importlib.invalidate_caches()
     loaded = sys.modules.get(name)
-    origin = getattr(loaded, "__file__", None)
+    origin = getattr(loaded, "__file__", None) or "built in"
     if loaded is None:
-        spec = importlib.util.find_spec(name)
-        origin = spec.origin if spec else str(path)
-    if origin is None or Path(origin).resolve() != path:
+        spec = importlib.util.find_spec(name) if parent else _elsewhere(name, root)
+        if spec is None:
+            return
+        origin = spec.origin or "built in"
+    if Path(origin).resolve() != path:
         raise SearchSpaceError(
-            f"The search space {path.name} has the name of another module, '{name}' ({origin or 'built in'}); "
-            "rename the file."
+            f"The search space {path.name} has the name of another module, '{name}' ({origin}); rename the file."
         )
+
+
+def _elsewhere(name: str, root: Path) -> ModuleSpec | None:
+    """A module of this name that does not lie in `root`."""
+    if name in sys.stdlib_module_names:
+        return ModuleSpec(name, None, origin="the standard library's")
+    others = [entry for entry in sys.path if Path(entry).resolve() != root]
+    return PathFinder.find_spec(name, others)
 
 
 def _studies(path: Path, module: ModuleType) -> Mapping[str, Study]:
@@ -166,11 +180,14 @@ def _errors_with_place(path: Path) -> Iterator[None]:
 
 
 def _place(error: BaseException, path: Path) -> str:
-    """`FILE:LINE` of the innermost line of the file that took part in the error, or that of its causes."""
+    """`FILE:LINE` of the innermost line of the file that took part in the error, or in that of its causes.
+
+    Where the file's own classes check themselves, the line that gave the wrong value is meant, not the check.
+    """
     line = None
     for each in _chain(error):
         for frame in traceback.extract_tb(each.__traceback__):
-            if Path(frame.filename).resolve() == path.resolve():
+            if Path(frame.filename).resolve() == path.resolve() and frame.name not in ("__init__", "__post_init__"):
                 line = frame.lineno
     return f"{path}:{line}" if line else str(path)
 

@@ -164,7 +164,7 @@ def make_plan(study: Study, state: LedgerState, code: TrainingCode, choice: Choi
     """
     tables = selected_tables(study, choice.only)
     cells = tuple(cell for table in tables for cell in study.cells_of(table))
-    configs = _distinct_configs(study, tables, cells)
+    configs = distinct_configs(study, tables, cells)
     described = {name: _described(study.program, config, study.name) for name, config in configs.items()}
     prints = {name: code.fingerprint(config) for name, config in configs.items()}
     planned = tuple(
@@ -181,7 +181,12 @@ def make_plan(study: Study, state: LedgerState, code: TrainingCode, choice: Choi
     )
 
 
-def _distinct_configs(study: Study, tables: tuple[Table, ...], cells: tuple[Cell, ...]) -> dict[str, Any]:
+def all_configs(study: Study) -> dict[str, Any]:
+    """Every config of a study by id, whatever a launch wants of it."""
+    return distinct_configs(study, study.tables, tuple(study.cells()))
+
+
+def distinct_configs(study: Study, tables: tuple[Table, ...], cells: tuple[Cell, ...]) -> dict[str, Any]:
     """Configs by id: references, then cells in printing order, then what single rows are compared with."""
     configs: dict[str, Any] = {}
     for config in study.references.values():

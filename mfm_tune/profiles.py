@@ -1,0 +1,75 @@
+"""Which scale of a study runs: what the user named, else `paper` where its data sets are given, else `mini`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mfm_tune.errors import OptionError
+from mfm_tune.loading import Loaded
+from mfm_tune.space import Study
+
+PAPER, MINI = "paper", "mini"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A study at the scale that runs, and what the user should know about the choice (may be empty)."""
+
+    study: Study
+    notice: str = ""
+
+
+def choose_study(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> Chosen:
+    """The study of a search space that runs.
+
+    Raises:
+        OptionError: `profile` is not one of the search space's, or there is no sensible default.
+    """
+    studies = loaded.studies
+    if profile is not None:
+        if profile not in studies:
+            raise OptionError(
+                f"--profile got '{profile}', and {loaded.path} has {', '.join(studies)}; give one of these."
+            )
+        return Chosen(studies[profile])
+    paper = studies.get(PAPER)
+    if paper is not None and all(name in data for name in paper.needs):
+        return Chosen(paper)
+    if MINI in studies:
+        return Chosen(studies[MINI], "" if paper is None else _why_mini(paper, data))
+    if len(studies) == 1:
+        return Chosen(next(iter(studies.values())))
+    raise OptionError(f"{loaded.path} has the profiles {', '.join(studies)}; say which by --profile.")
+
+
+def _why_mini(paper: Study, data: Mapping[str, str]) -> str:
+    missing = " ".join(f"{name}=PATH" for name in paper.needs if name not in data)
+    why = "no data set is configured" if not data else "the paper profile's data sets are not all given"
+    return (
+        f"Profile mini, because {why}: small networks on a small benchmark, whose numbers are not the paper's. "
+        f"For the paper profile add --data {missing}"
+    )
+
+
+def check_data(loaded: Loaded, study: Study, data: Mapping[str, str], *, to_train: bool) -> None:
+    """See that data sets are known, that they exist, and, in order to train, that none is missing.
+
+    Raises:
+        OptionError: A name that no profile of the search space needs, a path that does not exist, or a data set that is
+            missing.
+    """
+    known = list(dict.fromkeys(name for each in loaded.studies.values() for name in each.needs))
+    for name, path in data.items():
+        if name not in known:
+            there = f"it knows {', '.join(known)}" if known else "it needs none"
+            raise OptionError(f"--data names '{name}', which {loaded.path} does not know; {there}.")
+        if not Path(path).exists():
+            raise OptionError(f"--data {name}={path} does not exist; give the path of the data set.")
+    missing = [name for name in study.needs if name not in data]
+    if to_train and missing:
+        options = " ".join(f"--data {name}=PATH" for name in missing)
+        raise OptionError(
+            f"Profile '{study.profile}' of study '{study.name}' needs data that is not given; add {options}."
+        )

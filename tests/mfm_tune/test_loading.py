@@ -1,0 +1,194 @@
+"""Loading a search space: each mistake is one sentence with file and line."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mfm_tune.errors import OptionError, SearchSpaceError
+from mfm_tune.loading import load_search_space, summaries
+from mfm_tune.options import parse_options
+from mfm_tune.profiles import check_data, choose_study
+
+Write = Callable[..., Path]
+
+HEAD = '''"""A space for a test. More is said here."""
+from dataclasses import dataclass
+from mfm_tune.space import Axis, Study, Table
+from tests.mfm_tune.stub_program import StubConfig, StubProgram
+
+@dataclass(frozen=True)
+class Width:
+    size: int
+    def __post_init__(self):
+        if not 1 <= self.size <= 9:
+            raise ValueError(f"Width.size must lie in [1, 9], got {self.size}.")
+
+def study(profile, levels=((1, None), (2, None)), make=lambda value: StubConfig(level=value), **changes):
+    axis = Axis(name="level", levels=levels, make=make)
+    tables = (Table(name="a", title="A", axis=axis),)
+    return Study(name="spaced", title="A", profile=profile, program=StubProgram(), tables=tables, **changes)
+
+'''
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Write]:
+    """Writes a search space whose body follows the common head; what loading changes is put back after."""
+    path_before, modules_before = list(sys.path), set(sys.modules)
+
+    def write_space(body: str, name: str = "space_under_test.py") -> Path:
+        path = tmp_path / name
+        path.write_text(HEAD + body)
+        return path
+
+    yield write_space
+    sys.path[:] = path_before
+    for name in set(sys.modules) - modules_before:
+        del sys.modules[name]
+
+
+LINE = HEAD.count("\n") + 1
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (
+            'STUDY = study("mini", make=lambda v: StubConfig(levle=v))',
+            r":{line}: StubConfig has no field 'levle' \(it has "
+            r"steps, .*\); did you mean 'level'\?",
+        ),  # fmt: skip
+        ('STUDY = study("mini", titel=1)', r":\d+: Study has no field 'titel' \(.*\); did you mean 'title'\?"),
+        ('STUDY = study("mini", levles=())', r":\d+: .*'levles'"),
+        ('W = Width(12)\nSTUDY = study("mini")', r":{line}: Width.size must lie in \[1, 9\], got 12\."),
+        ('STUDY = study("mini", make=lambda v: Width(v * 9))', r"level 2: Width.size must lie in \[1, 9\], got 18"),
+        ('STUDY = study("mini", levels=((1, None), (1, None)))', r":\d+: Axis 'level' names level 1 twice"),
+        ("STUDY = studdy()", r":{line}: NameError: name 'studdy' is not defined; correct the file\."),
+        ("STUDY = study(", r":{line}: '\(' was never closed; correct the syntax\."),
+        ("import no_such_module_xyz", r":{line}: ModuleNotFoundError: No module named 'no_such_module_xyz'"),
+        ("raise SystemExit(3)", r":{line}: SystemExit: 3"),
+        ("x = 1", r"it must define STUDY, a Study, or STUDIES"),
+        ("STUDIES = [1]", r"STUDIES must map profiles to Studies, got list"),
+        ("STUDIES = {'mini': 1}", r"STUDIES must map profiles to Studies; 'mini' is a int"),
+        ("STUDIES = {'mini': study('smoke')}", r"profile 'mini' for a study whose profile is 'smoke'"),
+    ],
+)
+def test_each_mistake_is_one_sentence_with_its_place(write: Write, body: str, sentence: str) -> None:
+    """Wrong fields come with a suggestion; Python errors name file and line."""
+    path = write(body)
+    with pytest.raises(SearchSpaceError, match=sentence.replace("{line}", str(LINE))) as caught:
+        load_search_space(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_file_a_folder_and_a_strange_name_are_one_sentence(tmp_path: Path) -> None:
+    """What is no Python file is named with the remedy."""
+    with pytest.raises(SearchSpaceError, match="does not exist; give the path of a Python file"):
+        load_search_space(tmp_path / "none.py")
+    with pytest.raises(SearchSpaceError, match="is a folder"):
+        load_search_space(tmp_path)
+    (tmp_path / "table-2.py").write_text("")
+    with pytest.raises(SearchSpaceError, match=r"cannot be imported as 'table-2'"):
+        load_search_space(tmp_path / "table-2.py")
+    (tmp_path / "space.txt").write_text("")
+    with pytest.raises(SearchSpaceError, match=r"must end in \.py"):
+        load_search_space(tmp_path / "space.txt")
+
+
+def test_a_file_that_hides_a_module_is_refused(write: Write) -> None:
+    """A worker that imports `statistics` must not get a search space, nor the other way round."""
+    path = write('STUDY = study("mini")', "statistics.py")
+    with pytest.raises(SearchSpaceError, match="has the name of another module, 'statistics'"):
+        load_search_space(path)
+
+
+def test_classes_of_a_search_space_pickle(write: Write) -> None:
+    """A config whose class the file defines travels to workers by name."""
+    path = write('STUDY = study("mini", make=lambda v: Width(v))')
+    loaded = load_search_space(path)
+    config = next(loaded.studies["mini"].cells()).config
+    assert type(config).__module__ == "space_under_test"
+    assert loaded.root == path.parent
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_a_file_in_a_package_has_its_dotted_name(write: Write, tmp_path: Path) -> None:
+    """Its name does not depend on the folder that the command was given in."""
+    (tmp_path / "spaces_of_mine").mkdir()
+    (tmp_path / "spaces_of_mine" / "__init__.py").write_text("")
+    path = write('STUDY = study("mini", make=lambda v: Width(v))', "spaces_of_mine/wide.py")
+    loaded = load_search_space(path)
+    assert type(next(loaded.studies["mini"].cells()).config).__module__ == "spaces_of_mine.wide"
+    assert loaded.root == tmp_path
+
+
+def test_search_spaces_are_listed_without_being_run(write: Write, tmp_path: Path) -> None:
+    """One line each: the first sentence of the docstring."""
+    write("raise SystemExit(3)", "b.py")
+    (tmp_path / "a.py").write_text("x = (")
+    (tmp_path / "__init__.py").write_text("")
+    found = summaries(tmp_path)
+    assert found == [(tmp_path / "a.py", "(cannot be parsed)"), (tmp_path / "b.py", "A space for a test.")]
+    with pytest.raises(OptionError, match="there is no folder"):
+        summaries(tmp_path / "none")
+
+
+BOTH = 'STUDIES = {p: study(p, needs=("gta", "city") if p == "paper" else ()) for p in ("smoke", "mini", "paper")}'
+
+
+def test_the_paper_profile_runs_where_its_data_is_given_and_mini_elsewhere(write: Write, tmp_path: Path) -> None:
+    """Without data sets the notice says why it is mini and how to get the paper's profile."""
+    loaded = load_search_space(write(BOTH))
+    chosen = choose_study(loaded, None, {})
+    assert chosen.study.profile == "mini"
+    assert "no data set is configured" in chosen.notice
+    assert "--data gta=PATH city=PATH" in chosen.notice
+    half = choose_study(loaded, None, {"gta": "x"})
+    assert half.notice.endswith("--data city=PATH")
+    assert choose_study(loaded, None, {"gta": "x", "city": "y"}).study.profile == "paper"
+    assert choose_study(loaded, "smoke", {}).study.profile == "smoke"
+    with pytest.raises(OptionError, match=r"--profile got 'huge', and .* has smoke, mini, paper"):
+        choose_study(loaded, "huge", {})
+
+
+def test_data_is_checked_by_name_and_path(write: Write, tmp_path: Path) -> None:
+    """Unknown names, paths that do not exist and missing data sets are one sentence each."""
+    loaded = load_search_space(write(BOTH))
+    paper, here = loaded.studies["paper"], str(tmp_path)
+    with pytest.raises(OptionError, match=r"names 'kitti', which .* does not know; it knows gta, city"):
+        check_data(loaded, paper, {"kitti": here}, to_train=True)
+    with pytest.raises(OptionError, match="--data gta=/no/such does not exist"):
+        check_data(loaded, paper, {"gta": "/no/such"}, to_train=True)
+    with pytest.raises(OptionError, match="needs data that is not given; add --data city=PATH"):
+        check_data(loaded, paper, {"gta": here}, to_train=True)
+    check_data(loaded, paper, {}, to_train=False)
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["f.py", "--seeds", "0,x"], "--seeds must be integers with commas between them, got '0,x'"),
+        (["f.py", "--seeds", "1,1"], "--seeds: seeds must be distinct"),
+        (["f.py", "--data", "gta"], "--data must be NAME=PATH, got 'gta'"),
+        (["f.py", "--data", "a=b", "--data", "a=c"], "names 'a' twice"),
+        (["f.py", "--cpus-per-trial", "0"], "--cpus-per-trial must be an integer of at least 1, got '0'"),
+        (["f.py", "--gpus-per-trial", "1.5"], "--gpus-per-trial must lie in 0 to 1, or be a whole number"),
+        (["f.py", "--gpus-per-trial", "nan"], "--gpus-per-trial must lie in 0 to 1"),
+        (["f.py", "--inline", "--asha"], "--asha compares trials"),
+        (["f.py", "--inline", "--address", "auto"], "--address names a Ray cluster"),
+        (["f.py", "--reuse", "--retrain"], "not allowed with"),
+        (["f.py", "--plan", "--report-only"], "not allowed with"),
+        (["f.py", "--sedes", "0"], "unrecognized arguments: --sedes"),
+    ],
+)
+def test_each_wrong_option_is_one_sentence(argv: list[str], sentence: str) -> None:
+    """The option, its value and what is allowed."""
+    with pytest.raises(OptionError, match=sentence) as caught:
+        parse_options(argv)
+    assert "\n" not in str(caught.value)

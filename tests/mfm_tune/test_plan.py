@@ -1,0 +1,176 @@
+"""The plan: distinct configs times seeds, minus what the ledger has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mfm_tune.errors import OptionError
+from mfm_tune.fingerprint import TrainingCode
+from mfm_tune.forecast import StepTimes, duration, expected_seconds, makespan
+from mfm_tune.identity import canonical, config_id
+from mfm_tune.ledger import LedgerState
+from mfm_tune.plan import Choice, Plan, Status, changed_code, describe, make_plan, results_of_other_code
+from mfm_tune.program import Outcome
+from mfm_tune.space import Axis, Study, Table
+from tests.mfm_tune.stub_program import StubConfig, StubProgram
+
+CODE = TrainingCode(StubProgram().packages)
+DEFAULT = StubConfig(quality=50)
+BASELINE = StubConfig(quality=10)
+QUALITY = Axis(name="quality", levels=((40, 1.0), (50, 2.0)), make=lambda value: StubConfig(quality=value))
+LEVEL = Axis(
+    name="level",
+    levels=((0, None), (1, None)),
+    make=lambda value: StubConfig(level=value),
+    against=lambda value: StubConfig(quality=99) if value else None,
+)
+STUDY = Study(
+    name="stub",
+    title="A stub",
+    profile="smoke",
+    program=StubProgram(),
+    tables=(Table(name="a", title="Quality", axis=QUALITY), Table(name="b", title="Level", axis=LEVEL)),
+    references={"baseline": BASELINE, "default": DEFAULT},
+    seeds=(0, 1),
+)
+
+
+def plan(state: LedgerState | None = None, **choice: Any) -> Plan:
+    """The study's plan."""
+    return make_plan(STUDY, state or LedgerState(), CODE, Choice(**choice))
+
+
+def told(*outcomes: Outcome | None, fingerprint: str | None = None, step: int = 4, wall_s: float = 8.0) -> LedgerState:
+    """A ledger in which the first trials of the plan have these outcomes (None: still open)."""
+    state = LedgerState()
+    for number, (trial, outcome) in enumerate(zip(plan().to_do, outcomes, strict=False)):
+        code = fingerprint or trial.fingerprint
+        key = f"{trial.config_id}-s{trial.seed}-{code[:8]}"
+        common = {"time": 1000 * number, "key": key}
+        config = {"config": canonical(trial.config), "planned_steps": 4, "cost_class": trial.cost_class}
+        where = {"folder": "f", "study": "stub", "profile": "smoke", "benchmark": "stub"}
+        who = {"config_id": trial.config_id, "seed": trial.seed, "fingerprint": code}
+        state.apply({"event": "config", "config_id": trial.config_id, "benchmark": "stub", "classes": [], **config})
+        state.apply({"event": "start", **common, **who, **where})
+        steps = {"step": step, "planned_steps": 4, "executed_steps": step}
+        state.apply({"event": "report", **common, **steps, "metrics": {}})
+        if outcome is not None:
+            state.apply({"event": "end", **common, "outcome": outcome.value, "step": step, "wall_s": wall_s})
+    return state
+
+
+def test_a_shared_config_trains_once_and_references_come_first() -> None:
+    """Four cells and two references are four configs; seed 0 of all comes before seed 1, references before the rest."""
+    trials = plan().to_do
+    order = [BASELINE, DEFAULT, StubConfig(quality=40), StubConfig(level=1), StubConfig(quality=99)]
+    assert [(trial.seed, trial.config_id) for trial in trials] == [
+        (seed, config_id(config)) for seed in (0, 1) for config in order
+    ]
+    assert len({trial.key for trial in trials}) == 10
+    assert trials[0].folder == f"trials/{config_id(BASELINE)}/s0-{trials[0].fingerprint[:8]}"
+
+
+def test_only_takes_axes_and_tables_and_keeps_the_references() -> None:
+    """`--only` narrows the cells; references stay, since cells are compared with them, as do a row's own."""
+    narrowed = plan(only=("quality",))
+    assert [cell.level for cell in narrowed.cells] == ["40", "50"]
+    assert {planned.trial.config.quality for planned in narrowed.trials} == {10, 40, 50}
+    assert [cell.table for cell in plan(only=("b",)).cells] == ["b", "b"]
+    assert plan(only=("quality", "b")).distinct == plan().distinct
+
+
+def test_only_with_an_unknown_name_lists_what_there_is() -> None:
+    """The sentence names all axes and tables."""
+    with pytest.raises(OptionError, match="'dim', which study 'stub' does not have; its axes are quality, level, and"):
+        plan(only=("dim",))
+
+
+def test_a_half_done_ledger_leaves_the_rest() -> None:
+    """Finished, out of memory and diverged stand; failed, open and stopped trials are to do; new ones too."""
+    state = told(Outcome.FINISHED, Outcome.OOM, Outcome.DIVERGED, Outcome.FAILED, Outcome.STOPPED, None)
+    half = plan(state)
+    assert [planned.status for planned in half.trials] == [
+        Status.FINISHED, Status.OOM, Status.DIVERGED, Status.FAILED, Status.STOPPED, Status.OPEN, *[Status.NEW] * 4
+    ]  # fmt: skip
+    assert [planned.to_do for planned in half.trials] == [False, False, False, *[True] * 7]
+    assert half.trials[3].trial.attempts == 1
+    assert half.trials[5].trial.step == 4
+
+
+@pytest.mark.parametrize("outcome", [Outcome.OOM, Outcome.DIVERGED])
+def test_oom_and_diverged_are_tried_again_only_when_asked(outcome: Outcome) -> None:
+    """Each is asked for by itself."""
+    state = told(outcome)
+    assert not plan(state).trials[0].to_do
+    assert plan(state, retry=frozenset({outcome})).trials[0].to_do
+    assert not plan(state, retry=frozenset({Outcome.OOM, Outcome.DIVERGED} - {outcome})).trials[0].to_do
+
+
+def test_what_asha_stopped_stays_stopped_under_asha() -> None:
+    """It goes on when run without."""
+    state = told(Outcome.STOPPED)
+    assert not plan(state, asha=True).trials[0].to_do
+    assert plan(state).trials[0].to_do
+
+
+def test_results_of_other_code_are_counted_and_the_changed_files_named() -> None:
+    """Finished trials of another fingerprint are neither counted as done nor passed over in silence."""
+    state = told(Outcome.FINISHED, Outcome.FINISHED, Outcome.FAILED, fingerprint="f" * 64)
+    files = next(iter(plan().fingerprints.values())).files
+    state.codes["f" * 64] = {**files, "tests/mfm_tune/stub_program.py": "other", "gone.py": "x"}
+    after = plan(state)
+    others = results_of_other_code(after, state)
+    today = after.trials[0].trial.fingerprint
+    assert others == {("f" * 64, today): 2}
+    assert len(after.to_do) == 10
+    sentence = str(changed_code(after, state, others))
+    assert sentence.startswith("2 finished trials were trained by other code")
+    assert "gone.py, tests/mfm_tune/stub_program.py;" in sentence
+    assert "--reuse" in sentence
+    assert "--retrain" in sentence
+    state.reuse.update(others)
+    assert len(plan(state).to_do) == 8
+    assert not results_of_other_code(plan(state), state)
+
+
+def test_the_time_is_known_where_a_config_or_its_cost_class_ran() -> None:
+    """Nothing ran: unknown. One of the class ran at 2 s a step: nine trials of 4 steps on two slots."""
+    assert expected_seconds(plan().to_do, StepTimes(LedgerState()), 2) is None
+    state = told(Outcome.FINISHED)
+    assert expected_seconds(plan(state).to_do, StepTimes(state), 2) == 40.0
+
+
+def test_an_open_trial_costs_only_what_is_left_of_it() -> None:
+    """A trial that was killed at step 2 of 4 has two steps left."""
+    state = told(Outcome.FINISHED, None, step=2, wall_s=4.0)
+    left = [trial for trial in plan(state).to_do if trial.step == 2]
+    assert expected_seconds(left, StepTimes(state), 1) == pytest.approx(4.0)
+
+
+def test_the_last_job_ends_when_places_are_filled_in_order() -> None:
+    """Four jobs on two places: 3 | 1, 1, 4 ends at 6."""
+    assert makespan([3, 1, 1, 4], 2) == 6
+    assert makespan([], 2) == 0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (12_000, "3 h 20 min"), (200_000, "2 d 7 h")],
+)
+def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> None:
+    """Coarser the longer."""
+    assert duration(seconds) == text
+
+
+def test_a_plan_in_words() -> None:
+    """Cells, distinct configs, trials done and to do, time."""
+    lines = describe(plan(told(Outcome.FINISHED, Outcome.OOM)), "about 2 min")
+    assert lines == [
+        "A stub (study stub, profile smoke)",
+        "  cells    4 (a quality 2, b level 2)",
+        "  configs  5 distinct",
+        "  trials   10 (seeds 0, 1): 1 finished, 1 out of memory, 8 to do",
+        "  time     about 2 min",
+    ]
