@@ -1,0 +1,135 @@
+"""ToyCity: the embedded pair of domains. Pools of scenes are drawn once a process; a batch is indices and flips."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import ToyCity
+from trainables.data.domains import Batch, Example
+from trainables.data.toy_city_scenes import generator, render
+from trainables.data.toy_city_styles import Style, ToyClass, absent_classes, source_style, target_style
+from trainables.randomness import Purpose, Streams
+
+CLASSES = tuple(item.name.lower() for item in ToyClass)
+MEAN = (115.0, 115.0, 110.0)  # grey levels, RGB: near the middle of all styles, the same for every config
+STD = (55.0, 55.0, 55.0)
+INDICES, FLIPS = 0, 1  # items of the warm start's one stream
+
+
+class Pool(IntEnum):
+    """Which images: each pool has scenes of its own."""
+
+    SOURCE = 0
+    TARGET = 1
+    VALIDATION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """A pool on the training device: `image` [N, 3, H, W] and `label` [N, H, W], both uint8."""
+
+    image: Tensor
+    label: Tensor
+
+
+@cache
+def draw_pool(style: Style, size: tuple[int, int], count: int, scene_seed: int, pool: Pool) -> Images:
+    """Draw a pool, once a process; image i depends on the seed, the pool and i, and not on the count."""
+    scenes = [render(style, size, generator(scene_seed, pool, index)) for index in range(count)]
+    image = np.stack([image for image, _ in scenes]).transpose(0, 3, 1, 2)
+    label = np.stack([label for _, label in scenes])
+    return Images(torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(label))
+
+
+class ToyCityDomains:
+    """The two domains of a `ToyCity` config (see `trainables.data.domains.Domains`).
+
+    Args:
+        config: Which scenes.
+        device: Where batches are made; the pools are kept there as bytes.
+    """
+
+    classes = CLASSES
+    scored = CLASSES
+    mean = MEAN
+    std = STD
+
+    def __init__(self, config: ToyCity, device: torch.device) -> None:
+        source, target = source_style(config.source), target_style(config.shift)
+        size, seed = config.image_size, config.scene_seed
+        self._source = _on(device, draw_pool(source, size, config.source_images, seed, Pool.SOURCE))
+        self._target = _on(device, draw_pool(target, size, config.target_images, seed, Pool.TARGET))
+        self._validation = _on(device, draw_pool(target, size, config.validation_images, seed, Pool.VALIDATION))
+        self.means = _means_without(absent_classes(source))
+        self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
+
+    def source(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """Labelled source images for a training step."""
+        indices = streams.integers(Purpose.SOURCE, step, (batch_size,), 0, len(self._source.image))
+        flips = streams.integers(Purpose.SOURCE_CROP, step, (batch_size,), 0, 2)
+        return self._batch(self._source, indices, flips, labelled=True)
+
+    def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """Labelled source images for a step of the warm start (a stream of its own)."""
+        indices = streams.integers(Purpose.WARM_START, step, (batch_size,), 0, len(self._source.image), INDICES)
+        flips = streams.integers(Purpose.WARM_START, step, (batch_size,), 0, 2, FLIPS)
+        return self._batch(self._source, indices, flips, labelled=True)
+
+    def target(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """Unlabelled target images for a training step (`label` is None)."""
+        return self._target_batch(streams, step, batch_size, labelled=False)
+
+    def labelled_target(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """The same target images with their labels, for the oracle only."""
+        return self._target_batch(streams, step, batch_size, labelled=True)
+
+    def validation(self) -> Iterator[Example]:
+        """Labelled target validation images, always in the same order."""
+        for image, label in zip(self._validation.image, self._validation.label, strict=True):
+            yield Example(self._normalised(image.unsqueeze(0)), label.long())
+
+    def merge(self, scores: Tensor) -> Tensor:
+        """Predicted class of each pixel: [B, K, H, W] logits or probabilities -> [B, H, W]."""
+        return scores.argmax(dim=1)
+
+    def _target_batch(self, streams: Streams, step: int, batch_size: int, *, labelled: bool) -> Batch:
+        indices = streams.integers(Purpose.TARGET, step, (batch_size,), 0, len(self._target.image))
+        flips = streams.integers(Purpose.TARGET_CROP, step, (batch_size,), 0, 2)
+        return self._batch(self._target, indices, flips, labelled=labelled)
+
+    def _batch(self, pool: Images, indices: Tensor, flips: Tensor, *, labelled: bool) -> Batch:
+        device = pool.image.device
+        chosen = indices.to(device, non_blocking=True)
+        flipped = flips.bool().to(device, non_blocking=True).view(-1, 1, 1)
+        image = pool.image[chosen]
+        image = self._normalised(torch.where(flipped.unsqueeze(1), image.flip(-1), image))
+        if not labelled:
+            return Batch(image)
+        label = pool.label[chosen]
+        return Batch(image, torch.where(flipped, label.flip(-1), label).long())
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        return image.float().sub_(self._mean).div_(self._std)
+
+
+def open_toy_city(config: ToyCity, device: torch.device) -> ToyCityDomains:
+    """The domains of a config, ready to give batches on a device."""
+    return ToyCityDomains(config, device)
+
+
+def _means_without(absent: frozenset[ToyClass]) -> Mapping[str, tuple[int, ...]]:
+    """The mean over the classes that the source has, as the field scores SYNTHIA: `miou10` where two are missing."""
+    present = tuple(int(item) for item in ToyClass if item not in absent)
+    return {f"miou{len(present)}": present} if absent else {}
+
+
+def _on(device: torch.device, pool: Images) -> Images:
+    return Images(pool.image.to(device), pool.label.to(device))
