@@ -1,0 +1,143 @@
+"""Mean, spread, and what a paired difference over seeds can show.
+
+Cells of one seed share initial weights, batches and crops, so two configs are compared seed by seed: the interval is the
+95 % t-interval of the per-seed differences. Half its width, t(0.975, n - 1) * s / sqrt(n), is the smallest mean difference
+that these seeds would have told from zero.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from statistics import fmean, stdev
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Mean and sample standard deviation of n numbers; None where n is too small for one (0 and 1)."""
+
+    mean: float | None
+    std: float | None
+    n: int
+
+
+class Verdict(Enum):
+    """What an interval says about a difference."""
+
+    BETTER = "better"  # the whole interval lies above 0
+    WORSE = "worse"  # the whole interval lies below 0
+    NOT_SHOWN = "not shown"  # it holds 0, or there are too few seeds for one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paired:
+    """Differences a - b over the seeds that both have.
+
+    Args:
+        per_seed: Seed -> difference, seeds rising.
+        mean, std, n: Of the differences.
+        low, high: Ends of the 95 % t-interval of the mean; None for fewer than 2 seeds.
+        smallest_visible: Half the interval's width; None for fewer than 2 seeds.
+    """
+
+    per_seed: Mapping[int, float]
+    mean: float | None
+    std: float | None
+    n: int
+    low: float | None
+    high: float | None
+    smallest_visible: float | None
+
+    @property
+    def verdict(self) -> Verdict:
+        """Better or worse where the interval leaves 0 out, otherwise not shown."""
+        if self.low is not None and self.low > 0:
+            return Verdict.BETTER
+        if self.high is not None and self.high < 0:
+            return Verdict.WORSE
+        return Verdict.NOT_SHOWN
+
+
+def summary(values: Iterable[float]) -> Summary:
+    """Mean and sample standard deviation (divisor n - 1)."""
+    numbers = tuple(values)
+    return Summary(
+        mean=fmean(numbers) if numbers else None,
+        std=stdev(numbers) if len(numbers) > 1 else None,
+        n=len(numbers),
+    )
+
+
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Paired:
+    """The differences a - b, seed by seed, over the seeds that both have."""
+    per_seed = {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
+    found = summary(per_seed.values())
+    if found.mean is None or found.std is None:
+        return Paired(
+            per_seed=per_seed, mean=found.mean, std=None, n=found.n, low=None, high=None, smallest_visible=None
+        )
+    half = t_quantile((1 + CONFIDENCE) / 2, found.n - 1) * found.std / math.sqrt(found.n)
+    return Paired(
+        per_seed=per_seed,
+        mean=found.mean,
+        std=found.std,
+        n=found.n,
+        low=found.mean - half,
+        high=found.mean + half,
+        smallest_visible=half,
+    )
+
+
+def t_quantile(p: float, df: int) -> float:
+    """The quantile of Student's t-distribution with an integer number of degrees of freedom.
+
+    Args:
+        p: Probability in (0, 1).
+        df: Degrees of freedom, at least 1.
+
+    Raises:
+        ValueError: p or df is out of range.
+    """
+    if not 0 < p < 1:
+        raise ValueError(f"p must lie in (0, 1), got {p!r}.")
+    if isinstance(df, bool) or not isinstance(df, int) or df < 1:
+        raise ValueError(f"df must be an integer of at least 1, got {df!r}.")
+    if p < 0.5:
+        return -t_quantile(1 - p, df)
+    if p == 0.5:
+        return 0.0
+    if df == 1:
+        return math.tan(math.pi * (p - 0.5))
+    if df == 2:
+        return (2 * p - 1) / math.sqrt(2 * p * (1 - p))
+    return math.sqrt(df) * math.tan(_angle(2 * p - 1, df))
+
+
+def _angle(share: float, df: int) -> float:
+    """The angle atan(t / sqrt(df)) at which P(|T| <= t) is the share, by bisection to the last bit."""
+    low, high = 0.0, math.pi / 2
+    while True:
+        middle = (low + high) / 2
+        if not low < middle < high:
+            return middle
+        if _share_within(middle, df) < share:
+            low = middle
+        else:
+            high = middle
+
+
+def _share_within(angle: float, df: int) -> float:
+    """P(|T| <= sqrt(df) tan(angle)): the finite sums of Abramowitz and Stegun, 26.7.3 (odd df) and 26.7.4 (even df)."""
+    sine, cosine = math.sin(angle), math.cos(angle)
+    square = cosine * cosine
+    odd = df % 2 == 1
+    term = cosine if odd else 1.0
+    total = 0.0
+    for k in range(df // 2):
+        total += term
+        term *= square * ((2 * k + 2) / (2 * k + 3) if odd else (2 * k + 1) / (2 * k + 2))
+    return 2 / math.pi * (angle + sine * total) if odd else sine * total
