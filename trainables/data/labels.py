@@ -1,0 +1,166 @@
+"""Label ids of every native data set, as trainIds, and the views in which trainIds are scored.
+
+trainIds are Cityscapes' 19 evaluation classes, 0 to 18 in the order of `CITYSCAPES_CLASSES`, and 255 for everything that is
+not trained on. Each table below was written from its data set's own list of ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, SYNTHIA_13, SYNTHIA_16
+
+Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+TrainIds = npt.NDArray[np.uint8]
+
+IGNORED = 255
+NUM_CLASSES = len(CITYSCAPES_CLASSES)
+UNKNOWN = 254  # what an id that the data set does not define becomes on the way; never stored
+
+
+class UnknownIds(ValueError):
+    """A label holds ids that its data set does not define.
+
+    Args:
+        ids: The ids, ascending.
+    """
+
+    def __init__(self, ids: Iterable[int]) -> None:
+        self.ids = tuple(ids)
+        super().__init__(", ".join(str(label_id) for label_id in self.ids))
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMap:
+    """Ids of one data set -> trainIds.
+
+    Args:
+        train_ids: trainId of each id that has one; the other known ids become 255.
+        known: Every id that the data set defines, those without a trainId included.
+    """
+
+    train_ids: Mapping[int, int]
+    known: Iterable[int]
+    table: TrainIds = field(init=False)
+
+    def __post_init__(self) -> None:
+        table = np.full(256, UNKNOWN, dtype=np.uint8)
+        table[list(self.known)] = IGNORED
+        for label_id, train_id in self.train_ids.items():
+            table[label_id] = train_id
+        object.__setattr__(self, "table", table)
+
+    def __call__(self, ids: Ids) -> TrainIds:
+        """trainIds [H, W] of ids [H, W].
+
+        Raises:
+            UnknownIds: An id is not one of the data set's.
+        """
+        if ids.dtype != np.uint8 and int(ids.max(initial=0)) > 255:
+            raise UnknownIds(int(label_id) for label_id in np.unique(ids[ids > 255]))
+        train_ids = self.table[ids]
+        strange = train_ids == UNKNOWN
+        if strange.any():
+            raise UnknownIds(int(label_id) for label_id in np.unique(ids[strange]))
+        return train_ids
+
+
+def pixels_by_class(train_ids: TrainIds) -> npt.NDArray[np.int64]:
+    """Pixels of each trainId, and of 255 in the last place: [20], int64."""
+    counts = np.bincount(train_ids.ravel(), minlength=256)
+    return np.append(counts[:NUM_CLASSES], counts[IGNORED]).astype(np.int64)
+
+
+# Cityscapes' labelIds, which GTA's labels share: 0 to 6 are void, 9, 10, 14 to 16, 18, 29, 30 and (GTA) 34 are not evaluated.
+_CITYSCAPES = {
+    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15,
+    31: 16, 32: 17, 33: 18,
+}  # fmt: skip
+CITYSCAPES = LabelMap(_CITYSCAPES, range(34))
+GTA = LabelMap(_CITYSCAPES, range(35))
+
+# SYNTHIA-RAND-CITYSCAPES: 0 is void; 13 parking slot, 14 road work and 22 lane marking have no class of Cityscapes.
+SYNTHIA = LabelMap(
+    {
+        1: 10, 2: 2, 3: 0, 4: 1, 5: 4, 6: 8, 7: 5, 8: 13, 9: 7, 10: 11, 11: 18, 12: 17, 15: 6, 16: 9, 17: 12, 18: 14,
+        19: 15, 20: 16, 21: 3,
+    },
+    range(23),
+)  # fmt: skip
+
+# CamVid's 11 merged classes and 11 = void. A sign may be a light, a car a truck or a bus, a tree grass: see CAMVID_VIEW.
+CAMVID = LabelMap({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18}, range(12))
+
+# CARLA up to 0.9.11: 6 is the road line. 0 is everything without a class and the sky; `trainables.data.carla` tells them apart.
+CARLA = LabelMap({1: 2, 2: 4, 4: 11, 5: 5, 6: 0, 7: 0, 8: 1, 9: 8, 10: 13, 11: 3, 12: 7}, range(13))
+
+# CARLA from 0.9.14: Cityscapes' classes in order, from 1; 24 is the road line, 25 the ground beside it.
+CARLA_0_9_14 = LabelMap({train_id + 1: train_id for train_id in range(19)} | {24: 0, 25: 1}, range(29))
+
+# Labels that are trainIds already (ACDC, Dark Zurich).
+TRAIN_IDS = LabelMap({train_id: train_id for train_id in range(NUM_CLASSES)}, [IGNORED])
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """A label space that scores are given in.
+
+    Args:
+        classes: Names of the scored classes.
+        of_train_id: Scored class of each trainId [256], uint8; 255 where a trainId has none.
+    """
+
+    classes: tuple[str, ...]
+    of_train_id: TrainIds
+
+
+def _view(classes: tuple[str, ...], members: Mapping[str, tuple[str, ...]]) -> View:
+    table = np.full(256, IGNORED, dtype=np.uint8)
+    for index, name in enumerate(classes):
+        for member in members[name]:
+            table[CITYSCAPES_CLASSES.index(member)] = index
+    return View(classes, table)
+
+
+CITYSCAPES_VIEW = _view(CITYSCAPES_CLASSES, {name: (name,) for name in CITYSCAPES_CLASSES})
+CAMVID_VIEW = _view(
+    CAMVID_CLASSES,
+    {
+        "sky": ("sky",),
+        "building": ("building", "wall"),
+        "pole": ("pole",),
+        "road": ("road",),
+        "pavement": ("sidewalk",),
+        "tree": ("vegetation", "terrain"),
+        "sign": ("traffic light", "traffic sign"),
+        "fence": ("fence",),
+        "car": ("car", "truck", "bus", "train"),
+        "pedestrian": ("person",),
+        "bicyclist": ("rider", "motorcycle", "bicycle"),
+    },
+)
+
+# SYNTHIA lacks terrain, truck and train. The network keeps its 19 outputs and the confusion matrix its 19 classes; the mean
+# is over 16 or 13 of them, so that a pixel of terrain labelled as vegetation still counts against vegetation.
+SYNTHIA_MEANS: Mapping[str, tuple[int, ...]] = {
+    "miou16": tuple(CITYSCAPES_CLASSES.index(name) for name in SYNTHIA_16),
+    "miou13": tuple(CITYSCAPES_CLASSES.index(name) for name in SYNTHIA_13),
+}
+
+# Cityscapes' colours of the trainIds, for contact sheets; 255 is black.
+_COLOURS = (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
+    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
+    (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+)  # fmt: skip
+
+
+def colours() -> npt.NDArray[np.uint8]:
+    """RGB of each trainId, [256, 3]."""
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[:NUM_CLASSES] = _COLOURS
+    return table

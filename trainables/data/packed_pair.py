@@ -1,0 +1,325 @@
+"""Source and target from Arrow stores: crops are copied out of mapped memory, one step ahead of the training.
+
+A batch is a function of (seed, purpose, step): nothing here has a position to save. B images, crops of H x W.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trainables.config import Margins, PackedPair, RareClassSampling, SourceDataset, TargetDataset
+from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.data.commands import source_command, target_command
+from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, padded, valid_box
+from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch, Example
+from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW, SYNTHIA_MEANS, View
+from trainables.data.readers import Split
+from trainables.data.resize import Size, whole
+from trainables.data.sampling import RareClasses, Sampler, Uniform
+from trainables.data.store import PackedSplit, Store, StoreError
+from trainables.models.segmentor import Box
+from trainables.randomness import Purpose, Streams
+
+
+def open_packed_pair(
+    config: PackedPair,
+    sampling: RareClassSampling | None,
+    margins: Margins | None,
+    data: Mapping[str, str],
+    device: torch.device,
+) -> PackedDomains:
+    """Open the stores of a source and a target.
+
+    Args:
+        config: Which stores and sizes.
+        sampling: Rare-class sampling of the source; None draws images uniformly.
+        margins: Where pseudo-labels of the target do not count; used here where they are measured on the whole image.
+        data: Dataset name -> path of its store.
+        device: Where batches end up.
+
+    Raises:
+        ValueError: A store is missing (the sentence says which command makes it), damaged, or made for other sizes.
+    """
+    source = _open(config.source, source_command(config), data)
+    target = _open(config.target, target_command(config), data)
+    images = source.split(Split.TRAIN)
+    images.check_box(config.source_size)
+    if not images.manifest.labelled:
+        raise StoreError(f"{images.folder} must hold labels to be a source, but its training split has none.")
+    unlabelled = target.split(Split.TRAIN)
+    unlabelled.check_box(config.target_size)
+    if target.manifest.scored is None:
+        raise StoreError(f"{target.folder} must hold a labelled split to be scored on; prepare it again without --splits.")
+    scored = target.split(target.manifest.scored)
+    scored.check_box(config.evaluation_size)
+    sampler = Uniform(len(images)) if sampling is None else RareClasses(images.pixels, sampling)
+    return PackedDomains(config, margins, images, sampler, unlabelled, scored, device)
+
+
+def _open(dataset: SourceDataset | TargetDataset, command: str, data: Mapping[str, str]) -> Store:
+    name = dataset.value
+    if name not in data:
+        raise StoreError(
+            f"The {name} store is not given: make it once with `{command}`, then add `--data {name}={_store_word(command)}`."
+        )
+    folder = Path(data[name])
+    if not folder.exists():
+        raise StoreError(
+            f"--data {name}={folder} must be a store, but is not there; make it with "
+            f"`{command.replace(_store_word(command), str(folder))}`."
+        )
+    store = Store(folder)
+    if store.manifest.dataset != name:
+        raise StoreError(f"--data {name}={folder} must be a store of {name}, but is one of {store.manifest.dataset}.")
+    return store
+
+
+def _store_word(command: str) -> str:
+    words = command.split()
+    return words[words.index("--out") + 1]
+
+
+class Kind(Enum):
+    """The streams of batches."""
+
+    SOURCE = "source"
+    WARM_START = "warm start"
+    TARGET = "target"
+    LABELLED_TARGET = "labelled target"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A batch that training asks for; streams are the same if they are one object."""
+
+    kind: Kind
+    streams: Streams
+    step: int
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class HostBatch:
+    """A batch in the host's memory.
+
+    Args:
+        image: [B, H, W, 3], uint8.
+        label: [B, H, W], uint8, or None.
+        filled: (rows, columns) of each crop that hold image; the rest is padding, where an image is smaller than a crop.
+        valid: Of `Batch`.
+    """
+
+    image: Tensor
+    label: Tensor | None
+    filled: tuple[Size, ...]
+    valid: tuple[Box, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """One crop of a batch: [H, W, 3], [H, W] or None, how much of it is image, and its valid box."""
+
+    image: Tensor
+    label: Tensor | None
+    filled: Size
+    valid: Box | None
+
+
+class PackedDomains:
+    """The domains of one trial, from stores (see `trainables.data.domains.Domains`).
+
+    Args:
+        config: Sizes.
+        margins: Of pseudo-labels.
+        source: Labelled training images.
+        sampler: Which of them are drawn.
+        target: Training images of the target.
+        scored: Labelled validation images of the target.
+        device: Where batches end up.
+    """
+
+    classes = CITYSCAPES_CLASSES
+    mean = IMAGENET_MEAN
+    std = IMAGENET_STD
+
+    def __init__(
+        self,
+        config: PackedPair,
+        margins: Margins | None,
+        source: PackedSplit,
+        sampler: Sampler,
+        target: PackedSplit,
+        scored: PackedSplit,
+        device: torch.device,
+    ) -> None:
+        self._config = config
+        self._margins = margins if margins is not None and margins.of_size is not None else None
+        self._source = source
+        self._sampler = sampler
+        self._target = target
+        self._scored = scored
+        self._device = device
+        self._view: View = CAMVID_VIEW if config.target is TargetDataset.CAMVID else CITYSCAPES_VIEW
+        self.scored = self._view.classes
+        synthia = config.source is SourceDataset.SYNTHIA and self._view is CITYSCAPES_VIEW
+        self.means: Mapping[str, tuple[int, ...]] = SYNTHIA_MEANS if synthia else {}
+        self._uniform_target = Uniform(len(target))
+        self._ahead = OneAhead(self)
+        self._scale = torch.tensor([self.mean, self.std], device=device)
+        self._scored_class = torch.from_numpy(self._view.of_train_id[: len(self.classes)].astype(np.int64)).to(device)
+
+    def source(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """Labelled source crops."""
+        return self._to_device(self._ahead.take(Request(Kind.SOURCE, streams, step, batch_size)))
+
+    def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """Labelled source crops of a stream of their own."""
+        return self._to_device(self._ahead.take(Request(Kind.WARM_START, streams, step, batch_size)))
+
+    def target(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """Unlabelled target crops, with the boxes in which pseudo-labels count."""
+        return self._to_device(self._ahead.take(Request(Kind.TARGET, streams, step, batch_size)))
+
+    def labelled_target(self, streams: Streams, step: int, batch_size: int) -> Batch:
+        """The same target crops with their labels.
+
+        Raises:
+            ValueError: The target has no training labels.
+        """
+        if not self._target.manifest.labelled:
+            raise StoreError(
+                f"{self._target.folder} must hold labels of its training images for the oracle, but has none."
+            )
+        return self._to_device(self._ahead.take(Request(Kind.LABELLED_TARGET, streams, step, batch_size)))
+
+    def validation(self) -> Iterator[Example]:
+        """Every labelled validation image, the next one read while this one is used."""
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(self._read_example, 0)
+            for index in range(len(self._scored)):
+                image, label = following.result()
+                if index + 1 < len(self._scored):
+                    following = pool.submit(self._read_example, index + 1)
+                yield Example(self._normalised(image[None]), self._moved(label).long())
+
+    def merge(self, scores: Tensor) -> Tensor:
+        """The scored class of the best network class: [B, 19, H, W] -> [B, H, W]."""
+        return self._scored_class[scores.argmax(dim=1)]
+
+    # -- on the host -------------------------------------------------------------------------------------------------
+
+    def read(self, request: Request) -> HostBatch:
+        """Draw and copy the crops of a batch; runs in the reading thread or in the caller's."""
+        items = [self._item(request, item) for item in range(request.batch_size)]
+        image = torch.stack([item.image for item in items])
+        labels = [item.label for item in items if item.label is not None]
+        valid = tuple(item.valid for item in items if item.valid is not None)
+        return HostBatch(
+            image=self._pinned(image),
+            label=self._pinned(torch.stack(labels)) if labels else None,
+            filled=tuple(item.filled for item in items),
+            valid=valid or None,
+        )
+
+    def _item(self, request: Request, item: int) -> _Item:
+        match request.kind:
+            case Kind.SOURCE:
+                which = request.streams.numpy(Purpose.SOURCE, request.step, item)
+                where = request.streams.numpy(Purpose.SOURCE_CROP, request.step, item)
+                return self._source_item(which, where)
+            case Kind.WARM_START:
+                both = request.streams.numpy(Purpose.WARM_START, request.step, item)
+                return self._source_item(both, both)
+            case Kind.TARGET | Kind.LABELLED_TARGET:
+                which = request.streams.numpy(Purpose.TARGET, request.step, item)
+                where = request.streams.numpy(Purpose.TARGET_CROP, request.step, item)
+                return self._target_item(which, where, labelled=request.kind is Kind.LABELLED_TARGET)
+
+    def _source_item(self, which: np.random.Generator, where: np.random.Generator) -> _Item:
+        draw = self._sampler.draw(which)
+        size = self._source.size(draw.index, self._config.source_size)
+        label = self._source.sized_label(draw.index, size)
+        crop = draw_source_crop(where, label, self._config.crop_size, self._config.max_class_share, draw.wanted)
+        return self._cut(self._source, draw.index, size, crop, label)
+
+    def _target_item(self, which: np.random.Generator, where: np.random.Generator, *, labelled: bool) -> _Item:
+        index = self._uniform_target.draw(which).index
+        size = self._target.size(index, self._config.target_size)
+        crop = draw_crop(where, size, self._config.crop_size)
+        label = self._target.sized_label(index, size) if labelled else None
+        item = self._cut(self._target, index, size, crop, label)
+        if self._margins is None or self._margins.of_size is None:
+            return item
+        return replace(item, valid=valid_box(self._margins, self._margins.of_size, size, crop))
+
+    def _cut(self, split: PackedSplit, index: int, size: Size, crop: Crop, label: np.ndarray | None) -> _Item:
+        box = crop.box
+        window = split.image_window(index, size, box)
+        image = torch.zeros((*self._config.crop_size, 3), dtype=torch.uint8)
+        image[: box.height, : box.width] = _writable(window, crop.flip)
+        cut = None
+        if label is not None:
+            part = box_of(label, box)
+            cut = torch.from_numpy(padded(part[:, ::-1] if crop.flip else part, self._config.crop_size))
+        return _Item(image, cut, (box.height, box.width), None)
+
+    def _read_example(self, index: int) -> tuple[Tensor, Tensor]:
+        size = self._scored.size(index, self._config.evaluation_size)
+        image = self._scored.image_window(index, size, whole(size))
+        label = self._view.of_train_id[self._scored.label(index)]
+        return self._pinned(torch.from_numpy(np.array(image))), self._pinned(torch.from_numpy(label))
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        return tensor.pin_memory() if self._device.type == "cuda" else tensor
+
+    # -- on the device -----------------------------------------------------------------------------------------------
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        return tensor.to(self._device, non_blocking=True)
+
+    def _to_device(self, host: HostBatch) -> Batch:
+        image = self._normalised(host.image)
+        for index, (rows, columns) in enumerate(host.filled):
+            image[index, :, rows:] = 0  # padding is the mean colour, as in the reference implementation
+            image[index, :, :, columns:] = 0
+        label = None if host.label is None else self._moved(host.label).long()
+        return Batch(image, label, host.valid)
+
+    def _normalised(self, image: Tensor) -> Tensor:
+        """(grey level - mean) / std: [B, H, W, 3] uint8 on the host -> [B, 3, H, W] float32 on the device."""
+        mean, std = self._scale
+        return self._moved(image).float().sub_(mean).div_(std).permute(0, 3, 1, 2).contiguous()
+
+
+class OneAhead:
+    """Reads the next step's batch of each stream in a thread while the device works on this one.
+
+    What is read depends on the request only, so results are the same with or without it.
+    """
+
+    def __init__(self, domains: PackedDomains) -> None:
+        self._read = domains.read
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="crops")
+        self._waiting: dict[Kind, tuple[Request, Future[HostBatch]]] = {}
+
+    def take(self, request: Request) -> HostBatch:
+        """The batch that is asked for; the one of the step after it is begun."""
+        expected, future = self._waiting.pop(request.kind, (None, None))
+        batch = future.result() if future is not None and expected == request else self._read(request)
+        following = replace(request, step=request.step + 1)
+        self._waiting[request.kind] = (following, self._thread.submit(self._read, following))
+        return batch
+
+
+def _writable(window: np.ndarray, flip: bool) -> Tensor:
+    """A copy of a window [rows, columns, 3] of read-only memory, mirrored or not."""
+    copy = torch.from_numpy(np.ascontiguousarray(window))
+    return copy.flip(1) if flip else copy

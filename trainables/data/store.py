@@ -1,0 +1,380 @@
+"""The Arrow store: decoded images and trainId labels, memory-mapped, shared by all trials of a machine.
+
+A store is a folder:
+
+    store.json                what it holds, where it came from, sizes and checksums of its files, and its own checksum
+    train.index.arrow         a row an image: name, sizes, pixels by class, checksums, and where the image lies
+    train-00000.arrow, ...    the images and labels, one record batch an image (Arrow IPC files)
+
+Images are uint8 [h, w, 3], row after row (`raw`), or JPEG files. Labels are trainIds [h, w], ZSTD-compressed one by one.
+Images of the training split have one size (fitted into a box) or their native one; labels of the other splits are always
+native. Opening reads `store.json` and the index only, and looks at the sizes of the other files; a label's checksum is tested
+each time that it is read; `verify` tests everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import threading
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from PIL import Image
+
+from trainables.data.labels import NUM_CLASSES, TrainIds
+from trainables.data.readers import Split
+from trainables.data.resize import Pixels, Size, fit_size, resize_image, resize_label
+from trainables.models.segmentor import Box
+
+VERSION = 1
+MANIFEST = "store.json"
+LABEL_CODEC = pa.Codec("zstd", compression_level=1)
+
+INDEX_FIELDS = (
+    pa.field("name", pa.string()),
+    pa.field("image_file", pa.string()),
+    pa.field("label_file", pa.string()),
+    pa.field("native_rows", pa.int32()),
+    pa.field("native_columns", pa.int32()),
+    pa.field("rows", pa.int32()),
+    pa.field("columns", pa.int32()),
+    pa.field("label_rows", pa.int32()),
+    pa.field("label_columns", pa.int32()),
+    pa.field("pixels", pa.list_(pa.int32(), NUM_CLASSES + 1)),  # by trainId at native size, 255 last; 0 without a label
+    pa.field("image_sha256", pa.binary(32)),
+    pa.field("label_sha256", pa.binary(32)),
+)
+SHARD_SCHEMA = pa.schema([*INDEX_FIELDS, pa.field("image", pa.binary()), pa.field("label", pa.binary())])
+INDEX_SCHEMA = pa.schema([*INDEX_FIELDS, pa.field("shard", pa.int32()), pa.field("row", pa.int32())])
+
+
+class StoreError(ValueError):
+    """A store is missing, damaged, of another version, or made for something else: one sentence with the remedy."""
+
+
+class Codec(Enum):
+    """How images are stored."""
+
+    RAW = "raw"
+    JPEG = "jpeg"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file of the store, its size and its checksum."""
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class SplitManifest:
+    """What a split holds.
+
+    Args:
+        images: How many.
+        labelled: Whether they have labels.
+        box: The (rows, columns) that images were fitted into; None is their native size.
+        codec: How they are stored.
+        pixels: By trainId over all native labels, 255 last: [20].
+        index, shards: Its files.
+    """
+
+    images: int
+    labelled: bool
+    box: Size | None
+    codec: Codec
+    pixels: tuple[int, ...]
+    index: StoredFile
+    shards: tuple[StoredFile, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Size of the split's files."""
+        return self.index.bytes + sum(shard.bytes for shard in self.shards)
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a store holds and where it came from.
+
+    Args:
+        dataset: The data set's name.
+        plan: Digest of what was asked for: equal plans make equal stores.
+        scored: The split whose labels score a model.
+        splits: By split.
+        provenance: Root folder, time, versions of the libraries that decoded, and what was left out.
+    """
+
+    dataset: str
+    plan: str
+    scored: Split | None
+    splits: Mapping[Split, SplitManifest]
+    provenance: Mapping[str, Any]
+
+    def to_json(self) -> str:
+        """The content of `store.json`, with its own checksum."""
+        content: dict[str, Any] = {
+            "version": VERSION,
+            "dataset": self.dataset,
+            "plan": self.plan,
+            "scored": self.scored.value if self.scored else None,
+            "splits": {split.value: asdict(entry) | {"codec": entry.codec.value} for split, entry in self.splits.items()},
+            "provenance": dict(self.provenance),
+        }
+        return json.dumps(content | {"sha256": _digest(content)}, indent=1)
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """Read and check `store.json`.
+
+        Raises:
+            StoreError: It is missing, damaged, or of another version.
+        """
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise StoreError(
+                f"{folder} must be a store made by `python -m trainables.data prepare`, but has no {MANIFEST}."
+            )
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            version, digest = content["version"], content.pop("sha256")
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise StoreError(_damaged(path)) from None
+        if version != VERSION:
+            raise StoreError(
+                f"{folder} is a store of version {version!r}, and this code reads version {VERSION}; prepare it again."
+            )
+        if digest != _digest(content):
+            raise StoreError(_damaged(path))
+        splits = {Split(name): _split_manifest(entry) for name, entry in content["splits"].items()}
+        scored = Split(content["scored"]) if content["scored"] else None
+        return cls(content["dataset"], content["plan"], scored, splits, content["provenance"])
+
+
+class Store:
+    """An open store.
+
+    Args:
+        folder: Where it lies.
+
+    Raises:
+        StoreError: It is missing, damaged, of another version, or a file of it is missing or has another size.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = Manifest.read(folder)
+        for entry in self.manifest.splits.values():
+            for stored in (entry.index, *entry.shards):
+                _check_size(folder / stored.file, stored)
+
+    def split(self, split: Split) -> PackedSplit:
+        """Open a split.
+
+        Raises:
+            StoreError: The store does not hold it, or its index is damaged.
+        """
+        if split not in self.manifest.splits:
+            held = " and ".join(entry.value for entry in self.manifest.splits)
+            raise StoreError(
+                f"{self.folder} must hold the split {split.value}, but holds {held}; prepare it again with "
+                f"--splits {split.value}."
+            )
+        return PackedSplit(self.folder, self.manifest.splits[split])
+
+
+class PackedSplit:
+    """The images and labels of one split, read in place."""
+
+    def __init__(self, folder: Path, manifest: SplitManifest) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        path = folder / manifest.index.file
+        index = path.read_bytes()
+        if hashlib.sha256(index).hexdigest() != manifest.index.sha256:
+            raise StoreError(_damaged(path))
+        table = pa.ipc.open_file(pa.BufferReader(index)).read_all()
+        self._columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+        self.native_sizes = self._pairs("native_rows", "native_columns")  # [N, 2]
+        self.sizes = self._pairs("rows", "columns")
+        self.label_sizes = self._pairs("label_rows", "label_columns")
+        flat = self._columns["pixels"].flatten().to_numpy()
+        self.pixels: npt.NDArray[np.int32] = flat.reshape(-1, NUM_CLASSES + 1)  # by trainId at native size, 255 last
+        self._shard = self._columns["shard"].to_numpy()
+        self._row = self._columns["row"].to_numpy()
+        self._shards: dict[int, _Shard] = {}
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self.manifest.images
+
+    def name(self, index: int) -> str:
+        """Name of an image, from its file."""
+        return str(self._columns["name"][index].as_py())
+
+    def size(self, index: int, box: Size | None) -> Size:
+        """(rows, columns) of an image that is fitted into a box; None is its native size."""
+        native = self._pair(self.native_sizes, index)
+        return native if box is None else fit_size(native, box)
+
+    def check_box(self, box: Size | None) -> None:
+        """Images can be served fitted into this box: they are stored so, or at native size.
+
+        Raises:
+            StoreError: They are stored at another size.
+        """
+        for native, stored in np.unique(np.stack([self.native_sizes, self.sizes], axis=1), axis=0).tolist():
+            wanted = tuple(native) if box is None else fit_size((native[0], native[1]), box)
+            if tuple(stored) not in (wanted, tuple(native)):
+                made, asked = _box_name(self.manifest.box), _box_name(box)
+                raise StoreError(
+                    f"{self.folder} holds images made for --size {made}, but {asked} is needed; prepare a store "
+                    f"with --size {asked}, or with --size native, which serves every size."
+                )
+
+    def image(self, index: int) -> Pixels:
+        """The whole image as stored, [h, w, 3]; read-only memory of the file where it is raw."""
+        data = self._values(index)[0]
+        rows, columns = self._pair(self.sizes, index)
+        if self.manifest.codec is Codec.RAW:
+            return data.reshape(rows, columns, 3)
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+
+    def label(self, index: int) -> TrainIds:
+        """The whole label as stored, [h, w].
+
+        Raises:
+            StoreError: The split has no labels, or this one is damaged.
+        """
+        data = self._values(index)[1]
+        if data is None:
+            raise StoreError(f"{self.folder} has no labels for {self.name(index)}; its split is unlabelled.")
+        if hashlib.sha256(data).digest() != self._columns["label_sha256"][index].as_py():
+            raise StoreError(_damaged(self._shard_path(index), f"the label of {self.name(index)}"))
+        rows, columns = self._pair(self.label_sizes, index)
+        plain = LABEL_CODEC.decompress(data, rows * columns)
+        return np.frombuffer(plain, dtype=np.uint8).reshape(rows, columns)
+
+    def image_window(self, index: int, size: Size, window: Box) -> Pixels:
+        """A window [rows, columns, 3] of an image that is resized to `size`; only its rows are read."""
+        image = self.image(index)
+        if image.shape[:2] == size:
+            return image[window.top : window.top + window.height, window.left : window.left + window.width]
+        return resize_image(image, size, window)
+
+    def sized_label(self, index: int, size: Size) -> TrainIds:
+        """The label, resized to `size`."""
+        label = self.label(index)
+        return label if label.shape == size else resize_label(label, size)
+
+    def _values(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+        with self._lock:
+            number = int(self._shard[index])
+            if number not in self._shards:
+                self._shards[number] = _Shard(self._shard_path(index))
+            return self._shards[number].values(int(self._row[index]))
+
+    def _shard_path(self, index: int) -> Path:
+        return self.folder / self.manifest.shards[int(self._shard[index])].file
+
+    def _pairs(self, rows: str, columns: str) -> npt.NDArray[np.int32]:
+        return np.stack([self._columns[rows].to_numpy(), self._columns[columns].to_numpy()], axis=1)
+
+    def _pair(self, pairs: npt.NDArray[np.int32], index: int) -> Size:
+        return int(pairs[index, 0]), int(pairs[index, 1])
+
+
+class _Shard:
+    """A memory-mapped shard; a record batch is looked up when its image is first read."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        except (pa.ArrowInvalid, OSError):
+            raise StoreError(_damaged(path)) from None
+        self._path = path
+        self._values: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]] = {}
+
+    def values(self, row: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+        """The bytes of the image and the label of a row, in place."""
+        if row not in self._values:
+            try:
+                batch = self._reader.get_batch(row)
+            except (pa.ArrowInvalid, OSError):
+                raise StoreError(_damaged(self._path)) from None
+            label = batch.column("label")
+            self._values[row] = (_bytes(batch.column("image")), _bytes(label) if label.null_count == 0 else None)
+        return self._values[row]
+
+
+def verify(folder: Path) -> int:
+    """Compare every file of a store with its checksum.
+
+    Returns:
+        Bytes that were read.
+
+    Raises:
+        StoreError: A file is missing, damaged or of another version.
+    """
+    store = Store(folder)
+    total = 0
+    for entry in store.manifest.splits.values():
+        for stored in (entry.index, *entry.shards):
+            with open(folder / stored.file, "rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != stored.sha256:
+                raise StoreError(_damaged(folder / stored.file))
+            total += stored.bytes
+    return total
+
+
+def _bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
+    """The one value of a binary column, without copying it."""
+    _, offsets, data = column.buffers()
+    start, end = np.frombuffer(offsets, dtype=np.int32)[column.offset : column.offset + 2]
+    return np.frombuffer(data, dtype=np.uint8)[start:end]
+
+
+def _split_manifest(entry: Mapping[str, Any]) -> SplitManifest:
+    box = entry["box"]
+    return SplitManifest(
+        images=entry["images"],
+        labelled=entry["labelled"],
+        box=None if box is None else (box[0], box[1]),
+        codec=Codec(entry["codec"]),
+        pixels=tuple(entry["pixels"]),
+        index=StoredFile(**entry["index"]),
+        shards=tuple(StoredFile(**shard) for shard in entry["shards"]),
+    )
+
+
+def _check_size(path: Path, stored: StoredFile) -> None:
+    if not path.is_file():
+        raise StoreError(f"{path} is missing from its store; prepare the store again.")
+    size = path.stat().st_size
+    if size != stored.bytes:
+        raise StoreError(f"{path} must have {stored.bytes} bytes, but has {size}; prepare the store again.")
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _damaged(path: Path, part: str = "") -> str:
+    what = f"{part} in {path}" if part else str(path)
+    return f"{what} is damaged (its checksum is wrong); prepare the store again."
+
+
+def _box_name(box: Size | None) -> str:
+    return "native" if box is None else f"{box[0]}x{box[1]}"
