@@ -62,7 +62,7 @@ LINE = HEAD.count("\n") + 1
             'STUDY = study("mini", make=lambda v: StubConfig(levle=v))',
             r":{line}: StubConfig has no field 'levle' \(it has "
             r"steps, .*\); did you mean 'level'\?",
-        ),  # fmt: skip
+        ),
         ('STUDY = study("mini", titel=1)', r":\d+: Study has no field 'titel' \(.*\); did you mean 'title'\?"),
         ('STUDY = study("mini", levles=())', r":\d+: .*'levles'"),
         ('W = Width(12)\nSTUDY = study("mini")', r":{line}: Width.size must lie in \[1, 9\], got 12\."),
