@@ -8,11 +8,8 @@ import zlib
 import torch
 from torch import nn
 
-from trainables.auxiliary.dropblock import DropBlockTask
 from trainables.auxiliary.feature_distance import FeatureDistanceTask
-from trainables.auxiliary.feature_dropout import FeatureDropoutTask
 from trainables.auxiliary.masked_consistency import MaskedConsistencyTask
-from trainables.auxiliary.masked_image import MaskedImageTask
 from trainables.auxiliary.mfm import MfmTask
 from trainables.auxiliary.task import AuxiliaryTask
 from trainables.config import (
@@ -66,10 +63,16 @@ def _build(
         case MaskedConsistency():
             return MaskedConsistencyTask(settings, adaptation)
         case FeatureDropout():
+            from trainables.auxiliary.feature_dropout import FeatureDropoutTask
+
             return FeatureDropoutTask(settings)
         case DropBlock():
+            from trainables.auxiliary.dropblock import DropBlockTask
+
             return DropBlockTask(settings)
         case MaskedImageModelling():
+            from trainables.auxiliary.masked_image import MaskedImageTask
+
             return MaskedImageTask(settings, student)
         case _:
             return _own_task(settings, student, streams)
