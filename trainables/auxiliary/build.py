@@ -73,7 +73,7 @@ def _build(
         case MaskedImageModelling():
             from trainables.auxiliary.masked_image import MaskedImageTask
 
-            return MaskedImageTask(settings, student)
+            return MaskedImageTask(settings, student, image_size)
         case _:
             return _own_task(settings, student, streams)
 

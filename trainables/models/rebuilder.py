@@ -29,7 +29,16 @@ SINCOS_BASE = 10000.0
 MAP_NORM_EPSILON = 1e-6  # of the norms on maps; those on tokens have torch's 1e-5
 
 
-def random_keep(streams: Streams, step: int, batch: int, grid: tuple[int, int], ratio: float, draw: MaskDraw) -> Tensor:
+def random_keep(
+    streams: Streams,
+    step: int,
+    batch: int,
+    grid: tuple[int, int],
+    ratio: float,
+    draw: MaskDraw,
+    *,
+    purpose: Purpose = Purpose.FEATURE_MASK,
+) -> Tensor:
     """Draw which grid cells are kept.
 
     The cells with the smallest uniform numbers are masked, so what is masked at one ratio is masked at every larger
@@ -40,11 +49,12 @@ def random_keep(streams: Streams, step: int, batch: int, grid: tuple[int, int], 
         batch: Number of masks; with HRDA one for the context and one for the detail of each image.
         grid: (rows, columns).
         ratio: Share of masked cells, in [0, 1).
+        purpose: Which stream to draw from.
 
     Returns:
         1 = kept, [B, 1, H', W'], float32 on the CPU.
     """
-    score = streams.uniform(Purpose.FEATURE_MASK, step, (batch, 1, *grid))
+    score = streams.uniform(purpose, step, (batch, 1, *grid))
     match draw:
         case MaskDraw.BERNOULLI:
             keep = score >= ratio
