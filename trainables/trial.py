@@ -101,6 +101,9 @@ class Trial:
         folder: The trial's own folder; a checkpoint in it is continued.
         shared: Folder of artefacts that trials share.
         data: Dataset name -> path.
+
+    Raises:
+        ValueError: A data set has no path, or cannot be used.
     """
 
     def __init__(self, config: Experiment, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> None:
@@ -110,6 +113,7 @@ class Trial:
         self.shared = Path(shared)
         self.data = data
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.domains = open_domains(config, data, self.device)
         self._state: State | None = None
         self._finished = False
         self._resumed_at_end = False
@@ -152,7 +156,6 @@ class Trial:
         set_numerics(int(os.environ.get("OMP_NUM_THREADS", "1")))
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        self.domains = open_domains(self.config, self.data, self.device)
         state = begin(self.config, self.streams, self.domains, self.shared, self.data, self.device)
         self._means = BlockMeans()
         saved = self.folder / CHECKPOINT
