@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cache
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from trainables.config import ToyCity
+from trainables.data.classes import TOY_CITY_CLASSES
 from trainables.data.domains import Batch, Example
 from trainables.data.toy_city_scenes import generator, render
 from trainables.data.toy_city_styles import Style, ToyClass, absent_classes, source_style, target_style
 from trainables.randomness import Purpose, Streams
 
-CLASSES = tuple(item.name.lower() for item in ToyClass)
 MEAN = (115.0, 115.0, 110.0)  # grey levels, RGB: near the middle of all styles, the same for every config
 STD = (55.0, 55.0, 55.0)
 INDICES, FLIPS = 0, 1  # items of the warm start's one stream
+POOLS_KEPT = 12  # in a worker that goes from config to config; the default pools take 11 MB each
 
 
 class Pool(IntEnum):
@@ -39,13 +40,13 @@ class Images:
     label: Tensor
 
 
-@cache
+@lru_cache(maxsize=POOLS_KEPT)
 def draw_pool(style: Style, size: tuple[int, int], count: int, scene_seed: int, pool: Pool) -> Images:
     """Draw a pool, once a process; image i depends on the seed, the pool and i, and not on the count."""
     scenes = [render(style, size, generator(scene_seed, pool, index)) for index in range(count)]
-    image = np.stack([image for image, _ in scenes]).transpose(0, 3, 1, 2)
+    image = np.stack([image for image, _ in scenes])
     label = np.stack([label for _, label in scenes])
-    return Images(torch.from_numpy(np.ascontiguousarray(image)), torch.from_numpy(label))
+    return Images(torch.from_numpy(image), torch.from_numpy(label))
 
 
 class ToyCityDomains:
@@ -56,8 +57,8 @@ class ToyCityDomains:
         device: Where batches are made; the pools are kept there as bytes.
     """
 
-    classes = CLASSES
-    scored = CLASSES
+    classes: tuple[str, ...] = TOY_CITY_CLASSES
+    scored: tuple[str, ...] = TOY_CITY_CLASSES
     mean = MEAN
     std = STD
 

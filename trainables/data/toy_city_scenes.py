@@ -1,12 +1,16 @@
 """Street scenes of ToyCity: a painter's algorithm on numpy arrays, and the imaging chain.
 
 Everything stands on a flat ground that a pinhole camera sees. A thing whose foot is at ground row y has
-`scale = (y - horizon) / camera height` pixels a metre, so a thing h metres tall is h * scale rows tall, and a point x metres
-right of the camera is at column `vanishing + x * scale`. Things are painted from far to near.
+`scale = (y - horizon) / camera height` pixels a metre, so a thing h metres tall is h * scale rows tall, and a point
+x metres right of the camera is at column `vanishing + x * scale`. Things are painted from far to near.
 
-What is painted is an index of an *instance* (a colour, a class, a texture) and the scale, which is the depth for the fog; colours
-are looked up once at the end. Boxes are slices and surfaces are broadcast comparisons, which is what makes a 64 x 128 scene
-cheap.
+What is painted is an index of an *instance* (a material, a class) and the scale, which is the depth for the fog;
+colours are drawn and looked up once at the end. Boxes are slices, surfaces are broadcast comparisons, and the picture
+is three planes, whose long rows numpy is fast on: that makes a 64 x 128 scene cheap.
+
+Sums, products, quotients and roots of floats are the same on every CPU; exponentials, sines and Fourier transforms
+differ in their last bits. What comes of the latter is rounded to a grid (`settled`), so a scene has the same pixels on
+every kind of x86-64 CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +19,6 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import cache, cached_property
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +34,8 @@ TILE_SEED = 20_250  # the patterns are the same for every scene
 SKY_SCALE = 1e6  # the sky is painted without fog
 MIN_POLE, MIN_SIGN = 2, 3  # pixels; thinner things stay at IoU 0 for every network of this size
 MIN_SCALE = 0.055  # pixels a metre a row of the image: nothing that must be seen stands farther away
-MATERIALS = tuple(item.name for item in fields(Materials))
+MATERIALS = {item.name: index for index, item in enumerate(fields(Materials))}
+GRID = 4096  # steps a unit that results of transcendental functions are rounded to
 
 
 def generator(scene_seed: int, pool: int, index: int) -> Generator:
@@ -48,7 +52,7 @@ def render(style: Style, size: tuple[int, int], random: Generator) -> tuple[Byte
         random: Of `generator`.
 
     Returns:
-        The image [H, W, 3] and its labels [H, W] (values of `ToyClass`), both uint8.
+        The image [3, H, W] and its labels [H, W] (values of `ToyClass`), both uint8.
     """
     canvas = Canvas(style, size, random)
     backdrop(canvas)
@@ -79,9 +83,9 @@ class Canvas:
         camera = style.camera
         self.instances = np.zeros(size, np.int16)
         self.scales = np.full(size, SKY_SCALE, np.float32)
-        self.colours: list[tuple[float, float, float]] = []
         self.classes: list[int] = []
-        self.textures: list[int] = []
+        self.materials: list[int] = []
+        self.shades: list[float] = []
         self.horizon = rows * uniform(random, camera.horizon)
         self.vanishing = columns * uniform(random, camera.sideways)
         self.height = uniform(random, camera.height)
@@ -110,21 +114,11 @@ class Canvas:
         return np.float32(self.size[0]) / scale
 
     def instance(self, material: str, label: ToyClass, shade: float = 1.0) -> int:
-        """A new instance: its colour is drawn around the material's, times a shade."""
-        settings: Material = getattr(self.style.materials, material)
-        draws = self.random.standard_normal(4)
-        offset = settings.brightness * draws[0]
-        red, green, blue = settings.colour
-        self.colours.append(
-            (
-                shade * (red + offset + settings.tint * draws[1]),
-                shade * (green + offset + settings.tint * draws[2]),
-                shade * (blue + offset + settings.tint * draws[3]),
-            )
-        )
+        """A new instance; its colour is drawn around the material's, times a shade."""
         self.classes.append(label)
-        self.textures.append(MATERIALS.index(material))
-        return len(self.colours) - 1
+        self.materials.append(MATERIALS[material])
+        self.shades.append(shade)
+        return len(self.classes) - 1
 
     def box(self, instance: int, scale: float, left: float, top: float, right: float, bottom: float) -> None:
         """Paint a rectangle, in pixels; what lies outside the image is cut off."""
@@ -141,8 +135,10 @@ class Canvas:
         self.instances[top:bottom, left:right][inside] = instance
         self.scales[top:bottom, left:right][inside] = scale
 
-    def wall(self, instances: NDArray[np.int16] | int, side: int, x: float, bottom: Floats | float, top: Floats | float) -> None:
-        """Paint a surface that runs along the street, upright, x metres to a side, between two heights above the ground.
+    def wall(
+        self, instances: NDArray[np.int16] | int, side: int, x: float, bottom: Floats | float, top: Floats | float
+    ) -> None:
+        """Paint an upright surface along the street, x metres to a side, between two heights above the ground.
 
         Args:
             instances: For each column [W] of `wall_columns`, or one.
@@ -241,8 +237,9 @@ def hedge(canvas: Canvas, side: int, x: float) -> None:
     """A hedge with an uneven top."""
     _, scale = canvas.wall_columns(side, x)
     phase = canvas.random.random(2) * 6
-    swing = np.sin(canvas.metres(scale) / 1.3 + phase[0]) + np.sin(canvas.metres(scale) / 0.45 + phase[1])
-    top = np.float32(uniform(canvas.random, (1.6, 3.2))) + 0.3 * swing.astype(np.float32)
+    distance = canvas.metres(scale).astype(np.float64)
+    swing = settled(np.sin(distance / 1.3 + phase[0]) + np.sin(distance / 0.45 + phase[1]))
+    top = np.float32(uniform(canvas.random, (1.6, 3.2))) + np.float32(0.3) * swing
     canvas.wall(canvas.instance("vegetation", ToyClass.VEGETATION), side, x, 0.0, top)
 
 
@@ -338,7 +335,14 @@ def car(canvas: Canvas, x: float, scale: float) -> None:
     paint = canvas.instance("vehicle", ToyClass.CAR)
     glass = canvas.instance("glass", ToyClass.CAR)
     rubber = canvas.instance("rubber", ToyClass.CAR)
-    canvas.box(canvas.instance("rubber", ToyClass.ROAD, 1.3), scale, column - half, row - 0.1 * tall, column + half, row + 0.05 * tall)
+    canvas.box(
+        canvas.instance("rubber", ToyClass.ROAD, 1.3),
+        scale,
+        column - half,
+        row - 0.1 * tall,
+        column + half,
+        row + 0.05 * tall,
+    )
     canvas.box(rubber, scale, column - half, row - 0.3 * tall, column - 0.6 * half, row)
     canvas.box(rubber, scale, column + 0.6 * half, row - 0.3 * tall, column + half, row)
     canvas.box(paint, scale, column - 0.76 * half, row - tall, column + 0.76 * half, row - 0.5 * tall)
@@ -357,7 +361,14 @@ def truck(canvas: Canvas, x: float, scale: float) -> None:
     paint = canvas.instance("vehicle", ToyClass.TRUCK)
     edge = canvas.instance("vehicle", ToyClass.TRUCK, 0.7)
     rubber = canvas.instance("rubber", ToyClass.TRUCK)
-    canvas.box(canvas.instance("rubber", ToyClass.ROAD, 1.3), scale, column - half, row - 0.05 * tall, column + half, row + 0.02 * tall)
+    canvas.box(
+        canvas.instance("rubber", ToyClass.ROAD, 1.3),
+        scale,
+        column - half,
+        row - 0.05 * tall,
+        column + half,
+        row + 0.02 * tall,
+    )
     canvas.box(rubber, scale, column - half, row - 0.2 * tall, column - 0.55 * half, row)
     canvas.box(rubber, scale, column + 0.55 * half, row - 0.2 * tall, column + half, row)
     canvas.box(edge, scale, column - half, row - tall, column + half, row - 0.12 * tall)
@@ -388,15 +399,21 @@ def pole(canvas: Canvas, x: float, scale: float) -> None:
     draws = random.random(3)
     if draws[0] >= canvas.style.counts.signs:
         reach = -np.sign(x) * 1.6 * scale
-        canvas.box(metal, scale, min(column, column + reach), row - tall, max(column, column + reach), row - tall + 2 * half)
+        canvas.box(
+            metal, scale, min(column, column + reach), row - tall, max(column, column + reach), row - tall + 2 * half
+        )
         return
     centre = row - tall * (0.55 + 0.4 * draws[1])
     if draws[2] < 0.65:
         size = max(scale * 0.55, MIN_SIGN / 2)
-        canvas.box(canvas.instance("sign", ToyClass.SIGN), scale, column - size, centre - size, column + size, centre + size)
+        canvas.box(
+            canvas.instance("sign", ToyClass.SIGN), scale, column - size, centre - size, column + size, centre + size
+        )
         return
     wide, long = max(scale * 0.35, MIN_SIGN / 2), max(scale * 0.8, MIN_SIGN)
-    canvas.box(canvas.instance("rubber", ToyClass.SIGN), scale, column - wide, centre - long, column + wide, centre + long)
+    canvas.box(
+        canvas.instance("rubber", ToyClass.SIGN), scale, column - wide, centre - long, column + wide, centre + long
+    )
     lamp = canvas.instance("sign", ToyClass.SIGN, 1.3)
     canvas.box(lamp, scale, column - 0.6 * wide, centre - 0.8 * long, column + 0.6 * wide, centre - 0.1 * long)
 
@@ -421,9 +438,14 @@ def tree(canvas: Canvas, x: float, scale: float) -> None:
 # --------------------------------------------------------------------------------------------------------------------
 
 
+def settled(values: NDArray[np.float64]) -> Floats:
+    """Values rounded to 1/4096: float64's last bits, in which CPUs differ, are gone."""
+    return np.asarray(np.rint(values * GRID) / GRID, np.float32)
+
+
 @cache
 def patterns() -> dict[str, Floats]:
-    """The patterns by name, each [TILE, TILE], periodic, mean 0 and standard deviation 1; `smooth` is for illumination."""
+    """The patterns by name, each [TILE, TILE], periodic, of mean 0 and deviation 1; `smooth` is for illumination."""
     random = np.random.Generator(np.random.SFC64(np.random.SeedSequence(TILE_SEED)))
     y, x = np.mgrid[:TILE, :TILE]
     raw = {
@@ -437,7 +459,7 @@ def patterns() -> dict[str, Floats]:
         "paving": 1.0 * ((y // 4 + x // 4) % 2),
         "smooth": _smooth(random, 24.0),
     }
-    return {name: ((field - field.mean()) / field.std()).astype(np.float32) for name, field in raw.items()}
+    return {name: settled((field - field.mean()) / field.std()) for name, field in raw.items()}
 
 
 def _smooth(random: Generator, sigma: float) -> NDArray[np.float64]:
@@ -453,55 +475,74 @@ def tiles(style: Style) -> Floats:
     """The texture of each material, [materials, TILE, TILE]."""
     names = [item.name for item in fields(Texture)]
     total = np.zeros((len(MATERIALS), TILE, TILE), np.float32)
-    for index, material in enumerate(MATERIALS):
+    for material, index in MATERIALS.items():
         texture = getattr(style.materials, material).texture
         for name in names:
             total[index] += np.float32(getattr(texture, name)) * patterns()[name]
     return total
 
 
-def window(random: Generator, size: tuple[int, int]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows [H, 1] and columns [W] of a random window into a tile."""
+@cache
+def paints(style: Style) -> Floats:
+    """Red, green, blue, brightness and tint of each material, [5, materials]."""
+    settings: list[Material] = [getattr(style.materials, material) for material in MATERIALS]
+    return np.asarray([(*item.colour, item.brightness, item.tint) for item in settings], np.float32).T.copy()
+
+
+def window(random: Generator, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Places [H, W] of a random window in a flattened tile."""
     top, left = random.integers(0, TILE, 2).tolist()
-    return (top + np.arange(size[0])[:, None]) % TILE, (left + np.arange(size[1])) % TILE
+    rows, columns = (top + np.arange(size[0])) % TILE, (left + np.arange(size[1])) % TILE
+    places: NDArray[np.int64] = rows[:, None] * TILE + columns
+    return places
 
 
 def photograph(canvas: Canvas) -> Bytes:
-    """Colour every pixel by its instance and put the picture through the imaging chain: [H, W, 3] uint8."""
+    """Colour every pixel by its instance and put the picture through the imaging chain: [3, H, W] uint8."""
     random, imaging = canvas.random, canvas.style.imaging
-    colours = np.asarray(canvas.colours, np.float32).clip(4, 251)
-    image = colours[canvas.instances]
-    rows, columns = window(random, canvas.size)
-    image += tiles(canvas.style)[np.asarray(canvas.textures)[canvas.instances], rows, columns][..., None]
-    grey = image.mean(axis=2, keepdims=True)
+    materials = np.asarray(canvas.materials)
+    image = colours(canvas, materials).take(canvas.instances, axis=1)
+    image += tiles(canvas.style).take(window(random, canvas.size) + (TILE * TILE * materials).take(canvas.instances))
+    grey = (image[0] + image[1] + image[2]) / np.float32(3)
     image -= grey
     image *= np.float32(imaging.saturation)
     image += grey
-    clear = np.exp(-np.float32(imaging.fog) * canvas.metres(canvas.scales))[..., None]
-    haze = np.asarray(imaging.haze, np.float32)
+    haze = plane_values(imaging.haze)
     image -= haze
-    image *= clear
+    image *= settled(np.exp(-imaging.fog * canvas.metres(canvas.scales).astype(np.float64)))
     image += haze
     image *= exposure(random, imaging.illumination, imaging.gain, canvas.size)
-    image += np.asarray(imaging.cast, np.float32)
+    image += plane_values(imaging.cast)
     image = blur(image, np.float32(imaging.blur))
     image += np.float32(imaging.noise) * random.standard_normal(image.shape, np.float32)
-    return response(uniform(random, imaging.gamma))[np.rint(image).clip(0, 255).astype(np.uint8)]
+    return response(uniform(random, imaging.gamma)).take(np.rint(image).clip(0, 255).astype(np.uint8))
+
+
+def colours(canvas: Canvas, materials: NDArray[np.int64]) -> Floats:
+    """Colours of all instances, [3, instances]."""
+    settings = paints(canvas.style)[:, materials]
+    draws = canvas.random.standard_normal((4, len(materials)), np.float32)
+    drawn = settings[:3] + settings[3] * draws[0] + settings[4] * draws[1:]
+    return np.asarray(np.asarray(canvas.shades, np.float32) * drawn).clip(4, 251)
+
+
+def plane_values(colour: tuple[float, float, float]) -> Floats:
+    """A colour to be added to planes, [3, 1, 1]."""
+    return np.asarray(colour, np.float32)[:, None, None]
 
 
 def exposure(random: Generator, illumination: float, gain: Range, size: tuple[int, int]) -> Floats:
-    """A smooth factor over the image, [H, W, 1]."""
-    rows, columns = window(random, size)
-    factor = 1 + np.float32(illumination) * patterns()["smooth"][rows, columns]
-    return np.asarray(factor * np.float32(uniform(random, gain)))[..., None]
+    """A smooth factor over the image, [H, W]."""
+    factor = 1 + np.float32(illumination) * patterns()["smooth"].take(window(random, size))
+    return np.asarray(factor * np.float32(uniform(random, gain)))
 
 
 def blur(image: Floats, weight: np.float32) -> Floats:
     """A three-tap blur of rows and columns; the border repeats."""
-    for axis in (0, 1):
+    for axis in (1, 2):
         padded = np.concatenate([image.take([0], axis), image, image.take([-1], axis)], axis)
-        before, after = (padded[:-2], padded[2:]) if axis == 0 else (padded[:, :-2], padded[:, 2:])
-        image = image * (1 - 2 * weight) + (before + after) * weight
+        neighbours = padded[:, :-2] + padded[:, 2:] if axis == 1 else padded[:, :, :-2] + padded[:, :, 2:]
+        image = image * (1 - 2 * weight) + neighbours * weight
     return image
 
 

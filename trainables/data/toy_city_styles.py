@@ -1,7 +1,7 @@
 """What the domains of ToyCity look like: frozen dataclasses of colours, textures, counts, camera and imaging ranges.
 
-Every leaf of a `Style` is a number, so two styles can be interpolated (`between`): a shift of 0.7 moves each number of the
-target 70 % of the way from the source's. Colours and amplitudes are grey levels (0 to 255), lengths are metres.
+Every leaf of a `Style` is a number, so two styles can be interpolated (`between`): a shift of 0.7 moves each number of
+the target 70 % of the way from the source's. Colours and amplitudes are grey levels (0 to 255), lengths are metres.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Material:
     colour: Colour
     brightness: float = 8.0
     tint: float = 4.0
-    texture: Texture = Texture()  # noqa: RUF009 - frozen
+    texture: Texture = Texture()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,7 +171,9 @@ def between(source: V, target: V, shift: float) -> V:
 def _between(source: Any, target: Any, shift: float) -> Any:
     if is_dataclass(source) and not isinstance(source, type):
         names = [item.name for item in fields(source)]
-        return replace(source, **{name: _between(getattr(source, name), getattr(target, name), shift) for name in names})
+        return replace(
+            source, **{name: _between(getattr(source, name), getattr(target, name), shift) for name in names}
+        )
     if isinstance(source, tuple):
         return tuple(_between(a, b, shift) for a, b in zip(source, target, strict=True))
     return (1 - shift) * source + shift * target
