@@ -24,7 +24,9 @@ def run_inline(program: Program, trials: Sequence[Trial], recorder: Recorder, op
         UserError: The program refused what it was given (no images in a data set's folder, say).
         StorageError: The ledger cannot be written.
     """
-    os.environ["OMP_NUM_THREADS"] = str(options.cpus_per_trial)  # as many threads as a worker would have
+    os.environ["OMP_NUM_THREADS"] = str(options.cpus_per_trial)  # as many threads and GPUs as a worker would have
+    if options.gpus_per_trial == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     with signals_as_interruption():
         for trial in trials:
             _run_trial(program, trial, recorder, options)

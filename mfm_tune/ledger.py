@@ -25,7 +25,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -390,7 +390,8 @@ class LedgerWriter:
             if os.write(self._file, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
-            os.ftruncate(self._file, size)  # no half line stays behind
+            with suppress(OSError):  # what is wrong is said by the first error
+                os.ftruncate(self._file, size)  # no half line stays behind
             raise
 
     def _mend(self) -> None:

@@ -68,11 +68,16 @@ class Progress:
         state: The ledger, kept up to date by the recorder.
         storage: Where trials keep their counters.
         slots: How many trials run at once.
-        mirror: A word about the tracking mirror, or None where there is none.
+        mirror: Gives a word about the tracking mirror, or None when there is nothing to say; None without a mirror.
     """
 
     def __init__(
-        self, plan: Plan, state: LedgerState, storage: Storage, slots: int, mirror: Callable[[], str] | None = None
+        self,
+        plan: Plan,
+        state: LedgerState,
+        storage: Storage,
+        slots: int,
+        mirror: Callable[[], str | None] | None = None,
     ) -> None:
         self.plan = plan
         self._state = state
@@ -164,7 +169,7 @@ class Progress:
         if self._mirror is None:
             return ""
         try:
-            return self._mirror()
+            return self._mirror() or ""
         except Exception:  # a mirror that is in trouble must not disturb the display
             return "unknown"
 
@@ -305,8 +310,7 @@ class LiveTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.transient = error is None  # the report's tables follow; after Ctrl-C what is there stays in sight
-        self._live.stop()
+        self._live.stop()  # the tables of the report, or of the farewell, follow
 
     def started(self, trial: Trial, record: TrialRecord) -> None:
         """A trial began."""

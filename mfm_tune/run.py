@@ -13,8 +13,8 @@ import os
 import secrets
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from mfm_tune.live import LiveTable, PlainLines, Progress
     from mfm_tune.tracking import Mirror
 
+REPOSITORY = Path(__file__).resolve().parents[1]
 MIRROR_S = 20.0  # how long the end of a run waits for the tracking mirror; the rest is mirrored by the next run
 MIRROR_INTERRUPTED_S = 3.0
 LINES_OF_TRACEBACK = 4
@@ -81,6 +82,11 @@ class Job:
         """How many trials run at once, as far as this machine knows."""
         return 1 if self.options.inline else local_slots(self.options.cpus_per_trial, self.gpus_per_trial)
 
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Config id -> fingerprint of its code, for every config of the study."""
+        return {name: self.code.fingerprint(config).digest for name, config in all_configs(self.study).items()}
+
     def plan(self, state: LedgerState) -> Plan:
         """The study minus what the ledger has."""
         return make_plan(self.study, state, self.code, self.choice)
@@ -107,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: Options, argv: Sequence[str]) -> int:
     if options.file is None:
-        return _list(Path("search_spaces"))
+        return _list_search_spaces()
     loaded = load_search_space(options.file)
     chosen = choose_study(loaded, options.profile, options.data)
     study = chosen.study if options.seeds is None else replace(chosen.study, seeds=options.seeds)
@@ -123,8 +129,10 @@ def _run(options: Options, argv: Sequence[str]) -> int:
         return _train(job, argv)
 
 
-def _list(folder: Path) -> int:
-    found = summaries(folder)
+def _list_search_spaces() -> int:
+    """Those in `search_spaces` here, else those that come with the project, each with its first sentence."""
+    here = Path("search_spaces")
+    found = summaries(here if here.is_dir() else REPOSITORY / here)
     width = max((len(str(path)) for path, _ in found), default=0)
     for path, summary in found:
         print(f"{path!s:{width}}  {summary}")
@@ -136,7 +144,8 @@ def _print_plan(job: Job) -> int:
     plan = job.plan(state)
     others = results_of_other_code(plan, state)
     if others and job.options.reuse:
-        plan = _reusing(job, state, others)
+        state.reuse.update(others)  # in memory only
+        plan = job.plan(state)
     print("\n".join(describe(plan, _expected(job, plan, state))))
     if others and not (job.options.reuse or job.options.retrain):
         print(changed_code(plan, state, others))
@@ -153,16 +162,10 @@ def _report_only(job: Job) -> int:
     if others:
         if not job.options.reuse:
             print(f"The report marks results of earlier code: {changed_code(plan, state, others)}")
-        plan = _reusing(job, state, others)
+        state.reuse.update(others)
     check_writable(job.storage)
-    _write_report(job, plan, state)
+    _write_report(job, state)
     return 0
-
-
-def _reusing(job: Job, state: LedgerState, others: Mapping[tuple[str, str], int]) -> Plan:
-    """The plan when results of other code stand; only the state in memory is told."""
-    state.reuse.update(others)
-    return job.plan(state)
 
 
 def _expected(job: Job, plan: Plan, state: LedgerState) -> str:
@@ -171,8 +174,13 @@ def _expected(job: Job, plan: Plan, state: LedgerState) -> str:
     seconds = expected_seconds(plan.to_do, StepTimes(state), job.slots)
     if seconds is None:
         return "unknown: the ledger has no step time for some of these trials yet"
-    side_by_side = "one trial after the other" if job.slots == 1 else f"{job.slots} trials side by side"
-    return f"about {duration(seconds)}, {side_by_side}"
+    return f"about {duration(seconds)}, {_side_by_side(job)}"
+
+
+def _side_by_side(job: Job) -> str:
+    if job.options.address:
+        return f"if as many trials run side by side on the cluster as would here ({job.slots})"
+    return "one trial after the other" if job.slots == 1 else f"{job.slots} trials side by side"
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -187,18 +195,33 @@ def _train(job: Job, argv: Sequence[str]) -> int:
         plan = _settled(job, state, writer)
         launch = _declare(job, plan, state, writer, argv)
         print(_headline(job, plan, state), flush=True)
-        mirror = _start_mirror(job)
-        try:
-            if plan.to_do:
-                _run_trials(job, plan, state, writer, launch, mirror)
-            after = job.plan(state)
-            _write_report(job, after, state)
-        except Interrupted as stop:
-            print(_farewell(job, state, stop), flush=True)
-            _finish(mirror, MIRROR_INTERRUPTED_S)
-            raise
-        _finish(mirror, MIRROR_S)
+        with _tracking(job) as mirror:
+            try:
+                if plan.to_do:
+                    _run_trials(job, plan, state, writer, launch, mirror)
+                after = job.plan(state)
+                _write_report(job, state)
+            except Interrupted as stop:
+                print(_farewell(job, state, stop), flush=True)
+                raise
     return _say_failures(job, after)
+
+
+@contextmanager
+def _tracking(job: Job) -> Iterator[Mirror | None]:
+    """The process that carries the ledger to MLflow. What it has not carried when it ends, the next run's will."""
+    if not job.options.tracking:
+        yield None
+        return
+    from mfm_tune.tracking import start_mirror
+
+    mirror = start_mirror(job.storage.root, job.options.tracking_uri)
+    patience_s = MIRROR_INTERRUPTED_S
+    try:
+        yield mirror
+        patience_s = MIRROR_S
+    finally:
+        mirror.finish(patience_s)
 
 
 def _settled(job: Job, state: LedgerState, writer: LedgerWriter) -> Plan:
@@ -263,7 +286,8 @@ def _run_trials(
 def _display(progress: Progress, storage: Storage) -> LiveTable | PlainLines:
     from mfm_tune.live import LiveTable, PlainLines
 
-    return LiveTable(progress, storage) if sys.stdout.isatty() else PlainLines(progress, storage)
+    on_terminal = sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+    return LiveTable(progress, storage) if on_terminal else PlainLines(progress, storage)
 
 
 def _engine(job: Job) -> Callable[[Program, Sequence[Trial], Recorder, EngineOptions], None]:
@@ -277,7 +301,6 @@ def _engine(job: Job) -> Callable[[Program, Sequence[Trial], Recorder, EngineOpt
 
 
 def _engine_options(job: Job, plan: Plan) -> EngineOptions:
-    repository = str(Path(__file__).resolve().parents[1])
     return EngineOptions(
         storage=job.storage.root,
         data=job.options.data,
@@ -287,7 +310,7 @@ def _engine_options(job: Job, plan: Plan) -> EngineOptions:
         asha=job.options.asha,
         metric=job.study.metric,
         history=tuple(planned.record for planned in plan.trials if planned.record is not None),
-        import_paths=tuple(dict.fromkeys((str(job.loaded.root), repository))),
+        import_paths=tuple(dict.fromkeys((str(job.loaded.root), str(REPOSITORY)))),
         verbose=job.options.verbose,
     )
 
@@ -297,40 +320,35 @@ def _engine_options(job: Job, plan: Plan) -> EngineOptions:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def _start_mirror(job: Job) -> Mirror | None:
-    if not job.options.tracking:
-        return None
-    from mfm_tune.tracking import start_mirror
+def _write_report(job: Job, state: LedgerState) -> None:
+    """Write the whole study's report, and print its tables and where it lies."""
+    from mfm_tune.report import write_report
 
-    return start_mirror(job.storage.root, job.options.tracking_uri)
-
-
-def _finish(mirror: Mirror | None, timeout_s: float) -> None:
-    if mirror is not None:
-        mirror.finish(timeout_s)
-
-
-def _write_report(job: Job, plan: Plan, state: LedgerState) -> None:
-    """Write the whole study's report, and print its tables and paths."""
-    from mfm_tune.report import terminal_table, write_report
-
-    fingerprints = {name: job.code.fingerprint(config).digest for name, config in all_configs(job.study).items()}
     folder = job.storage.report(job.study.name, job.study.profile)
     try:
-        files = write_report(job.study, state, folder, fingerprints=fingerprints)
+        files = write_report(job.study, state, folder, fingerprints=job.fingerprints)
     except OSError as error:
         raise StorageError(
             f"The report cannot be written to {folder}: {error.strerror}; free space, or give another --storage."
         ) from error
-    print(terminal_table(job.study, state, fingerprints=fingerprints))
+    print(_tables(job, state))
     print(files)
 
 
+def _tables(job: Job, state: LedgerState) -> str:
+    """The study's tables as far as they are filled."""
+    from mfm_tune.report import terminal_table
+
+    return terminal_table(job.study, state, fingerprints=job.fingerprints)
+
+
 def _farewell(job: Job, state: LedgerState, stop: Interrupted) -> str:
+    """What is said when a signal stopped the run: the tables so far, what is open, how to carry on."""
     plan = job.plan(state)
     open_now = sum(planned.status is Status.OPEN for planned in plan.trials)
     going_on = f" The {open_now} in progress go on from their last checkpoints." if open_now else ""
     return (
+        f"{_tables(job, state)}\n"
         f"Stopped by {stop.number.name}: of {len(plan.trials)} trials {counted(plan)}.{going_on} "
         "To carry on, give the same command again."
     )
