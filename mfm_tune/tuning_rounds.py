@@ -137,6 +137,10 @@ class Narrator(tune.Callback):
         self._attempts: Counter[str] = Counter()
         self._recoveries: Counter[str] = Counter()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles callbacks to restore them, which is never done, and a live display cannot be pickled."""
+        return {}
+
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """A worker took a trial, for the first time or again."""
         key = key_of(trial)
