@@ -326,7 +326,7 @@ def _write_report(job: Job, state: LedgerState) -> None:
 
     folder = job.storage.report(job.study.name, job.study.profile)
     try:
-        files = write_report(job.study, state, folder, fingerprints=job.fingerprints)
+        files = write_report(job.study, state, folder, storage=job.storage.root, fingerprints=job.fingerprints)
     except OSError as error:
         raise StorageError(
             f"The report cannot be written to {folder}: {error.strerror}; free space, or give another --storage."
