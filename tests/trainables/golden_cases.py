@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+RECORDED = Path(__file__).resolve().parents[1] / "golden"  # cases that are part of the repository
 Arrays = Mapping[str, np.ndarray]
 
 

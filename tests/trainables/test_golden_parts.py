@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from tests.trainables.golden_cases import read, tensor
+from tests.trainables.golden_cases import RECORDED, read, tensor
 from trainables.adaptation.augmentation import JitterDraw, gaussian_blur, jitter_normalised, kernel_size
 from trainables.adaptation.classmix import chosen_classes, classmix
 from trainables.adaptation.pseudo_label import label_logits
@@ -35,9 +34,11 @@ def keys_that_choose(chosen: list[torch.Tensor]) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("case", [0, 1, 2])
-def test_classmix_pastes_what_the_reference_pasted(golden: Path, case: int) -> None:
+def test_classmix_pastes_what_the_reference_pasted(case: int) -> None:
     """Given the drawn classes, mixed images, labels and weights are the recorded ones."""
-    data = {k.split("/")[1]: tensor(v) for k, v in read(golden / "classmix.npz").items() if k.startswith(f"case{case}/")}
+    data = {
+        k.split("/")[1]: tensor(v) for k, v in read(RECORDED / "classmix.npz").items() if k.startswith(f"case{case}/")
+    }
     batch = len(data["source_image"])
     keys = keys_that_choose([data[f"chosen_class_ids_image{image}"] for image in range(batch)])
     weight = data["pseudo_weight"]
@@ -55,18 +56,18 @@ def test_classmix_pastes_what_the_reference_pasted(golden: Path, case: int) -> N
     assert torch.equal(mixed.weight, data["mixed_weight"].squeeze(1))
 
 
-def test_half_of_the_classes_rounded_up_is_pasted(golden: Path) -> None:
+def test_half_of_the_classes_rounded_up_is_pasted() -> None:
     """The number of pasted classes follows the reference's count rule for 1 to 20 classes, 255 counted."""
-    data = read(golden / "classmix.npz")
+    data = read(RECORDED / "classmix.npz")
     for present, wanted in zip(data["count_rule/n_classes"], data["count_rule/n_chosen"], strict=True):
         label = torch.arange(int(present)).view(1, 1, -1)
         label[..., -1] = 255
         assert int(chosen_classes(label, torch.rand(1, 256)).sum()) == wanted
 
 
-def test_pseudo_labels_and_weights_are_the_references(golden: Path) -> None:
+def test_pseudo_labels_and_weights_are_the_references() -> None:
     """argmax, q and the weights under margins and a valid rectangle."""
-    data = read(golden / "pseudo_label.npz")
+    data = read(RECORDED / "pseudo_label.npz")
     logits = tensor(data["logits"])
     plain = label_logits(logits, 0.968)
     assert torch.equal(plain.label, tensor(data["pseudo_label"]).long())
@@ -78,9 +79,9 @@ def test_pseudo_labels_and_weights_are_the_references(golden: Path) -> None:
         assert torch.equal(weight, tensor(data[f"weight_{name}"])), name
 
 
-def test_a_valid_rectangle_limits_the_weights(golden: Path) -> None:
+def test_a_valid_rectangle_limits_the_weights() -> None:
     """Outside the rectangle of an image the weight is 0, inside it is q."""
-    logits = tensor(read(golden / "pseudo_label.npz")["logits"])
+    logits = tensor(read(RECORDED / "pseudo_label.npz")["logits"])
     valid = (Box(2, 3, 10, 20), Box(0, 0, 32, 64))
     weight = label_logits(logits, 0.968, None, valid).weight
     inside = torch.zeros(32, 64)
@@ -92,9 +93,9 @@ def test_a_valid_rectangle_limits_the_weights(golden: Path) -> None:
 
 @pytest.mark.parametrize("name", WEIGHTS)
 @pytest.mark.parametrize("ignored", [False, True])
-def test_cross_entropy_is_a_mean_over_all_pixels(golden: Path, name: str, ignored: bool) -> None:
+def test_cross_entropy_is_a_mean_over_all_pixels(name: str, ignored: bool) -> None:
     """Loss and gradient agree with the reference for each weight map, one image ignored or not."""
-    data = read(golden / "cross_entropy.npz")
+    data = read(RECORDED / "cross_entropy.npz")
     label = tensor(data["label_image0_all_ignored" if ignored else "label"]).long()
     logits = tensor(data["logits"]).requires_grad_()
     suffix = f"{name}_image0_ignored" if ignored else name
@@ -106,17 +107,17 @@ def test_cross_entropy_is_a_mean_over_all_pixels(golden: Path, name: str, ignore
         assert torch.allclose(logits.grad, tensor(data["grad_logits_random"]), atol=1e-7)
 
 
-def test_cross_entropy_without_weights_and_with_nothing_labelled(golden: Path) -> None:
+def test_cross_entropy_without_weights_and_with_nothing_labelled() -> None:
     """No weight means 1; a batch of ignored pixels costs 0."""
-    data = read(golden / "cross_entropy.npz")
+    data = read(RECORDED / "cross_entropy.npz")
     logits, label = tensor(data["logits"]), tensor(data["label"]).long()
     assert float(cross_entropy(logits, label)) == pytest.approx(float(data["loss_none"]), rel=1e-6)
     assert float(cross_entropy(logits, torch.full_like(label, 255))) == float(data["loss_all_ignored"])
 
 
-def test_the_heads_logits_are_upsampled_before_the_loss(golden: Path) -> None:
+def test_the_heads_logits_are_upsampled_before_the_loss() -> None:
     """Quarter-size logits, resized bilinearly, give the reference's loss and gradient."""
-    data = read(golden / "cross_entropy.npz")
+    data = read(RECORDED / "cross_entropy.npz")
     low = tensor(data["head/low_logits"]).requires_grad_()
     label = tensor(data["label"]).long()
     loss = cross_entropy(upsample(low, (16, 24)), label, tensor(data["weight_random"]))
@@ -126,11 +127,11 @@ def test_the_heads_logits_are_upsampled_before_the_loss(golden: Path) -> None:
 
 
 @pytest.mark.parametrize("case", [0, 1, 2, 3])
-def test_colour_jitter_is_kornia_0_5_8s(golden: Path, case: int) -> None:
+def test_colour_jitter_is_kornia_0_5_8s(case: int) -> None:
     """Given factors and order, the jittered image agrees in normalised space."""
     data = {
         k.split("/")[1]: tensor(v)
-        for k, v in read(golden / "colour_jitter_blur.npz").items()
+        for k, v in read(RECORDED / "colour_jitter_blur.npz").items()
         if k.startswith(f"jitter{case}/")
     }
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -147,11 +148,11 @@ def test_colour_jitter_is_kornia_0_5_8s(golden: Path, case: int) -> None:
 
 
 @pytest.mark.parametrize("case", [0, 1, 2, 3])
-def test_blur_is_the_references(golden: Path, case: int) -> None:
+def test_blur_is_the_references(case: int) -> None:
     """Given sigma, the separable and shortened kernel agrees with the reference's dense one."""
     data = {
         k.split("/")[1]: tensor(v)
-        for k, v in read(golden / "colour_jitter_blur.npz").items()
+        for k, v in read(RECORDED / "colour_jitter_blur.npz").items()
         if k.startswith(f"blur{case}/")
     }
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -161,9 +162,9 @@ def test_blur_is_the_references(golden: Path, case: int) -> None:
     assert [kernel_size(side) for side in image.shape[-2:]] == data["kernel_y_x"].tolist()
 
 
-def test_kernel_sizes_follow_the_references_rule(golden: Path) -> None:
+def test_kernel_sizes_follow_the_references_rule() -> None:
     """A tenth of the side, rounded up, made odd."""
-    data = read(golden / "colour_jitter_blur.npz")
+    data = read(RECORDED / "colour_jitter_blur.npz")
     assert [kernel_size(int(side)) for side in data["kernel_rule/size"]] == data["kernel_rule/kernel"].tolist()
 
 
@@ -177,9 +178,9 @@ def test_learning_rates_are_mmcvs() -> None:
     assert learning_rate_factor(schedule, 99) == pytest.approx(0.01)
 
 
-def test_learning_rates_agree_with_the_recorded_hook(golden: Path) -> None:
+def test_learning_rates_agree_with_the_recorded_hook() -> None:
     """Three base rates over 40,000 iterations, and a short schedule."""
-    data = json.loads((golden / "lr_schedule.json").read_text())
+    data = json.loads((RECORDED / "lr_schedule.json").read_text())
     for key, base in (("lr_base_6e_5", 6e-5), ("lr_base_6e_4", 6e-4), ("lr_base_2_5e_3", 2.5e-3)):
         rates = [base * learning_rate_factor(Schedule(), step) for step in data["iterations"]]
         assert rates == pytest.approx(data[key], rel=1e-9), key
@@ -200,9 +201,9 @@ class Small(nn.Module):
 
 
 @pytest.mark.parametrize(("key", "momentum"), [("ema_sequence_alpha_0.99", 0.99), ("ema_sequence_alpha_0.6", 0.6)])
-def test_the_teacher_follows_as_the_reference(golden: Path, key: str, momentum: float) -> None:
+def test_the_teacher_follows_as_the_reference(key: str, momentum: float) -> None:
     """Parameters average with min(1 - 1/(t+1), alpha); the first iteration copies; buffers never move."""
-    sequence = json.loads((golden / "lr_schedule.json").read_text())[key]
+    sequence = json.loads((RECORDED / "lr_schedule.json").read_text())[key]
     student = Small()
     teacher = Teacher(student, momentum)  # type: ignore[arg-type]
     for entry in sequence:
@@ -217,9 +218,9 @@ def test_the_teacher_follows_as_the_reference(golden: Path, key: str, momentum: 
     assert torch.equal(teacher.network.buffer, torch.zeros(2, dtype=torch.float64))
 
 
-def test_iou_and_accuracy_are_the_references(golden: Path) -> None:
+def test_iou_and_accuracy_are_the_references() -> None:
     """One confusion over three images: IoU a class, NaN where a class is nowhere, and the mean over the others."""
-    data = read(golden / "evaluation.npz")
+    data = read(RECORDED / "evaluation.npz")
     matrix = ConfusionMatrix(19, torch.device("cpu"))
     for prediction, label in zip(data["prediction"], data["label"], strict=True):
         matrix.add(tensor(label).long(), tensor(prediction).long())
@@ -229,9 +230,9 @@ def test_iou_and_accuracy_are_the_references(golden: Path) -> None:
     assert result.mean() / 100 == pytest.approx(float(data["mean_iou_over_defined_classes"]), abs=1e-12)
 
 
-def test_evaluation_resizes_logits_twice(golden: Path) -> None:
+def test_evaluation_resizes_logits_twice() -> None:
     """Head -> network input -> label size gives the recorded argmax in every pixel."""
-    data = read(golden / "evaluation.npz")
+    data = read(RECORDED / "evaluation.npz")
     sizes = [tuple(int(side) for side in size) for size in data["resize/sizes"]]
     logits = upsample(upsample(tensor(data["resize/low_logits"]), sizes[1]), sizes[2])
     assert torch.allclose(logits[..., ::8, ::8], tensor(data["resize/logits_every8"]), atol=1e-4)

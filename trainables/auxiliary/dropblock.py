@@ -1,7 +1,7 @@
 """DropBlock on target features: square blocks of each channel are zeroed before the decoder (Ghiasi et al. 2018).
 
-One of the regularisers that the paper's discussion of Table 2(c) sets beside masking. It masks blocks of places like MFM,
-each channel on its own, and rebuilds nothing.
+One of the regularisers that the paper's discussion of Table 2(c) sets beside masking. It masks blocks of places like
+MFM, each channel on its own, and rebuilds nothing.
 """
 
 from __future__ import annotations

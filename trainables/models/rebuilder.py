@@ -4,13 +4,14 @@
     f_r = keep * f + (1 - keep) * f_o
 
 The default follows the authors' public module (10,246,016 parameters for DeepLab-V2 R101, 14,545,280 for DAFormer
-MiT-B5); `Projector.CHAIN` is the reading of the paper's text and Figure 3(b). Width, depth, heads, grid and input size are
-free. Letters in shapes: B batch, C channels of a stage, H' W' the grid, N = H' W' tokens, D = `config.dim`.
+MiT-B5); `Projector.CHAIN` is the reading of the paper's text and Figure 3(b). Width, depth, heads, grid and input size
+are free. Letters in shapes: B batch, C channels of a stage, H' W' the grid, N = H' W' tokens, D = `config.dim`.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -167,8 +168,9 @@ class Rebuilder(nn.Module):
 class Embedding(nn.Module):
     """The last stage as tokens: a linear map to D channels, resized to the grid; [B, C, H, W] -> [B, N, D].
 
-    The paper and the authors' module apply the linear map first. Both resizings take weighted means, with which a linear
-    map commutes, so it is applied to the smaller of the two maps: for 64x64 features and a 16x16 grid at 1/16 of the cost.
+    The paper and the authors' module apply the linear map first. Both resizings take weighted means, with which a
+    linear map commutes, so it is applied to the smaller of the two maps: for 64x64 features and a 16x16 grid at 1/16 of
+    the cost.
     """
 
     def __init__(self, channels: int, dim: int, grid: tuple[int, int], downscale: Downscale) -> None:
@@ -194,8 +196,8 @@ class Embedding(nn.Module):
 class ParallelProjector(nn.Module):
     """One branch a stage, each from the tokens' map (the authors' module): [B, D, H', W'] -> [B, C_i, 2^n H', 2^n W'].
 
-    n transposed convolutions (kernel 4, stride 2, padding 1) of widths D/2, D/4, D/4, ... with LayerNorm and GELU between,
-    then a 1x1 convolution to C_i and a LayerNorm.
+    n transposed convolutions (kernel 4, stride 2, padding 1) of widths D/2, D/4, D/4, ... with LayerNorm and GELU
+    between, then a 1x1 convolution to C_i and a LayerNorm.
 
     Args:
         dim: D.
@@ -225,12 +227,12 @@ class ParallelProjector(nn.Module):
 
 
 class ChainProjector(nn.Module):
-    """One chain for all stages (the paper's Figure 3(b)): the map after each link is the offset of the stage of its size.
+    """One chain for all stages (the paper's Figure 3(b)): the map after each link is the offset of its size's stage.
 
-    Link 0 is a 1x1 convolution where a stage has the grid's size; link n is a transposed convolution (kernel 2, stride 2)
-    to 2^n times the grid. A link is as wide as its stage, or D where no stage has its size; LayerNorm and GELU stand
-    between links, not on the offsets. Of several stages of one size the coarsest is the link's own, the others take a 1x1
-    convolution of it. For DAFormer at dim 512: 512 -> 512, then 320, 128, 64; for DeepLab-V2: 512, then 2048.
+    Link 0 is a 1x1 convolution where a stage has the grid's size; link n is a transposed convolution (kernel 2, stride
+    2) to 2^n times the grid. A link is as wide as its stage, or D where no stage has its size; LayerNorm and GELU stand
+    between links, not on the offsets. Of several stages of one size the coarsest is the link's own, the others take a
+    1x1 convolution of it. For DAFormer at dim 512: 512 -> 512, then 320, 128, 64; for DeepLab-V2: 512, then 2048.
     Arguments as of `ParallelProjector`.
     """
 
@@ -241,7 +243,7 @@ class ChainProjector(nn.Module):
         widths = [channels[owners[n]] if n in owners else dim for n in range(max(doublings) + 1)]
         first: nn.Module = nn.Conv2d(dim, widths[0], 1) if 0 in owners else nn.Identity()
         self.links = nn.ModuleList([first])
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             between = (
                 [LayerNorm2d(before, eps=MAP_NORM_EPSILON), nn.GELU()] if len(self.links) > 1 or 0 in owners else []
             )
