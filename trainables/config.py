@@ -214,13 +214,31 @@ class DeepLabV2:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MiT:
-    """Mix Transformer encoder (SegFormer); the default is MiT-B5."""
+    """Mix Transformer encoder (SegFormer); the default is MiT-B5.
+
+    Args:
+        dims, depths, heads: Channels, blocks and attention heads of each stage.
+        reductions: Side of the patches that a stage's keys and values are pooled over.
+        strides: By how much each stage is coarser than the one before; all published MiTs have (4, 2, 2, 2), which
+            leaves an image of 64 rows two rows of features.
+        drop_path: Probability at the last block, rising linearly from 0.
+    """
 
     dims: tuple[int, int, int, int] = (64, 128, 320, 512)
     depths: tuple[int, int, int, int] = (3, 6, 40, 3)
     heads: tuple[int, int, int, int] = (1, 2, 5, 8)
     reductions: tuple[int, int, int, int] = (8, 4, 2, 1)
+    strides: tuple[int, int, int, int] = (4, 2, 2, 2)
     drop_path: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name in ("dims", "depths", "heads", "reductions", "strides"):
+            values = getattr(self, name)
+            if len(values) != 4 or any(not isinstance(value, int) or value < 1 for value in values):
+                raise ValueError(f"MiT.{name} must be four integers of at least 1, got {values!r}.")
+        if any(dim % heads for dim, heads in zip(self.dims, self.heads, strict=True)):
+            raise ValueError(f"MiT.dims must be multiples of MiT.heads, got {self.dims!r} and {self.heads!r}.")
+        _number(self, "drop_path", low=0, high=1, open_high=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

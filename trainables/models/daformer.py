@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import DAFormer
-from trainables.models.encoders import MIT_STRIDES, MiTEncoder
+from trainables.models.encoders import MiTEncoder, mit_strides
 from trainables.models.segmentor import Box, Encoded, Outputs, Segmentor, upsample
 
 CLASSIFIER_STD = 0.01
@@ -130,7 +130,7 @@ class DAFormerSegmentor(Segmentor):
     """
 
     def __init__(self, config: DAFormer, num_classes: int) -> None:
-        super().__init__(num_classes, config.encoder.dims, MIT_STRIDES, decoded_stages=(0, 1, 2, 3))
+        super().__init__(num_classes, config.encoder.dims, mit_strides(config.encoder), decoded_stages=(0, 1, 2, 3))
         self.encoder = MiTEncoder(config.encoder)
         self.decoder = daformer_head(config, num_classes)
 

@@ -7,6 +7,9 @@ published ones.
 
 from __future__ import annotations
 
+from itertools import accumulate
+from operator import mul
+
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor
@@ -15,7 +18,6 @@ from trainables.config import DeepLabV2, MiT
 from trainables.models.segmentor import Pyramid
 
 RESNET_STRIDES = (4, 8, 8, 8)
-MIT_STRIDES = (4, 8, 16, 32)
 
 
 class ResNetEncoder(ResNet):
@@ -46,11 +48,16 @@ class ResNetEncoder(ResNet):
         return tuple(stages)
 
 
+def mit_strides(config: MiT) -> tuple[int, ...]:
+    """Stride of each stage relative to the image."""
+    return tuple(accumulate(config.strides, mul))
+
+
 class MiTEncoder(PyramidVisionTransformerV2):
     """Mix Transformer; MiT-B5 by default (81,443,008 parameters). Odd sizes are allowed: a stage rounds up.
 
     Args:
-        config: Dims, depths, heads, reductions and drop path.
+        config: Dims, depths, heads, reductions, strides and drop path.
     """
 
     def __init__(self, config: MiT) -> None:
@@ -64,9 +71,12 @@ class MiTEncoder(PyramidVisionTransformerV2):
             qkv_bias=True,
             drop_path_rate=config.drop_path,
         )
+        embeddings = (self.patch_embed, *(stage.downsample for stage in self.stages[1:]))
+        for embedding, stride in zip(embeddings, config.strides, strict=True):
+            embedding.proj.stride = (stride, stride)  # timm knows the published ones only
 
     def forward(self, image: Tensor) -> Pyramid:
-        """[B, 3, H, W] -> [B, dims[i], H / 2^(i+2), W / 2^(i+2)] for i = 0 ... 3."""
+        """[B, 3, H, W] -> [B, dims[i], H / s, W / s] for i = 0 ... 3, s from `mit_strides` (4, 8, 16, 32 by default)."""
         x = self.patch_embed(image)
         stages = []
         for stage in self.stages:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trainables.config import SegFormer
 from trainables.models.daformer import ConvNormReLU, EmbeddingHead
-from trainables.models.encoders import MIT_STRIDES, MiTEncoder
+from trainables.models.encoders import MiTEncoder, mit_strides
 from trainables.models.segmentor import Box, Encoded, Outputs, Segmentor
 
 
@@ -25,7 +25,7 @@ class SegFormerSegmentor(Segmentor):
     """
 
     def __init__(self, config: SegFormer, num_classes: int) -> None:
-        super().__init__(num_classes, config.encoder.dims, MIT_STRIDES, decoded_stages=(0, 1, 2, 3))
+        super().__init__(num_classes, config.encoder.dims, mit_strides(config.encoder), decoded_stages=(0, 1, 2, 3))
         self.encoder = MiTEncoder(config.encoder)
         self.decoder = segformer_head(config, num_classes)
 
