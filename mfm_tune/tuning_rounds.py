@@ -8,6 +8,7 @@ import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ray import tune
@@ -138,7 +139,7 @@ class Narrator(tune.Callback):
         self._recoveries: Counter[str] = Counter()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles callbacks to restore them, which is never done, and a live display cannot be pickled."""
+        """Nothing: Tune pickles callbacks so as to restore them, which we never do, and a display cannot be pickled."""
         return {}
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
@@ -182,8 +183,7 @@ class Narrator(tune.Callback):
         if self._recoveries[key] < RETRIES:
             self.given_up.add(key)
             return
-        error = trial.get_error() or "The worker was lost, and left no error."
-        self._recorder.ended(key, Outcome.FAILED, error=str(error))
+        self._recorder.ended(key, Outcome.FAILED, error=_failures_of(trial))
 
     def _guarded(self, tell: Callable[[], None]) -> None:
         if self.fatal is not None:
@@ -194,6 +194,12 @@ class Narrator(tune.Callback):
             self.fatal = error
         except Exception:
             log.exception("What a trial told could not be recorded; it goes on at the next launch.")
+
+
+def _failures_of(trial: TuneTrial) -> str:
+    """What Tune wrote down about a trial's failures. (Its `get_error` looks where the file is copied only later.)"""
+    path = trial.error_file
+    return Path(path).read_text(errors="replace") if path and os.path.exists(path) else "The worker was lost."
 
 
 class _StopWhen(tune.Stopper):
