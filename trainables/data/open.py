@@ -21,11 +21,12 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
     Raises:
         ValueError: A dataset has no path, or its folder or store cannot be used.
     """
+    margins = config.adaptation.margins if isinstance(config.adaptation, SelfTraining) else None
     match config.data:
         case ToyCity():
             from trainables.data.toy_city import open_toy_city
 
-            return open_toy_city(config.data, device)
+            return open_toy_city(config.data, device, config.rare_class_sampling, margins)
         case RealPhotographs():
             from trainables.data.real_photographs import open_real_photographs
 
@@ -33,7 +34,6 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
         case PackedPair():
             from trainables.data.packed_pair import open_packed_pair
 
-            margins = config.adaptation.margins if isinstance(config.adaptation, SelfTraining) else None
             return open_packed_pair(config.data, config.rare_class_sampling, margins, data, device)
 
 

@@ -8,14 +8,19 @@ from enum import IntEnum
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainables.config import ToyCity
+from trainables.config import Margins, RareClassSampling, ToyCity
 from trainables.data.classes import TOY_CITY_CLASSES
+from trainables.data.crops import Crop, valid_box
 from trainables.data.domains import Batch, Example
+from trainables.data.labels import pixels_by_class
+from trainables.data.sampling import RareClasses
 from trainables.data.toy_city_scenes import generator, render
 from trainables.data.toy_city_styles import Style, ToyClass, absent_classes, source_style, target_style
+from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
 
 MEAN = (115.0, 115.0, 110.0)  # grey levels, RGB: near the middle of all styles, the same for every config
@@ -52,9 +57,13 @@ def draw_pool(style: Style, size: tuple[int, int], count: int, scene_seed: int, 
 class ToyCityDomains:
     """The two domains of a `ToyCity` config (see `trainables.data.domains.Domains`).
 
+    An image is its own crop: rare-class sampling chooses images and has no crops to draw again.
+
     Args:
         config: Which scenes.
         device: Where batches are made; the pools are kept there as bytes.
+        sampling: Rare-class sampling of the source; None draws images uniformly.
+        margins: Where pseudo-labels do not count; used here where they are measured on the whole image.
     """
 
     classes: tuple[str, ...] = TOY_CITY_CLASSES
@@ -62,19 +71,31 @@ class ToyCityDomains:
     mean = MEAN
     std = STD
 
-    def __init__(self, config: ToyCity, device: torch.device) -> None:
+    def __init__(
+        self,
+        config: ToyCity,
+        device: torch.device,
+        sampling: RareClassSampling | None = None,
+        margins: Margins | None = None,
+    ) -> None:
         source, target = source_style(config.source), target_style(config.shift)
         size, seed = config.image_size, config.scene_seed
         self._source = _on(device, draw_pool(source, size, config.source_images, seed, Pool.SOURCE))
         self._target = _on(device, draw_pool(target, size, config.target_images, seed, Pool.TARGET))
         self._validation = _on(device, draw_pool(target, size, config.validation_images, seed, Pool.VALIDATION))
         self.means = _means_without(absent_classes(source))
+        self._rare = None if sampling is None else RareClasses(_pixels(self._source), sampling)
+        self._size, self._margins = size, margins
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
 
     def source(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Labelled source images for a training step."""
-        indices = streams.integers(Purpose.SOURCE, step, (batch_size,), 0, len(self._source.image))
+        if self._rare is None:
+            indices = streams.integers(Purpose.SOURCE, step, (batch_size,), 0, len(self._source.image))
+        else:
+            draws = [self._rare.draw(streams.numpy(Purpose.SOURCE, step, item)) for item in range(batch_size)]
+            indices = torch.tensor([draw.index for draw in draws])
         flips = streams.integers(Purpose.SOURCE_CROP, step, (batch_size,), 0, 2)
         return self._batch(self._source, indices, flips, labelled=True)
 
@@ -104,7 +125,14 @@ class ToyCityDomains:
     def _target_batch(self, streams: Streams, step: int, batch_size: int, *, labelled: bool) -> Batch:
         indices = streams.integers(Purpose.TARGET, step, (batch_size,), 0, len(self._target.image))
         flips = streams.integers(Purpose.TARGET_CROP, step, (batch_size,), 0, 2)
-        return self._batch(self._target, indices, flips, labelled=labelled)
+        batch = self._batch(self._target, indices, flips, labelled=labelled)
+        return Batch(batch.image, batch.label, self._valid(flips))
+
+    def _valid(self, flips: Tensor) -> tuple[Box, ...] | None:
+        if self._margins is None or self._margins.of_size is None:
+            return None
+        margins, of_size, whole = self._margins, self._margins.of_size, Box(0, 0, *self._size)
+        return tuple(valid_box(margins, of_size, self._size, Crop(whole, bool(flip))) for flip in flips)
 
     def _batch(self, pool: Images, indices: Tensor, flips: Tensor, *, labelled: bool) -> Batch:
         device = pool.image.device
@@ -121,9 +149,19 @@ class ToyCityDomains:
         return image.float().sub_(self._mean).div_(self._std)
 
 
-def open_toy_city(config: ToyCity, device: torch.device) -> ToyCityDomains:
+def open_toy_city(
+    config: ToyCity,
+    device: torch.device,
+    sampling: RareClassSampling | None = None,
+    margins: Margins | None = None,
+) -> ToyCityDomains:
     """The domains of a config, ready to give batches on a device."""
-    return ToyCityDomains(config, device)
+    return ToyCityDomains(config, device, sampling, margins)
+
+
+def _pixels(pool: Images) -> npt.NDArray[np.int64]:
+    """Pixels of each class by image, [N, 20] as a store keeps them."""
+    return np.stack([pixels_by_class(label) for label in pool.label.cpu().numpy()])
 
 
 def _means_without(absent: frozenset[ToyClass]) -> Mapping[str, tuple[int, ...]]:
