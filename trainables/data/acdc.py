@@ -1,7 +1,7 @@
 """ACDC: `rgb_anon/{condition}/{split}/{drive}/*_rgb_anon.png` and `gt/.../*_gt_labelTrainIds.png`.
 
-The conditions (fog, night, rain, snow) are read together; the layout in which they were merged into `rgb_anon/{split}` is read
-too. The reference views without a condition (`train_ref`, ...) are not part of it.
+The conditions (fog, night, rain, snow) are read together; the layout in which they were merged into `rgb_anon/{split}`
+is read too. The reference views without a condition (`train_ref`, ...) are not part of it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ class Acdc:
         images = frames(root / "rgb_anon", split, IMAGE)
         labels = frames(root / "gt", split, LABEL)
         elsewhere = {
-            "/".join(split.value if part == other.value else part for part in key.split("/")): f"the split {other.value}"
+            "/".join(
+                split.value if part == other.value else part for part in key.split("/")
+            ): f"the split {other.value}"
             for other in Split
             if other is not split
             for key in frames(root / "gt", other, LABEL)

@@ -1,4 +1,4 @@
-"""CamVid with 11 classes (the SegNet copy): `{split}/*.png`, `{split}annot/*.png` and `{split}.txt`, which lists pairs."""
+"""CamVid with 11 classes (the SegNet copy): `{split}/*.png`, `{split}annot/*.png`, and the pairs in `{split}.txt`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from trainables.data.resize import Size
 
 @dataclass(frozen=True, slots=True)
 class CamVid:
-    """367, 101 and 233 images of 360 x 480. The test split scores: val is the same drive as half of the training images."""
+    """367, 101 and 233 images of 360 x 480. The test split scores: val shares its drive with half of the training."""
 
     dataset: str = "camvid"
     splits: tuple[Split, ...] = (Split.TRAIN, Split.VAL, Split.TEST)
@@ -58,7 +58,11 @@ def _check_line(folder: Path, split: Split, words: list[str], where: str) -> Sam
         return Problem(Fault.WRONG_SPLIT, where, f"names files of {image_folder} and {label_folder}")
     image, label = folder / image_folder / image_name, folder / label_folder / label_name
     if not image.is_file():
-        return Problem(Fault.LABEL_WITHOUT_IMAGE, relative(label, folder), f"{where} names {image_name}, which is missing")
+        return Problem(
+            Fault.LABEL_WITHOUT_IMAGE, relative(label, folder), f"{where} names {image_name}, which is missing"
+        )
     if not label.is_file():
-        return Problem(Fault.IMAGE_WITHOUT_LABEL, relative(image, folder), f"{where} names {label_name}, which is missing")
+        return Problem(
+            Fault.IMAGE_WITHOUT_LABEL, relative(image, folder), f"{where} names {label_name}, which is missing"
+        )
     return Sample(image.stem, image, label)

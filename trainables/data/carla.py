@@ -1,4 +1,4 @@
-"""CARLA: Lyft's challenge (ids of CARLA up to 0.9.11 in the red channel) and CarlaScapes (ids of CARLA 0.9.14, one channel)."""
+"""CARLA: Lyft's challenge (ids up to CARLA 0.9.11, in the red channel) and CarlaScapes (ids from CARLA 0.9.14)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SKY_TRAIN_ID = 10
 
 @dataclass(frozen=True, slots=True)
 class CarlaLyft:
-    """Lyft's Perception Challenge: `{split}/CameraRGB/N.png` and `{split}/CameraSeg/N.png`, or both in the root (train).
+    """Lyft's Perception Challenge: `{split}/CameraRGB/N.png` and `{split}/CameraSeg/N.png`, or both in the root.
 
     Where an id does not say what is there, its place does: what has no class and reaches the top edge is sky, and the
     car that reaches the bottom edge is the camera's own bonnet, which is ignored.
@@ -88,4 +88,5 @@ def _runs_that_hold(row: Mask, seeds: Mask) -> Mask:
     run = np.cumsum(np.diff(row, prepend=False))  # odd inside a run of True, even between runs
     held = np.zeros(int(run[-1]) + 1, dtype=np.bool_)
     held[run[seeds]] = True
-    return held[run]
+    runs: Mask = held[run]
+    return runs

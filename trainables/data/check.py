@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.labels import TrainIds
+from trainables.data.progress import Progress
 from trainables.data.readers import (
     BrokenSample,
     Fault,
@@ -35,8 +36,8 @@ class BrokenFiles(ValueError):
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
         super().__init__(
-            f"{len(problems)} files are broken, missing or in the wrong place (see the table); "
-            "mend them, or leave them out with --skip-broken."
+            f"{_files(len(problems))} broken, missing or in the wrong place (see the table); mend them, or prepare "
+            "with --skip-broken to leave them out."
         )
 
 
@@ -56,13 +57,24 @@ class Survey:
     problems: tuple[Problem, ...]
 
 
-def survey(reader: Reader, root: Path, split: Split, workers: int) -> Survey:
-    """Pair the files of a split and read their headers (sizes), in threads."""
+def survey(reader: Reader, root: Path, split: Split, workers: int, progress: Progress) -> Survey:
+    """Pair the files of a split and read their headers (sizes), in threads.
+
+    Args:
+        progress: Told the split, headers read, headers in all, and problems so far.
+    """
     found = reader.find(root, split)
+    samples: list[Surveyed] = []
+    problems = list(found.problems)
     with ThreadPoolExecutor(workers) as pool:
-        looked = list(pool.map(lambda sample: _look(sample, root), found.samples))
-    samples = tuple(entry for entry in looked if isinstance(entry, Surveyed))
-    return Survey(samples, found.problems + tuple(entry for entry in looked if isinstance(entry, Problem)))
+        for looked in pool.map(lambda sample: _look(sample, root), found.samples):
+            if isinstance(looked, Surveyed):
+                samples.append(looked)
+            else:
+                problems.append(looked)
+            done = len(samples) + len(problems) - len(found.problems)
+            progress(f"{split.value}, headers", done, len(found.samples), len(problems))
+    return Survey(tuple(samples), tuple(problems))
 
 
 def read_sample(reader: Reader, sample: Sample) -> tuple[Pixels, TrainIds | None]:
@@ -80,9 +92,7 @@ def read_sample(reader: Reader, sample: Sample) -> tuple[Pixels, TrainIds | None
     return image, label
 
 
-def check(
-    reader: Reader, root: Path, splits: Iterable[Split], workers: int, progress: Callable[[str, int, int, int], None]
-) -> list[Problem]:
+def check(reader: Reader, root: Path, splits: Iterable[Split], workers: int, progress: Progress) -> list[Problem]:
     """Decode every file of the splits.
 
     Args:
@@ -90,7 +100,7 @@ def check(
     """
     problems: list[Problem] = []
     for split in splits:
-        surveyed = survey(reader, root, split, workers)
+        surveyed = survey(reader, root, split, workers, progress)
         problems += surveyed.problems
         with ThreadPoolExecutor(workers) as pool:
             decoded = pool.map(lambda entry: _decode(reader, entry.sample, root), surveyed.samples)
@@ -113,6 +123,10 @@ def table(problems: Sequence[Problem]) -> str:
         if counts[fault] > EXAMPLES:
             lines.append(f"{' ' * (width + 7)}  ... and {counts[fault] - EXAMPLES} more")
     return "\n".join(lines)
+
+
+def _files(count: int) -> str:
+    return "1 file is" if count == 1 else f"{count} files are"
 
 
 def _look(sample: Sample, root: Path) -> Surveyed | Problem:

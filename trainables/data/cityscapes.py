@@ -23,10 +23,7 @@ class Cityscapes:
         """Pair images and labels of one city and frame; `labelIds` are read, which every download has."""
         images = by_stem(root / "leftImg8bit" / split.value, "*/*_leftImg8bit.png", "_leftImg8bit")
         elsewhere = {
-            key: f"gtFine/{other.value}"
-            for other in Split
-            if other is not split
-            for key in _labels(root, other)
+            key: f"gtFine/{other.value}" for other in Split if other is not split for key in _labels(root, other)
         }
         return pair(root, split, images, _labels(root, split), elsewhere)
 

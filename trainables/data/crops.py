@@ -1,4 +1,4 @@
-"""Which part of an image is seen: random crops, the two rules by which a source crop is drawn again, flips, valid boxes."""
+"""Which part of an image is seen: random crops, two rules by which a source crop is drawn again, flips, valid boxes."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def draw_source_crop(
 ) -> Crop:
     """A window that is not filled by one class and shows the wanted one.
 
-    Reference implementation: up to 11 windows are drawn until no class fills `max_share` of the labelled pixels. If the window
-    then holds too few pixels of the wanted class, all of this is done again, up to 11 times in all.
+    Reference implementation: up to 11 windows are drawn until no class fills `max_share` of the labelled pixels. If
+    the window then holds too few pixels of the wanted class, all of this is done again, up to 11 times in all.
 
     Args:
         generator: Draws of this image of the batch; attempts are further draws of it.

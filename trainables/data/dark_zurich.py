@@ -1,4 +1,4 @@
-"""Dark Zurich: `rgb_anon/train/night/...` without labels; `rgb_anon/val/night/...` with `gt/val/night/*_gt_labelTrainIds.png`."""
+"""Dark Zurich: `rgb_anon/train/night` without labels; `rgb_anon/val/night` with those of `gt/val/night`."""
 
 from __future__ import annotations
 

@@ -11,9 +11,9 @@
       "scored": "val"
     }
 
-A pattern is relative to the root and has one `*`; what stands for it pairs an image with its label. A split without `labels` is
-unlabelled. Keys of `train_ids` are ids of one-channel labels, or colours `#rrggbb` of colour labels, never both. Without
-`others`, an id or colour that is not listed is a fault. Without `scored`, `val` scores, or else `test`.
+A pattern is relative to the root and has one `*`; what stands for it pairs an image with its label. A split without
+`labels` is unlabelled. Keys of `train_ids` are ids of one-channel labels, or colours `#rrggbb` of colour labels, never
+both. Without `others`, an id or colour that is not listed is a fault. Without `scored`, `val` scores, or else `test`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,9 @@ def read_label_map(path: Path) -> FolderPair:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"{path} must be a JSON file with splits and train_ids, but cannot be read: {error}.") from None
+        raise ValueError(
+            f"{path} must be a JSON file with splits and train_ids, but cannot be read: {error}."
+        ) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold one JSON object with splits and train_ids, got {type(content).__name__}.")
     unknown = sorted(content.keys() - {"name", "splits", "train_ids", "others", "scored"})
@@ -130,7 +132,9 @@ def _codes(path: Path, table: Any) -> tuple[dict[int, int], bool]:
     for key, train_id in table.items():
         code = _code(key)
         if code is None:
-            raise ValueError(f"{path}: a key of train_ids must be an id from 0 to 255 or a colour #rrggbb, got {key!r}.")
+            raise ValueError(
+                f"{path}: a key of train_ids must be an id from 0 to 255 or a colour #rrggbb, got {key!r}."
+            )
         if not _is_train_id(train_id):
             raise ValueError(f"{path}: train_ids[{key!r}] must be a trainId from 0 to 18, or 255, got {train_id!r}.")
         codes[code] = train_id

@@ -1,7 +1,7 @@
 """Label ids of every native data set, as trainIds, and the views in which trainIds are scored.
 
-trainIds are Cityscapes' 19 evaluation classes, 0 to 18 in the order of `CITYSCAPES_CLASSES`, and 255 for everything that is
-not trained on. Each table below was written from its data set's own list of ids.
+trainIds are Cityscapes' 19 evaluation classes, 0 to 18 in the order of `CITYSCAPES_CLASSES`, and 255 for everything
+that is not trained on. Each table below was written from its data set's own list of ids.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def pixels_by_class(train_ids: TrainIds) -> npt.NDArray[np.int64]:
     return np.append(counts[:NUM_CLASSES], counts[IGNORED]).astype(np.int64)
 
 
-# Cityscapes' labelIds, which GTA's labels share: 0 to 6 are void, 9, 10, 14 to 16, 18, 29, 30 and (GTA) 34 are not evaluated.
+# Cityscapes' labelIds, which GTA's labels share. 0 to 6 are void; 9, 10, 14 to 16, 18, 29, 30, (GTA) 34: not evaluated.
 _CITYSCAPES = {
     7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15,
     31: 16, 32: 17, 33: 18,
@@ -92,10 +92,12 @@ SYNTHIA = LabelMap(
     range(23),
 )  # fmt: skip
 
-# CamVid's 11 merged classes and 11 = void. A sign may be a light, a car a truck or a bus, a tree grass: see CAMVID_VIEW.
+# CamVid's 11 merged classes and 11 = void. A sign may be a light, a car a truck or a bus, a tree grass: see
+# CAMVID_VIEW.
 CAMVID = LabelMap({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18}, range(12))
 
-# CARLA up to 0.9.11: 6 is the road line. 0 is everything without a class and the sky; `trainables.data.carla` tells them apart.
+# CARLA up to 0.9.11: 6 is the road line. 0 is everything without a class and the sky; `trainables.data.carla` tells
+# them apart.
 CARLA = LabelMap({1: 2, 2: 4, 4: 11, 5: 5, 6: 0, 7: 0, 8: 1, 9: 8, 10: 13, 11: 3, 12: 7}, range(13))
 
 # CARLA from 0.9.14: Cityscapes' classes in order, from 1; 24 is the road line, 25 the ground beside it.
@@ -144,8 +146,8 @@ CAMVID_VIEW = _view(
     },
 )
 
-# SYNTHIA lacks terrain, truck and train. The network keeps its 19 outputs and the confusion matrix its 19 classes; the mean
-# is over 16 or 13 of them, so that a pixel of terrain labelled as vegetation still counts against vegetation.
+# SYNTHIA lacks terrain, truck and train. The network keeps its 19 outputs and the confusion matrix its 19 classes; the
+# mean is over 16 or 13 of them, so that a pixel of terrain labelled as vegetation still counts against vegetation.
 SYNTHIA_MEANS: Mapping[str, tuple[int, ...]] = {
     "miou16": tuple(CITYSCAPES_CLASSES.index(name) for name in SYNTHIA_16),
     "miou13": tuple(CITYSCAPES_CLASSES.index(name) for name in SYNTHIA_13),

@@ -57,7 +57,9 @@ def open_packed_pair(
     unlabelled = target.split(Split.TRAIN)
     unlabelled.check_box(config.target_size)
     if target.manifest.scored is None:
-        raise StoreError(f"{target.folder} must hold a labelled split to be scored on; prepare it again without --splits.")
+        raise StoreError(
+            f"{target.folder} must hold a labelled split to be scored on; prepare it again without --splits."
+        )
     scored = target.split(target.manifest.scored)
     scored.check_box(config.evaluation_size)
     sampler = Uniform(len(images)) if sampling is None else RareClasses(images.pixels, sampling)
@@ -68,7 +70,8 @@ def _open(dataset: SourceDataset | TargetDataset, command: str, data: Mapping[st
     name = dataset.value
     if name not in data:
         raise StoreError(
-            f"The {name} store is not given: make it once with `{command}`, then add `--data {name}={_store_word(command)}`."
+            f"The {name} store is not given: make it once with `{command}`, then add "
+            f"`--data {name}={_store_word(command)}`."
         )
     folder = Path(data[name])
     if not folder.exists():
@@ -113,7 +116,7 @@ class HostBatch:
     Args:
         image: [B, H, W, 3], uint8.
         label: [B, H, W], uint8, or None.
-        filled: (rows, columns) of each crop that hold image; the rest is padding, where an image is smaller than a crop.
+        filled: (rows, columns) of each crop that hold image; the rest is padding, where an image is smaller.
         valid: Of `Batch`.
     """
 
@@ -146,7 +149,7 @@ class PackedDomains:
         device: Where batches end up.
     """
 
-    classes = CITYSCAPES_CLASSES
+    classes: tuple[str, ...] = CITYSCAPES_CLASSES
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 
@@ -168,7 +171,7 @@ class PackedDomains:
         self._scored = scored
         self._device = device
         self._view: View = CAMVID_VIEW if config.target is TargetDataset.CAMVID else CITYSCAPES_VIEW
-        self.scored = self._view.classes
+        self.scored: tuple[str, ...] = self._view.classes
         synthia = config.source is SourceDataset.SYNTHIA and self._view is CITYSCAPES_VIEW
         self.means: Mapping[str, tuple[int, ...]] = SYNTHIA_MEANS if synthia else {}
         self._uniform_target = Uniform(len(target))

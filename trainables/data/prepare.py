@@ -1,8 +1,8 @@
 """Packing a data set into a store: parallel, resumable, atomic.
 
-The store grows in `OUT.partial`, shard by shard. A shard counts when the small JSON file beside it is there, which is written
-last; a killed run therefore loses at most the shard that it was writing, and the same command goes on. The folder gets
-its final name when everything in it is complete and on disk.
+The store grows in `OUT.partial`, shard by shard. A shard counts when the small JSON file beside it is there, which is
+written last; a killed run therefore loses at most the shard that it was writing, and the same command goes on. The
+folder gets its final name when everything in it is complete and on disk.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from PIL import Image
 
 from trainables.data.check import BrokenFiles, Surveyed, read_sample, survey
 from trainables.data.labels import NUM_CLASSES, TrainIds, pixels_by_class
-from trainables.data.progress import gigabytes
+from trainables.data.progress import Progress, gigabytes
 from trainables.data.readers import BrokenSample, Fault, Problem, Reader, Sample, Split, relative
 from trainables.data.resize import Pixels, Size, fit_size, resize_image, resize_label
 from trainables.data.store import (
@@ -43,14 +43,13 @@ from trainables.data.store import (
     Manifest,
     SplitManifest,
     StoredFile,
+    image_checksums,
 )
 
 LABEL_SHARE = 0.06  # of a label's pixels, compressed: an upper estimate (0.04 measured on street scenes)
 JPEG_SHARE = 0.25  # of an image's bytes at quality 95: an upper estimate
 SPARE = 1.02  # Arrow's framing and the indices
 PLAN = "plan.json"
-
-Progress = Callable[[str, int, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +93,20 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What will be packed: the samples of every split, how many bytes they take, and a digest of all that matters."""
+    """What will be packed.
+
+    Args:
+        samples: By split.
+        problems: Files that are left out.
+        bytes: Size of the store: exact for raw images, from above for JPEG files and labels.
+        native_bytes: The same if every image kept its native size.
+        digest: Of all that makes a store what it is.
+    """
 
     samples: Mapping[Split, tuple[Surveyed, ...]]
     problems: tuple[Problem, ...]
     bytes: int
+    native_bytes: int
     digest: str
 
 
@@ -117,20 +125,24 @@ class Prepared:
     kept: int
 
 
-def make_plan(job: Job) -> Plan:
+def make_plan(job: Job, progress: Progress) -> Plan:
     """Look at the files' names and headers.
+
+    Args:
+        progress: Told the split, headers read, headers in all, and problems so far.
 
     Raises:
         BrokenFiles: Something is wrong with them, and they are not to be left out.
         ValueError: A split has no usable image.
     """
-    surveys = {split: survey(job.reader, job.root, split, job.workers) for split in job.splits}
+    surveys = {split: survey(job.reader, job.root, split, job.workers, progress) for split in job.splits}
     problems = tuple(problem for entry in surveys.values() for problem in entry.problems)
     if problems and not job.skip_broken:
         raise BrokenFiles(problems)
     samples = {split: entry.samples for split, entry in surveys.items()}
     _refuse_empty(job, {split: len(entries) for split, entries in samples.items()})
-    return Plan(samples, problems, _estimate(job, samples), _plan_digest(job, samples))
+    native = replace(job, box=None, evaluation_box=None)
+    return Plan(samples, problems, _estimate(job, samples), _estimate(native, samples), _plan_digest(job, samples))
 
 
 def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
@@ -157,7 +169,9 @@ def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
                 raise BrokenFiles(decoding)
             manifest = _finish(job, plan, decoding)
     except Timeout:
-        raise ValueError(f"{job.partial} is being written by another prepare; wait for it or give another --out.") from None
+        raise ValueError(
+            f"{job.partial} is being written by another prepare; wait for it or give another --out."
+        ) from None
     return Prepared(manifest, sum(e.decoded for e in packed.values()), sum(e.kept for e in packed.values()))
 
 
@@ -169,9 +183,7 @@ def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
 def _existing(job: Job, plan: Plan) -> Prepared:
     manifest = Manifest.read(job.out)
     if manifest.plan != plan.digest:
-        raise ValueError(
-            f"{job.out} is a store of other images or settings already; delete it, or give another --out."
-        )
+        raise ValueError(f"{job.out} is a store of other images or settings already; delete it, or give another --out.")
     return Prepared(manifest, 0, sum(entry.images for entry in manifest.splits.values()))
 
 
@@ -308,6 +320,8 @@ def _pack_shard(
                     images += 1
                     writer.write_batch(result)
                 say()
+        raw.flush()
+        os.fsync(raw.fileno())  # before the note says that it is there
     os.replace(growing, path)
     stored = StoredFile(path.name, path.stat().st_size, file.digest.hexdigest())
     note = {"shard": asdict(stored), "images": images, "problems": [_problem_json(problem) for problem in problems]}
@@ -364,7 +378,8 @@ def _convert(job: Job, split: Split, sample: Sample) -> pa.RecordBatch | Problem
         **_sizes("", size),
         **_sizes("label_", (0, 0) if label is None else (label.shape[0], label.shape[1])),
         "pixels": pixels,
-        "image_sha256": hashlib.sha256(encoded).digest(),
+        "image_crc32": image_checksums(encoded),
+        "image_sha256": hashlib.sha256(encoded if isinstance(encoded, bytes) else encoded.data).digest(),
         "label_sha256": None if compressed is None else hashlib.sha256(compressed).digest(),
     }
     columns = [pa.array([row[entry.name]], entry.type) for entry in INDEX_FIELDS]
@@ -422,13 +437,13 @@ def _finish(job: Job, plan: Plan, decoding: Sequence[Problem]) -> Manifest:
         "prepared": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "reader": type(job.reader).__name__,
         "quality": job.quality if job.codec is Codec.JPEG else None,
-        "versions": {"python": platform.python_version()} | {n: version(n) for n in ("pillow", "pyarrow", "numpy", "torch")},
+        "versions": {"python": platform.python_version()}
+        | {n: version(n) for n in ("pillow", "pyarrow", "numpy", "torch")},
         "left_out": [_problem_json(problem) for problem in (*plan.problems, *decoding)],
     }
     manifest = Manifest(job.reader.dataset, plan.digest, scored, splits, provenance)
     _write(job.partial / MANIFEST, manifest.to_json().encode())
-    for path in (*job.partial.glob("*.arrow"), job.partial):
-        _sync(path)
+    _sync(job.partial)
     os.rename(job.partial, job.out)
     _sync(job.out.absolute().parent)
     for path in (*job.out.glob("*.note"), job.out / PLAN, job.out / "lock"):

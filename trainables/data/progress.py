@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
+
+Progress = Callable[[str, int, int, int], None]  # told a part, what is done, the total, and what is broken
 
 LINE_EVERY_S = 10.0  # where the output is no terminal
 REDRAW_EVERY_S = 0.2
@@ -13,7 +16,8 @@ REDRAW_EVERY_S = 0.2
 class ProgressLine:
     """Shows the progress of a long command on standard error, in one line that is redrawn on a terminal."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, unit: str = "images") -> None:
+        self._unit = unit
         self._stream = stream or sys.stderr
         self._terminal = self._stream.isatty()
         self._part = ""
@@ -22,7 +26,7 @@ class ProgressLine:
         self._shown = 0.0
 
     def __call__(self, part: str, done: int, total: int, broken: int) -> None:
-        """Say that `done` of `total` images of a part (a split) are done, `broken` of them unusable.
+        """Say that `done` of `total` things of a part (a split) are done, `broken` of them unusable.
 
         The first call for a part tells where it starts: work of an earlier run does not count for the speed.
         """
@@ -39,10 +43,10 @@ class ProgressLine:
         self._stream.flush()
 
     def _text(self, done: int, total: int, broken: int, seconds: float) -> str:
-        text = f"{self._part}: {done}/{total} images {100 * done // max(total, 1)} %"
+        text = f"{self._part}: {done}/{total} {self._unit}, {100 * done // max(total, 1)} %"
         if done > self._first and seconds > 0:
             speed = (done - self._first) / seconds
-            text += f", {speed:.1f} images/s, {duration((total - done) / speed)} left"
+            text += f", {speed:.1f} {self._unit}/s, {duration((total - done) / speed)} left"
         return text + (f", {broken} broken" if broken else "")
 
 

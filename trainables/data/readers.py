@@ -1,7 +1,7 @@
 """What every reader of a native layout offers, and how files are paired and decoded.
 
-A reader knows one layout: where the images and labels of a split lie, and how a label is encoded. It reports what is wrong
-with the files instead of failing at the first one.
+A reader knows one layout: where the images and labels of a split lie, and how a label is encoded. It reports what is
+wrong with the files instead of failing at the first one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """cv2's resize in whole numbers: bilinear without antialias for images, nearest for labels, for a window or the whole.
 
-The reference pipeline resizes with cv2, whose 8-bit bilinear works in fixed point: weights of 11 bits, four bits dropped after
-the horizontal pass, sixteen after the vertical one. The same whole-number steps give the same pixels on every machine, and a
-window of a resized image is bit-equal to that window of the whole resized image.
+The reference pipeline resizes with cv2, whose 8-bit bilinear works in fixed point: weights of 11 bits, four bits
+dropped after the horizontal pass, sixteen after the vertical one. The same whole-number steps give the same pixels on
+every machine, and a window of a resized image is bit-equal to that window of the whole resized image.
 
 H and W are rows and columns of the native image, h and w those of the resized one.
 """
@@ -26,7 +26,7 @@ WEIGHT_BITS = 11
 
 
 def fit_size(native: Size, box: Size) -> Size:
-    """The largest (rows, columns) with the native ratio that fits into a box, the box turned to the image's orientation.
+    """The largest (rows, columns) with the native ratio that fits into a box, which is turned as the image is.
 
     Reference implementation: 1052 x 1914 in 720 x 1280 is 704 x 1280.
     """
@@ -63,17 +63,25 @@ def resize_image(image: Pixels, size: Size, window: Box | None = None) -> Pixels
     return down.add_(below).add_(2).bitwise_right_shift_(2).to(torch.uint8).numpy()
 
 
+def rows_under(native: int, resized: int, window: Box) -> tuple[int, int]:
+    """The rows of the native image, from the first to behind the last, that a window of the resized one is made of."""
+    rows = _taps(native, resized).cut(window.top, window.height)
+    return int(rows.first[0]), int(rows.second[-1]) + 1
+
+
 def resize_label(label: Pixels, size: Size, window: Box | None = None) -> Pixels:
     """A window of the label [H, W], resized by cv2's nearest rule: the pixel at floor(index * native / resized)."""
     window = window or whole(size)
     rows = nearest(label.shape[0], size[0])[window.top : window.top + window.height]
     columns = nearest(label.shape[1], size[1])[window.left : window.left + window.width]
-    return label[rows[:, None], columns]
+    resized: Pixels = label[rows[:, None], columns]
+    return resized
 
 
 def nearest(native: int, resized: int) -> npt.NDArray[np.int64]:
     """The native index of each resized index along one axis."""
-    return np.minimum(np.floor(np.arange(resized) * (native / resized)).astype(np.int64), native - 1)
+    index: npt.NDArray[np.int64] = np.floor(np.arange(resized) * (native / resized)).astype(np.int64)
+    return index.clip(max=native - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,8 @@ class Sampler(Protocol):
 class Uniform:
     """Every image with the same chance, with replacement.
 
-    The reference permutes all pairs of source and target images, 74 million for GTA and Cityscapes: over a training of 80,000
-    draws that is the same thing.
+    The reference permutes all pairs of source and target images, 74 million for GTA and Cityscapes: over a training of
+    80,000 draws that is the same thing.
     """
 
     images: int
@@ -59,8 +59,8 @@ class Uniform:
 class RareClasses:
     """A class by P(c) = softmax((1 - f_c) / T), then an image that shows enough of it, uniformly (Hoyer et al. 2022).
 
-    f_c is the share of the class in the labelled pixels of the source, over the classes that occur. A class that no image
-    shows with more than `min_pixels` pixels is left out (the reference implementation stops there).
+    f_c is the share of the class in the labelled pixels of the source, over the classes that occur. A class that no
+    image shows with more than `min_pixels` pixels is left out (the reference implementation stops there).
 
     Args:
         pixels: Pixels of each trainId by image, 255 in the last place: [N, 20].

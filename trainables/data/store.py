@@ -6,10 +6,13 @@ A store is a folder:
     train.index.arrow         a row an image: name, sizes, pixels by class, checksums, and where the image lies
     train-00000.arrow, ...    the images and labels, one record batch an image (Arrow IPC files)
 
-Images are uint8 [h, w, 3], row after row (`raw`), or JPEG files. Labels are trainIds [h, w], ZSTD-compressed one by one.
-Images of the training split have one size (fitted into a box) or their native one; labels of the other splits are always
-native. Opening reads `store.json` and the index only, and looks at the sizes of the other files; a label's checksum is tested
-each time that it is read; `verify` tests everything.
+Images are uint8 [h, w, 3], row after row (`raw`), or JPEG files. Labels are trainIds [h, w], ZSTD-compressed one by
+one. Images of the training split have one size (fitted into a box) or their native one; labels of the other splits are
+always native.
+
+Opening reads `store.json` and the index only, and looks at the sizes of the other files. Checksums are tested as data
+is used: a label's whenever it is read, an image's the first time that its rows are touched, in bands of 32 rows.
+`verify` tests everything.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import hashlib
 import io
 import json
 import threading
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -30,12 +34,14 @@ import pyarrow as pa
 from PIL import Image
 
 from trainables.data.labels import NUM_CLASSES, TrainIds
+from trainables.data.progress import Progress
 from trainables.data.readers import Split
-from trainables.data.resize import Pixels, Size, fit_size, resize_image, resize_label
+from trainables.data.resize import Pixels, Size, fit_size, resize_image, resize_label, rows_under
 from trainables.models.segmentor import Box
 
 VERSION = 1
 MANIFEST = "store.json"
+BAND = 32  # rows of a raw image that share a checksum
 LABEL_CODEC = pa.Codec("zstd", compression_level=1)
 
 INDEX_FIELDS = (
@@ -49,6 +55,7 @@ INDEX_FIELDS = (
     pa.field("label_rows", pa.int32()),
     pa.field("label_columns", pa.int32()),
     pa.field("pixels", pa.list_(pa.int32(), NUM_CLASSES + 1)),  # by trainId at native size, 255 last; 0 without a label
+    pa.field("image_crc32", pa.list_(pa.uint32())),  # of each band of rows where images are raw, else of the JPEG file
     pa.field("image_sha256", pa.binary(32)),
     pa.field("label_sha256", pa.binary(32)),
 )
@@ -128,7 +135,9 @@ class Manifest:
             "dataset": self.dataset,
             "plan": self.plan,
             "scored": self.scored.value if self.scored else None,
-            "splits": {split.value: asdict(entry) | {"codec": entry.codec.value} for split, entry in self.splits.items()},
+            "splits": {
+                split.value: asdict(entry) | {"codec": entry.codec.value} for split, entry in self.splits.items()
+            },
             "provenance": dict(self.provenance),
         }
         return json.dumps(content | {"sha256": _digest(content)}, indent=1)
@@ -210,6 +219,10 @@ class PackedSplit:
         self.label_sizes = self._pairs("label_rows", "label_columns")
         flat = self._columns["pixels"].flatten().to_numpy()
         self.pixels: npt.NDArray[np.int32] = flat.reshape(-1, NUM_CLASSES + 1)  # by trainId at native size, 255 last
+        checksums = self._columns["image_crc32"]
+        self._checksums = checksums.flatten().to_numpy()
+        self._first_checksum = checksums.offsets.to_numpy()
+        self._intact = np.zeros(len(self._checksums), dtype=np.bool_)  # what was found to match its checksum
         self._shard = self._columns["shard"].to_numpy()
         self._row = self._columns["row"].to_numpy()
         self._shards: dict[int, _Shard] = {}
@@ -243,13 +256,12 @@ class PackedSplit:
                 )
 
     def image(self, index: int) -> Pixels:
-        """The whole image as stored, [h, w, 3]; read-only memory of the file where it is raw."""
-        data = self._values(index)[0]
-        rows, columns = self._pair(self.sizes, index)
-        if self.manifest.codec is Codec.RAW:
-            return data.reshape(rows, columns, 3)
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image.convert("RGB"))
+        """The whole image as stored, [h, w, 3]; read-only memory of the file where it is raw.
+
+        Raises:
+            StoreError: The image is damaged.
+        """
+        return self._rows(index, 0, int(self.sizes[index, 0]))
 
     def label(self, index: int) -> TrainIds:
         """The whole label as stored, [h, w].
@@ -260,23 +272,49 @@ class PackedSplit:
         data = self._values(index)[1]
         if data is None:
             raise StoreError(f"{self.folder} has no labels for {self.name(index)}; its split is unlabelled.")
-        if hashlib.sha256(data).digest() != self._columns["label_sha256"][index].as_py():
+        if hashlib.sha256(data.data).digest() != self._columns["label_sha256"][index].as_py():
             raise StoreError(_damaged(self._shard_path(index), f"the label of {self.name(index)}"))
         rows, columns = self._pair(self.label_sizes, index)
         plain = LABEL_CODEC.decompress(data, rows * columns)
         return np.frombuffer(plain, dtype=np.uint8).reshape(rows, columns)
 
     def image_window(self, index: int, size: Size, window: Box) -> Pixels:
-        """A window [rows, columns, 3] of an image that is resized to `size`; only its rows are read."""
-        image = self.image(index)
-        if image.shape[:2] == size:
+        """A window [rows, columns, 3] of an image that is resized to `size`; of a raw image only its rows are touched.
+
+        Raises:
+            StoreError: The image is damaged.
+        """
+        stored = self._pair(self.sizes, index)
+        if stored == size:
+            image = self._rows(index, window.top, window.top + window.height)
             return image[window.top : window.top + window.height, window.left : window.left + window.width]
-        return resize_image(image, size, window)
+        return resize_image(self._rows(index, *rows_under(stored[0], size[0], window)), size, window)
 
     def sized_label(self, index: int, size: Size) -> TrainIds:
         """The label, resized to `size`."""
         label = self.label(index)
         return label if label.shape == size else resize_label(label, size)
+
+    def _rows(self, index: int, top: int, bottom: int) -> Pixels:
+        """The image [h, w, 3], of which the rows from `top` to `bottom` were compared with their checksums."""
+        data = self._values(index)[0]
+        rows, columns = self._pair(self.sizes, index)
+        if self.manifest.codec is Codec.JPEG:
+            self._compare(index, 0, data)
+            with Image.open(io.BytesIO(data.data)) as image:
+                return np.asarray(image.convert("RGB"))
+        raw = data.reshape(rows, columns, 3)
+        for band in range(top // BAND, (bottom - 1) // BAND + 1):
+            self._compare(index, band, raw[band * BAND : (band + 1) * BAND])
+        return raw
+
+    def _compare(self, index: int, part: int, data: Pixels) -> None:
+        place = int(self._first_checksum[index]) + part
+        if self._intact[place]:
+            return
+        if zlib.crc32(data.data) != self._checksums[place]:
+            raise StoreError(_damaged(self._shard_path(index), f"the image of {self.name(index)}"))
+        self._intact[place] = True
 
     def _values(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
         with self._lock:
@@ -318,8 +356,18 @@ class _Shard:
         return self._values[row]
 
 
-def verify(folder: Path) -> int:
+def image_checksums(encoded: Pixels | bytes) -> list[int]:
+    """CRC-32 of each band of a raw image [h, w, 3], or of a JPEG file."""
+    if isinstance(encoded, bytes):
+        return [zlib.crc32(encoded)]
+    return [zlib.crc32(encoded[top : top + BAND].data) for top in range(0, len(encoded), BAND)]
+
+
+def verify(folder: Path, progress: Progress) -> int:
     """Compare every file of a store with its checksum.
+
+    Args:
+        progress: Told the split, files done, files in all, and 0.
 
     Returns:
         Bytes that were read.
@@ -329,8 +377,10 @@ def verify(folder: Path) -> int:
     """
     store = Store(folder)
     total = 0
-    for entry in store.manifest.splits.values():
-        for stored in (entry.index, *entry.shards):
+    for split, entry in store.manifest.splits.items():
+        files = (entry.index, *entry.shards)
+        for done, stored in enumerate(files, start=1):
+            progress(split.value, done, len(files), 0)
             with open(folder / stored.file, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != stored.sha256:

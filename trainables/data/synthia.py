@@ -1,4 +1,4 @@
-"""SYNTHIA-RAND-CITYSCAPES: `RGB/*.png` and `GT/LABELS/*.png`, 16-bit RGB with the class id in red and the instance in green."""
+"""SYNTHIA-RAND-CITYSCAPES: `RGB/*.png` and `GT/LABELS/*.png`, 16-bit RGB: class ids in red, instances in green."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Synthia:
 def read_red(path: Path) -> Ids:
     """The red channel [H, W] of a 16-bit RGB PNG.
 
-    Pillow keeps only the high bytes of such files, which are all 0 here, so torchvision decodes them. Its decoder may take the
-    process down on a damaged stream: the file is checked first.
+    Pillow keeps only the high bytes of such files, which are all 0 here, so torchvision decodes them. Its decoder may
+    take the process down on a damaged stream: the file is checked first.
 
     Raises:
         ValueError: The file is damaged, or no 16-bit RGB PNG.
