@@ -18,8 +18,6 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialSch
 from mfm_tune.ledger import TrialRecord
 from mfm_tune.program import Report
 
-WORST = -1e9  # stands for a metric that is missing or no finite number
-
 
 class InOrder(FIFOScheduler):
     """Starts trials in the order of `keys`, and a trial that lost its worker before any that has not begun.
@@ -89,7 +87,8 @@ class _AshaOfSeed:
     def stops(self, key: str, *, step: int, planned_steps: int, value: float) -> bool:
         """Whether a trial is to be stopped after this report.
 
-        Only the first report at or beyond a rung counts. Tune would also fill lower rungs with later values.
+        Only the first report at or beyond a rung counts; Tune would also fill lower rungs with later values. At a rung
+        a value that is no finite number stops its own trial and moves no cut-off: Tune would let NaN pass every rung.
         """
         if key not in self._passed:
             self._passed[key] = 0
@@ -98,7 +97,9 @@ class _AshaOfSeed:
         if step >= planned_steps or rung <= self._passed[key]:
             return False
         self._passed[key] = rung
-        result = {"time": self._rungs.reduction_factor ** (rung - 1), "value": value if math.isfinite(value) else WORST}
+        if not math.isfinite(value):
+            return True
+        result = {"time": self._rungs.reduction_factor ** (rung - 1), "value": value}
         return bool(self._asha.on_trial_result(None, _Named(key), result) == TrialScheduler.STOP)
 
 
@@ -147,8 +148,9 @@ class SeedwiseAsha(InOrder):
 
     def _stops(self, key: str, seed: int, report: Report) -> bool:
         asha = self._by_seed.setdefault(seed, _AshaOfSeed(self._rungs))
-        value = report.get("metrics", {}).get(self._metric_key, math.nan)
-        return asha.stops(key, step=report["step"], planned_steps=report.get("planned_steps", 0), value=value)
+        value = report.get("metrics", {}).get(self._metric_key)
+        number = value if isinstance(value, float | int) else math.nan  # missing, or None
+        return asha.stops(key, step=report["step"], planned_steps=report.get("planned_steps", 0), value=number)
 
 
 def key_of(trial: TuneTrial) -> str:

@@ -35,6 +35,9 @@ ENVIRONMENT: Mapping[str, str] = {
     "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # Tune's own state is never restored
     "TUNE_FORCE_TRIAL_CLEANUP_S": "2",  # a worker in the middle of a block is ended; its checkpoint is whole
 }
+QUIET: Mapping[str, str] = {
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # that a worker was lost, in ten lines: the trial is tried again, and recorded
+}
 
 
 def run_with_ray(program: Program, trials: Sequence[Trial], recorder: Recorder, options: EngineOptions) -> None:
@@ -50,7 +53,7 @@ def run_with_ray(program: Program, trials: Sequence[Trial], recorder: Recorder, 
     if not trials:
         return
     _make_folders(trials, options)
-    set_environment(options.address)
+    set_environment(options.address, verbose=options.verbose)
     from mfm_tune.tuning_cluster import Cluster
     from mfm_tune.tuning_rounds import Rounds
 
@@ -62,13 +65,13 @@ def run_with_ray(program: Program, trials: Sequence[Trial], recorder: Recorder, 
         raise Interrupted(interruption.number)
 
 
-def set_environment(address: str | None) -> None:
+def set_environment(address: str | None, *, verbose: bool = False) -> None:
     """Set what Ray reads from the environment, before it is imported. What the user has set stays.
 
     A local Ray listens on all interfaces and lets anyone in who can reach it. So it gets a token that only this process
     and its workers know; without one Ray would write one into the home directory.
     """
-    for name, value in ENVIRONMENT.items():
+    for name, value in (ENVIRONMENT if verbose else {**ENVIRONMENT, **QUIET}).items():
         os.environ.setdefault(name, value)
     if address is None and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
         os.environ["RAY_AUTH_MODE"] = "token"

@@ -41,7 +41,7 @@ class Cluster:
             ray.init(
                 address=address or "local",
                 log_to_driver=self._options.verbose,
-                logging_level=logging.INFO if self._options.verbose else logging.ERROR,
+                logging_level=logging.INFO if self._options.verbose else logging.CRITICAL,
                 configure_logging=True,
                 runtime_env=_runtime_environment(self._options),
                 **(local if address is None else {}),
