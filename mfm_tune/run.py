@@ -38,6 +38,7 @@ from mfm_tune.plan import (
     describe,
     make_plan,
     results_of_other_code,
+    selected_tables,
 )
 from mfm_tune.profiles import PAPER, check_data, choose_study
 from mfm_tune.program import Program
@@ -117,6 +118,7 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     loaded = load_search_space(options.file)
     chosen = choose_study(loaded, options.profile, options.data)
     study = chosen.study if options.seeds is None else replace(chosen.study, seeds=options.seeds)
+    selected_tables(study, options.only)  # an unknown name is refused before anything is written
     check_data(loaded, study, options.data, to_train=not (options.plan or options.report_only))
     job = Job(options, loaded, study, TrainingCode(study.program.packages), Storage(options.storage))
     if chosen.notice:
@@ -364,9 +366,15 @@ def _say_failures(job: Job, plan: Plan) -> int:
         lines = [line for line in record.error.splitlines() if line.strip()][-LINES_OF_TRACEBACK:]
         print(f"{plan.name_of(record.config_id)}, seed {record.seed} failed:", *lines, sep="\n    ", file=sys.stderr)
         print(f"    all of it: {error_file(job.storage.root, record.folder)}", file=sys.stderr)
-    if failed:
-        print(f"{len(failed)} trials failed; the same command tries them again.", file=sys.stderr)
-    return 1 if failed else 0
+    if not failed:
+        return 0
+    many = (
+        "1 trial failed; the same command tries it again."
+        if len(failed) == 1
+        else (f"{len(failed)} trials failed; the same command tries them again.")
+    )
+    print(many, file=sys.stderr)
+    return 1
 
 
 if __name__ == "__main__":

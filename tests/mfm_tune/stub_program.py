@@ -21,6 +21,7 @@ from mfm_tune.program import Outcome, Report
 
 PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
 CHECKPOINT = "checkpoint.json"
+WORKERS = "workers"  # process ids of those that ran the trial, one a line
 CLASSES = ("road", "car")
 
 
@@ -39,6 +40,7 @@ class StubConfig:
         fail_at, oom_at, nan_at, kill_at: Raise, run out of memory, diverge, or lose the process at this step.
         kills: How often `kill_at` does so.
         refuse: Refuse to be opened, as a program does that does not find its data.
+        need: A file without which the trial raises at step 3.
         break_open: Raise something unexpected while being opened.
         without_metrics: Report no metrics before the end.
         sleep_s: Duration of a step.
@@ -54,6 +56,7 @@ class StubConfig:
     kill_at: int | None = None
     kills: int = 1
     refuse: bool = False
+    need: str = ""
     break_open: bool = False
     without_metrics: bool = False
     sleep_s: float = field(default=0.0, metadata={"identity": False})
@@ -100,6 +103,8 @@ class StubRunning:
         self.state = hashlib.sha256(f"{config.level}/{config.quality}/{seed}".encode()).hexdigest()
         self.finished = False
         self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / WORKERS).open("a") as workers:
+            workers.write(f"{os.getpid()}\n")
         self._resume()
         self._progress = os.open(self.folder / "progress", os.O_RDWR | os.O_CREAT, 0o644)
         known = os.pread(self._progress, PROGRESS.size, 0)
@@ -128,6 +133,8 @@ class StubRunning:
         config, step = self.config, self.step + 1
         if config.fail_at == step:
             raise StubError(f"failed at step {step}")
+        if config.need and step == 3 and not Path(config.need).exists():
+            raise StubError(f"{config.need} is not there")
         if config.kill_at == step and self._kills_left():
             os.kill(os.getpid(), 9)
         if config.oom_at == step:

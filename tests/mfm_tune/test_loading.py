@@ -3,56 +3,25 @@
 from __future__ import annotations
 
 import pickle
-import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.loading import load_search_space, summaries
-from mfm_tune.options import parse_options
 from mfm_tune.profiles import check_data, choose_study
+from tests.mfm_tune.stub_space import LINE, forgotten_after, write_space
 
 Write = Callable[..., Path]
-
-HEAD = '''"""A space for a test. More is said here."""
-from dataclasses import dataclass
-from mfm_tune.space import Axis, Study, Table
-from tests.mfm_tune.stub_program import StubConfig, StubProgram
-
-@dataclass(frozen=True)
-class Width:
-    size: int
-    def __post_init__(self):
-        if not 1 <= self.size <= 9:
-            raise ValueError(f"Width.size must lie in [1, 9], got {self.size}.")
-
-def study(profile, levels=((1, None), (2, None)), make=lambda value: StubConfig(level=value), **changes):
-    axis = Axis(name="level", levels=levels, make=make)
-    tables = (Table(name="a", title="A", axis=axis),)
-    return Study(name="spaced", title="A", profile=profile, program=StubProgram(), tables=tables, **changes)
-
-'''
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Iterator[Write]:
     """Writes a search space whose body follows the common head; what loading changes is put back after."""
-    path_before, modules_before = list(sys.path), set(sys.modules)
-
-    def write_space(body: str, name: str = "space_under_test.py") -> Path:
-        path = tmp_path / name
-        path.write_text(HEAD + body)
-        return path
-
-    yield write_space
-    sys.path[:] = path_before
-    for name in set(sys.modules) - modules_before:
-        del sys.modules[name]
-
-
-LINE = HEAD.count("\n") + 1
+    with forgotten_after(tmp_path):
+        yield partial(write_space, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -168,27 +137,3 @@ def test_data_is_checked_by_name_and_path(write: Write, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="needs data that is not given; add --data city=PATH"):
         check_data(loaded, paper, {"gta": here}, to_train=True)
     check_data(loaded, paper, {}, to_train=False)
-
-
-@pytest.mark.parametrize(
-    ("argv", "sentence"),
-    [
-        (["f.py", "--seeds", "0,x"], "--seeds must be integers with commas between them, got '0,x'"),
-        (["f.py", "--seeds", "1,1"], "--seeds: seeds must be distinct"),
-        (["f.py", "--data", "gta"], "--data must be NAME=PATH, got 'gta'"),
-        (["f.py", "--data", "a=b", "--data", "a=c"], "names 'a' twice"),
-        (["f.py", "--cpus-per-trial", "0"], "--cpus-per-trial must be an integer of at least 1, got '0'"),
-        (["f.py", "--gpus-per-trial", "1.5"], "--gpus-per-trial must lie in 0 to 1, or be a whole number"),
-        (["f.py", "--gpus-per-trial", "nan"], "--gpus-per-trial must lie in 0 to 1"),
-        (["f.py", "--inline", "--asha"], "--asha compares trials"),
-        (["f.py", "--inline", "--address", "auto"], "--address names a Ray cluster"),
-        (["f.py", "--reuse", "--retrain"], "not allowed with"),
-        (["f.py", "--plan", "--report-only"], "not allowed with"),
-        (["f.py", "--sedes", "0"], "unrecognized arguments: --sedes"),
-    ],
-)
-def test_each_wrong_option_is_one_sentence(argv: list[str], sentence: str) -> None:
-    """The option, its value and what is allowed."""
-    with pytest.raises(OptionError, match=sentence) as caught:
-        parse_options(argv)
-    assert "\n" not in str(caught.value)
