@@ -1,0 +1,70 @@
+"""The engine without Ray: the same outcomes, in order, in this process."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from mfm_tune.engine import Interrupted
+from mfm_tune.errors import UserError
+from mfm_tune.program import Outcome
+from tests.mfm_tune.stub_launch import executed_steps, launch, stub_trials
+from tests.mfm_tune.stub_program import StubConfig
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the engine sets for its trials ends with the test."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+
+
+def test_every_outcome_is_recorded_and_the_next_trial_begins(tmp_path: Path) -> None:
+    """A trial that raises, runs out of memory or diverges does not hold up the others."""
+    configs = [StubConfig(fail_at=3), StubConfig(break_open=True), StubConfig(oom_at=3), StubConfig(nan_at=3)]
+    trials = stub_trials([*configs, StubConfig()])
+    after = launch(tmp_path, trials, inline=True)
+    outcomes = [after.record(trial).outcome for trial in trials]
+    assert outcomes == [Outcome.FAILED, Outcome.FAILED, Outcome.OOM, Outcome.DIVERGED, Outcome.FINISHED]
+    assert after.keys_of("start") == [trial.key for trial in trials]
+    assert "StubError: failed at step 3" in after.record(trials[0]).error
+
+
+def test_a_program_that_refuses_ends_the_run(tmp_path: Path) -> None:
+    """Its sentence is passed on, and no further trial begins."""
+    trials = stub_trials([StubConfig(refuse=True), StubConfig()])
+    with pytest.raises(UserError, match="has no images"):
+        launch(tmp_path, trials, inline=True)
+    assert len(launch(tmp_path, trials[1:], inline=True).keys_of("start")) == 2
+
+
+def test_a_signal_leaves_the_trial_open_and_it_goes_on(tmp_path: Path) -> None:
+    """The signal comes in the middle of a block; the next launch repeats less than a block and gets the same bits."""
+    (whole,) = stub_trials([StubConfig(steps=60, interval=10, sleep_s=0.01)])
+    before = signal.getsignal(signal.SIGALRM), signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGALRM, lambda number, frame: signal.raise_signal(signal.SIGINT))
+    signal.setitimer(signal.ITIMER_REAL, 0.25)
+    try:
+        with pytest.raises(Interrupted) as stop:
+            launch(tmp_path / "cut", [whole], inline=True)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before[0])
+    assert stop.value.exit_code == 130
+    assert signal.getsignal(signal.SIGINT) is before[1]
+    resumed = launch(tmp_path / "cut", [whole], inline=True)
+    undisturbed = launch(tmp_path / "whole", [whole], inline=True)
+    assert resumed.record(whole).metrics == undisturbed.record(whole).metrics
+    assert resumed.record(whole).attempts == 2
+    assert executed_steps(tmp_path / "cut", whole) < 60 + 10
+
+
+@pytest.mark.parametrize(("gpus", "seen"), [(0.0, ""), (1.0, "0")])
+def test_a_trial_sees_what_it_was_given(tmp_path: Path, gpus: float, seen: str) -> None:
+    """As many threads as CPUs, and no GPU unless one was asked for: as a worker of Ray."""
+    launch(tmp_path, stub_trials([StubConfig()]), inline=True, cpus_per_trial=3, gpus_per_trial=gpus)
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
