@@ -20,7 +20,7 @@ from mfm_tune.ledger import RESULTS, Event, LedgerState, LedgerWriter, TrialReco
 from mfm_tune.plan import Trial, trial_folder, trial_key
 from mfm_tune.recorder import Recorder
 from mfm_tune.tuning import run_with_ray
-from tests.mfm_tune.stub_program import CLASSES, PROGRESS, StubConfig, StubProgram
+from tests.mfm_tune.stub_program import CLASSES, PROGRESS, WORKERS, StubConfig, StubProgram
 
 FINGERPRINT = "5" * 64
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -87,9 +87,7 @@ def launch(
     writer = LedgerWriter(storage / "ledger.jsonl")
     state = read_ledger(storage / "ledger.jsonl")
     left = [trial for trial in trials if not _stands(state, trial)]
-    recorder = recorder_of(
-        writer, state, storage=storage, launch="stub", study="stub", profile="smoke", trials=trials
-    )
+    recorder = recorder_of(writer, state, storage=storage, launch="stub", study="stub", profile="smoke", trials=trials)
     given = EngineOptions(
         storage=storage,
         address=address,
@@ -115,6 +113,11 @@ def executed_steps(storage: Path, trial: Trial) -> int:
     content = (storage / trial.folder / "progress").read_bytes()
     executed, _ = struct.unpack(PROGRESS.format, content)
     return int(executed)
+
+
+def workers_of(storage: Path, trial: Trial) -> list[int]:
+    """Process ids of the workers that opened a trial, in order."""
+    return [int(line) for line in (storage / trial.folder / WORKERS).read_text().split()]
 
 
 def write_launch(path: Path, configs: Sequence[StubConfig], seeds: Sequence[int], address: str | None) -> None:

@@ -1,12 +1,18 @@
-"""The Ray engine: every trial ends with an outcome, whatever happens to it, and in the order given."""
+"""The Ray engine: every trial ends with an outcome, whatever happens to it, and in the order given.
+
+Starting workers costs seconds, so one launch with trials of every kind serves several tests.
+"""
 
 from __future__ import annotations
 
 import math
+import os
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,156 +20,173 @@ import pytest
 
 from mfm_tune.engine import Interrupted
 from mfm_tune.errors import OptionError, StorageError, UserError
+from mfm_tune.plan import Trial
 from mfm_tune.program import Outcome, Report
 from mfm_tune.recorder import Recorder
 from mfm_tune.tuning import Interruption, run_with_ray, set_environment
-from tests.mfm_tune.stub_launch import REPOSITORY, executed_steps, launch, stub_trials
+from tests.mfm_tune.stub_launch import (
+    REPOSITORY,
+    Launched,
+    executed_steps,
+    launch,
+    stub_trials,
+    workers_of,
+)
 from tests.mfm_tune.stub_program import StubConfig
 
-
-def test_every_trial_ends_in_the_ledger_seed_after_seed(ray_head: str, tmp_path: Path) -> None:
-    """Trials start seed-major although workers are reused, and each has its outcome and last metrics."""
-    trials = stub_trials([StubConfig(level=level, sleep_s=0.02) for level in range(5)], seeds=(0, 1, 2))
-    after = launch(tmp_path, trials, address=ray_head)
-    assert [after.record(trial).outcome for trial in trials] == [Outcome.FINISHED] * 15
-    rank = {trial.key: number for number, trial in enumerate(trials)}
-    starts = [rank[key] for key in after.keys_of("start")]
-    assert sorted(starts) == list(range(15))
-    assert all(abs(start - place) <= 1 for place, start in enumerate(starts))  # two workers: neighbours may swap
+SEEDS = (0, 1, 2)
+GOOD = [StubConfig(level=level, steps=5, sleep_s=0.02) for level in range(3)]
+RAISING = StubConfig(fail_at=3)
+UNOPENED = StubConfig(break_open=True)
+OUT_OF_MEMORY = StubConfig(oom_at=3)
+DIVERGING = StubConfig(nan_at=1)
+LOST = StubConfig(steps=8, kill_at=6)
+LOST_ALWAYS = StubConfig(kill_at=1, kills=9)
 
 
-def test_ray_and_inline_agree_on_every_report(ray_head: str, tmp_path: Path) -> None:
+# --------------------------------------------------------------------------------------------------------------------
+# One launch, trials of every kind
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class Mixed:
+    """A launch by Ray with trials of every kind, and what is compared with it."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        steady = [*GOOD, RAISING, UNOPENED, OUT_OF_MEMORY, DIVERGING]
+        self.steady = stub_trials(steady, SEEDS)
+        self.lost, self.lost_always = stub_trials([LOST, LOST_ALWAYS])
+        self.all = (*self.steady, self.lost, self.lost_always)
+        self.by_ray = launch(folder / "ray", self.all, address=address)
+        self.inline = launch(folder / "inline", self.steady, inline=True)
+
+    def trial(self, config: StubConfig, seed: int = 0) -> Trial:
+        return next(trial for trial in self.all if trial.config == config and trial.seed == seed)
+
+
+@pytest.fixture(scope="module")
+def mixed(ray_head: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mixed]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mfm_tune.tuning_rounds.RETRIES", 1)
+        yield Mixed(tmp_path_factory.mktemp("mixed"), ray_head)
+
+
+def test_every_trial_ends_in_the_ledger(mixed: Mixed) -> None:
+    """Whatever a trial does, it has an outcome, and the others go on."""
+    expected = {
+        **dict.fromkeys(GOOD, Outcome.FINISHED),
+        RAISING: Outcome.FAILED,
+        UNOPENED: Outcome.FAILED,
+        OUT_OF_MEMORY: Outcome.OOM,
+        DIVERGING: Outcome.DIVERGED,
+        LOST: Outcome.FINISHED,
+        LOST_ALWAYS: Outcome.FAILED,
+    }
+    for trial in mixed.all:
+        assert mixed.by_ray.record(trial).outcome is expected[trial.config]
+
+
+def test_trials_start_seed_after_seed(mixed: Mixed) -> None:
+    """The order is the given one although workers are reused; only neighbours may swap, as there are two workers."""
+    rank = {trial.key: number for number, trial in enumerate(mixed.steady)}
+    starts = [rank[key] for key in mixed.by_ray.keys_of("start") if key in rank]
+    assert sorted(starts) == list(range(len(mixed.steady)))
+    assert all(abs(start - place) <= 1 for place, start in enumerate(starts))
+
+
+def test_a_worker_runs_one_trial_after_the_other(mixed: Mixed) -> None:
+    """Starting a worker costs seconds, so two of them do all the work; those that raised did not cost a worker."""
+    opened = [trial for trial in mixed.steady if trial.config != UNOPENED]
+    workers = [workers_of(mixed.by_ray.storage, trial) for trial in opened]
+    assert all(len(pids) == 1 for pids in workers)
+    assert len({pid for pids in workers for pid in pids}) <= 2
+    assert os.getpid() not in {pid for pids in workers for pid in pids}
+
+
+def test_ray_and_inline_agree_on_every_report(mixed: Mixed) -> None:
     """What the ledger holds does not depend on the engine: metrics come over bitwise, NaN and matrices included."""
-    trials = stub_trials([StubConfig(steps=5), StubConfig(level=1), StubConfig(nan_at=3)], seeds=(0, 1))
-    by_ray = launch(tmp_path / "ray", trials, address=ray_head).state.trials
-    inline = launch(tmp_path / "inline", trials, inline=True).state.trials
-    for trial in trials:
-        assert by_ray[trial.key].outcome is inline[trial.key].outcome
-        assert repr(by_ray[trial.key].reports) == repr(inline[trial.key].reports)
+    for trial in mixed.steady:
+        by_ray, inline = mixed.by_ray.record(trial), mixed.inline.record(trial)
+        assert by_ray.outcome is inline.outcome
+        assert repr(by_ray.reports) == repr(inline.reports)
 
 
-def test_an_exception_is_recorded_and_the_others_go_on(ray_head: str, tmp_path: Path) -> None:
-    """A trial that raises has failed, once, with its traceback; its worker takes the next trial."""
-    trials = stub_trials([StubConfig(fail_at=3), StubConfig(break_open=True), StubConfig(), StubConfig(level=1)])
-    after = launch(tmp_path, trials, address=ray_head)
-    raised, unopened, *good = [after.record(trial) for trial in trials]
-    assert raised.outcome is Outcome.FAILED
+def test_the_traceback_of_a_trial_that_raised_is_kept(mixed: Mixed) -> None:
+    """Once tried, failed, with the traceback and the steps that were done."""
+    raised, unopened = (mixed.by_ray.record(mixed.trial(config)) for config in (RAISING, UNOPENED))
     assert "Traceback" in raised.error
     assert "StubError: failed at step 3" in raised.error
-    assert raised.step == 2
-    assert unopened.outcome is Outcome.FAILED
+    assert (raised.step, raised.attempts) == (2, 1)
     assert "StubError: cannot be opened" in unopened.error
-    assert [record.outcome for record in good] == [Outcome.FINISHED] * 2
-    assert all(record.attempts == 1 for record in after.state.trials.values())
+    assert unopened.attempts == 1
 
 
+def test_out_of_memory_and_divergence_are_results(mixed: Mixed) -> None:
+    """Neither is retried, and each says where it happened."""
+    oom, diverged = (mixed.by_ray.record(mixed.trial(config)) for config in (OUT_OF_MEMORY, DIVERGING))
+    assert (oom.error, oom.attempts) == ("Out of memory at step 3.", 1)
+    assert (diverged.error, diverged.attempts) == ("The loss is nan at step 1.", 1)
+    assert math.isnan(diverged.metrics["student/miou"])
+
+
+def test_a_lost_worker_costs_one_block_and_no_digit(mixed: Mixed, tmp_path: Path) -> None:
+    """A worker killed in mid-trial: the trial goes on in another from its checkpoint and ends with the same bits."""
+    record = mixed.by_ray.record(mixed.lost)
+    assert record.attempts == 2
+    assert len(set(workers_of(mixed.by_ray.storage, mixed.lost))) == 2
+    undisturbed = launch(tmp_path, stub_trials([replace(LOST, kills=0)]), inline=True)
+    assert dict(record.metrics) == next(iter(undisturbed.metrics().values()))
+    assert executed_steps(mixed.by_ray.storage, mixed.lost) <= LOST.steps + LOST.interval
+
+
+def test_a_trial_whose_worker_dies_again_and_again_has_failed(mixed: Mixed) -> None:
+    """After its retries it is given up, and says why."""
+    record = mixed.by_ray.record(mixed.lost_always)
+    assert record.attempts == 2
+    assert "died" in record.error
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Recorders and signals
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class FailingRecorder(Recorder):
+    """Cannot record the first report, as no recorder should; its disk is full after the second outcome."""
+
+    reports = 0
+    outcomes = 0
+
+    def reported(self, key: str, report: Report) -> None:
+        self.reports += 1
+        if self.reports == 1:
+            raise RuntimeError("cannot record")
+        super().reported(key, report)
+
+    def ended(self, key: str, outcome: Outcome, **more: Any) -> None:
+        super().ended(key, outcome, **more)
+        self.outcomes += 1
+        if self.outcomes == 2:
+            raise StorageError("The ledger cannot be written: No space left on device; free space.")
+
+
+def test_a_full_storage_stops_the_run_and_no_other_failure_of_a_recorder_does(ray_head: str, tmp_path: Path) -> None:
+    """An exception in a callback would end a run of Tune at once. Ours are held back; but results that cannot be kept
+    are not produced, so that the run ends in order with the storage's sentence."""
+    trials = stub_trials([StubConfig(level=level, sleep_s=0.05) for level in range(12)])
+    with pytest.raises(StorageError, match="No space left on device"):
+        launch(tmp_path, trials, address=ray_head, recorder_of=FailingRecorder)
+    after = Launched(tmp_path)
+    assert len(after.keys_of("end")) == 2
+    assert 2 <= len(after.keys_of("start")) <= 5
+
+
+@pytest.mark.slow
 def test_a_program_that_refuses_its_data_ends_the_run_with_its_sentence(ray_head: str, tmp_path: Path) -> None:
     """One sentence instead of one failed trial after the other."""
     trials = stub_trials([StubConfig(refuse=True, level=level) for level in range(8)])
     with pytest.raises(UserError, match="has no images; give its path with --data stub=PATH"):
         launch(tmp_path, trials, address=ray_head)
-
-
-def test_out_of_memory_and_divergence_are_outcomes(ray_head: str, tmp_path: Path) -> None:
-    """Neither is retried, and each says where it happened."""
-    trials = stub_trials([StubConfig(oom_at=3), StubConfig(nan_at=1), StubConfig()])
-    after = launch(tmp_path, trials, address=ray_head)
-    oom, diverged, good = [after.record(trial) for trial in trials]
-    assert (oom.outcome, oom.error, oom.attempts) == (Outcome.OOM, "Out of memory at step 3.", 1)
-    assert (diverged.outcome, diverged.error) == (Outcome.DIVERGED, "The loss is nan at step 1.")
-    assert math.isnan(diverged.metrics["student/miou"])
-    assert good.outcome is Outcome.FINISHED
-
-
-def test_a_lost_worker_costs_one_block_and_no_digit(ray_head: str, tmp_path: Path) -> None:
-    """A worker killed in mid-trial: the trial goes on from its checkpoint and ends with the same bits."""
-    lost = StubConfig(steps=8, kill_at=6)
-    trials = stub_trials([lost, StubConfig(level=1)])
-    after = launch(tmp_path / "killed", trials, address=ray_head)
-    record = after.record(trials[0])
-    assert record.outcome is Outcome.FINISHED
-    assert record.attempts == 2
-    undisturbed = launch(tmp_path / "undisturbed", stub_trials([StubConfig(steps=8)]), inline=True)
-    assert dict(record.metrics) == next(iter(undisturbed.metrics().values()))
-    assert executed_steps(tmp_path / "killed", trials[0]) <= 8 + lost.interval
-
-
-def test_a_trial_whose_worker_dies_again_and_again_has_failed(ray_head: str, tmp_path: Path) -> None:
-    """After three retries the trial is given up, and says why; the others are not held up."""
-    trials = stub_trials([StubConfig(kill_at=1, kills=9), StubConfig()])
-    after = launch(tmp_path, trials, address=ray_head)
-    record = after.record(trials[0])
-    assert record.outcome is Outcome.FAILED
-    assert record.attempts == 4
-    assert "died" in record.error
-    assert after.record(trials[1]).outcome is Outcome.FINISHED
-
-
-def test_asha_stops_weaker_trials_of_the_same_seed_only(ray_head: str, tmp_path: Path) -> None:
-    """Seed 1 is worse throughout, yet loses only those that are worse within seed 1; a reference that leads finishes."""
-    qualities = (60.0, 50.0, 40.0)
-    strong = [StubConfig(steps=8, quality=quality) for quality in qualities]
-    weak = [StubConfig(steps=8, quality=quality - 30, level=1) for quality in qualities]
-    trials = (*stub_trials(strong, seeds=(0,)), *stub_trials(weak, seeds=(1,)))
-    after = launch(tmp_path, trials, address=ray_head, asha=True, cpus_per_trial=2)
-    outcomes = [after.record(trial).outcome for trial in trials]
-    assert outcomes == [Outcome.FINISHED, Outcome.STOPPED, Outcome.STOPPED] * 2
-    stopped = after.record(trials[1])
-    assert (stopped.rung, stopped.step) == (2, 2)
-
-
-def test_a_trial_that_asha_stopped_goes_on_without_it(ray_head: str, tmp_path: Path) -> None:
-    """Nothing of a stopped trial is lost: it continues from its checkpoint."""
-    trials = stub_trials([StubConfig(steps=8, quality=quality) for quality in (60.0, 40.0)])
-    launch(tmp_path, trials, address=ray_head, asha=True, cpus_per_trial=2)
-    after = launch(tmp_path, trials, address=ray_head)
-    assert [after.record(trial).outcome for trial in trials] == [Outcome.FINISHED] * 2
-    assert executed_steps(tmp_path, trials[1]) == 8
-
-
-def test_asha_compares_with_what_the_ledger_has(ray_head: str, tmp_path: Path) -> None:
-    """A launch that adds a weaker trial stops it against the reports of an earlier launch."""
-    launch(tmp_path, stub_trials([StubConfig(steps=8, quality=60.0)]), address=ray_head, asha=True)
-    later = stub_trials([StubConfig(steps=8, quality=40.0)])
-    after = launch(tmp_path, later, address=ray_head, asha=True)
-    assert after.record(later[0]).outcome is Outcome.STOPPED
-
-
-def test_missing_and_non_finite_metrics_hang_nothing_under_asha(ray_head: str, tmp_path: Path) -> None:
-    """NaN ends as divergence, a trial without metrics counts as worst, and the run ends."""
-    configs = [StubConfig(steps=8), StubConfig(steps=8, nan_at=5, quality=70), StubConfig(steps=8, without_metrics=True)]
-    trials = stub_trials(configs)
-    after = launch(tmp_path, trials, address=ray_head, asha=True, cpus_per_trial=2)
-    assert [after.record(trial).outcome for trial in trials] == [Outcome.FINISHED, Outcome.DIVERGED, Outcome.STOPPED]
-
-
-class ForgetfulRecorder(Recorder):
-    """Raises at every report, as no recorder should."""
-
-    def reported(self, key: str, report: Report) -> None:
-        raise RuntimeError("cannot record")
-
-
-def test_a_recorder_that_raises_does_not_end_the_run(ray_head: str, tmp_path: Path) -> None:
-    """An exception in a callback ends a whole run of Tune; ours are held back."""
-    trials = stub_trials([StubConfig(level=level) for level in range(3)])
-    after = launch(tmp_path, trials, address=ray_head, recorder_of=ForgetfulRecorder)
-    assert len(after.keys_of("start")) == 3
-
-
-class FullRecorder(Recorder):
-    """Its disk is full after the first outcome."""
-
-    def ended(self, key: str, outcome: Outcome, **more: Any) -> None:
-        super().ended(key, outcome, **more)
-        raise StorageError("The ledger cannot be written: No space left on device; free space.")
-
-
-def test_a_full_storage_stops_the_run_in_order(ray_head: str, tmp_path: Path) -> None:
-    """Results that cannot be kept are not produced: the run ends with the storage's sentence."""
-    trials = stub_trials([StubConfig(level=level, sleep_s=0.05) for level in range(12)])
-    with pytest.raises(StorageError, match="No space left on device"):
-        launch(tmp_path, trials, address=ray_head, recorder_of=FullRecorder)
 
 
 class InterruptingRecorder(Recorder):
@@ -185,7 +208,9 @@ class TerminatingRecorder(InterruptingRecorder):
     number = signal.SIGTERM
 
 
-@pytest.mark.parametrize("recorder_of", [InterruptingRecorder, TerminatingRecorder])
+@pytest.mark.parametrize(
+    "recorder_of", [InterruptingRecorder, pytest.param(TerminatingRecorder, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_the_run_and_the_next_launch_carries_on(
     ray_head: str, tmp_path: Path, recorder_of: type[InterruptingRecorder]
 ) -> None:
@@ -196,6 +221,7 @@ def test_a_signal_stops_the_run_and_the_next_launch_carries_on(
         launch(tmp_path, trials, address=ray_head, recorder_of=recorder_of)
     assert stop.value.number is recorder_of.number
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert any(Launched(tmp_path).state.trials[key].outcome is None for key in Launched(tmp_path).keys_of("start"))
     after = launch(tmp_path, trials, address=ray_head)
     assert [after.record(trial).outcome for trial in trials] == [Outcome.FINISHED] * 4
     assert all(executed_steps(tmp_path, trial) <= 8 + 2 for trial in trials)
@@ -224,6 +250,11 @@ def test_in_another_thread_no_signal_handler_is_touched() -> None:
     thread.start()
     thread.join()
     assert seen == [before]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Refusals, and a Ray of our own
+# --------------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -267,6 +298,7 @@ def test_a_local_ray_is_closed_to_strangers(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("os.environ", joined := {})
     set_environment("10.0.0.1:6379")
     assert "RAY_AUTH_MODE" not in joined
+    assert joined["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 def test_the_engine_is_imported_without_ray() -> None:
