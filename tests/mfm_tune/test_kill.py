@@ -1,0 +1,147 @@
+"""Kill -9 of a driver with all its processes at random moments, then the same command: no digit is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mfm_tune.ledger import LedgerState, TrialRecord, read_ledger
+from mfm_tune.program import Outcome
+from mfm_tune.run import REPOSITORY
+from tests.mfm_tune.stub_space import write_space
+
+KILLS = 3
+STUB = """
+STUDY = study("smoke", make=lambda v: StubConfig(steps=30, interval=5, level=v, sleep_s=0.01), seeds=(0, 1))
+"""
+REAL = '''"""Two configs and two seeds of Table 2 at the smoke scale, longer, with a checkpoint within each block."""
+from dataclasses import replace
+from mfm_tune.space import Axis, Study, Table
+from trainables.program import Segmentation
+from trainables.recipes import SMOKE, dacs, dacs_mfm
+
+SCALE = replace(
+    SMOKE,
+    schedule=replace(SMOKE.schedule, steps=30),
+    evaluation=replace(SMOKE.evaluation, interval=10, checkpoint_interval=5),
+)
+AXIS = Axis(
+    name="case", levels=(("DACS", None), ("MFM", None)), make=lambda v: (dacs if v == "DACS" else dacs_mfm)(SCALE)
+)
+STUDY = Study(
+    name="short", title="Short", profile="smoke", program=Segmentation(), seeds=(0, 1),
+    tables=(Table(name="a", title="A", axis=AXIS),),
+)
+'''
+STEPS = 4 * 30
+INTERVAL = 5  # steps between checkpoints, in both
+
+
+def test_kills_of_a_driver_cost_a_checkpoint_interval_and_no_digit(tmp_path: Path) -> None:
+    """Stub trials, whose metric is a chain over all steps, inline."""
+    check_kills(write_space(tmp_path, STUB), tmp_path, "--inline")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", [["--inline"], []], ids=["inline", "ray"])
+def test_kills_of_a_driver_that_really_trains(tmp_path: Path, engine: list[str]) -> None:
+    """Networks, optimiser, teacher and Rebuilder come back bitwise, in this process and in Ray's workers."""
+    path = tmp_path / "short_study.py"
+    path.write_text(REAL)
+    check_kills(path, tmp_path, *engine)
+    names = sorted(path.relative_to(tmp_path / "killed") for path in (tmp_path / "killed").rglob("final.safetensors"))
+    assert len(names) == 4
+    for name in names:
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+
+
+def check_kills(path: Path, folder: Path, *engine: str) -> None:
+    """Run a study of four trials undisturbed, and once more with kills; compare every report of every trial."""
+    undisturbed, killed = folder / "undisturbed", folder / "killed"
+    finish(path, undisturbed, *engine)
+    in_flight: Counter[str] = Counter()
+    moments = sorted(random.Random(7).sample(range(4, STEPS - 8), KILLS))
+    for steps in moments:
+        in_flight.update(killed_after(steps, path, killed, *engine))
+    finish(path, killed, *engine)
+
+    expected, got = state(undisturbed).trials, state(killed).trials
+    assert got.keys() == expected.keys()
+    assert len(got) == 4
+    for key, record in got.items():
+        assert record.outcome is Outcome.FINISHED
+        assert results(record) == results(expected[key])
+        executed, step = counters(killed / record.folder)
+        assert step == record.planned_steps
+        assert executed <= record.planned_steps + INTERVAL * in_flight[key]
+    assert sum(in_flight.values()) >= KILLS  # every kill hit something
+    assert not (killed / "driver.json").exists()
+
+
+def results(record: TrialRecord) -> list[tuple[int, dict[str, str], object]]:
+    """All that a trial reported but for times and memory; numbers in full, NaN equal to itself."""
+    return [
+        (
+            report["step"],
+            {
+                name: repr(value)
+                for name, value in report["metrics"].items()
+                if not name.startswith(("time/", "memory/"))
+            },
+            report["confusion"],
+        )
+        for report in record.reports
+    ]
+
+
+def command(path: Path, storage: Path, *engine: str) -> list[str]:
+    """The command that is given again and again."""
+    options = ["--storage", str(storage), "--no-tracking", "--cpus-per-trial", "1"]
+    return [sys.executable, "-m", "mfm_tune.run", str(path), *options, *engine]
+
+
+def finish(path: Path, storage: Path, *engine: str) -> None:
+    """Run to the end."""
+    done = subprocess.run(command(path, storage, *engine), cwd=REPOSITORY, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+
+
+def killed_after(steps: int, path: Path, storage: Path, *engine: str) -> list[str]:
+    """Kill a driver and what it started once so many steps of the study are done; returns the trials in flight then."""
+    process = subprocess.Popen(
+        command(path, storage, *engine), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline and steps_done(storage) < steps:
+        time.sleep(0.005)
+    assert process.poll() is None, "the study ended before it was killed"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return [key for key, record in state(storage).trials.items() if record.outcome is None]
+
+
+def steps_done(storage: Path) -> int:
+    """Steps that all trials have reached together, by their own counters."""
+    return sum(counters(path.parent)[1] for path in storage.glob("trials/*/*/progress"))
+
+
+def counters(folder: Path) -> tuple[int, int]:
+    """(steps executed ever, current step) of a trial."""
+    content = (folder / "progress").read_bytes()
+    executed, step = struct.unpack("<qq", content) if len(content) == 16 else (0, 0)
+    return executed, step
+
+
+def state(storage: Path) -> LedgerState:
+    """What the ledger says."""
+    return read_ledger(storage / "ledger.jsonl")
