@@ -1,4 +1,4 @@
-"""From a ledger to the numbers of a report: per table and cell what the seeds gave, how that compares, and what is missing.
+"""From a ledger to the numbers of a report: what the seeds of each cell gave, how that compares, what is missing.
 
 Everything here is data; `findings` puts it into words and the report_* modules print it. Only a finished trial enters a
 mean: one that a scheduler stopped, that is still under way or that failed has a standing and no value.
@@ -303,10 +303,6 @@ class Results:
         """How many trials stand where."""
         return Counter(config.standing(seed) for config in self.configs.values() for seed in self.seeds)
 
-    def letter(self, environment: Environment) -> str:
-        """The letter that marks an environment in the tables: A is the most frequent one."""
-        return chr(ord("A") + min(self.environments.index(environment), 25))
-
     def name_of(self, config: str) -> str:
         """How a config is called: its reference's name, else where it first stands."""
         return _name_of(config, self.references, [cell.cell for cell in self.cells])
@@ -323,8 +319,8 @@ def collect(
     Args:
         study: What is printed.
         state: The ledger.
-        fingerprints: Config id -> fingerprint of the code as it is now. A config that is not named (or None: no config is)
-            shows its newest result, whatever code trained it.
+        fingerprints: Config id -> fingerprint of the code as it is now. A config that is not named (or None: no config
+            is) shows its newest result, whatever code trained it.
         seeds: Which seeds count; None takes the study's.
     """
     chosen = tuple(study.seeds if seeds is None else seeds)
@@ -402,7 +398,7 @@ class _Collector:
             if own is None
             else self._comparison(cell, self.configs[own], _name_of(own, self.references, self.cells), metric, papers),
             relative_cost=config.step_ms / baseline if config.step_ms and baseline else None,
-            marks=_marks(config, self.environments),
+            marks=_marks(config, metric, self.environments),
         )
 
     def _comparison(
@@ -468,31 +464,39 @@ def _environments(configs: Iterable[ConfigResult]) -> tuple[Environment, ...]:
     return tuple(sorted(counts, key=lambda each: (-counts[each], each)))
 
 
-def _marks(config: ConfigResult, environments: Sequence[Environment]) -> tuple[str, ...]:
-    marks = []
-    groups: dict[str, list[int]] = {}
+def _marks(config: ConfigResult, metric: str, environments: Sequence[Environment]) -> tuple[str, ...]:
+    """What a reader must know before reading the numbers of a cell."""
+    numbers = config.finals(metric)
+    without: dict[str, list[int]] = {}
     for seed in config.trials:
-        if config.standing(seed) is not Standing.FINISHED:
-            groups.setdefault(standing_text(config, seed), []).append(seed)
-    marks += [f"{_seeds(seeds)} {text}" for text, seeds in groups.items()]
-    if len(environments) > 1:
-        elsewhere: dict[Environment, list[int]] = {}
-        for seed, environment in config.environments.items():
-            if environment != environments[0]:
-                elsewhere.setdefault(environment, []).append(seed)
-        marks += [f"{_seeds(seeds)} ran on {environment}" for environment, seeds in elsewhere.items()]
+        if seed not in numbers:
+            without.setdefault(standing_text(config, seed), []).append(seed)
+    marks = [f"{_seeds(seeds)} {text}" for text, seeds in without.items()]
+    elsewhere: dict[Environment, list[int]] = {}
+    for seed, environment in config.environments.items():
+        if environment != environments[0]:
+            elsewhere.setdefault(environment, []).append(seed)
+    marks += [f"{_seeds(seeds)} ran on machine {letter(environments, each)}" for each, seeds in elsewhere.items()]
     if config.other_code:
         marks.append(f"{_seeds(config.other_code)} trained by earlier code")
     return tuple(marks)
 
 
+def letter(environments: Sequence[Environment], environment: Environment) -> str:
+    """The letter that marks an environment: A is the most frequent one; Z stands for all from the 26th on."""
+    return chr(ord("A") + min(environments.index(environment), 25))
+
+
 def standing_text(config: ConfigResult, seed: int) -> str:
-    """Where a trial stands, with its step where that says something: `stopped early at step 120 of 400`."""
+    """Where a trial without a number stands, with its step where that helps: `stopped early at step 120 of 400`."""
     record, standing = config.trials[seed], config.standing(seed)
+    if standing is Standing.FINISHED:
+        return "finished without a number"
     steps = (Standing.STOPPED, Standing.DIVERGED, Standing.UNDER_WAY)
+    word: str = standing.value
     if record is None or standing not in steps or not record.planned_steps:
-        return standing.value
-    return f"{standing.value} at step {record.step} of {record.planned_steps}"
+        return word
+    return f"{word} at step {record.step} of {record.planned_steps}"
 
 
 def _seeds(seeds: Sequence[int]) -> str:
@@ -500,12 +504,12 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 
 def _intervals(tables: Sequence[TableResult], *, second: bool) -> int:
-    found = set()
+    found: set[tuple[frozenset[str], str]] = set()  # a - b and b - a are one interval
     for table in tables:
         for cell in table.cells:
             for comparison in cell.all_comparisons:
                 paired = comparison.second if second else comparison.paired
                 if paired is not None and paired.low is not None:
                     metric = "" if second else table.metric
-                    found.add((cell.cell.config_id, comparison.config_id, metric))
+                    found.add((frozenset((cell.cell.config_id, comparison.config_id)), metric))
     return len(found)

@@ -1,14 +1,14 @@
 """Mean, spread, and what a paired difference over seeds can show.
 
-Cells of one seed share initial weights, batches and crops, so two configs are compared seed by seed: the interval is the
-95 % t-interval of the per-seed differences. Half its width, t(0.975, n - 1) * s / sqrt(n), is the smallest mean difference
-that these seeds would have told from zero.
+Cells of one seed share initial weights, batches and crops, so two configs are compared seed by seed: the interval is
+the 95 % t-interval of the per-seed differences. Half its width, t(0.975, n - 1) * s / sqrt(n), is the smallest mean
+difference that these seeds would have told from zero.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from statistics import fmean, stdev
@@ -60,6 +60,26 @@ class Paired:
         if self.high is not None and self.high < 0:
             return Verdict.WORSE
         return Verdict.NOT_SHOWN
+
+    @property
+    def p_value(self) -> float | None:
+        """Of the two-sided paired t-test against 0; None for fewer than 2 seeds."""
+        if self.mean is None or self.std is None:
+            return None
+        if self.std == 0:
+            return 1.0 if self.mean == 0 else 0.0
+        angle = math.atan(abs(self.mean) / self.std * math.sqrt(self.n / (self.n - 1)))
+        return max(0.0, 1 - _share_within(angle, self.n - 1))
+
+
+def holm(p_values: Sequence[float]) -> tuple[bool, ...]:
+    """Which null hypotheses Holm's step-down procedure rejects, with a family-wise error of 5 % (Holm 1979)."""
+    rejected = [False] * len(p_values)
+    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
+        if p_values[index] > (1 - CONFIDENCE) / (len(p_values) - rank):
+            break
+        rejected[index] = True
+    return tuple(rejected)
 
 
 def summary(values: Iterable[float]) -> Summary:

@@ -1,0 +1,104 @@
+"""The report of a study, from the ledger alone: one HTML page, Markdown, and each table as LaTeX and CSV.
+
+The page needs no network and no other file; its pictures are inlined. The same ledger gives the same report, byte for
+byte. Files are replaced whole, so a reader never sees half of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mfm_tune.ledger import LedgerState
+from mfm_tune.report_csv import classes_csv, table_csv, trials_csv
+from mfm_tune.report_figures import figures
+from mfm_tune.report_html import html
+from mfm_tune.report_latex import latex
+from mfm_tune.report_markdown import markdown
+from mfm_tune.report_pictures import strip
+from mfm_tune.report_tables import printed
+from mfm_tune.report_terminal import in_columns
+from mfm_tune.results import collect
+from mfm_tune.space import Study
+
+HTML_NAME = "report.html"
+MARKDOWN_NAME = "report.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFiles:
+    """What was written. `tables` holds LaTeX and CSV, `figures` the SVG files that the Markdown shows."""
+
+    html: Path
+    markdown: Path
+    tables: tuple[Path, ...]
+    figures: tuple[Path, ...]
+
+    def __str__(self) -> str:
+        return f"Report: {self.html}\n        {self.markdown}, with tables/ and figures/ beside it"
+
+
+def write_report(
+    study: Study,
+    state: LedgerState,
+    folder: Path,
+    *,
+    storage: Path,
+    fingerprints: Mapping[str, str] | None = None,
+) -> ReportFiles:
+    """Write a study's report.
+
+    Args:
+        study: What is reported.
+        state: The ledger.
+        folder: Where the files go; created where needed. Files of earlier reports are replaced.
+        storage: The storage folder, for the pictures that trials left there.
+        fingerprints: Config id -> fingerprint of the code as it is now; results of other code are marked.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    results = collect(study, state, fingerprints)
+    drawn = figures(results)
+    texts = {
+        HTML_NAME: html(results, drawn, strip(results, storage)),
+        MARKDOWN_NAME: markdown(results, drawn),
+        "tables/trials.csv": trials_csv(results),
+        "tables/classes.csv": classes_csv(results),
+    }
+    for table in results.tables:
+        texts[f"tables/{table.table.name}.csv"] = table_csv(results, table)
+        texts[f"tables/{table.table.name}.tex"] = latex(printed(results, table))
+    for name, figure in drawn.items():
+        texts[f"figures/{name}.svg"] = figure.file()
+    written = {name: _write(folder / name, text) for name, text in texts.items()}
+    return ReportFiles(
+        html=written[HTML_NAME],
+        markdown=written[MARKDOWN_NAME],
+        tables=tuple(path for name, path in written.items() if name.startswith("tables/")),
+        figures=tuple(path for name, path in written.items() if name.startswith("figures/")),
+    )
+
+
+def terminal_table(
+    study: Study,
+    state: LedgerState,
+    *,
+    fingerprints: Mapping[str, str] | None = None,
+    width: int | None = None,
+) -> str:
+    """The tables and what they say, for a terminal of `width` columns (None: as wide as this one)."""
+    return in_columns(collect(study, state, fingerprints), width)
+
+
+def _write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path

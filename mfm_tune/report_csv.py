@@ -1,0 +1,122 @@
+"""The numbers as CSV, unrounded: one file a table, one of all trials, one of the IoU of each class.
+
+A cell without a number is empty; decimal points and UTF-8, as spreadsheets and pandas read them.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+
+from mfm_tune.report_text import metric_name, paper_text, trial_text
+from mfm_tune.results import CellResult, Results, TableResult, environment_of
+from mfm_tune.statistics import Paired
+
+Value = str | int | float | None
+
+
+def table_csv(results: Results, table: TableResult) -> str:
+    """A table: a row a cell, with the number of each seed and the ends of each interval."""
+    return _csv([_cell_row(results, table, cell) for cell in table.cells])
+
+
+def trials_csv(results: Results) -> str:
+    """All trials of the study that were begun."""
+    rows: list[dict[str, Value]] = []
+    for record in results.records:
+        environment = environment_of(record)
+        rows.append(
+            {
+                "key": record.key,
+                "config_id": record.config_id,
+                "name": results.name_of(record.config_id),
+                "seed": record.seed,
+                "outcome": record.outcome.value if record.outcome else "open",
+                "step": record.step,
+                "planned_steps": record.planned_steps,
+                "executed_steps": record.executed_steps,
+                "seconds": round(record.seconds, 3),
+                "attempts": record.attempts,
+                "fingerprint": record.fingerprint,
+                "machine": str(environment) if environment else "",
+                "error": record.error.strip().splitlines()[-1] if record.error.strip() else "",
+                **dict(sorted(record.metrics.items())),
+            }
+        )
+    return _csv(rows)
+
+
+def classes_csv(results: Results) -> str:
+    """The IoU of each class at the last step: a row a finished trial, network and class."""
+    rows: list[dict[str, Value]] = []
+    for config, each in results.configs.items():
+        for network in networks(results):
+            for name in each.classes:
+                for seed, value in each.finals(f"{network}/iou/{name}").items():
+                    named: dict[str, Value] = {"config_id": config, "name": results.name_of(config), "seed": seed}
+                    rows.append({**named, "network": network, "class": name, "iou": value})
+    return _csv(rows)
+
+
+def networks(results: Results) -> tuple[str, ...]:
+    """The networks that the study's metrics name: `student`, and `teacher` where it is the second metric."""
+    keys = [key for key in (results.metric, results.second_metric) if key is not None]
+    return tuple(dict.fromkeys(key.partition("/")[0] for key in keys if "/" in key))
+
+
+def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[str, Value]:
+    row: dict[str, Value] = {
+        "axis": cell.cell.axis,
+        "level": cell.cell.level,
+        "trained": cell.cell.trained,
+        "config_id": cell.cell.config_id,
+        "metric": table.metric,
+        "mean": cell.summary.mean,
+        "std": cell.summary.std,
+        "n": cell.summary.n,
+        "paper": paper_text(cell.cell.paper),
+    }
+    for seed in results.seeds:
+        row[f"seed {seed}"] = cell.values.get(seed)
+        row[f"standing {seed}"] = "" if seed in cell.values else trial_text(cell.config, seed, table.metric)
+    for (key, heading), column in zip(table.table.columns, cell.columns, strict=True):
+        row |= {f"{heading} mean": column.mean, f"{heading} std": column.std, f"{heading} key": key}
+    for reference, comparison in zip(results.references, cell.comparisons, strict=True):
+        row |= _difference(f"minus {reference.name}", comparison.paired if comparison else None)
+        row[f"minus {reference.name} paper"] = comparison.paper if comparison else None
+    row["own reference"] = cell.own.name if cell.own else ""
+    row |= _difference("minus own reference", cell.own.paired if cell.own else None)
+    if results.second_metric is not None:
+        second = metric_name(results.second_metric)
+        row |= {f"{second} mean": cell.second.mean, f"{second} std": cell.second.std, f"{second} n": cell.second.n}
+        for reference, comparison in zip(results.references, cell.comparisons, strict=True):
+            row |= _difference(f"{second} minus {reference.name}", comparison.second if comparison else None)
+    return row | {
+        "step ms": cell.config.step_ms,
+        "relative cost": cell.relative_cost,
+        "peak MiB": cell.config.peak_mib,
+        "notes": "; ".join(cell.marks),
+    }
+
+
+def _difference(name: str, paired: Paired | None) -> dict[str, Value]:
+    if paired is None:
+        return dict.fromkeys((f"{name} {part}" for part in ("mean", "low", "high", "visible from", "n")), None)
+    return {
+        f"{name} mean": paired.mean,
+        f"{name} low": paired.low,
+        f"{name} high": paired.high,
+        f"{name} visible from": paired.smallest_visible,
+        f"{name} n": paired.n,
+    }
+
+
+def _csv(rows: Iterable[Mapping[str, Value]]) -> str:
+    listed = list(rows)
+    names = list(dict.fromkeys(name for row in listed for name in row))
+    file = io.StringIO()
+    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(listed)
+    return file.getvalue()

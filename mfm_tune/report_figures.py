@@ -1,0 +1,409 @@
+"""What a report draws: the seeds behind each mean, differences with intervals, curves, figures, IoU of each class."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from mfm_tune.report_svg import (
+    Drawing,
+    Scale,
+    bottom_axis,
+    inline,
+    left_axis,
+    legend,
+    legend_height,
+    scale,
+    shortened,
+    standalone,
+    text_width,
+)
+from mfm_tune.report_text import in_words, metric_name, number, signed
+from mfm_tune.results import CellResult, Comparison, ConfigResult, Results, TableResult, paper_number
+from mfm_tune.statistics import Paired, Summary, Verdict, paired_difference, summary
+
+PANEL = 380.0  # width of the panels that stand side by side on a wide page, one below the other on a narrow one
+WIDE = 560.0
+ROW = 24.0
+COLOURS = 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A drawing with its words. `table` is the table that it belongs to; `group` is where the page puts it."""
+
+    group: str  # seeds, plot, curves, classes
+    title: str
+    description: str
+    drawing: Drawing
+    table: str | None = None
+
+    def inline(self, identity: str) -> str:
+        """As an element of a page."""
+        return inline(self.drawing, identity, self.title, self.description)
+
+    def file(self) -> str:
+        """As an SVG file."""
+        return standalone(self.drawing, self.title, self.description)
+
+
+def figures(results: Results) -> dict[str, Figure]:
+    """All figures by file name; what has no numbers yet is not drawn."""
+    return dict(_figures(results))
+
+
+def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
+    for table in results.tables:
+        name = table.table.name
+        if not any(cell.values for cell in table.cells):
+            continue
+        if table.table.plot:
+            yield f"{name}-plot", _plot(results, table)
+        yield f"{name}-seeds", _seeds(results, table)
+        for index, reference in enumerate(results.references):
+            comparisons = [(cell, cell.comparisons[index]) for cell in table.cells]
+            drawn = _differences(table, reference.name, comparisons)
+            if drawn is not None:
+                yield f"{name}-difference-{index}", drawn
+        own = _differences(table, "its own reference", [(cell, cell.own) for cell in table.cells])
+        if own is not None:
+            yield f"{name}-difference-own", own
+    yield from _curves(results)
+    yield from _classes(results)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The seeds behind each mean
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _seeds(results: Results, table: TableResult) -> Figure:
+    cells = table.cells
+    entries = [("dot", "a seed"), ("mean", "mean")]
+    base = results.baseline
+    base_mean = None if base is None else summary(base.config.finals(table.metric).values()).mean
+    if base is not None and base_mean is not None:
+        entries.append(("base", f"{base.name} {number(base_mean)}"))
+    values = [value for cell in cells for value in cell.values.values()]
+    rows = _Rows(cells, values if base_mean is None else [*values, base_mean], entries, metric_name(table.metric))
+    if base_mean is not None:
+        rows.drawing.line(rows.across(base_mean), rows.top, rows.across(base_mean), rows.bottom, "base")
+    for cell, y in rows:
+        for seed, value in cell.values.items():
+            title = f"{cell.cell.level}, seed {seed}: {number(value, 2)}"
+            rows.drawing.dot(rows.across(value), y, "dot", title)
+        if cell.summary.mean is not None:
+            x = rows.across(cell.summary.mean)
+            rows.drawing.line(x, y - 8, x, y + 8, "mean")
+        else:
+            rows.drawing.text(rows.across.start + 4, y + 4, "no number", "tick")
+    description = "; ".join(f"{cell.cell.level}: {_listed(cell.values)}" for cell in cells)
+    return Figure(
+        group="seeds",
+        title=f"{table.table.title}: {metric_name(table.metric)} of each seed",
+        description=description,
+        drawing=rows.drawing,
+        table=table.table.name,
+    )
+
+
+def _differences(
+    table: TableResult, name: str, comparisons: Sequence[tuple[CellResult, Comparison | None]]
+) -> Figure | None:
+    """Differences to one reference: each seed, the mean, its interval, and the paper's difference."""
+    shown = [(cell, each) for cell, each in comparisons if each is not None and each.paired.n]
+    if not shown:
+        return None
+    entries = [("dot", "a seed"), ("mean", "mean"), ("interval", "95 % interval")]
+    if any(each.paper is not None for _, each in shown):
+        entries.append(("diamond", "paper (its scale)"))
+    values = [0.0, *(value for _, each in shown for value in _extent(each))]
+    rows = _Rows([cell for cell, _ in shown], values, entries, f"{metric_name(table.metric)} minus {name}")
+    zero = rows.across(0)
+    rows.drawing.line(zero, rows.top, zero, rows.bottom, "zero")
+    for (cell, y), (_, comparison) in zip(rows, shown, strict=True):
+        _one_difference(rows.drawing, rows.across, y, cell, comparison)
+    return Figure(
+        group="seeds",
+        title=f"{table.table.title}: difference to {name}",
+        description="; ".join(f"{cell.cell.level}: {in_words(each.paired)}" for cell, each in shown),
+        drawing=rows.drawing,
+        table=table.table.name,
+    )
+
+
+def _extent(comparison: Comparison) -> list[float]:
+    """What a row's scale must hold. An interval of two seeds can be 12 times as wide as they are apart: it is cut."""
+    paired = comparison.paired
+    seeds = list(paired.per_seed.values())
+    reach = 3 * max(1.0, max(abs(value) for value in seeds))
+    ends = [max(-reach, min(reach, end)) for end in (paired.low, paired.high) if end is not None]
+    return [*seeds, *ends, *([] if comparison.paper is None else [comparison.paper])]
+
+
+def _one_difference(drawing: Drawing, across: Scale, y: float, cell: CellResult, comparison: Comparison) -> None:
+    paired = comparison.paired
+    if paired.low is not None and paired.high is not None:
+        drawing.line(_within(across, paired.low), y, _within(across, paired.high), y, "interval")
+    if comparison.paper is not None:
+        drawing.diamond(across(comparison.paper), y, "diamond", f"{cell.cell.level}, paper: {signed(comparison.paper)}")
+    for seed, value in paired.per_seed.items():
+        drawing.dot(across(value), y, "dot", f"{cell.cell.level}, seed {seed}: {signed(value, 2)}")
+    if paired.mean is not None:
+        drawing.line(across(paired.mean), y - 8, across(paired.mean), y + 8, "mean")
+
+
+def _within(across: Scale, value: float) -> float:
+    return across(max(across.low, min(across.high, value)))
+
+
+class _Rows:
+    """A panel with a row for each cell; iterates over (cell, y)."""
+
+    def __init__(
+        self, cells: Sequence[CellResult], values: Sequence[float], entries: Sequence[tuple[str, str]], name: str
+    ) -> None:
+        left = min(0.4 * PANEL, 14 + max(text_width(cell.cell.level) for cell in cells))
+        self.top = legend_height(entries, PANEL - left - 8) + 8
+        self.bottom = self.top + ROW * len(cells)
+        self.drawing = Drawing(width=PANEL, height=self.bottom + 38)
+        self.across = scale(values, left, PANEL - 10)
+        self._cells = cells
+        legend(self.drawing, entries, left, 10, PANEL)
+        bottom_axis(self.drawing, self.across, self.top, self.bottom, name)
+        for cell, y in self:
+            self.drawing.line(left, y, PANEL - 10, y, "row")
+            self.drawing.text(left - 8, y + 4, shortened(cell.cell.level, left - 10), "label", "end")
+
+    def __iter__(self) -> Iterator[tuple[CellResult, float]]:
+        return ((cell, self.top + ROW * (index + 0.5)) for index, cell in enumerate(self._cells))
+
+
+def _listed(values: Mapping[int, float]) -> str:
+    return ", ".join(f"seed {seed} {number(value, 2)}" for seed, value in values.items()) or "no number"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A table as a figure
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _plot(results: Results, table: TableResult) -> Figure:
+    """Mean, spread and seeds over the levels (the paper's Figure 4), with the baseline beside them."""
+    base = results.baseline
+    base_values = base.config.finals(table.metric) if base else {}
+    papers = _paper_points(results, table)
+    entries = [("thick s0", "mean ± std"), ("dot", "a seed")]
+    entries += [("base", f"{base.name}, mean")] if base and base_values else []
+    entries += [("diamond", "paper")] if papers else []
+    values = [value for cell in table.cells for value in cell.values.values()]
+    values += [*base_values.values(), *papers.values()]
+    top = legend_height(entries, WIDE - 60) + 8
+    drawing = Drawing(width=WIDE, height=top + 250)
+    up = scale(values, top + 200, top)
+    places = _places(table, 56, WIDE - 20)
+    legend(drawing, entries, 50, 10, WIDE)
+    left_axis(drawing, up, 44, WIDE - 10)
+    for cell, x in zip(table.cells, places, strict=True):
+        drawing.text(x, top + 218, shortened(cell.cell.level, 80), "tick", "middle")
+    drawing.text(WIDE / 2, top + 238, table.table.axis.name, "label", "middle")
+    if base_values:
+        mean = fmean(base_values.values())
+        drawing.line(44, up(mean), WIDE - 10, up(mean), "base")
+    _points(drawing, up, table, places)
+    for index, value in papers.items():
+        drawing.diamond(places[index], up(value), "diamond", f"paper: {number(value)}")
+    description = "; ".join(f"{cell.cell.level}: {_listed(cell.values)}" for cell in table.cells)
+    return Figure(
+        group="plot",
+        title=f"{table.table.title}: {metric_name(table.metric)}",
+        description=description,
+        drawing=drawing,
+        table=table.table.name,
+    )
+
+
+def _points(drawing: Drawing, up: Scale, table: TableResult, places: Sequence[float]) -> None:
+    means = [
+        (x, up(cell.summary.mean)) for cell, x in zip(table.cells, places, strict=True) if cell.summary.mean is not None
+    ]
+    drawing.path(means, "thick s0")
+    for cell, x in zip(table.cells, places, strict=True):
+        mean, std = cell.summary.mean, cell.summary.std
+        if mean is not None and std is not None:
+            drawing.line(x, up(mean - std), x, up(mean + std), "spread")
+        for seed, value in cell.values.items():
+            drawing.dot(x, up(value), "dot", f"{cell.cell.level}, seed {seed}: {number(value, 2)}")
+    for x, y in means:
+        drawing.dot(x, y, "s0", radius=4.5)
+
+
+def _paper_points(results: Results, table: TableResult) -> dict[int, float]:
+    """The paper's numbers by position, where the study says nothing against comparing with them."""
+    if results.study.comparable:
+        return {}
+    numbers = ((index, paper_number(cell.cell.paper)) for index, cell in enumerate(table.cells))
+    return {index: value for index, value in numbers if value is not None}
+
+
+def _places(table: TableResult, left: float, right: float) -> tuple[float, ...]:
+    """Where the levels stand: to scale where all are numbers, else at equal distances."""
+    levels = [level for level, _ in table.table.axis.levels]
+    if len(levels) < 2:
+        return ((left + right) / 2,)
+    numeric = all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
+    numbers = [float(level) for level in levels] if numeric else [float(index) for index in range(len(levels))]
+    across = Scale(low=min(numbers), high=max(numbers), start=left, end=right)
+    return tuple(across(value) for value in numbers)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Learning curves
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _curves(results: Results) -> Iterator[tuple[str, Figure]]:
+    for table in results.tables:
+        named = _named_configs(results, table)
+        metrics = [table.metric, *([results.second_metric] if results.second_metric else [])]
+        curves = {metric: {name: config.curve(metric) for name, config in named.items()} for metric in metrics}
+        values = [
+            value for of in curves.values() for each in of.values() for line in each.values() for _, value in line
+        ]
+        for index, metric in enumerate(metrics):
+            if any(curves[metric].values()):
+                name = f"{table.table.name}-curve-{index}"
+                yield name, _curve(table, metric, named, curves[metric], values)
+
+
+def _named_configs(results: Results, table: TableResult) -> dict[str, ConfigResult]:
+    """The baseline first, where it is none of the cells."""
+    cells = {cell.cell.level: cell.config for cell in table.cells}
+    base = results.baseline
+    if base is None or any(config.config_id == base.config.config_id for config in cells.values()):
+        return cells
+    return {base.name: base.config, **cells}
+
+
+Lines = Mapping[int, tuple[tuple[int, float], ...]]
+
+
+def _curve(
+    table: TableResult,
+    metric: str,
+    configs: Mapping[str, ConfigResult],
+    curves: Mapping[str, Lines],
+    values: Sequence[float],
+) -> Figure:
+    """A metric over training steps: the mean of the finished seeds of each level, seeds as thin lines."""
+    outside = len(configs) > len(table.cells)
+    kinds = _kinds(list(configs), outside=outside)
+    entries = [(f"thick {kinds[name]}", name) for name in configs if curves[name]]
+    top = legend_height(entries, PANEL - 46) + 8
+    drawing = Drawing(width=PANEL, height=top + 220)
+    steps = [step for lines in curves.values() for line in lines.values() for step, _ in line]
+    across, up = scale([0.0, *map(float, steps)], 40, PANEL - 10), scale(values, top + 176, top)
+    legend(drawing, entries, 40, 10, PANEL)
+    bottom_axis(drawing, across, top, top + 180, "training step")
+    left_axis(drawing, up, 40, PANEL - 10)
+    for name, lines in curves.items():
+        for seed, line in lines.items():
+            title = f"{name}, seed {seed}: {number(line[-1][1], 2)} at step {line[-1][0]}"
+            drawing.path([(across(step), up(value)) for step, value in line], f"thin {kinds[name]}", title)
+    for name, lines in curves.items():
+        mean = _mean_line(lines, configs[name].finals(metric))
+        drawing.path([(across(step), up(value)) for step, value in mean], f"thick {kinds[name]}", name)
+    ends = [f"{name} {number(mean[-1][1])}" for name, lines in curves.items() if (mean := _mean_line(lines, lines))]
+    return Figure(
+        group="curves",
+        title=f"{table.table.title}: {metric_name(metric)} while training",
+        description=f"Means over seeds at the last step: {', '.join(ends)}",
+        drawing=drawing,
+        table=table.table.name,
+    )
+
+
+def _kinds(names: Sequence[str], *, outside: bool) -> dict[str, str]:
+    """A colour for each line; the baseline from outside the table is grey and dashed."""
+    inside = names[1:] if outside else names
+    kinds = {name: f"s{index % COLOURS}" for index, name in enumerate(inside)}
+    return {names[0]: "base", **kinds} if outside else kinds
+
+
+def _mean_line(lines: Lines, finished: Mapping[int, object]) -> list[tuple[int, float]]:
+    """The mean of the finished seeds, at the steps that all of them have."""
+    whole = [dict(line) for seed, line in lines.items() if seed in finished]
+    if not whole:
+        return []
+    shared = sorted(set.intersection(*(set(line) for line in whole)))
+    return [(step, fmean(line[step] for line in whole)) for step in shared]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# IoU of each class
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _classes(results: Results) -> Iterator[tuple[str, Figure]]:
+    network = results.metric.partition("/")[0]
+    for index, reference in enumerate(results.references[1:], 1):
+        base = results.references[0]
+        names = [
+            name
+            for name in reference.config.classes
+            if base.config.finals(f"{network}/iou/{name}") and reference.config.finals(f"{network}/iou/{name}")
+        ]
+        if names:
+            drawn = _class_bars(network, (base.name, base.config), (reference.name, reference.config), names)
+            yield f"classes-{index}", drawn
+
+
+def _class_bars(
+    network: str, first: tuple[str, ConfigResult], second: tuple[str, ConfigResult], names: Sequence[str]
+) -> Figure:
+    """Mean IoU of two configs, a pair of bars a class, seeds as dots, with the paired difference."""
+    entries = [("bar base", first[0]), ("bar own", second[0]), ("dot over", "a seed")]
+    left = min(150.0, 14 + max(map(text_width, names)))
+    top, row = legend_height(entries, WIDE - left) + 8, 30.0
+    bottom = top + row * len(names)
+    drawing = Drawing(width=WIDE, height=bottom + 38)
+    across = Scale(low=0, high=100, start=left, end=WIDE - 130)
+    legend(drawing, entries, left, 10, WIDE)
+    bottom_axis(drawing, across, top, bottom, f"{network} IoU in percent")
+    drawing.text(WIDE, top - 2, "difference [95 %]", "tick", "end")
+    said = []
+    for index, name in enumerate(names):
+        y = top + row * index
+        drawing.text(left - 8, y + 19, shortened(name, left - 10), "label", "end")
+        values = [config.finals(f"{network}/iou/{name}") for _, config in (first, second)]
+        for offset, kind, label, numbers in ((4, "base", first[0], values[0]), (15, "own", second[0], values[1])):
+            _class_bar(drawing, across, y + offset, kind, f"{name}, {label}", numbers)
+        paired = paired_difference(values[1], values[0])
+        drawing.text(WIDE, y + 19, _short_difference(paired), _verdict_kind(paired), "end")
+        said.append(f"{name}: {in_words(paired)}")
+    return Figure(
+        group="classes",
+        title=f"IoU of each class: {second[0]} against {first[0]}",
+        description="; ".join(said),
+        drawing=drawing,
+    )
+
+
+def _class_bar(drawing: Drawing, across: Scale, y: float, kind: str, title: str, numbers: Mapping[int, float]) -> None:
+    found: Summary = summary(numbers.values())
+    if found.mean is None:
+        return
+    drawing.bar(across(0), y, across(found.mean) - across(0), 10, kind, f"{title}: {number(found.mean)}")
+    for seed, value in numbers.items():
+        drawing.dot(across(value), y + 5, "over", f"{title}, seed {seed}: {number(value)}", radius=2)
+
+
+def _short_difference(paired: Paired) -> str:
+    if paired.low is None or paired.high is None:
+        return signed(paired.mean)
+    return f"{signed(paired.mean)} [{signed(paired.low)}, {signed(paired.high)}]"
+
+
+def _verdict_kind(paired: Paired) -> str:
+    return {Verdict.BETTER: "better", Verdict.WORSE: "worse", Verdict.NOT_SHOWN: "tick"}[paired.verdict]

@@ -1,0 +1,128 @@
+"""Pictures of predictions for the page: image, ground truth and predictions side by side, as inlined data.
+
+A trial leaves `image-i`, `label-i`, `prediction-i` and `palette` (one pixel a class, in the order of the classes); what
+a storage folder does not have, is not shown.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mfm_tune.ledger import TrialRecord
+from mfm_tune.program import Outcome
+from mfm_tune.results import Reference, Results
+
+EXAMPLES = 3
+LARGEST = 384  # pixels; larger pictures are made smaller
+
+
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """A picture with its caption; `data` is a data URI, width and height are pixels."""
+
+    caption: str
+    description: str
+    data: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strip:
+    """Rows of pictures of one seed, and the colours of the classes as `#rrggbb`."""
+
+    seed: int
+    rows: tuple[tuple[Picture, ...], ...]
+    colours: tuple[tuple[str, str], ...]
+
+
+def strip(results: Results, storage: Path) -> Strip | None:
+    """Predictions of the references on the same images, of the first seed that all of them finished."""
+    for seed in results.seeds:
+        pictures = [_pictures(reference, seed) for reference in results.references]
+        if pictures and all(pictures):
+            rows = tuple(
+                row for index in range(EXAMPLES) if (row := _row(results.references, pictures, index, storage))
+            )
+            if rows:
+                return Strip(seed=seed, rows=rows, colours=_colours(results.references[0], pictures[0], storage))
+    return None
+
+
+def _pictures(reference: Reference, seed: int) -> dict[str, Path]:
+    """Where the pictures of a reference's finished trial lie, relative to the storage folder."""
+    record = reference.config.trials[seed]
+    if record is None or record.outcome is not Outcome.FINISHED:
+        return {}
+    return _named(record)
+
+
+def _named(record: TrialRecord) -> dict[str, Path]:
+    for report in reversed(record.reports):
+        if report.get("pictures"):
+            return {name: Path(record.folder) / path for name, path in report["pictures"].items()}
+    return {}
+
+
+def _row(
+    references: tuple[Reference, ...], pictures: list[dict[str, Path]], index: int, storage: Path
+) -> tuple[Picture, ...]:
+    wanted = [("image", f"image-{index}", pictures[0]), ("ground truth", f"label-{index}", pictures[0])]
+    wanted += [
+        (reference.name, f"prediction-{index}", of_trial)
+        for reference, of_trial in zip(references, pictures, strict=True)
+    ]
+    row = []
+    for caption, name, of_trial in wanted:
+        what = f"Example {index + 1}: " + (f"prediction of {caption}" if name.startswith("prediction") else caption)
+        picture = _picture(storage, of_trial, name, caption, what)
+        if picture is None:
+            return ()
+        row.append(picture)
+    return tuple(row)
+
+
+def _picture(storage: Path, paths: Mapping[str, Path], name: str, caption: str, what: str) -> Picture | None:
+    from PIL import Image, UnidentifiedImageError
+
+    if name not in paths:
+        return None
+    try:
+        with Image.open(storage / paths[name]) as opened:
+            image = opened.convert("RGB")
+    except (OSError, UnidentifiedImageError):
+        return None
+    photograph = name.startswith("image")
+    resample = Image.Resampling.LANCZOS if photograph else Image.Resampling.NEAREST
+    factor = min(1.0, LARGEST / max(image.size))
+    image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), resample)
+    file = io.BytesIO()
+    image.save(file, "WEBP", lossless=not photograph, quality=85, method=6)
+    data = "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
+    return Picture(caption=caption, description=what, data=data, width=image.width, height=image.height)
+
+
+def _colours(reference: Reference, paths: Mapping[str, Path], storage: Path) -> tuple[tuple[str, str], ...]:
+    """(class, colour) pairs as the trial drew them; none where it kept no palette."""
+    from PIL import Image, UnidentifiedImageError
+
+    classes = reference.config.classes
+    if "palette" not in paths:
+        return ()
+    try:
+        with Image.open(storage / paths["palette"]) as opened:
+            image = opened.convert("RGB")
+    except (OSError, UnidentifiedImageError):
+        return ()
+    if image.width != len(classes):
+        return ()
+    pixels = [image.getpixel((index, 0)) for index in range(image.width)]
+    return tuple(
+        (name, "#{:02x}{:02x}{:02x}".format(*pixel))
+        for name, pixel in zip(classes, pixels, strict=True)
+        if isinstance(pixel, tuple)
+    )

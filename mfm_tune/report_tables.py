@@ -1,0 +1,170 @@
+"""A table of the report as headings and entries of text, which Markdown, LaTeX, HTML and the terminal print alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mfm_tune.report_text import cell_text, difference, mean_std, metric_name, number, paper_text, signed
+from mfm_tune.results import CellResult, Comparison, Results, TableResult
+from mfm_tune.statistics import Paired, Verdict, summary
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One printed entry; a verdict where it is a difference, and a detail for where there is room for it."""
+
+    text: str
+    verdict: Verdict | None = None
+    detail: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One printed row; `notes` are the numbers of the footnotes that hold for it."""
+
+    level: str
+    trained: str
+    entries: tuple[Entry, ...]
+    notes: tuple[int, ...] = ()
+    quoted: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Printed:
+    """A table ready to be printed.
+
+    Args:
+        headings: Of the entries; the level and, where `has_trained`, what was trained for it stand before them.
+        rows: In the order of the axis, quoted rows first.
+        footnotes: Numbered from 1.
+    """
+
+    name: str
+    title: str
+    axis: str
+    metric: str
+    has_trained: bool
+    headings: tuple[str, ...]
+    rows: tuple[Row, ...]
+    footnotes: tuple[str, ...]
+    note: str
+
+    @property
+    def left_headings(self) -> tuple[str, ...]:
+        """What stands before the entries."""
+        return (self.axis, "trained") if self.has_trained else (self.axis,)
+
+    def left(self, row: Row) -> tuple[str, ...]:
+        """A row's texts before the entries."""
+        return (row.level, row.trained) if self.has_trained else (row.level,)
+
+
+def printed(results: Results, table: TableResult) -> Printed:
+    """A table with all its columns: value, paper, differences, second metric, cost, memory."""
+    footnotes: list[str] = []
+    rows = [_quoted_row(results, table, index) for index in range(len(table.quoted))]
+    for cell in table.cells:
+        for mark in cell.marks:
+            if mark not in footnotes:
+                footnotes.append(mark)
+        rows.append(_row(results, table, cell, footnotes))
+    return Printed(
+        name=table.table.name,
+        title=table.table.title,
+        axis=table.table.axis.name,
+        metric=metric_name(table.metric),
+        has_trained=any(cell.cell.trained not in (None, cell.cell.level) for cell in table.cells),
+        headings=_headings(results, table),
+        rows=tuple(rows),
+        footnotes=tuple(footnotes),
+        note=table.table.note,
+    )
+
+
+def has_own(table: TableResult) -> bool:
+    """Whether a row is compared with a reference of its own."""
+    return any(cell.own is not None for cell in table.cells)
+
+
+def _headings(results: Results, table: TableResult) -> tuple[str, ...]:
+    references = [reference.name for reference in results.references]
+    headings = [metric_name(table.metric), "paper"]
+    headings += [heading for _, heading in table.table.columns]
+    headings += [f"minus {name}" for name in references]
+    if has_own(table):
+        headings.append("minus its own reference")
+    if results.second_metric is not None:
+        second = metric_name(results.second_metric)
+        headings += [second, *(f"{second} minus {name}" for name in references)]
+    return (*headings, "ms a step", f"cost / {references[0]}" if references else "cost", "peak MiB")
+
+
+def _row(results: Results, table: TableResult, cell: CellResult, footnotes: Sequence[str]) -> Row:
+    seeds = len(results.seeds)
+    entries = [Entry(cell_text(cell)), Entry(paper_text(cell.cell.paper))]
+    papers = table.paper_columns(cell.cell.paper)
+    for column, paper in zip(cell.columns, papers, strict=True):
+        entries.append(Entry(mean_std(column, seeds), detail="" if paper is None else f"paper {number(paper)}"))
+    entries += [_compared(each) for each in cell.comparisons]
+    if has_own(table):
+        entries.append(_compared(cell.own, named=True))
+    if results.second_metric is not None:
+        entries.append(Entry(mean_std(cell.second, seeds)))
+        entries += [_differing(each.second, ()) if each else Entry("") for each in cell.comparisons]
+    return Row(
+        level=cell.cell.level,
+        trained=cell.cell.trained or cell.cell.level,
+        entries=(*entries, *_costs(cell)),
+        notes=tuple(footnotes.index(mark) + 1 for mark in cell.marks),
+    )
+
+
+def _compared(comparison: Comparison | None, *, named: bool = False) -> Entry:
+    if comparison is None:
+        return Entry("")
+    details = [f"to {comparison.name}"] if named else []
+    if comparison.paper is not None:
+        details.append(f"paper {signed(comparison.paper)}")
+    return _differing(comparison.paired, details)
+
+
+def _differing(paired: Paired | None, details: Sequence[str]) -> Entry:
+    if paired is None:
+        return Entry("")
+    visible = [] if paired.smallest_visible is None else [f"visible from {number(paired.smallest_visible)}"]
+    return Entry(difference(paired), paired.verdict, "; ".join([*details, *visible]))
+
+
+def _costs(cell: CellResult) -> tuple[Entry, ...]:
+    step, peak = cell.config.step_ms, cell.config.peak_mib
+    return (
+        Entry(number(step, 1 if step is None or step < 100 else 0)),
+        Entry(number(cell.relative_cost, 2)),
+        Entry(number(peak, 0)),
+    )
+
+
+def _quoted_row(results: Results, table: TableResult, index: int) -> Row:
+    """A row from the literature: the paper's numbers, and nothing else."""
+    row = table.quoted[index]
+    entries = [Entry(""), Entry(number(row.paper.miou))]
+    for paper in table.paper_columns(row.paper):
+        entries.append(Entry("", detail="" if paper is None else f"paper {number(paper)}"))
+    entries += [Entry("")] * (len(_headings(results, table)) - len(entries))
+    return Row(level=row.label, trained="", entries=tuple(entries), quoted=True)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What the seeds of a table can show
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def smallest_visible(table: TableResult) -> tuple[tuple[str, float, float, int], ...]:
+    """(reference, smallest, largest, how many): half widths of the intervals that the table prints, by reference."""
+    widths: dict[str, list[float]] = {}
+    for cell in table.cells:
+        for comparison in cell.all_comparisons:
+            if comparison.paired.smallest_visible is not None:
+                widths.setdefault(comparison.name, []).append(comparison.paired.smallest_visible)
+    return tuple((name, min(found), max(found), summary(found).n) for name, found in widths.items())

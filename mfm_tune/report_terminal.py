@@ -1,0 +1,67 @@
+"""The tables on a terminal: as many columns as fit, the value, the paper's and the differences first."""
+
+from __future__ import annotations
+
+import io
+import shutil
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as Grid
+from rich.text import Text
+
+from mfm_tune import findings
+from mfm_tune.report_tables import printed
+from mfm_tune.report_text import cell_text, difference, level_text, mean_std, metric_name, number, paper_text
+from mfm_tune.results import CellResult, Results, TableResult
+
+WIDE = 110  # from this width on, the second metric and the cost are printed too
+LEAST = 60
+
+
+def in_columns(results: Results, width: int | None = None) -> str:
+    """All tables and the main findings as text without escape codes, lines at most `width` long."""
+    columns = max(LEAST, width or shutil.get_terminal_size((100, 24)).columns)
+    console = Console(file=io.StringIO(), width=columns, color_system=None, highlight=False, legacy_windows=False)
+    for table in results.tables:
+        console.print(_grid(results, table, wide=columns >= WIDE))
+        for index, note in enumerate(printed(results, table).footnotes, 1):
+            console.print(Text(f"  [{index}] {note}"))
+    for sentence in (*findings.headline(results), findings.how_to_read(results)):
+        console.print(Text(sentence))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def _grid(results: Results, table: TableResult, *, wide: bool) -> Grid:
+    grid = Grid(
+        title=Text(f"{table.table.title} ({metric_name(table.metric)})"), box=box.SIMPLE_HEAD, title_justify="left"
+    )
+    grid.pad_edge = False
+    for index, heading in enumerate(_headings(results, table, wide=wide)):
+        grid.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
+    for quoted in table.quoted:
+        grid.add_row(Text(quoted.label), "", number(quoted.paper.miou))
+    notes = {row.level: row.notes for row in printed(results, table).rows}
+    for cell in table.cells:
+        marks = "".join(f" [{note}]" for note in notes[cell.cell.level])
+        grid.add_row(*(Text(text) for text in _texts(results, cell, wide=wide, marks=marks)))
+    return grid
+
+
+def _headings(results: Results, table: TableResult, *, wide: bool) -> list[str]:
+    headings = [table.table.axis.name, "mean ± std (n)", "paper"]
+    headings += [f"minus {reference.name}" for reference in results.references[: 2 if wide else 1]]
+    if wide and results.second_metric is not None:
+        headings.append(metric_name(results.second_metric))
+    return [*headings, "ms/step"] if wide else headings
+
+
+def _texts(results: Results, cell: CellResult, *, wide: bool, marks: str) -> list[str]:
+    texts = [level_text(cell) + marks, cell_text(cell), paper_text(cell.cell.paper)]
+    for comparison in cell.comparisons[: 2 if wide else 1]:
+        texts.append("" if comparison is None else difference(comparison.paired))
+    if wide and results.second_metric is not None:
+        texts.append(mean_std(cell.second, len(results.seeds)))
+    return [*texts, number(cell.config.step_ms)] if wide else texts

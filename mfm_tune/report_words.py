@@ -1,0 +1,134 @@
+"""The report's sections of sentences, which the page and the Markdown print alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mfm_tune import findings
+from mfm_tune.live import last_line
+from mfm_tune.program import Outcome
+from mfm_tune.report_text import counted, hours
+from mfm_tune.results import Results, letter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading, sentences, and perhaps a small table."""
+
+    key: str
+    title: str
+    sentences: tuple[str, ...] = ()
+    headings: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What is said beside the tables."""
+
+    subtitle: str
+    summary: Section
+    sections: tuple[Section, ...]
+
+
+def words(results: Results) -> Words:
+    """All sections of a report."""
+    study = results.study
+    return Words(
+        subtitle=f"Study {study.name}, profile {study.profile}. {findings.status(results)}",
+        summary=_summary(results),
+        sections=tuple(
+            section
+            for section in (_comparable(results), _missing(results), _failed(results), _where(results))
+            if section is not None
+        ),
+    )
+
+
+def _summary(results: Results) -> Section:
+    sentences = [*findings.headline(results), *findings.directions(results)]
+    sentences += [*findings.best_levels(results), *findings.out_of_memory(results), *findings.costs(results)]
+    return Section(key="summary", title="Summary", sentences=(*sentences, findings.how_to_read(results)))
+
+
+def _comparable(results: Results) -> Section | None:
+    sentences = list(results.study.comparable)
+    if any(claim.paper for claim in findings.claims(results)):
+        sentences.append(
+            "The paper's numbers are printed without a spread, so how far its own differences are from chance cannot "
+            "be told; a direction that holds here is one seen at this scale, not a reproduction of the number."
+        )
+    return (
+        Section(key="comparable", title="Not comparable with the paper", sentences=tuple(sentences))
+        if sentences
+        else None
+    )
+
+
+def _missing(results: Results) -> Section:
+    lines = findings.missing(results)
+    every = "Nothing: every cell has a number of every seed."
+    return Section(key="missing", title="What is missing", sentences=lines or (every,))
+
+
+def _failed(results: Results) -> Section | None:
+    rows = tuple(
+        (results.name_of(record.config_id), str(record.seed), record.outcome.value, last_line(record.error))
+        for record in results.records
+        if record.outcome in (Outcome.FAILED, Outcome.OOM, Outcome.DIVERGED)
+    )
+    headings = ("config", "seed", "outcome", "reason")
+    return Section(key="outcomes", title="Trials without a result", headings=headings, rows=rows) if rows else None
+
+
+def _where(results: Results) -> Section:
+    records = results.records
+    sentences = [f"{counted(results.launches, 'launch', 'launches')} on {', '.join(results.hosts) or 'no known host'}."]
+    if records:
+        executed, seconds = sum(each.executed_steps for each in records), sum(each.seconds for each in records)
+        needed = sum(each.step for each in records)
+        again = f", {executed - needed} of them repeated after interruptions" if executed > needed else ""
+        sentences.append(f"{executed} training steps{again}; {hours(seconds)} of trial time, summed over all trials.")
+    starts = [each.started for each in records if each.started is not None]
+    ends = [each.last_seen for each in records if each.last_seen is not None]
+    if starts and ends:
+        sentences.append(f"First start {_utc(min(starts))}, last sign of a trial {_utc(max(ends))}.")
+    sentences += [f"Versions: {_listed(versions)}." for versions in results.versions]
+    sentences += _codes(results)
+    if len(results.environments) > 1:
+        sentences.append(
+            "Cells are marked where a seed ran on another machine than A: numbers may differ in the last bits."
+        )
+    return Section(
+        key="where",
+        title="What ran where",
+        sentences=tuple(sentences),
+        headings=("machine", "what", "finished trials"),
+        rows=tuple(
+            (letter(results.environments, each), str(each), str(_trials_on(results, each)))
+            for each in results.environments
+        ),
+    )
+
+
+def _trials_on(results: Results, environment: object) -> int:
+    return sum(each == environment for config in results.configs.values() for each in config.environments.values())
+
+
+def _codes(results: Results) -> Sequence[str]:
+    earlier = [name for config in results.configs.values() for name in config.other_code]
+    prints = sorted({record.fingerprint[:8] for record in results.records})
+    if not prints:
+        return ()
+    mixed = f"; {counted(len(earlier), 'result is', 'results are')} of earlier code" if earlier else ""
+    return (f"Training code {', '.join(prints)} (fingerprints){mixed}.",)
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"
+
+
+def _utc(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(milliseconds / 1000))
