@@ -58,11 +58,11 @@ def save_pictures(folder: Path, student: Segmentor, domains: Domains, last: Step
     """Write the first validation images with label and prediction, and the last training batch's first images.
 
     Returns:
-        Name -> path relative to the folder's parent: `image-i`, `label-i`, `prediction-i`, and with self-training
-        `source`, `target`, `mixed`, `pseudo-label`.
+        Name -> path relative to the folder's parent: `image-i`, `label-i`, `prediction-i`, `palette` (one pixel a
+        scored class, in their order), and with self-training `source`, `target`, `mixed`, `pseudo-label`.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    images: dict[str, np.ndarray] = {}
+    images: dict[str, np.ndarray] = {"palette": palette(domains.scored)[None, : len(domains.scored)]}
     student.eval()
     for index, example in zip(range(EXAMPLES), domains.validation(), strict=False):
         size = (example.label.shape[-2], example.label.shape[-1])
