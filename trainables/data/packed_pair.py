@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -63,7 +64,10 @@ def open_packed_pair(
     scored = target.split(target.manifest.scored)
     scored.check_box(config.evaluation_size)
     sampler = Uniform(len(images)) if sampling is None else RareClasses(images.pixels, sampling)
-    return PackedDomains(config, margins, images, sampler, unlabelled, scored, device)
+    view = CAMVID_VIEW if config.target is TargetDataset.CAMVID else CITYSCAPES_VIEW
+    synthia = config.source is SourceDataset.SYNTHIA and view is CITYSCAPES_VIEW
+    means = SYNTHIA_MEANS if synthia else {}
+    return PackedDomains(images, sampler, unlabelled, scored, config, Scoring(view, means), margins, device)
 
 
 def _open(dataset: SourceDataset | TargetDataset, command: str, data: Mapping[str, str]) -> Store:
@@ -136,44 +140,71 @@ class _Item:
     valid: Box | None
 
 
+class Sizes(Protocol):
+    """How images are seen; `trainables.config.PackedPair` says what each one is."""
+
+    @property
+    def crop_size(self) -> Size: ...
+    @property
+    def source_size(self) -> Size: ...
+    @property
+    def target_size(self) -> Size: ...
+    @property
+    def evaluation_size(self) -> Size: ...
+    @property
+    def max_class_share(self) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scoring:
+    """In which classes predictions are scored, and the further means over them (see `Domains`)."""
+
+    view: View
+    means: Mapping[str, tuple[int, ...]]
+
+
 class PackedDomains:
     """The domains of one trial, from stores (see `trainables.data.domains.Domains`).
 
     Args:
-        config: Sizes.
-        margins: Of pseudo-labels.
         source: Labelled training images.
         sampler: Which of them are drawn.
         target: Training images of the target.
         scored: Labelled validation images of the target.
+        sizes: Of images and crops.
+        scoring: Of predictions.
+        margins: Of pseudo-labels.
         device: Where batches end up.
+        mean, std: That images are normalised by (grey levels, RGB).
     """
 
     classes: tuple[str, ...] = CITYSCAPES_CLASSES
-    mean = IMAGENET_MEAN
-    std = IMAGENET_STD
 
     def __init__(
         self,
-        config: PackedPair,
-        margins: Margins | None,
         source: PackedSplit,
         sampler: Sampler,
         target: PackedSplit,
         scored: PackedSplit,
+        sizes: Sizes,
+        scoring: Scoring,
+        margins: Margins | None,
         device: torch.device,
+        mean: tuple[float, float, float] = IMAGENET_MEAN,
+        std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
-        self._config = config
+        self._sizes = sizes
         self._margins = margins if margins is not None and margins.of_size is not None else None
         self._source = source
         self._sampler = sampler
         self._target = target
         self._scored = scored
         self._device = device
-        self._view: View = CAMVID_VIEW if config.target is TargetDataset.CAMVID else CITYSCAPES_VIEW
-        self.scored: tuple[str, ...] = self._view.classes
-        synthia = config.source is SourceDataset.SYNTHIA and self._view is CITYSCAPES_VIEW
-        self.means: Mapping[str, tuple[int, ...]] = SYNTHIA_MEANS if synthia else {}
+        self._view = scoring.view
+        self.scored: tuple[str, ...] = scoring.view.classes
+        self.means = scoring.means
+        self.mean = mean
+        self.std = std
         self._uniform_target = Uniform(len(target))
         self._ahead = OneAhead(self)
         self._scale = torch.tensor([self.mean, self.std], device=device)
@@ -248,15 +279,15 @@ class PackedDomains:
 
     def _source_item(self, which: np.random.Generator, where: np.random.Generator) -> _Item:
         draw = self._sampler.draw(which)
-        size = self._source.size(draw.index, self._config.source_size)
+        size = self._source.size(draw.index, self._sizes.source_size)
         label = self._source.sized_label(draw.index, size)
-        crop = draw_source_crop(where, label, self._config.crop_size, self._config.max_class_share, draw.wanted)
+        crop = draw_source_crop(where, label, self._sizes.crop_size, self._sizes.max_class_share, draw.wanted)
         return self._cut(self._source, draw.index, size, crop, label)
 
     def _target_item(self, which: np.random.Generator, where: np.random.Generator, *, labelled: bool) -> _Item:
         index = self._uniform_target.draw(which).index
-        size = self._target.size(index, self._config.target_size)
-        crop = draw_crop(where, size, self._config.crop_size)
+        size = self._target.size(index, self._sizes.target_size)
+        crop = draw_crop(where, size, self._sizes.crop_size)
         label = self._target.sized_label(index, size) if labelled else None
         item = self._cut(self._target, index, size, crop, label)
         if self._margins is None or self._margins.of_size is None:
@@ -266,16 +297,16 @@ class PackedDomains:
     def _cut(self, split: PackedSplit, index: int, size: Size, crop: Crop, label: np.ndarray | None) -> _Item:
         box = crop.box
         window = split.image_window(index, size, box)
-        image = torch.zeros((*self._config.crop_size, 3), dtype=torch.uint8)
+        image = torch.zeros((*self._sizes.crop_size, 3), dtype=torch.uint8)
         image[: box.height, : box.width] = _writable(window, crop.flip)
         cut = None
         if label is not None:
             part = box_of(label, box)
-            cut = torch.from_numpy(padded(part[:, ::-1] if crop.flip else part, self._config.crop_size))
+            cut = torch.from_numpy(padded(part[:, ::-1] if crop.flip else part, self._sizes.crop_size))
         return _Item(image, cut, (box.height, box.width), None)
 
     def _read_example(self, index: int) -> tuple[Tensor, Tensor]:
-        size = self._scored.size(index, self._config.evaluation_size)
+        size = self._scored.size(index, self._sizes.evaluation_size)
         image = self._scored.image_window(index, size, whole(size))
         label = self._view.of_train_id[self._scored.label(index)]
         return self._pinned(torch.from_numpy(np.array(image))), self._pinned(torch.from_numpy(label))
@@ -297,9 +328,7 @@ class PackedDomains:
         return Batch(image, label, host.valid)
 
     def _normalised(self, image: Tensor) -> Tensor:
-        """(grey level - mean) / std: [B, H, W, 3] uint8 on the host -> [B, 3, H, W] float32 on the device."""
-        mean, std = self._scale
-        return self._moved(image).float().sub_(mean).div_(std).permute(0, 3, 1, 2).contiguous()
+        return normalised(self._moved(image), *self._scale)
 
 
 class OneAhead:
@@ -320,6 +349,11 @@ class OneAhead:
         following = replace(request, step=request.step + 1)
         self._waiting[request.kind] = (following, self._thread.submit(self._read, following))
         return batch
+
+
+def normalised(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(grey level - mean) / std on the image's device: [B, H, W, 3] uint8 -> [B, 3, H, W] float32."""
+    return image.float().sub_(mean).div_(std).permute(0, 3, 1, 2).contiguous()
 
 
 def _writable(window: np.ndarray, flip: bool) -> Tensor:

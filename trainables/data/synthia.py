@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
+from PIL import Image
 
 from trainables.data.labels import SYNTHIA, Ids, TrainIds
 from trainables.data.readers import Found, Split, by_stem, pair
@@ -39,23 +41,30 @@ class Synthia:
 def read_red(path: Path) -> Ids:
     """The red channel [H, W] of a 16-bit RGB PNG.
 
-    Pillow keeps only the high bytes of such files, which are all 0 here, so torchvision decodes them. Its decoder may
-    take the process down on a damaged stream: the file is checked first.
+    Pillow keeps only the high bytes of such files, which are all 0 here. But PNG's filters treat each byte of a pixel
+    by itself, so the two bytes of red, taken out of the filtered rows, are those of an 8-bit PNG with two channels.
 
     Raises:
         ValueError: The file is damaged, or no 16-bit RGB PNG.
     """
-    from torchvision.io import ImageReadMode, decode_png  # costs two seconds; only SYNTHIA needs it
-
-    data = path.read_bytes()
-    _check_png(data)
-    pixels = decode_png(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.UNCHANGED)
-    ids: Ids = pixels[0].numpy().astype(np.uint16)
+    header, stream = _read_chunks(path.read_bytes())
+    if len(header) != 13 or header[8:] != bytes((16, 2, 0, 0, 0)):
+        raise ValueError("expected a 16-bit RGB PNG")
+    width, height = struct.unpack(">II", header[:8])
+    filtered = zlib.decompress(stream)
+    if len(filtered) != height * (1 + 6 * width):
+        raise ValueError("the pixels are incomplete")
+    rows = np.frombuffer(filtered, dtype=np.uint8).reshape(height, 1 + 6 * width)
+    red = rows[:, 1:].reshape(height, width, 6)[..., :2]
+    two_channels = np.concatenate([rows[:, :1], red.reshape(height, 2 * width)], axis=1)
+    with Image.open(io.BytesIO(_png_of_two_channels(width, height, two_channels.tobytes()))) as image:
+        high, low = np.moveaxis(np.asarray(image), 2, 0)
+    ids: Ids = high.astype(np.uint16) << 8 | low
     return ids
 
 
-def _check_png(data: bytes) -> None:
-    """Refuse what is not a whole, undamaged, 16-bit RGB PNG without interlacing."""
+def _read_chunks(data: bytes) -> tuple[bytes, bytes]:
+    """A PNG file's header and its compressed pixels, every checksum tested."""
     if not data.startswith(PNG_SIGNATURE):
         raise ValueError("not a PNG file")
     header, stream, at, kind = b"", bytearray(), len(PNG_SIGNATURE), b""
@@ -70,8 +79,13 @@ def _check_png(data: bytes) -> None:
         header = body if kind == b"IHDR" else header
         stream += body if kind == b"IDAT" else b""
         at = end
-    if len(header) != 13 or header[8:] != bytes((16, 2, 0, 0, 0)):
-        raise ValueError("expected a 16-bit RGB PNG")
-    width, height = int.from_bytes(header[:4], "big"), int.from_bytes(header[4:8], "big")
-    if len(zlib.decompress(stream)) != height * (1 + 6 * width):
-        raise ValueError("the pixels are incomplete")
+    return header, bytes(stream)
+
+
+def _png_of_two_channels(width: int, height: int, filtered: bytes) -> bytes:
+    """An 8-bit PNG with grey and alpha, from its filtered rows."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 4, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(filtered, 0)), (b"IEND", b""))
+    return PNG_SIGNATURE + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
+    )

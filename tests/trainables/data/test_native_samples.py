@@ -1,0 +1,108 @@
+"""Real files in every native layout read as their documentation says (needs ../shared/data/native)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trainables.data.camvid import CamVid
+from trainables.data.carla import CarlaLyft, CarlaScapes
+from trainables.data.check import read_sample
+from trainables.data.cityscapes import Cityscapes
+from trainables.data.folder_pair import read_label_map
+from trainables.data.gta import Gta
+from trainables.data.readers import Fault, Reader, Split, read_ids, read_image
+
+
+@pytest.fixture(scope="module")
+def samples(shared: Path) -> Path:
+    return shared / "data" / "native"
+
+
+def read_all(reader: Reader, root: Path, split: Split) -> tuple[set[tuple[int, ...]], set[int], int]:
+    """Sizes, trainIds and number of the samples of a split, which has no problems."""
+    found = reader.find(root, split)
+    assert found.problems == ()
+    sizes, ids = set(), set()
+    for sample in found.samples:
+        image, label = read_sample(reader, sample)
+        assert label is not None
+        sizes.add(image.shape[:2])
+        ids |= set(np.unique(label).tolist())
+    return sizes, ids, len(found.samples)
+
+
+def test_cityscapes_frames(samples: Path) -> None:
+    every = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17, 18, 255}
+    assert read_all(Cityscapes(), samples / "cityscapes", Split.TRAIN) == ({(1024, 2048)}, every, 3)
+
+
+def test_cityscapes_label_ids_become_the_train_ids_that_lie_beside_them(samples: Path) -> None:
+    """But for a few pixels on borders: whoever shrank this frame shrank its two label files one by one."""
+    (sample,) = Cityscapes().find(samples / "cityscapes", Split.VAL).samples
+    assert sample.label is not None
+    beside = read_ids(sample.label.with_name(sample.label.name.replace("labelIds", "labelTrainIds")))
+    assert (Cityscapes().train_ids(sample.label) != beside).mean() < 0.003
+
+
+def test_camvid_frames(samples: Path) -> None:
+    every = {0, 1, 2, 4, 5, 7, 8, 10, 11, 13, 18, 255}
+    seen = set()
+    for split in Split:
+        sizes, ids, count = read_all(CamVid(), samples / "camvid_segnet", split)
+        assert (sizes, count) == ({(360, 480)}, 4)
+        seen |= ids
+    assert seen == every
+
+
+def test_lyft_frames(samples: Path) -> None:
+    sizes, ids, count = read_all(CarlaLyft(), samples / "lyft_carla", Split.TRAIN)
+    assert (sizes, count) == ({(600, 800)}, 3)
+    assert ids <= {0, 1, 2, 3, 4, 5, 7, 8, 10, 11, 13, 255}
+    assert {0, 1, 2, 8, 10, 13, 255} <= ids
+
+
+def test_carlascapes_frame(samples: Path) -> None:
+    sizes, ids, count = read_all(CarlaScapes(), samples / "carlascapes", Split.TRAIN)
+    assert (sizes, count) == ({(1024, 2048)}, 1)
+    assert {0, 1, 2, 5, 8, 10, 11, 13, 17} <= ids
+
+
+def test_airsim_frames_by_a_label_map_of_colours(samples: Path, tmp_path: Path) -> None:
+    colours = json.loads((samples / "airsim_nh" / "colour_to_trainid.json").read_text())
+    splits = {"train": {"images": "train/image/image_*.png", "labels": "train/label/segmentation_*.png"}}
+    (tmp_path / "map.json").write_text(json.dumps({"splits": splits, "train_ids": colours, "others": 255}))
+    reader = read_label_map(tmp_path / "map.json")
+    sizes, ids, count = read_all(reader, samples / "airsim_nh", Split.TRAIN)
+    assert (sizes, count) == ({(144, 256)}, 6)
+    assert {0, 2, 8, 9, 10, 13} <= ids
+
+
+def test_carla_colours_by_a_label_map(samples: Path, tmp_path: Path) -> None:
+    colours = {"#804080": 0, "#f423e8": 1, "#464646": 2, "#999999": 5, "#6b8e23": 8, "#dcdc00": 7, "#00008e": 13}
+    splits = {"train": {"images": "RGB/*.png", "labels": "Segmentation_Images/*.png"}}
+    (tmp_path / "map.json").write_text(json.dumps({"splits": splits, "train_ids": colours, "others": 255}))
+    sizes, ids, count = read_all(read_label_map(tmp_path / "map.json"), samples / "carla_colour", Split.TRAIN)
+    assert (sizes, count) == ({(540, 960)}, 1)
+    assert {0, 1, 2, 5, 8, 13} <= ids
+
+
+@pytest.mark.parametrize("layout", ["rand", "rand_custom_labelmap", "rand_meta_file"])
+def test_colours_of_synthia_rand_by_a_label_map(samples: Path, tmp_path: Path, layout: str) -> None:
+    colours = {"#000040": 10, "#008080": 2, "#800040": 11, "#00c080": 0, "#800000": 2, "#804080": 0, "#808080": 10}
+    splits = {"train": {"images": "RGB/*.png", "labels": "GT/*.png"}}
+    (tmp_path / "map.json").write_text(json.dumps({"splits": splits, "train_ids": colours, "others": 255}))
+    root = samples / "synthia_layout_dummy" / layout
+    sizes, ids, count = read_all(read_label_map(tmp_path / "map.json"), root, Split.TRAIN)
+    assert (sizes, count) == ({(1, 5)}, 2)
+    assert {0, 2} <= ids
+
+
+def test_a_gta_frame_without_its_label_reads_and_is_named_as_a_fault(samples: Path) -> None:
+    root = samples / "gta5_image_only"
+    (problem,) = Gta().find(root, Split.TRAIN).problems
+    assert problem.fault is Fault.IMAGE_WITHOUT_LABEL
+    assert read_image(root / problem.path).shape == (1052, 1914, 3)
