@@ -12,7 +12,7 @@ from operator import mul
 
 from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from timm.models.resnet import Bottleneck, ResNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.config import DeepLabV2, MiT
 from trainables.models.segmentor import Pyramid
@@ -71,12 +71,14 @@ class MiTEncoder(PyramidVisionTransformerV2):
             qkv_bias=True,
             drop_path_rate=config.drop_path,
         )
-        embeddings = (self.patch_embed, *(stage.downsample for stage in self.stages[1:]))
-        for embedding, stride in zip(embeddings, config.strides, strict=True):
-            embedding.proj.stride = (stride, stride)  # timm knows the published ones only
+        convolutions = ("patch_embed.proj", *(f"stages.{stage}.downsample.proj" for stage in (1, 2, 3)))
+        for name, stride in zip(convolutions, config.strides, strict=True):
+            convolution = self.get_submodule(name)
+            assert isinstance(convolution, nn.Conv2d)
+            convolution.stride = (stride, stride)  # timm knows the published ones only
 
     def forward(self, image: Tensor) -> Pyramid:
-        """[B, 3, H, W] -> [B, dims[i], H / s, W / s] for i = 0 ... 3, s from `mit_strides` (4, 8, 16, 32 by default)."""
+        """[B, 3, H, W] -> [B, dims[i], H / s, W / s] i = 0 ... 3, s of `mit_strides` (4, 8, 16, 32 by default)."""
         x = self.patch_embed(image)
         stages = []
         for stage in self.stages:
