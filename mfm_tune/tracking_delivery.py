@@ -1,0 +1,228 @@
+"""Delivers a piece of the ledger: rows, tags and status of the runs it touches, then pictures, views and reports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from mfm_tune.ledger import Event
+from mfm_tune.storage import Storage
+from mfm_tune.tracking import Target
+from mfm_tune.tracking_pictures import confusion_files, picture_files, table_path
+from mfm_tune.tracking_reader import Batch, LedgerReader
+from mfm_tune.tracking_runs import (
+    DeclaredCell,
+    Kind,
+    Run,
+    cell_run,
+    declared_cells,
+    experiment_name,
+    study_experiment,
+    study_key,
+    study_run,
+    trial_run,
+)
+from mfm_tune.tracking_store import ArtifactTroubleError, Handle, RefusedError, TrackingStore
+from mfm_tune.views import experiment_note, experiment_views, table_views
+
+PATIENCE = 3  # a file that is refused so often, while runs are taken, is left out
+LARGEST_FILE = 50 * 2**20  # bytes; larger report files stay in the storage folder
+Contents = Mapping[str, bytes | Path]
+
+
+class Delivery:
+    """Writes batches to a store.
+
+    Args:
+        target: The storage folder and where it is mirrored to.
+        ledger: The ledger's identity.
+        store: Where to.
+        reader: The ledger as far as it was read; its state is what runs are brought up to.
+    """
+
+    def __init__(self, target: Target, ledger: str, store: TrackingStore, reader: LedgerReader) -> None:
+        self.target = target
+        self.store = store
+        self._ledger = ledger
+        self._reader = reader
+        self._storage = Storage(target.storage)
+        self._refusals: dict[str, int] = {}
+
+    def deliver(self, batch: Batch) -> int:
+        """Deliver a batch, and return how many rows it had. Delivering it twice changes nothing.
+
+        Raises:
+            TroubleError: It could not be delivered, or not wholly.
+        """
+        trials = {key: self._write_trial(key, batch) for key in batch.trials}
+        for cell in batch.former.values():
+            self._retire(cell)
+        for name in batch.studies:
+            self._write_study(name, batch)
+        for key, handle in trials.items():
+            if handle is not None:
+                self._write_files(key, handle, partial(self._trial_files, key, batch))
+        return sum(len(rows) for rows in batch.rows.values())
+
+    def deliver_reports(self) -> bool:
+        """Copy reports that are new or have changed. Returns whether there were any."""
+        changed = False
+        for (study, profile), event in self._reader.state.studies.items():
+            files = _report_files(self._storage.report(study, profile))
+            if files:
+                changed |= self._write_report(event, files)
+        return changed
+
+    # -- trials --------------------------------------------------------------------------------------------------
+
+    def _write_trial(self, key: str, batch: Batch) -> Handle | None:
+        record = self._reader.state.trials[key]
+        fields = self._reader.varying.get(experiment_name(record.benchmark, record.profile))
+        run = trial_run(self._reader.state, record, self._ledger, fields.names if fields else ())
+        return self._write(_with_files(run, batch.reports.get(key)), batch)
+
+    def _trial_files(self, key: str, batch: Batch) -> Contents:
+        record = self._reader.state.trials[key]
+        config = self._reader.state.configs.get(record.config_id)
+        files: dict[str, bytes | Path] = {}
+        if config is not None and key in batch.started:
+            files["config.json"] = json.dumps(config.config, indent=1, sort_keys=True).encode()
+        report = batch.reports.get(key)
+        if report is not None:
+            files |= confusion_files(report.get("confusion", {}), config.classes if config else ())
+            files |= picture_files(key, report, self._storage.trial(record.folder))
+        return files
+
+    # -- cells and studies ---------------------------------------------------------------------------------------
+
+    def _write_study(self, name: tuple[str, str], batch: Batch) -> None:
+        state = self._reader.state
+        event = state.studies[name]
+        known = {cell.key: cell_run(state, cell, self._ledger, self._numbers(cell)) for cell in declared_cells(event)}
+        runs = [run for run in known.values() if run is not None]
+        for run in runs:
+            self._write(run, batch)
+        if runs:
+            self._write(study_run(state, event, self._ledger, self._reader.declared_at[name]), batch)
+        for experiment in dict.fromkeys(run.experiment for run in runs):
+            self._write_views(experiment)
+
+    def _numbers(self, cell: DeclaredCell) -> Mapping[str, float]:
+        return self._reader.numbers.get(cell.key, {})
+
+    def _retire(self, cell: DeclaredCell) -> None:
+        """Take a cell that its study no longer declares out of the tables."""
+        config = self._reader.state.configs.get(cell.config_id)
+        if config is None:
+            return
+        experiment = self.store.experiment(experiment_name(config.benchmark, cell.profile))
+        handle = experiment.runs.get(cell.key)
+        if handle is not None and not handle.deleted:
+            run = Run(
+                key=cell.key,
+                experiment=experiment_name(config.benchmark, cell.profile),
+                started=0,
+                tags={"mfm.kind": Kind.FORMER_CELL.value},
+            )
+            self._write(run, Batch(end=0))
+
+    def _write_views(self, name: str) -> None:
+        """The saved views of an experiment: those of its tables, of failures and of pictures."""
+        experiment = self.store.experiment(name)
+        studies = [event for event in self._reader.state.studies.values() if name in self._experiments_of(event)]
+        tags: dict[str, str] = {}
+        for event in studies:
+            here = {cell.table for cell in declared_cells(event) if self._experiment_of(cell) == name}
+            tags |= table_views(event, here)
+        tags |= experiment_views(self._reader.pictures.get(name, {}), studies)
+        tags["mlflow.note.content"] = experiment_note(experiment.id, studies)
+        self.store.set_experiment_tags(experiment, tags)
+
+    def _experiment_of(self, cell: DeclaredCell) -> str | None:
+        config = self._reader.state.configs.get(cell.config_id)
+        return None if config is None else experiment_name(config.benchmark, cell.profile)
+
+    def _experiments_of(self, event: Event) -> set[str | None]:
+        return {self._experiment_of(cell) for cell in declared_cells(event)}
+
+    def _write_report(self, event: Event, files: Mapping[str, Path]) -> bool:
+        handle = self.store.experiment(study_experiment(event)).runs.get(study_key(event))
+        digest = _digest(files)
+        if handle is None or handle.deleted or handle.tags.get("mfm.report") == digest:
+            return False
+        if not self._write_files(f"{study_key(event)}/{digest}", handle, lambda: files):
+            return False
+        run = study_run(
+            self._reader.state, event, self._ledger, self._reader.declared_at[event["study"], event["profile"]]
+        )
+        self._write(replace(run, tags={**run.tags, "mfm.report": digest}), Batch(end=0))
+        return True
+
+    # -- both ----------------------------------------------------------------------------------------------------
+
+    def _write(self, run: Run, batch: Batch) -> Handle | None:
+        try:
+            return self.store.write(run, batch.rows.get(run.key, ()))
+        except RefusedError as error:
+            _say(f"{run.key}: {error}")
+            return self.store.experiment(run.experiment).runs.get(run.key)
+
+    def _write_files(self, key: str, handle: Handle, files: Callable[[], Contents]) -> bool:
+        """Write artefacts; False where they were left out. Runs come before files: a store that takes no files must not
+        keep the runs waiting for ever."""
+        if self._refusals.get(key, 0) >= PATIENCE:
+            return False
+        try:
+            self.store.write_files(handle, files())
+        except RefusedError as error:
+            self._refusals[key] = PATIENCE
+            _say(f"files of {key}: {error}")
+            return False
+        except ArtifactTroubleError:
+            self._refusals[key] = self._refusals.get(key, 0) + 1
+            raise
+        self._refusals.pop(key, None)
+        return True
+
+
+def _with_files(run: Run, report: Event | None) -> Run:
+    """A run with the tags by which MLflow's pages find its pictures and tables."""
+    tags = {}
+    if report is not None and report.get("pictures"):
+        tags["mlflow.loggedImages"] = "True"
+    if report is not None and report.get("confusion"):
+        tables = [{"path": table_path(network), "type": "table"} for network in report["confusion"]]
+        tags["mlflow.loggedArtifacts"] = json.dumps(tables)
+    return replace(run, tags={**run.tags, **tags}) if tags else run
+
+
+def _report_files(folder: Path) -> dict[str, Path]:
+    """The files of a report: name in the artefacts -> path."""
+    try:
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {str(path.relative_to(folder)): path for path in paths if path.stat().st_size <= LARGEST_FILE}
+    except OSError:
+        return {}  # it is being replaced; the next look finds it
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    """Twelve digits that change when a report does."""
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        digest.update(f"{name}\0".encode())
+        try:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError:
+            continue
+    return digest.hexdigest()[:12]
+
+
+def _say(text: str) -> None:
+    """For the log."""
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), "left out:", text, file=sys.stderr, flush=True)

@@ -1,0 +1,299 @@
+"""Reads a ledger piece by piece, and says for each piece which rows MLflow must get and which runs it touches.
+
+The rows are a function of the ledger's lines up to their own, so reading the ledger again gives the same rows, bit for
+bit; MLflow drops rows that it has already. Tags, params and status follow the ledger's state as a whole.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mfm_tune.ledger import Event, LedgerState, TrialRecord
+from mfm_tune.program import Outcome
+from mfm_tune.statistics import Paired, Summary, paired_difference, summary
+from mfm_tune.tracking_runs import (
+    DeclaredCell,
+    VaryingFields,
+    clean_key,
+    declared_cells,
+    experiment_name,
+    standing_records,
+    trial_run_key,
+)
+
+PIECE = 4 * 2**20  # bytes of the ledger that are delivered before the cursor moves
+
+
+class BrokenLedgerError(Exception):
+    """A line that ends, and is no event."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number at a step; `time` in milliseconds since the epoch."""
+
+    key: str
+    value: float
+    time: int
+    step: int
+
+
+@dataclass
+class Batch:
+    """What a piece of the ledger asks for.
+
+    Args:
+        end: Offset of its end in the ledger.
+        rows: Run key -> rows.
+        trials: Keys of the trials to bring up to date.
+        started: Keys of the trials that began or went on.
+        reports: Trial key -> its newest report event, for pictures and confusion matrices.
+        studies: (study, profile) of the studies to bring up to date, their cells included.
+        former: Cells that are no longer declared.
+    """
+
+    end: int
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    trials: dict[str, None] = field(default_factory=dict)
+    started: dict[str, None] = field(default_factory=dict)
+    reports: dict[str, Event] = field(default_factory=dict)
+    studies: dict[tuple[str, str], None] = field(default_factory=dict)
+    former: dict[str, DeclaredCell] = field(default_factory=dict)
+
+    def add(self, key: str, rows: Iterable[Row]) -> None:
+        """Rows for a run."""
+        self.rows.setdefault(key, []).extend(rows)
+
+
+class LedgerReader:
+    """The ledger up to `offset`, added up.
+
+    Args:
+        path: The ledger.
+
+    Attributes:
+        state: What the lines up to `offset` add up to.
+        numbers: Cell key -> its metrics as they stand.
+        varying: Experiment -> the config fields that differ in it.
+        pictures: Experiment -> name of a picture -> the newest step that has one.
+        declared_at: (study, profile) -> time of the first declaration, in milliseconds since the epoch.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        self.state = LedgerState()
+        self.numbers: dict[str, dict[str, float]] = {}
+        self.varying: dict[str, VaryingFields] = {}
+        self.declared_at: dict[tuple[str, str], int] = {}
+        self.pictures: dict[str, dict[str, int]] = {}
+        self._steps: dict[str, set[int]] = {}
+        self._cell_steps: dict[str, int] = {}
+
+    def read(self, limit: int = PIECE, stop: int | None = None) -> Batch | None:
+        """Go on by whole lines, about `limit` bytes, at most to the offset `stop`; None where no whole line is left.
+
+        Raises:
+            BrokenLedgerError: A line that ends is no event. What was read before it is kept.
+            OSError: The ledger cannot be read.
+        """
+        lines = self._lines(limit, stop)
+        if not lines:
+            return None
+        batch = Batch(end=self.offset)
+        for line in lines:
+            if line.strip():
+                self._take(self._parsed(line), batch)
+            self.offset += len(line)
+            batch.end = self.offset
+        return batch
+
+    def _lines(self, limit: int, stop: int | None) -> list[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                wanted = limit if stop is None else min(limit, stop - self.offset)
+                content = file.read(max(0, wanted))
+                if content and not content.endswith(b"\n"):
+                    content += file.readline()
+        except FileNotFoundError:
+            return []
+        lines = content.splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()  # the driver is writing it
+        return lines
+
+    def _parsed(self, line: bytes) -> Event:
+        try:
+            event = json.loads(line)
+            if isinstance(event, dict) and isinstance(event["event"], str):
+                return event
+        except (ValueError, KeyError):
+            pass
+        raise BrokenLedgerError(f"The line at byte {self.offset} of {self.path} is broken: {line[:80]!r}.")
+
+    def _take(self, event: Event, batch: Batch) -> None:
+        try:
+            self._dispatch(event, batch)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise BrokenLedgerError(
+                f"The line at byte {self.offset} of {self.path} cannot be used: {type(error).__name__}: {error}."
+            ) from error
+
+    def _dispatch(self, event: Event, batch: Batch) -> None:
+        match event["event"]:
+            case "study":
+                self._study(event, batch)
+            case "start":
+                self._start(event, batch)
+            case "report":
+                self._report(event, batch)
+            case "end":
+                self._end(event, batch)
+            case _:
+                self.state.apply(event)
+
+    def _study(self, event: Event, batch: Batch) -> None:
+        name = (event["study"], event["profile"])
+        before = self.state.studies.get(name)
+        self.state.apply(event)
+        self.declared_at.setdefault(name, event["time"])
+        batch.studies[name] = None
+        cells = {cell.key: cell for cell in declared_cells(event)}
+        gone = {} if before is None else {c.key: c for c in declared_cells(before) if c.key not in cells}
+        batch.former = {key: cell for key, cell in (batch.former | gone).items() if key not in cells}
+        configs = {cell.config_id for cell in (*cells.values(), *gone.values())}
+        batch.trials |= {key: None for key, record in self.state.trials.items() if record.config_id in configs}
+        self._count_cells(name, event["time"], batch)
+
+    def _start(self, event: Event, batch: Batch) -> None:
+        self.state.apply(event)
+        record = self.state.trials[event["key"]]
+        batch.trials[record.key] = batch.started[record.key] = None
+        batch.studies |= dict.fromkeys(self._studies_of(record.config_id))
+        config = self.state.configs.get(record.config_id)
+        experiment = experiment_name(record.benchmark, record.profile)
+        fields = self.varying.setdefault(experiment, VaryingFields())
+        if config is not None and fields.add(record.config_id, config.config):
+            every = self.state.trials.values()
+            batch.trials |= {each.key: None for each in every if _experiment(each) == experiment}
+
+    def _report(self, event: Event, batch: Batch) -> None:
+        key, step = event["key"], event["step"]
+        self.state.apply(event)
+        batch.trials[key] = None
+        steps = self._steps.setdefault(key, set())
+        if step in steps:
+            return  # a repeat after a resume; the first one counts
+        steps.add(step)
+        batch.reports[key] = event
+        if event.get("pictures"):
+            seen = self.pictures.setdefault(_experiment(self.state.trials[key]), {})
+            seen.update(dict.fromkeys(event["pictures"], step))
+        metrics = ((name, float(value)) for name, value in event["metrics"].items())
+        batch.add(trial_run_key(key), [Row(clean_key(name), value, event["time"], step) for name, value in metrics])
+
+    def _end(self, event: Event, batch: Batch) -> None:
+        self.state.apply(event)
+        record = self.state.trials[event["key"]]
+        batch.trials[record.key] = None
+        if record.outcome is Outcome.FINISHED:
+            batch.add(trial_run_key(record.key), self._final_rows(record, event["time"]))
+        for name in self._studies_of(record.config_id):
+            batch.studies[name] = None
+            self._count_cells(name, event["time"], batch)
+
+    def _studies_of(self, config_id: str) -> list[tuple[str, str]]:
+        return [name for name, study in self.state.studies.items() if config_id in _configs(study)]
+
+    def _final_rows(self, record: TrialRecord, time: int) -> list[Row]:
+        """The study's metrics at the end, and their best, under names that only finished trials have."""
+        study = self.state.studies.get((record.study, record.profile))
+        rows = []
+        for metric in _metrics(study) if study else ():
+            values = [report["metrics"].get(metric, math.nan) for report in record.reports]
+            finite = [value for value in values if math.isfinite(value)]
+            if finite and math.isfinite(values[-1]):
+                rows.append(Row(clean_key(f"final/{metric}"), values[-1], time, record.step))
+                rows.append(Row(clean_key(f"best/{metric}"), max(finite), time, record.step))
+        return rows
+
+    def _count_cells(self, name: tuple[str, str], time: int, batch: Batch) -> None:
+        """Bring the numbers of a study's cells up to date, and ask for a row for each one that changed."""
+        study = self.state.studies[name]
+        finals = _Finals(self.state, tuple(study["seeds"]))
+        for cell in declared_cells(study):
+            now = _cell_numbers(study, cell, finals)
+            before = self.numbers.get(cell.key, {})
+            changed = {key: value for key, value in now.items() if before.get(key) != value}
+            if not changed:
+                continue
+            self.numbers[cell.key] = now
+            step = max(int(now["n_seeds"]), self._cell_steps.get(cell.key, 0))  # the last row must be the latest
+            self._cell_steps[cell.key] = step
+            batch.add(cell.key, [Row(clean_key(key), value, time, step) for key, value in changed.items()])
+
+
+def _experiment(record: TrialRecord) -> str:
+    return experiment_name(record.benchmark, record.profile)
+
+
+def _configs(study: Event) -> set[str]:
+    """Ids of all configs that a study's numbers rest on."""
+    cells = list(declared_cells(study))
+    compared = {cell.against for cell in cells if cell.against is not None}
+    return {cell.config_id for cell in cells} | compared | set(study["references"].values())
+
+
+def _metrics(study: Event) -> tuple[str, ...]:
+    second = study.get("second_metric")
+    return tuple(dict.fromkeys((study["metric"], *([second] if second else []))))
+
+
+@dataclass(frozen=True)
+class _Finals:
+    """Seed -> a metric at the last step, of finished trials of a config."""
+
+    state: LedgerState
+    seeds: tuple[int, ...]
+
+    def of(self, config_id: str, metric: str) -> dict[int, float]:
+        records = standing_records(self.state, config_id, self.seeds)
+        return {
+            seed: record.metrics[metric]
+            for seed, record in records.items()
+            if record.outcome is Outcome.FINISHED and math.isfinite(record.metrics.get(metric, math.nan))
+        }
+
+
+def _cell_numbers(study: Event, cell: DeclaredCell, finals: _Finals) -> dict[str, float]:
+    """A cell's metrics: mean, std, n_seeds, the second metric's, and paired differences to what it is compared with."""
+    values = finals.of(cell.config_id, cell.metric)
+    if not values:
+        return {}
+    numbers = {"n_seeds": float(len(values)), **_summary("", summary(values.values()))}
+    second = study.get("second_metric")
+    if second:
+        numbers |= _summary("second_", summary(finals.of(cell.config_id, second).values()))
+    if isinstance(cell.paper, int | float):
+        numbers["paper"] = float(cell.paper)
+    compared = dict(study["references"])
+    if cell.against is not None and cell.against not in compared.values():
+        compared["own"] = cell.against
+    for name, other in compared.items():
+        if other != cell.config_id:
+            numbers |= _difference(name, paired_difference(values, finals.of(other, cell.metric)))
+    return numbers
+
+
+def _summary(prefix: str, found: Summary) -> dict[str, float]:
+    return {f"{prefix}{key}": value for key, value in (("mean", found.mean), ("std", found.std)) if value is not None}
+
+
+def _difference(name: str, paired: Paired) -> dict[str, float]:
+    parts = (("", paired.mean), ("/low", paired.low), ("/high", paired.high))
+    return {f"minus {name}{part}": value for part, value in parts if value is not None}
