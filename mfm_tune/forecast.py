@@ -20,7 +20,7 @@ class StepTimes:
     def __init__(self, state: LedgerState) -> None:
         self._by_config: dict[str, list[float]] = defaultdict(list)
         self._by_class: dict[tuple[str, str], list[float]] = defaultdict(list)
-        for record in state.trials.values():
+        for record in list(state.trials.values()):  # at once: another thread may be adding to them
             seconds = seconds_a_step(record)
             config = state.configs.get(record.config_id)
             if seconds is not None and config is not None:

@@ -92,7 +92,7 @@ class Progress:
         for planned in plan.trials:
             if planned.record is not None:
                 self._records.setdefault(planned.trial.config_id, {})[planned.trial.seed] = planned.record
-        self._times = StepTimes(state)
+        self._times: StepTimes | None = None  # computed when asked for: results come faster than pictures
 
     def started(self, trial: Trial, record: TrialRecord) -> None:
         """A trial began or goes on."""
@@ -103,16 +103,14 @@ class Progress:
 
     def reported(self, trial: Trial, record: TrialRecord) -> None:
         """A trial finished a block of steps."""
-        times = StepTimes(self._state)
         with self._lock:
-            self._times = times
+            self._times = None
             self._records.setdefault(trial.config_id, {})[trial.seed] = record
 
     def ended(self, trial: Trial, record: TrialRecord) -> None:
         """A trial has an outcome."""
-        times = StepTimes(self._state)
         with self._lock:
-            self._times = times
+            self._times = None
             self._waiting.pop(trial.key, None)
             self._running.pop(trial.key, None)
             self._ended[trial.key] = trial
@@ -122,7 +120,8 @@ class Progress:
         """Where the launch stands now."""
         with self._lock:
             waiting, running = list(self._waiting.values()), list(self._running.values())
-            ended, times = list(self._ended.values()), self._times
+            ended = list(self._ended.values())
+            times = self._times = self._times or StepTimes(self._state)
         steps = {trial.key: self._step(trial) for trial in running}
         total = sum(trial.planned_steps for trial in (*waiting, *running, *ended))
         done = sum(trial.planned_steps for trial in ended) + sum(steps.values()) + sum(each.step for each in waiting)
