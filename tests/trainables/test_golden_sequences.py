@@ -209,13 +209,12 @@ def begin(name: str, arrays: Arrays, meta: dict[str, Any]) -> State:
     return state
 
 
-def run(name: str, arrays: Arrays, meta: dict[str, Any]) -> Iterator[tuple[int, State, Losses]]:
+def run(state: State, arrays: Arrays, meta: dict[str, Any]) -> Iterator[tuple[int, Losses]]:
     """Train the recorded iterations."""
-    state = begin(name, arrays, meta)
     assert isinstance(state.config.adaptation, SelfTraining)
     for step in range(meta["iterations"]):
         source, target = batches(arrays, step)
-        yield step, state, self_training_step(state, state.config.adaptation, source, target)
+        yield step, self_training_step(state, state.config.adaptation, source, target)
 
 
 def gradients(state: State) -> dict[str, Tensor]:
@@ -242,7 +241,9 @@ def test_a_training_sequence_is_the_references(arrays: Arrays, name: str) -> Non
     """Losses, pseudo-labels, q, gradients, and the weights of student and teacher after the last iteration."""
     meta = json.loads(str(arrays["meta_json"]))
     tolerance = 1e-5 if meta["colour_jitter"] else 1e-6
-    for step, state, losses in run(name, arrays, meta):
+    state, seen = begin(name, arrays, meta), []
+    state.student.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    for step, losses in run(state, arrays, meta):
         for key, wanted in recorded_losses(arrays, step).items():
             assert float(losses[key]) == pytest.approx(wanted, rel=tolerance), (step, key)
         assert float(losses["pseudo_label_share"]) == pytest.approx(arrays["q"][step], abs=1e-12)
@@ -250,7 +251,7 @@ def test_a_training_sequence_is_the_references(arrays: Arrays, name: str) -> Non
         assert torch.equal(state.last.pseudo.label, tensor(arrays["pseudo_label"][step]).long())
         assert float(gradient_norm(state)) == pytest.approx(arrays["grad_norm"][step], rel=tolerance)
         if step == 0:
-            assert_first_iteration(state, arrays)
+            assert_first_iteration(state, seen[-1], arrays)
     assert step == meta["iterations"] - 1
     for key, network in (("student_after", state.student), ("teacher_after", state.last.teacher)):
         assert_same(published_tensors(network), packed(arrays, key), key)
@@ -268,8 +269,8 @@ def gradient_norm(state: State) -> Tensor:
     return torch.stack([p.grad.norm() for p in state.student.parameters() if p.grad is not None]).norm()
 
 
-def assert_first_iteration(state: State, arrays: Arrays) -> None:
-    """What the student saw after ClassMix and augmentation, and the summed gradients."""
+def assert_first_iteration(state: State, last_input: Tensor, arrays: Arrays) -> None:
+    """What the student saw: the mixed batch, last of all the masked one where there is one; and the gradients."""
     assert state.last is not None
     every = 4 if "iter0/mixed_image_every4" in arrays else 2
     seen = state.last.mixed
@@ -277,6 +278,9 @@ def assert_first_iteration(state: State, arrays: Arrays) -> None:
     assert torch.equal(seen.weight, tensor(arrays["iter0/mixed_weight"]))
     image = tensor(arrays[f"iter0/mixed_image_every{every}"]).double()
     torch.testing.assert_close(seen.image[..., ::every, ::every], image, rtol=0, atol=1e-4)
+    if f"iter0/masked_image_every{every}" in arrays:
+        image = tensor(arrays[f"iter0/masked_image_every{every}"]).double()
+        torch.testing.assert_close(last_input[..., ::every, ::every], image, rtol=0, atol=1e-4)
     assert_same(gradients(state), packed(arrays, "grad0"), "grad0")
 
 

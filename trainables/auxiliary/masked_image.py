@@ -39,7 +39,7 @@ class MaskedImageTask(AuxiliaryTask):
         self.ratio = config.ratio
         self.patch = config.patch
         self.stage = student.decoded_stages[-1]
-        seen = student.context(torch.empty(1, 3, *image_size, device="meta")).shape
+        seen = student.context(torch.zeros(1, 1, *image_size)).shape
         self.cell = -(-seen[-2] // student.stage_size(self.stage, image_size)[0])  # pixels to a feature cell
         self.head = nn.Conv2d(student.channels[self.stage], 3 * self.cell**2, 1)
 

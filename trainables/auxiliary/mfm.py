@@ -193,7 +193,7 @@ def _size(image: Tensor) -> tuple[int, int]:
 
 
 def _resized(keep: Tensor, stage: Tensor) -> Tensor:
-    """The mask at a stage's size, by nearest (sheet #13), in the stage's dtype."""
+    """The mask at a stage's size, by nearest (reading 13), in the stage's dtype."""
     return F.interpolate(keep, size=stage.shape[-2:], mode="nearest").to(stage.dtype)
 
 
