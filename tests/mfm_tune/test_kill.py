@@ -21,7 +21,7 @@ from tests.mfm_tune.stub_space import write_space
 
 KILLS = 3
 STUB = """
-STUDY = study("smoke", make=lambda v: StubConfig(steps=30, interval=5, level=v, sleep_s=0.01), seeds=(0, 1))
+STUDY = study("smoke", make=lambda v: StubConfig(steps=12, interval=3, level=v, sleep_s=0.02), seeds=(0, 1))
 """
 REAL = '''"""Two configs and two seeds of Table 2 at the smoke scale, longer, with a checkpoint within each block."""
 from dataclasses import replace
@@ -31,8 +31,8 @@ from trainables.recipes import SMOKE, dacs, dacs_mfm
 
 SCALE = replace(
     SMOKE,
-    schedule=replace(SMOKE.schedule, steps=30),
-    evaluation=replace(SMOKE.evaluation, interval=10, checkpoint_interval=5),
+    schedule=replace(SMOKE.schedule, steps=12),
+    evaluation=replace(SMOKE.evaluation, interval=6, checkpoint_interval=3),
 )
 AXIS = Axis(
     name="case", levels=(("DACS", None), ("MFM", None)), make=lambda v: (dacs if v == "DACS" else dacs_mfm)(SCALE)
@@ -42,35 +42,53 @@ STUDY = Study(
     tables=(Table(name="a", title="A", axis=AXIS),),
 )
 '''
-STEPS = 4 * 30
-INTERVAL = 5  # steps between checkpoints, in both
+STEPS = 4 * 12
+INTERVAL = 3  # steps between checkpoints, in both
 
 
 def test_kills_of_a_driver_cost_a_checkpoint_interval_and_no_digit(tmp_path: Path) -> None:
     """Stub trials, whose metric is a chain over all steps, inline."""
-    check_kills(write_space(tmp_path, STUB), tmp_path, "--inline")
+    path = write_space(tmp_path, STUB)
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    finish(path, undisturbed, "--inline")
+    check_kills(path, killed, undisturbed, "--inline")
+
+
+@pytest.fixture(scope="module")
+def real_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search space that really trains."""
+    path = tmp_path_factory.mktemp("real") / "short_study.py"
+    path.write_text(REAL)
+    return path
+
+
+@pytest.fixture(scope="module")
+def undisturbed(real_study: Path) -> Path:
+    """The storage of a study that nothing disturbed."""
+    storage = real_study.parent / "undisturbed"
+    finish(real_study, storage, "--inline")
+    return storage
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("engine", [["--inline"], []], ids=["inline", "ray"])
-def test_kills_of_a_driver_that_really_trains(tmp_path: Path, engine: list[str]) -> None:
+def test_kills_of_a_driver_that_really_trains(
+    real_study: Path, undisturbed: Path, tmp_path: Path, engine: list[str]
+) -> None:
     """Networks, optimiser, teacher and Rebuilder come back bitwise, in this process and in Ray's workers."""
-    path = tmp_path / "short_study.py"
-    path.write_text(REAL)
-    check_kills(path, tmp_path, *engine)
-    names = sorted(path.relative_to(tmp_path / "killed") for path in (tmp_path / "killed").rglob("final.safetensors"))
+    killed = tmp_path / "killed"
+    check_kills(real_study, killed, undisturbed, *engine)
+    names = sorted(path.relative_to(killed) for path in killed.rglob("final.safetensors"))
     assert len(names) == 4
     for name in names:
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes()
+        assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
-def check_kills(path: Path, folder: Path, *engine: str) -> None:
-    """Run a study of four trials undisturbed, and once more with kills; compare every report of every trial."""
-    undisturbed, killed = folder / "undisturbed", folder / "killed"
-    finish(path, undisturbed, *engine)
+def check_kills(path: Path, killed: Path, undisturbed: Path, *engine: str) -> None:
+    """Run a study of four trials with kills, and compare every report of every trial with an undisturbed run."""
     in_flight: Counter[str] = Counter()
-    moments = sorted(random.Random(7).sample(range(4, STEPS - 8), KILLS))
-    for steps in moments:
+    for steps in sorted(random.Random(11).sample(range(2, STEPS - 8), KILLS)):
         in_flight.update(killed_after(steps, path, killed, *engine))
     finish(path, killed, *engine)
 
@@ -111,7 +129,7 @@ def command(path: Path, storage: Path, *engine: str) -> list[str]:
 
 def finish(path: Path, storage: Path, *engine: str) -> None:
     """Run to the end."""
-    done = subprocess.run(command(path, storage, *engine), cwd=REPOSITORY, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(command(path, storage, *engine), cwd=REPOSITORY, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
 
@@ -121,7 +139,7 @@ def killed_after(steps: int, path: Path, storage: Path, *engine: str) -> list[st
         command(path, storage, *engine), cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline and steps_done(storage) < steps:
         time.sleep(0.005)
     assert process.poll() is None, "the study ended before it was killed"
