@@ -148,9 +148,8 @@ class SeedwiseAsha(InOrder):
 
     def _stops(self, key: str, seed: int, report: Report) -> bool:
         asha = self._by_seed.setdefault(seed, _AshaOfSeed(self._rungs))
-        value = report.get("metrics", {}).get(self._metric_key)
-        number = value if isinstance(value, float | int) else math.nan  # missing, or None
-        return asha.stops(key, step=report["step"], planned_steps=report.get("planned_steps", 0), value=number)
+        value = report.get("metrics", {}).get(self._metric_key, math.nan)
+        return asha.stops(key, step=report["step"], planned_steps=report.get("planned_steps", 0), value=value)
 
 
 def key_of(trial: TuneTrial) -> str:

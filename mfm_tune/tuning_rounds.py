@@ -27,8 +27,13 @@ log = logging.getLogger(__name__)
 
 
 def report_of(result: Mapping[str, Any]) -> Report:
-    """The report in what a trial's `step` returned to Tune (see `trainables.tune.ProgramTrial`)."""
+    """The report in what a trial's `step` returned to Tune (see `trainables.tune.ProgramTrial`).
+
+    A metric that is no number (None) is left out, as if it were missing: everything after this counts on numbers.
+    """
     report: Report = json.loads(result["report"])
+    metrics: Mapping[str, Any] = report.get("metrics", {})
+    report["metrics"] = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
     return report
 
 
