@@ -48,6 +48,8 @@ def png(pixels: Array, palette: bytes | None = None, *, filtered: bool = False) 
 
 def _filter(rows: Array, number: int, kind: int, step: int) -> bytes:
     """A row of bytes after PNG's filter 0 none, 1 left, 2 up, 3 average or 4 Paeth; `step` bytes are a pixel."""
+    if kind == 0:
+        return rows[number].tobytes()
     row = rows[number].astype(np.int64)
     above = rows[number - 1].astype(np.int64) if number else np.zeros_like(row)
     left, corner = (np.concatenate([np.zeros(step, dtype=np.int64), line[:-step]]) for line in (row, above))
