@@ -1,0 +1,212 @@
+"""How two configs differ, and what their metrics say, side by side.
+
+    python -m mfm_tune.diff A B [--storage DIR] [--metric TEXT ...]
+
+A and B are config ids, trial keys, or beginnings of either that fit one config. Configs are compared over all seeds
+that both have, with the 95 % interval of the paired differences; two trial keys compare these two trials alone. Only
+finished trials count. Exit codes: 0, or 2 with one sentence.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from mfm_tune.errors import OptionError, StorageError, UserError
+from mfm_tune.identity import Canonical, difference
+from mfm_tune.ledger import FILE_NAME, LedgerState, TrialRecord, read_ledger
+from mfm_tune.options import DEFAULT_STORAGE
+from mfm_tune.program import Outcome
+from mfm_tune.results import ConfigResult
+from mfm_tune.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
+
+LONGEST_VALUE = 40
+MOST_NAMED = 5
+LEAVES_OUT = "*"  # marks an interval that does not hold 0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"{message}; see {self.prog} --help.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Side:
+    """One of the two that are compared.
+
+    Args:
+        name: As it is printed.
+        config: Canonical form.
+        result: The trials that count, one a seed.
+    """
+
+    name: str
+    config: Canonical
+    result: ConfigResult
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics of its finished trials, in their order."""
+        finished = (each for each in self.result.records if each.outcome is Outcome.FINISHED)
+        return tuple(dict.fromkeys(key for record in finished for key in record.metrics))
+
+
+def find(state: LedgerState, text: str) -> Side:
+    """The config or trial that a text names.
+
+    Raises:
+        OptionError: Nothing or more than one config begins so.
+    """
+    trials = [record for key, record in state.trials.items() if "-" in text and key.startswith(text)]
+    configs = {record.config_id for record in trials} or {name for name in state.configs if name.startswith(text)}
+    if not text or not configs:
+        raise OptionError(f"'{text}' begins no config id and no trial key of this ledger; {_known(state)}.")
+    if len(configs) > 1:
+        raise OptionError(f"'{text}' begins {len(configs)} configs ({_some(configs)}); give more of it.")
+    config = next(iter(configs))
+    chosen = trials or state.trials.values()
+    by_seed: dict[int, TrialRecord | None] = {}
+    for record in sorted((each for each in chosen if each.config_id == config), key=_standing):
+        by_seed[record.seed] = record  # the one that stands, and the newest of these, comes last
+    known = state.configs.get(config)
+    if known is None:
+        raise StorageError(f"The ledger has no config {config}, of which '{text}' is a trial; restore it from a copy.")
+    canonical: Canonical = json.loads(json.dumps(known.config))
+    result = ConfigResult(config_id=config, trials=dict(sorted(by_seed.items())), classes=known.classes)
+    return Side(name=_name(config, trials), config=canonical, result=result)
+
+
+def _standing(record: TrialRecord) -> tuple[bool, int]:
+    return record.stands, record.last_seen or 0
+
+
+def _name(config: str, trials: Sequence[TrialRecord]) -> str:
+    return trials[0].key if len(trials) == 1 else config
+
+
+def _known(state: LedgerState) -> str:
+    return f"it has {_some(state.configs)}" if state.configs else "it has none yet"
+
+
+def _some(names: Iterable[str]) -> str:
+    every = sorted(names)
+    return ", ".join(every[:MOST_NAMED]) + (f" and {len(every) - MOST_NAMED} more" if len(every) > MOST_NAMED else "")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# In words
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def describe(a: Side, b: Side, wanted: Sequence[str] = ()) -> list[str]:
+    """The comparison as lines.
+
+    Args:
+        wanted: Only metrics whose names hold one of these; empty takes all.
+    """
+    return [f"A  {a.name}", f"B  {b.name}", "", *_fields(a, b), "", *_metrics(a, b, wanted)]
+
+
+def _fields(a: Side, b: Side) -> list[str]:
+    changes = difference(a.config, b.config)
+    if not changes:
+        return ["The configs are the same."]
+    rows = [(change.field, _text(change.first), _text(change.second)) for change in changes]
+    return _aligned([("field", "A", "B"), *rows], left=3)
+
+
+def _text(value: Canonical) -> str:
+    if value is None:
+        return "–"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
+
+
+def _metrics(a: Side, b: Side, wanted: Sequence[str]) -> list[str]:
+    names = [name for name in dict.fromkeys((*a.metrics, *b.metrics)) if _is_wanted(name, wanted)]
+    rows = [row for name in names if (row := _metric_row(name, a.result.finals(name), b.result.finals(name)))]
+    if not rows:
+        return ["No finished trial has a metric to compare."]
+    shared = sorted(_finished_seeds(a) & _finished_seeds(b))
+    seeds = ", ".join(map(str, shared)) or "none"
+    head = ("metric", "A", "B", "B − A", "95 % interval")
+    notes = ["", f"mean ± std (n) over finished seeds; differences over the seeds that both have: {seeds}"]
+    intervals = sum(row[-1] != "–" for row in rows)
+    if intervals:
+        notes.append(
+            f"{LEAVES_OUT} the interval leaves 0 out; of {intervals} intervals about "
+            f"{intervals * (1 - CONFIDENCE):.1g} do so by chance alone where there is no difference"
+        )
+    else:
+        notes.append("an interval needs two seeds at least")
+    return [*_aligned([head, *rows], left=1), *notes]
+
+
+def _metric_row(name: str, a: Mapping[int, float], b: Mapping[int, float]) -> tuple[str, ...] | None:
+    if not a and not b:
+        return None
+    paired = paired_difference(b, a)
+    mean = "–" if paired.mean is None else f"{paired.mean:+.4g}"
+    interval = "–"
+    if paired.low is not None and paired.high is not None:
+        mark = LEAVES_OUT if paired.verdict is not Verdict.NOT_SHOWN else " "
+        interval = f"{paired.low:+.4g} … {paired.high:+.4g} {mark}"
+    return name, _summed(summary(a.values())), _summed(summary(b.values())), mean, interval
+
+
+def _summed(found: Summary) -> str:
+    if found.mean is None:
+        return "–"
+    std = f" ± {found.std:.2g}" if found.std is not None else ""
+    return f"{found.mean:.4g}{std} ({found.n})"
+
+
+def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
+    return not wanted or any(part in name for part in wanted)
+
+
+def _finished_seeds(side: Side) -> set[int]:
+    return {record.seed for record in side.result.records if record.outcome is Outcome.FINISHED}
+
+
+def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
+    """Rows as text in columns, the first `left` of them flush left."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.ljust(width) if index < left else cell.rjust(width)
+            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare, and print. Returns the exit code."""
+    asked = _Parser(prog="python -m mfm_tune.diff", description="Compare two configs or trials.", allow_abbrev=False)
+    asked.add_argument("first", metavar="A", help="a config id, a trial key, or its beginning")
+    asked.add_argument("second", metavar="B", help="likewise")
+    asked.add_argument("--storage", metavar="DIR", type=Path, default=DEFAULT_STORAGE, help="the ledger's (./runs)")
+    asked.add_argument("--metric", metavar="TEXT", nargs="+", default=[], help="only metrics with this in their names")
+    try:
+        given = asked.parse_args(argv)
+        path = given.storage / FILE_NAME
+        if not path.is_file():
+            raise StorageError(f"There is no ledger in {given.storage}; give the --storage of a run.")
+        state = read_ledger(path)
+        print("\n".join(describe(find(state, given.first), find(state, given.second), given.metric)))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe went away
+        return 141
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

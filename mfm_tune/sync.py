@@ -1,0 +1,120 @@
+"""Deliver to MLflow what a mirror could not: what a dead server missed, or everything to a new one.
+
+    python -m mfm_tune.sync [--storage DIR] [--tracking-uri URI] [--from-start]
+
+Giving it twice delivers nothing twice. Exit codes: 0 all is delivered, 2 it is not (one sentence on stderr).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from mfm_tune.errors import OptionError, StorageBusyError, StorageError, UserError
+from mfm_tune.options import DEFAULT_STORAGE
+from mfm_tune.tracking import Target, quiet_environment, without_password
+
+if TYPE_CHECKING:
+    from mfm_tune.tracking_process import Mirroring
+
+PATIENCE_S = 30.0  # how long a store may give trouble before this gives up
+LOCK_S = 5.0
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"{message}; see {self.prog} --help.")
+
+
+def synchronise(target: Target, *, from_start: bool = False, patience_s: float = PATIENCE_S) -> int:
+    """Deliver all that the ledger has; returns the number of rows.
+
+    Args:
+        target: From where to where.
+        from_start: Deliver everything again; MLflow drops what it has.
+        patience_s: How long the store may give trouble.
+
+    Raises:
+        StorageError: There is no ledger, or it is broken, or the store does not take what it is given.
+        StorageBusyError: A mirror is at work on it.
+    """
+    from filelock import FileLock, Timeout
+
+    from mfm_tune.tracking_process import Mirroring
+
+    if not target.ledger.is_file():
+        raise StorageError(f"There is no ledger in {target.storage}; give the --storage of a run.")
+    try:
+        target.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(target.lock, timeout=LOCK_S):
+            mirroring = Mirroring(target, from_start=from_start)
+            _persist(mirroring, target, patience_s)
+            return mirroring.rows
+    except Timeout:
+        raise StorageBusyError(
+            f"The mirror of a run is at work on {target.storage}, and delivers by itself; wait until that run ends."
+        ) from None
+    except OSError as error:
+        raise StorageError(f"{target.folder} cannot be written: {error.strerror}; make it writable.") from error
+
+
+def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
+    """Catch up, and try again while the store gives trouble."""
+    from mfm_tune.tracking_reader import BrokenLedgerError
+    from mfm_tune.tracking_store import TroubleError
+
+    deadline, delay = time.monotonic() + patience_s, 1.0
+    while True:
+        try:
+            mirroring.catch_up()
+            return
+        except BrokenLedgerError as error:
+            raise StorageError(f"{error} Restore the file from a copy, or remove that line.") from error
+        except TroubleError as error:
+            if time.monotonic() + delay > deadline:
+                raise _not_delivered(target, error.word, str(error)) from error
+        time.sleep(delay)
+        delay *= 2
+
+
+def _not_delivered(target: Target, word: str, detail: str) -> StorageError:
+    last = detail.strip().splitlines()[0][:300] if detail.strip() else "no reason given"
+    return StorageError(
+        f"MLflow at {without_password(target.uri)} is {word} ({last.rstrip('.')}); nothing is lost: "
+        "give the same command again when it answers."
+    )
+
+
+def parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """A parser with the two options that all commands on MLflow share."""
+    made = _Parser(prog=f"python -m {prog}", description=description, allow_abbrev=False)
+    made.add_argument("--storage", metavar="DIR", type=Path, default=DEFAULT_STORAGE, help="the ledger's (./runs)")
+    made.add_argument("--tracking-uri", metavar="URI", help="an MLflow server or database; default: DIR/mlflow.db")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Deliver, and say how much. Returns the exit code."""
+    asked = parser("mfm_tune.sync", "Deliver to MLflow what it lacks of a ledger.")
+    asked.add_argument("--from-start", action="store_true", help="deliver everything again, whatever was delivered")
+    try:
+        given = asked.parse_args(argv)
+        os.environ.update(quiet_environment())
+        target = Target(given.storage.absolute(), given.tracking_uri)
+        rows = synchronise(target, from_start=given.from_start)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    print(f"{without_password(target.uri)} has the whole ledger of {target.storage} ({rows} numbers delivered now).")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
