@@ -2,8 +2,8 @@
 
 Letters in shapes: B batch, C channels, H and W rows and columns. Sizes are pixels and (rows, columns), durations are
 training steps, ratios lie in [0, 1]. Absence is `None`, so an inactive field cannot be set. The source of a default
-stands beside it; "sheet #n" is the n-th ambiguity of the method that the paper leaves open, with the reading we take as
-default.
+stands beside it; "reading n" is the n-th row of docs/readings.md: a point that the paper leaves open, and what we take
+as default.
 """
 
 from __future__ import annotations
@@ -183,15 +183,27 @@ class Norm(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmallDeepLab:
-    """A small residual encoder (stride 4) with the DeepLab-V2 head: the embedded benchmark's network."""
+    """A small residual encoder (stride 4) with the DeepLab-V2 head: the embedded benchmark's network.
 
-    widths: tuple[int, int, int] = (16, 32, 48)
+    Args:
+        widths: Channels of the stem, the second and the third stage.
+        norm: Of the encoder.
+        dilations: Of the third stage's residual blocks, one each.
+        rates: Of the head's convolutions. The DAFormer family's (6, 12) belong to features of 64 x 64.
+    """
+
+    widths: tuple[int, int, int] = (16, 24, 32)
     norm: Norm = Norm.GROUP
-    rates: tuple[int, ...] = (1, 2, 4, 6)
+    dilations: tuple[int, ...] = (1, 2)
+    rates: tuple[int, ...] = (2, 4)
 
     def __post_init__(self) -> None:
         if len(self.widths) != 3 or any(width < 8 or width % 8 for width in self.widths):
             raise ValueError(f"SmallDeepLab.widths must be three positive multiples of 8, got {self.widths!r}.")
+        for name in ("dilations", "rates"):
+            values = getattr(self, name)
+            if not values or any(value < 1 for value in values):
+                raise ValueError(f"SmallDeepLab.{name} must be one or more integers of at least 1, got {values!r}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -328,7 +340,7 @@ Initial = WarmStart | ImageNetWeights | None
 class ColourJitter:
     """Colour jitter of mixed images as in kornia 0.5.8: additive brightness, scaled contrast, HSV saturation, hue."""
 
-    probability: float = 0.8  # sheet: u > 0.2
+    probability: float = 0.8  # the reference jitters where u > 0.2
     brightness: float = 0.2
     contrast: float = 0.2
     saturation: float = 0.2
@@ -472,14 +484,14 @@ class Downscale(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rebuilder:
-    """The module that rebuilds masked features (Figures 2 and 3; sheet #7, #8, #9, #10, #11).
+    """The module that rebuilds masked features (Figures 2 and 3; readings 7 to 11).
 
     Args:
         dim: Width C' of the tokens; projector widths are dim/2 and dim/4.
         blocks: Transformer blocks.
         heads: Attention heads; divides dim.
         projector, position, downscale: See the enums.
-        learning_rate: None takes the encoder's (sheet #15).
+        learning_rate: None takes the encoder's (reading 15).
         weight_decay: On matrices; norms, biases of norms and the mask token have none.
     """
 
@@ -506,7 +518,7 @@ class Rebuilder:
 
 
 class MfmInput(Enum):
-    """Which image MFM encodes (sheet #1)."""
+    """Which image MFM encodes (reading 1)."""
 
     TARGET = "target"
     MIXED = "mixed"
@@ -514,7 +526,7 @@ class MfmInput(Enum):
 
 
 class LabelWeight(Enum):
-    """Weight of the pseudo-labels in MFM's cross-entropy (sheet #3)."""
+    """Weight of the pseudo-labels in MFM's cross-entropy (reading 3)."""
 
     CONFIDENCE = "q"  # DACS's q and margins
     NONE = "none"
@@ -522,14 +534,14 @@ class LabelWeight(Enum):
 
 
 class LossRegion(Enum):
-    """Where MFM's loss is taken (sheet #4)."""
+    """Where MFM's loss is taken (reading 4)."""
 
     ALL = "all"
     MASKED = "masked"
 
 
 class AttentionSource(Enum):
-    """Which features HRDA's attention sees in the MFM pass (sheet #23)."""
+    """Which features HRDA's attention sees in the MFM pass (reading 23)."""
 
     REBUILT = "rebuilt"
     ORIGINAL = "original"
@@ -545,14 +557,14 @@ class Mfm:
         grid: (rows, columns) of the mask, H' and W'.
         rebuilder: None fills masked features with zeros (Table 2(c), "Masking").
         objective: Table 2(e).
-        draw: How the mask is drawn (sheet #5).
-        input: Which image is encoded (sheet #1).
-        detach_encoder: Stop the gradient at the features (sheet #2).
-        label_weight: Weight of pseudo-labels (sheet #3).
-        region: Pixels that count (sheet #4).
-        freeze_statistics: BatchNorm layers normalise by the batch but do not move their running statistics (sheet #18).
-        attention: HRDA only (sheet #23).
-        start_step: First step with the term (sheet #17).
+        draw: How the mask is drawn (reading 5).
+        input: Which image is encoded (reading 1).
+        detach_encoder: Stop the gradient at the features (reading 2).
+        label_weight: Weight of pseudo-labels (reading 3).
+        region: Pixels that count (reading 4).
+        freeze_statistics: BatchNorm normalises by the batch but does not move its running statistics (reading 18).
+        attention: HRDA only (reading 23).
+        start_step: First step with the term (reading 17).
     """
 
     weight: float = 1.0

@@ -127,7 +127,7 @@ class Scale:
 
 _TOY_COMPARABLE = (
     "The data is ToyCity, two procedural domains of 12 classes; no number here is a Cityscapes number.",
-    "The network has 155,000 parameters and a warm start on the source in the place of ImageNet weights.",
+    "The network has 52,104 parameters and a warm start on the source in the place of ImageNet weights.",
     "Training is short and far from converged: a method that costs more a step may gain at equal steps and lose at "
     "equal time.",
     "Widths and grids are scaled: the table prints the paper's level and what was trained for it.",

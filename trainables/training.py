@@ -57,7 +57,7 @@ class State:
 
 
 def self_training_step(state: State, settings: SelfTraining, source: Batch, target: Batch) -> Losses:
-    """One iteration of DACS with auxiliary tasks (reference implementation, sheet section 2.2)."""
+    """One iteration of DACS with auxiliary tasks (Tranheden et al. 2021, in the order of the DAFormer family)."""
     step, student, teacher = state.step, state.student, state.teacher
     assert teacher is not None
     set_learning_rate(state.optimizer, state.config.schedule, step)

@@ -118,13 +118,13 @@ class ProgramTrial(tune.Trainable):
 
 
 class SegmentationTrial(ProgramTrial):
-    """A trial of `trainables.program.Segmentation`."""
+    """A trial of domain-adaptive segmentation."""
 
     def open_running(self, config: Any, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Running:
         """See `trainables.trial.Trial`."""
-        from trainables.program import Segmentation
+        from trainables.trial import Trial
 
-        return Segmentation().open(config, seed=seed, folder=folder, shared=shared, data=data)
+        return Trial(config, seed=seed, folder=folder, shared=shared, data=data)
 
 
 def begin_as_fresh_process(seed: int, *, gpus: float) -> None:

@@ -1,4 +1,4 @@
-"""The embedded benchmark's network: a small residual encoder with the DeepLab-V2 head (about 155,000 parameters)."""
+"""The embedded benchmark's network: a small residual encoder with the DeepLab-V2 head (52,104 parameters)."""
 
 from __future__ import annotations
 
@@ -47,10 +47,12 @@ class SmallEncoder(nn.Module):
         self.stem = nn.Conv2d(3, first, 3, 2, 1, bias=False)
         self.stem_norm = _norm(config.norm, first)
         self.stage2 = ResidualBlock(first, second, config.norm, stride=2)
+        inputs = (second, *[third] * (len(config.dilations) - 1))
         self.stage3 = nn.Sequential(
-            ResidualBlock(second, third, config.norm, dilation=1),
-            ResidualBlock(third, third, config.norm, dilation=2),
-            ResidualBlock(third, third, config.norm, dilation=4),
+            *[
+                ResidualBlock(channels, third, config.norm, dilation=dilation)
+                for channels, dilation in zip(inputs, config.dilations, strict=True)
+            ]
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
