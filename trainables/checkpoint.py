@@ -32,6 +32,8 @@ def save(path: Path, arrays: Arrays, numbers: dict[str, Any]) -> None:
             f"{path} needs {2 * size / 2**20:.0f} MiB free to be replaced safely, got {free / 2**20:.0f} MiB; "
             "free some space and run the same command again."
         )
+    for left_behind in path.parent.glob(f".{path.name}.*"):  # by a process that was killed while it wrote
+        left_behind.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     unique = {name: array.detach().contiguous().cpu().clone() for name, array in arrays.items()}
     save_file(unique, temporary, metadata={"numbers": json.dumps(numbers)})
