@@ -335,6 +335,20 @@ def test_data_that_the_program_refuses_ends_the_run_with_its_sentence(
     assert "has no images" in said
 
 
+@pytest.mark.slow
+def test_a_dataset_root_without_images_is_one_sentence(storage: Path, tmp_path: Path) -> None:
+    """Real photographs from an empty folder: what is missing is named, and no further trial begins."""
+    (tmp_path / "empty").mkdir()
+    data = ["--data", f"realpair={tmp_path / 'empty'}"]
+    bad = subprocess.run(
+        command(Path("search_spaces/camvid.py"), storage, *data), cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert bad.returncode == 2
+    assert one_sentence(bad.stderr)
+    assert f"There are no images in {tmp_path}/empty/source/images; give a folder with" in bad.stderr
+    assert len(keys_of(storage, "start")) == 1
+
+
 @pytest.mark.parametrize("options", [(), ("--report-only",)])
 def test_a_storage_that_cannot_be_written_is_one_sentence(
     write: Write, capsys: pytest.CaptureFixture[str], tmp_path: Path, options: tuple[str, ...]
