@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -70,11 +71,29 @@ def scores(confusion: Tensor) -> Scores:
     return Scores(iou, float(100 * right.sum() / counts.sum().clamp(min=1)), confusion)
 
 
+class Scored(Protocol):
+    """The part of `Domains` that scoring needs."""
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the scored classes."""
+
+    @property
+    def means(self) -> Mapping[str, tuple[int, ...]]:
+        """Further means: metric name -> indices of scored classes."""
+
+    def validation(self) -> Iterator[Example]:
+        """Labelled images, always in the same order."""
+
+    def merge(self, scores: Tensor) -> Tensor:
+        """Predicted scored class of each pixel: [B, K, H, W] -> [B, H, W]."""
+
+
 @torch.no_grad()
 def evaluate(
-    networks: Sequence[Segmentor], domains: Domains, settings: Evaluation, device: torch.device
+    networks: Sequence[Segmentor], domains: Scored, settings: Evaluation, device: torch.device
 ) -> list[Scores]:
-    """Score networks on the target's validation images, each image read once.
+    """Score networks on labelled validation images, each image read once.
 
     The networks are put into eval mode; the caller puts them back. Logits are resized to the network's input and then
     to the label's size, as the reference implementation does.

@@ -20,6 +20,7 @@ from torch import Tensor
 from trainables import checkpoint
 from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
 from trainables.data.open import open_domains
+from trainables.description import describe
 from trainables.evaluation import Scores, evaluate, with_target_statistics
 from trainables.initial import begin, in_layout
 from trainables.models.segmentor import Segmentor
@@ -226,7 +227,7 @@ class Trial:
         report["confusion"] = {name: result.confusion.tolist() for name, result in scored.items()}
         if state.step >= self.config.schedule.steps:
             report["pictures"] = save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
-            checkpoint.save(self.folder / FINAL, dict(state.student.state_dict()), {"step": state.step})
+            checkpoint.save(self.folder / FINAL, dict(state.student.state_dict()), self._numbers(state))
             report["outcome"] = "finished"
             self._finished = True
         return report
@@ -285,7 +286,13 @@ class Trial:
 
     def _save(self, state: State) -> None:
         arrays = checkpoint.arrays_of(state) | self._means.arrays()
-        checkpoint.save(self.folder / CHECKPOINT, arrays, {"step": state.step})
+        checkpoint.save(self.folder / CHECKPOINT, arrays, self._numbers(state))
+
+    def _numbers(self, state: State) -> dict[str, Any]:
+        """What stands in a checkpoint's header: the step, and what the network needs to be used without its config."""
+        domains = self.domains
+        model = describe(self.config, domains.classes, domains.mean, domains.std, state.step)
+        return {"step": state.step, "model": model.to_json()}
 
 
 def set_numerics(threads: int) -> None:

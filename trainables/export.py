@@ -1,0 +1,135 @@
+"""Write the plain segmentor of a trial, or of a published checkpoint, as a model of its own.
+
+python -m trainables.export runs/trials/0123456789ab/s0-01234567 models/mine
+python -m trainables.export hrda.pth models/hrda --network hrda
+
+The first form takes a trial's folder, or its `final.safetensors` or `checkpoint.safetensors`. The second takes a whole
+published checkpoint of DAFormer, HRDA or MIC (or DeepLab-V2 of that family) for Cityscapes' 19 classes. Nothing in
+a file is unpickled as code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from enum import Enum
+from pathlib import Path
+
+from trainables import checkpoint
+from trainables.command_line import Parser, exit_status
+from trainables.config import HRDA, DAFormer, DeepLabV2, Network
+from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD
+from trainables.description import Description
+from trainables.exported import CONFIG, Model, build_model, load_model, parameter_count, save_model
+from trainables.models.build import build_segmentor
+from trainables.models.pretrained import load_published
+
+CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
+STUDENT = "student."
+
+
+class Published(Enum):
+    """Networks of published checkpoints."""
+
+    DEEPLABV2 = "deeplabv2"
+    DAFORMER = "daformer"
+    HRDA = "hrda"  # MIC's is the same network
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 for bad input."""
+    return exit_status(lambda: _run(_parser().parse_args(argv)))
+
+
+def _run(given: argparse.Namespace) -> None:
+    if given.out.exists() and not given.out.is_dir():
+        raise ValueError(f"OUT must be a folder, got the file {given.out}; give another name.")
+    name = given.network
+    model = model_of(given.source) if name is None else published_model(given.source, Published(name))
+    print(f"Writing {parameter_count(model.segmentor):,} parameters to {given.out} ...", file=sys.stderr, flush=True)
+    save_model(model, given.out)
+    load_model(given.out)
+    print(given.out)
+
+
+def model_of(source: Path) -> Model:
+    """The student of a trial's folder, or of one of its two checkpoint files.
+
+    Raises:
+        ValueError: There is no such file, it is cut off, or it is something else.
+    """
+    path = _file_of(source)
+    arrays, numbers = checkpoint.load(path)
+    if "model" not in numbers:
+        raise ValueError(
+            f"{path} must say which network it holds, but does not: it is no checkpoint of a trial, or one of an "
+            "earlier version; give a trial's folder, or name a published checkpoint's network by --network."
+        )
+    if any(name.startswith(STUDENT) for name in arrays):
+        arrays = {name.removeprefix(STUDENT): array for name, array in arrays.items() if name.startswith(STUDENT)}
+    return build_model(Description.from_json(numbers["model"]), arrays, str(path))
+
+
+def _file_of(source: Path) -> Path:
+    if (source / CONFIG).is_file():
+        raise ValueError(f"{source} is an exported model already; use it as it is.")
+    files = [source / FINAL, source / CHECKPOINT] if source.is_dir() else [source]
+    found = next((file for file in files if file.is_file()), None)
+    if found is None:
+        raise ValueError(
+            f"RUN_OR_CHECKPOINT must be a trial's folder with {FINAL} or {CHECKPOINT}, or such a file, got {source}; "
+            "trials lie in the storage folder under trials/<config>/s<seed>-<code>."
+        )
+    return found
+
+
+def published_model(path: Path, network: Published) -> Model:
+    """A published checkpoint, to be used as it was published: fitted into 512 x 1024 pixels, HRDA at twice that.
+
+    Raises:
+        ValueError: The file is missing, unreadable, or of another architecture.
+    """
+    settings = _settings(network)
+    segmentor = build_segmentor(settings, len(CITYSCAPES_CLASSES))
+    load_published(segmentor, path)
+    large = network is Published.HRDA
+    description = Description(
+        network=settings,
+        classes=CITYSCAPES_CLASSES,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        size=(1024, 2048) if large else (512, 1024),
+        slide=(1024, 1024) if large else None,
+    )
+    return Model(segmentor.eval(), description)
+
+
+def _settings(network: Published) -> Network:
+    match network:
+        case Published.DEEPLABV2:
+            return DeepLabV2()
+        case Published.DAFORMER:
+            return DAFormer()
+        case Published.HRDA:
+            return HRDA()
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m trainables.export", description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add(
+        "source",
+        metavar="RUN_OR_CHECKPOINT",
+        type=Path,
+        help="a trial's folder, one of its checkpoints, or a published one",
+    )
+    add("out", metavar="OUT", type=Path, help="folder of the model: model.safetensors and config.json")
+    names = [network.value for network in Published]
+    add("--network", choices=names, help="the network of a published checkpoint")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,143 @@
+"""Label images with a model: for each a label map and an overlay, in the Cityscapes colours.
+
+python -m trainables.predict models/mine street.png folder/of/images --out predictions
+
+`NAME_labels.png` holds the class of every pixel as a palette index (its colours are the Cityscapes colours);
+`NAME_overlay.png` is the image under these colours. Both have the image's own size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from trainables.command_line import Parser, exit_status, size
+from trainables.config import Evaluation
+from trainables.data.progress import ProgressLine
+from trainables.data.readers import BrokenSample, read_image
+from trainables.data.resize import Pixels, fit_size, resize_image
+from trainables.evaluation import predict
+from trainables.exported import Model, load_model
+from trainables.models.segmentor import upsample
+from trainables.pictures import palette
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 for bad input."""
+    return exit_status(lambda: _run(_parser().parse_args(argv)))
+
+
+def _run(given: argparse.Namespace) -> None:
+    if not 0 <= given.strength <= 1:
+        raise ValueError(f"--strength must lie in [0, 1], got {given.strength:g}.")
+    images = find_images(given.images)
+    model = load_model(given.model)
+    model.segmentor.to("cuda" if torch.cuda.is_available() else "cpu")
+    given.out.mkdir(parents=True, exist_ok=True)
+    show = ProgressLine()
+    show("predict", 0, len(images), 0)
+    for done, path in enumerate(images, start=1):
+        try:
+            pixels = read_image(path)
+        except BrokenSample as error:
+            raise ValueError(f"{path} must be an image, but cannot be read ({error.detail}); leave it out.") from error
+        labels = label_image(model, pixels, given.size)
+        write_prediction(given.out / path.stem, pixels, labels, model.description.classes, given.strength)
+        show("predict", done, len(images), 0)
+    print(given.out)
+
+
+def find_images(given: Sequence[Path]) -> list[Path]:
+    """Files as they are, and the images of folders, by name.
+
+    Raises:
+        ValueError: One does not exist, a folder has no image, or two images share a name.
+    """
+    images: list[Path] = []
+    for path in given:
+        if not path.exists():
+            raise ValueError(f"IMAGES must be files or folders, got {path}, which does not exist.")
+        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        if not inside:
+            raise ValueError(
+                f"IMAGES must be files or folders of images, got {path}, which has none ({', '.join(SUFFIXES)})."
+            )
+        images += inside
+    stem, count = Counter(path.stem for path in images).most_common(1)[0]
+    if count > 1:
+        raise ValueError(
+            f"IMAGES must have different names, got {count} called {stem}; predict them in runs of their own."
+        )
+    return images
+
+
+@torch.no_grad()
+def label_image(model: Model, pixels: Pixels, seen: tuple[int, int] | None = None) -> Pixels:
+    """The class of every pixel.
+
+    The image is fitted into the model's size; logits are resized to what the network saw and then to the image, as at
+    evaluation.
+
+    Args:
+        model: Segmentor and its use.
+        pixels: RGB [H, W, 3], uint8.
+        seen: (rows, columns) that the image is resized to instead.
+
+    Returns:
+        Class ids [H, W], uint8.
+    """
+    own = (pixels.shape[0], pixels.shape[1])
+    small = resize_image(pixels, fit_size(own, model.description.size) if seen is None else seen)
+    image = model.normalised(torch.from_numpy(np.ascontiguousarray(small)).unsqueeze(0))
+    logits = upsample(image_logits(model, image), own)
+    labels: Pixels = logits[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+    return labels
+
+
+@torch.no_grad()
+def image_logits(model: Model, image: Tensor) -> Tensor:
+    """Logits [B, K, H, W] of normalised images [B, 3, H, W], whole or by sliding windows."""
+    return predict(model.segmentor, image, Evaluation(slide=model.description.slide))
+
+
+def write_prediction(stem: Path, pixels: Pixels, labels: Pixels, classes: tuple[str, ...], strength: float) -> None:
+    """Write `STEM_labels.png` and `STEM_overlay.png`.
+
+    Args:
+        stem: Folder and name without an ending.
+        pixels: The image, RGB [H, W, 3], uint8.
+        labels: Class ids [H, W], uint8.
+        classes: Their names.
+        strength: Share of the colours in the overlay, the rest is the image.
+    """
+    colours = palette(classes)
+    label_map = Image.fromarray(labels)
+    label_map.putpalette(colours.tobytes())
+    label_map.save(stem.with_name(f"{stem.name}_labels.png"), optimize=True)
+    overlay = (1 - strength) * pixels + strength * colours[labels]
+    Image.fromarray(overlay.round().astype(np.uint8)).save(stem.with_name(f"{stem.name}_overlay.png"))
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="python -m trainables.predict", description=(__doc__ or "").split("\n")[0])
+    add = parser.add_argument
+    add("model", metavar="MODEL", type=Path, help="a folder that python -m trainables.export wrote")
+    add("images", metavar="IMAGES", type=Path, nargs="+", help="images, or folders of images")
+    add("--out", type=Path, required=True, help="folder of the label maps and overlays")
+    add("--size", type=size, metavar="ROWSxCOLUMNS", help="what the network sees (the size of the model's evaluation)")
+    add("--strength", type=float, default=0.5, help="share of the colours in the overlay (0.5)")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
