@@ -9,6 +9,7 @@ import json
 import struct
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,17 @@ def executed_steps(storage: Path, trial: Trial) -> int:
 def workers_of(storage: Path, trial: Trial) -> list[int]:
     """Process ids of the workers that opened a trial, in order."""
     return [int(line) for line in (storage / trial.folder / WORKERS).read_text().split()]
+
+
+def processes_with(variable: str, value: str) -> list[int]:
+    """Ids of the processes that were started with an environment variable: all descendants of one, daemons included."""
+    wanted = f"{variable}={value}".encode()
+    found = []
+    for folder in Path("/proc").iterdir():
+        with suppress(OSError):  # ended meanwhile, or somebody else's
+            if folder.name.isdecimal() and wanted in (folder / "environ").read_bytes().split(b"\0"):
+                found.append(int(folder.name))
+    return found
 
 
 def write_launch(path: Path, configs: Sequence[StubConfig], seeds: Sequence[int], address: str | None) -> None:

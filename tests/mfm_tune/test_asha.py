@@ -1,7 +1,7 @@
 """ASHA by seed, in thousands of simulated runs: whatever trials report, each ends, and is judged as it should be.
 
-Workers and time are simulated. The scheduler, Ray Tune's ASHA in it, the narrator, the recorder and what the ledger adds
-up to are real.
+Workers and time are simulated. The scheduler, Ray Tune's ASHA in it, the narrator, the recorder and what the ledger
+adds up to are real.
 """
 
 from __future__ import annotations

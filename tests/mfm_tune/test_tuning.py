@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from tests.mfm_tune.stub_launch import (
     Launched,
     executed_steps,
     launch,
+    processes_with,
     stub_trials,
     workers_of,
+    write_launch,
 )
 from tests.mfm_tune.stub_program import StubConfig
 
@@ -227,6 +230,31 @@ def test_a_signal_stops_the_run_and_the_next_launch_carries_on(
     assert all(executed_steps(tmp_path, trial) <= 8 + 2 for trial in trials)
     undisturbed = launch(tmp_path / "undisturbed", trials, inline=True)
     assert after.metrics() == undisturbed.metrics()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_driver_that_is_interrupted_leaves_no_process_behind(tmp_path: Path, number: signal.Signals) -> None:
+    """A driver with a Ray of its own, which the signal reaches as it does from a terminal: with all its children."""
+    storage, given, mark = tmp_path / "storage", tmp_path / "launch.json", str(tmp_path)
+    write_launch(given, [StubConfig(steps=200, level=level, sleep_s=0.05) for level in range(4)], (0,), None)
+    command = [sys.executable, "-m", "tests.mfm_tune.stub_launch", str(storage), str(given)]
+    driver = subprocess.Popen(command, cwd=REPOSITORY, start_new_session=True, env={**os.environ, "STUB_LAUNCH": mark})
+    wait_until(
+        lambda: (storage / "ledger.jsonl").exists() and "report" in {e["event"] for e in Launched(storage).events}
+    )
+    os.killpg(driver.pid, number)
+    assert driver.wait(timeout=60) == 128 + number
+    assert Launched(storage).keys_of("end") == []
+    wait_until(lambda: processes_with("STUB_LAUNCH", mark) == [])
+
+
+def wait_until(holds: Callable[[], bool], *, seconds: float = 120) -> None:
+    """Wait for something that will be so, or fail."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.1)
 
 
 def test_a_second_signal_does_not_wait() -> None:

@@ -1,0 +1,148 @@
+"""Trials on a CUDA device: end to end, running out of memory, killed and resumed."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from mfm_tune.engine import EngineOptions
+from mfm_tune.identity import config_id
+from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
+from mfm_tune.plan import Trial as PlannedTrial
+from mfm_tune.plan import trial_folder, trial_key
+from mfm_tune.program import Outcome
+from mfm_tune.recorder import Recorder
+from mfm_tune.tuning import run_with_ray
+from trainables import checkpoint
+from trainables.config import Experiment
+from trainables.program import Segmentation
+from trainables.recipes import MINI, SMOKE, dacs_mfm
+from trainables.trial import FINAL, Report, Trial
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+FINGERPRINT = "6" * 64
+LONGER = replace(
+    SMOKE,
+    schedule=replace(SMOKE.schedule, steps=30),
+    evaluation=replace(SMOKE.evaluation, interval=10, checkpoint_interval=5),
+)
+
+
+def trained(config: Experiment, folder: Path, *, blocks: int | None = None) -> list[Report]:
+    """The reports of a trial in this process, to its end or for a number of blocks."""
+    trial = Trial(config, seed=0, folder=str(folder / "trial"), shared=str(folder / "shared"), data={})
+    reports = []
+    try:
+        while (blocks is None or len(reports) < blocks) and not (reports and reports[-1]["outcome"]):
+            reports.append(trial.advance())
+    finally:
+        trial.close()
+    return reports
+
+
+def test_a_trial_runs_end_to_end(tmp_path: Path) -> None:
+    """It finishes on the GPU, says so, and its numbers are finite; the weights that it leaves are those of a CPU's."""
+    reports = trained(dacs_mfm(SMOKE), tmp_path)
+    last = reports[-1]
+    assert last["outcome"] == "finished"
+    assert last["machine"]["device"] == "cuda"
+    assert last["machine"]["device_name"] == torch.cuda.get_device_name()
+    assert all(math.isfinite(last["metrics"][name]) for name in ("student/miou", "teacher/miou", "time/step_ms"))
+    assert last["metrics"]["memory/peak_mib"] > 1
+    weights, _ = checkpoint.load(tmp_path / "trial" / FINAL)
+    assert all(array.device.type == "cpu" and bool(array.isfinite().all()) for array in weights.values())
+
+
+def test_running_out_of_memory_is_an_outcome_and_the_device_works_on(tmp_path: Path) -> None:
+    """A real one, of the allocator's: the trial says how much it had, and the next trial of this process trains."""
+    larger = replace(dacs_mfm(MINI), initial=SMOKE.initial, batch_size=64)
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(64 * 2**20 / total)
+    try:
+        (report,) = trained(larger, tmp_path / "large", blocks=1)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert report["outcome"] == "oom"
+    assert report["error"].startswith("Out of memory after step 0")
+    assert "CUDA out of memory" in report["error"]
+    assert trained(dacs_mfm(SMOKE), tmp_path / "small")[-1]["outcome"] == "finished"
+
+
+def train_until_killed(config: Experiment, folder: Path) -> None:
+    """In a process of its own: one block and some steps, then kill -9 from within."""
+    trial = Trial(config, seed=0, folder=str(folder / "trial"), shared=str(folder / "shared"), data={})
+    trial.advance()
+    tick = trial._progress.tick
+
+    def tick_and_die(step: int) -> None:
+        tick(step)
+        if step == 18:
+            os.kill(os.getpid(), 9)
+
+    trial._progress.tick = tick_and_die  # type: ignore[method-assign]
+    trial.advance()
+
+
+def test_a_killed_trial_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
+    """From its checkpoint at step 15; deterministic algorithms are asked for, so that weights agree to rounding."""
+    config = dacs_mfm(LONGER)
+    undisturbed = trained(config, tmp_path / "undisturbed")
+    context = multiprocessing.get_context("spawn")
+    process = context.Process(target=train_until_killed, args=(config, tmp_path / "killed"))
+    process.start()
+    process.join()
+    assert process.exitcode == -9
+    resumed = trained(config, tmp_path / "killed")
+    assert [report["step"] for report in resumed] == [20, 30]
+    assert resumed[-1]["executed_steps"] == 30 + 18 - 15
+    weights, _ = checkpoint.load(tmp_path / "killed" / "trial" / FINAL)
+    expected, _ = checkpoint.load(tmp_path / "undisturbed" / "trial" / FINAL)
+    for name, array in expected.items():
+        torch.testing.assert_close(weights[name], array, rtol=1e-3, atol=1e-4, msg=name)
+    assert resumed[-1]["metrics"]["student/miou"] == pytest.approx(undisturbed[-1]["metrics"]["student/miou"], abs=0.5)
+
+
+def planned(config: Experiment) -> PlannedTrial:
+    name, program = config_id(config), Segmentation()
+    return PlannedTrial(
+        key=trial_key(name, 0, FINGERPRINT),
+        config=config,
+        config_id=name,
+        seed=0,
+        fingerprint=FINGERPRINT,
+        folder=trial_folder(name, 0, FINGERPRINT),
+        planned_steps=program.planned_steps(config),
+        cost_class=program.cost_class(config),
+        benchmark=program.benchmark(config),
+    )
+
+
+def test_two_trials_share_a_gpu_through_ray(tmp_path: Path) -> None:
+    """Half a GPU each. One that needs more than its half is tried again alone, and is `oom` when that does not do."""
+    small = planned(dacs_mfm(SMOKE))
+    images = torch.cuda.get_device_properties(0).total_memory // 2**21  # each needs more than 2 MiB
+    huge = planned(replace(dacs_mfm(MINI), initial=SMOKE.initial, batch_size=images))
+    trials = [small, huge]
+    writer, state = LedgerWriter(tmp_path / "ledger.jsonl"), LedgerState()
+    recorder = Recorder(writer, state, storage=tmp_path, launch="gpu", study="gpu", profile="smoke", trials=trials)
+    root = str(Path(__file__).resolve().parents[2])
+    run_with_ray(
+        Segmentation(), trials, recorder, EngineOptions(storage=tmp_path, gpus_per_trial=0.5, import_paths=(root,))
+    )
+    writer.close()
+    records = read_ledger(tmp_path / "ledger.jsonl").trials
+    assert records[small.key].outcome is Outcome.FINISHED
+    assert records[small.key].machine["device"] == "cuda"
+    assert (records[huge.key].outcome, records[huge.key].attempts) == (Outcome.OOM, 2)
