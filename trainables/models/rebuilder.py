@@ -15,13 +15,13 @@ from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
+from timm.layers.norm import LayerNorm2d
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from trainables.config import Downscale, MaskDraw, Position, Projector
 from trainables.config import Rebuilder as RebuilderConfig
-from trainables.models.segmentor import Pyramid
+from trainables.models.segmentor import Pyramid, upsample
 from trainables.randomness import Purpose, Streams
 
 MASK_TOKEN_STD = 0.02
@@ -142,12 +142,13 @@ class Rebuilder(nn.Module):
         embedded = self.embedding(pyramid[-1])
         visible = keep.flatten(1).unsqueeze(-1) > 0.5
         tokens = torch.where(visible, embedded, self.mask_token.to(embedded.dtype)) + self.position
-        return self.norm(self.blocks(tokens))
+        out: Tensor = self.norm(self.blocks(tokens))
+        return out
 
     def offsets(self, pyramid: Pyramid, keep: Tensor) -> Pyramid:
         """f_o of every stage at its stage's size, [B, C_i, H_i, W_i], at kept cells too. Arguments as of `tokens`."""
         tokens = self.tokens(pyramid, keep)
-        maps = self.projector(tokens.unflatten(1, self.grid).permute(0, 3, 1, 2))
+        maps = self.projector(tokens.view(len(tokens), *self.grid, -1).permute(0, 3, 1, 2))
         return tuple(_resize(one, stage.shape[-2:]) for one, stage in zip(maps, pyramid, strict=True))
 
     def forward(self, pyramid: Pyramid, keep: Tensor) -> Pyramid:
@@ -184,7 +185,8 @@ class Embedding(nn.Module):
         if rows * columns < self.grid[0] * self.grid[1]:
             mapped = self.linear(feature.permute(0, 2, 3, 1))
             return self._to_grid(mapped.permute(0, 3, 1, 2)).permute(0, 2, 3, 1).flatten(1, 2)
-        return self.linear(self._to_grid(feature).permute(0, 2, 3, 1)).flatten(1, 2)
+        tokens: Tensor = self.linear(self._to_grid(feature).permute(0, 2, 3, 1)).flatten(1, 2)
+        return tokens
 
     def _to_grid(self, x: Tensor) -> Tensor:
         shrinks = x.shape[-2] >= self.grid[0] and x.shape[-1] >= self.grid[1]
@@ -290,7 +292,13 @@ def resize_keep(keep: Tensor, stage: Tensor) -> Tensor:
 
 
 def _resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
-    """Bilinear, corners not aligned, no antialias."""
-    return (
-        x if x.shape[-2:] == tuple(size) else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-    )
+    """Bilinear, corners not aligned, no antialias.
+
+    Shrinking by a whole factor reads each cell for one output at most, so that the gradient's order of summation cannot
+    change from run to run, and `F.interpolate` is the faster form; everything else goes through `upsample`.
+    """
+    if x.shape[-2:] == tuple(size):
+        return x
+    if x.shape[-2] % size[0] == 0 and x.shape[-1] % size[1] == 0:
+        return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    return upsample(x, size)
