@@ -275,7 +275,7 @@ def test_the_augmented_target_is_another_image() -> None:
 
 
 def test_the_term_can_start_late(tmp_path: Path, dacs_weights: Mapping[bool, dict[str, Tensor]]) -> None:
-    """Of three steps: a term that starts after the third leaves DACS bit-equal, one that starts at the third does not."""
+    """Of three steps: a term that starts after the third leaves DACS bit-equal, one that starts at it does not."""
     for start, equal in ((3, True), (2, False)):
         _, weights = train(smoke(replace(SMALL, start_step=start)), tmp_path / str(start))
         assert checkpoint.same_arrays(weights, dacs_weights[False]) is equal
