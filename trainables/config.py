@@ -607,6 +607,12 @@ class FeatureDistance:
     min_ratio: float = 0.75
     classes: tuple[int, ...] = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
 
+    def __post_init__(self) -> None:
+        _number(self, "weight", low=0)
+        _number(self, "min_ratio", low=0, high=1, open_low=True)
+        if not self.classes or any(not isinstance(one, int) or not 0 <= one < 255 for one in self.classes):
+            raise ValueError(f"FeatureDistance.classes must be trainIds from 0 to 254, got {self.classes!r}.")
+
 
 class MaskedView(Enum):
     """Which image masked image consistency sees (the reference's `separatetrg`, `separatetrgaug`, `separate`)."""
@@ -638,14 +644,23 @@ class FeatureDropout:
     weight: float = 1.0
     probability: float = 0.4
 
+    def __post_init__(self) -> None:
+        _number(self, "weight", low=0)
+        _number(self, "probability", low=0, high=1, open_high=True)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DropBlock:
     """DropBlock on the features of a target pass with pseudo-labels (Ghiasi et al. 2018)."""
 
     weight: float = 1.0
-    probability: float = 0.4
+    probability: float = 0.4  # 1 - keep_prob
     block: int = 3  # feature cells
+
+    def __post_init__(self) -> None:
+        _number(self, "weight", low=0)
+        _number(self, "probability", low=0, high=1, open_high=True)
+        _whole(self, "block", low=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -654,7 +669,12 @@ class MaskedImageModelling:
 
     weight: float = 1.0
     ratio: float = 0.6
-    patch: int = 32
+    patch: int = 32  # pixels of what the encoder sees
+
+    def __post_init__(self) -> None:
+        _number(self, "weight", low=0)
+        _number(self, "ratio", low=0, high=1, open_high=True)
+        _whole(self, "patch", low=1)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,24 @@ def test_nan_in_a_term_is_the_outcome_diverged(tmp_path: Path, at: int) -> None:
     assert "loss/nan" in report["error"]
     assert "not a finite number" in report["error"]
     assert not final
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: FeatureDropout(probability=1.0), r"FeatureDropout.probability must lie in \[0, 1\), got 1.0"),
+        (lambda: FeatureDropout(weight=-1.0), r"FeatureDropout.weight must lie in \[0, inf\), got -1.0"),
+        (lambda: DropBlock(probability=1.0), r"DropBlock.probability must lie in \[0, 1\), got 1.0"),
+        (lambda: DropBlock(block=0), "DropBlock.block must be an integer at least 1, got 0"),
+        (lambda: MaskedImageModelling(ratio=1.0), r"MaskedImageModelling.ratio must lie in \[0, 1\), got 1.0"),
+        (lambda: MaskedImageModelling(patch=0), "MaskedImageModelling.patch must be an integer at least 1, got 0"),
+        (lambda: FeatureDistance(min_ratio=0.0), r"FeatureDistance.min_ratio must lie in \(0, 1\], got 0.0"),
+        (lambda: FeatureDistance(classes=(255,)), "FeatureDistance.classes must be trainIds from 0 to 254, got"),
+        (lambda: Mfm(ratio=1.0), r"Mfm.ratio must lie in \[0, 1\), got 1.0"),
+        (lambda: Mfm(weight=float("nan")), r"Mfm.weight must lie in \[0, inf\), got nan"),
+    ],
+)
+def test_settings_out_of_range_are_one_sentence(make: Callable[[], object], sentence: str) -> None:
+    """Field, value and allowed range."""
+    with pytest.raises(ValueError, match=sentence):
+        make()
