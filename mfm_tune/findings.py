@@ -51,9 +51,6 @@ class Claim:
             return Direction.HOLDS if same else Direction.CONTRADICTED
         return Direction.SAME_SIGN if mean * self.paper > 0 else Direction.OTHER_SIGN
 
-    def __str__(self) -> str:
-        return f"{self.first} minus {self.second}: {in_words(self.paired)}; paper {signed(self.paper)}"
-
 
 def claims(results: Results) -> tuple[Claim, ...]:
     """Every difference that the paper prints, once, in printing order; ties of the paper are left out."""
@@ -80,15 +77,6 @@ def _compared(results: Results) -> Iterator[tuple[TableResult, CellResult, Compa
                 yield table, cell, comparison
 
 
-def intervals(results: Results) -> dict[tuple[frozenset[str], str], Paired]:
-    """Every different interval of a printed metric; the same two configs read from both sides are one."""
-    found: dict[tuple[frozenset[str], str], Paired] = {}
-    for table, cell, comparison in _compared(results):
-        if comparison.paired.low is not None:
-            found.setdefault((frozenset((cell.cell.config_id, comparison.config_id)), table.metric), comparison.paired)
-    return found
-
-
 # --------------------------------------------------------------------------------------------------------------------
 # In words
 # --------------------------------------------------------------------------------------------------------------------
@@ -109,86 +97,78 @@ def headline(results: Results) -> tuple[str, ...]:
     """The references against the first one: the question that the study is about."""
     if results.baseline is None:
         return ("The study names no reference, so no differences are printed.",)
-    base = results.baseline
-    sentences = []
-    for reference in results.references[1:]:
-        cell = next((each for each in results.cells if each.cell.config_id == reference.config.config_id), None)
-        comparison = cell.comparisons[0] if cell is not None else None
-        if comparison is None:
-            continue
-        sentences.append(_main_difference(results, reference.name, base.name, comparison))
-    return tuple(sentences)
+    return tuple(_main_difference(results, results.baseline.name, each) for each in results.main)
 
 
-def _main_difference(results: Results, name: str, base: str, comparison: Comparison) -> str:
-    paired = comparison.paired
+def _main_difference(results: Results, base: str, comparison: Comparison) -> str:
+    name, paired = comparison.name, comparison.paired
     if paired.mean is None:
         return f"{name} against {base}: not measured yet, no seed has both."
     paper = "" if comparison.paper is None else f"; the paper prints {signed(comparison.paper)}"
     text = f"{name} minus {base} in {metric_name(results.metric)}: {in_words(paired)}{paper}."
     match paired.verdict:
         case Verdict.BETTER:
-            return f"{text} Here {name} is better on these seeds."
+            return f"{text} The whole interval lies above 0."
         case Verdict.WORSE:
-            return f"{text} Here {name} is worse on these seeds."
+            return f"{text} The whole interval lies below 0."
         case Verdict.NOT_SHOWN if paired.low is None:
-            return f"{text} One seed says nothing about chance."
+            return f"{text} One seed cannot tell a difference from chance."
         case _:
             return f"{text} The interval contains 0, so a difference is not shown."
 
 
 def directions(results: Results) -> tuple[str, ...]:
-    """How many of the paper's directions hold, against each reference, and which are contradicted."""
-    every = claims(results)
-    if not every:
-        return ()
+    """How many of the paper's directions are seen, against each reference."""
     sentences = []
+    every = claims(results)
     for reference in dict.fromkeys(claim.reference for claim in every):
         of_reference = [claim for claim in every if claim.reference == reference]
         counts = Counter(claim.direction for claim in of_reference)
-        parts = [f"{counts[each]} {_PHRASES[each]}" for each in Direction if counts[each]]
+        parts = [f"{counts[each]} {_PHRASES[each][counts[each] > 1]}" for each in Direction if counts[each]]
         what = counted(len(of_reference), "difference")
-        sentences.append(f"The paper prints {what} to {reference}. Here " + ", ".join(parts) + ".")
-    for direction, intro in ((Direction.HOLDS, "Holding"), (Direction.CONTRADICTED, "Contradicted")):
-        named = [str(claim) for claim in every if claim.direction is direction]
-        if named:
-            sentences.append(f"{intro}: " + "; ".join(named) + ".")
+        sentences.append(f"Of the {what} to {reference} that the paper prints, " + ", ".join(parts) + ".")
     return tuple(sentences)
 
 
-_PHRASES = {
-    Direction.HOLDS: "have the paper's sign with the whole interval",
-    Direction.SAME_SIGN: "have its sign, but the interval contains 0 (or there is only one seed)",
-    Direction.OTHER_SIGN: "have the other sign, and the interval contains 0 (or there is only one seed)",
-    Direction.CONTRADICTED: "have the other sign with the whole interval",
-    Direction.OPEN: "are not measured",
+_PHRASES = {  # for one, for several
+    Direction.HOLDS: ("holds here with its whole interval", "hold here with their whole intervals"),
+    Direction.SAME_SIGN: ("has the paper's sign but is not shown", "have the paper's sign but are not shown"),
+    Direction.OTHER_SIGN: ("has the other sign but is not shown", "have the other sign but are not shown"),
+    Direction.CONTRADICTED: ("is contradicted by its whole interval", "are contradicted by their whole intervals"),
+    Direction.OPEN: ("is not measured", "are not measured"),
 }
 
 
 def best_levels(results: Results) -> tuple[str, ...]:
-    """For each table with the paper's numbers: the paper's best level, and the highest mean here."""
-    return tuple(sentence for table in results.tables if (sentence := _best_level(table)))
+    """In how many tables the paper's best level has the highest mean here, and where it has not."""
+    found = [said for table in results.tables if (said := _best_level(table)) is not None]
+    if not found:
+        return ()
+    others = [said for said in found if said]
+    same = (
+        f"The paper's best level has the highest mean here in {len(found) - len(others)} of the "
+        f"{counted(len(found), 'table')} that can be compared."
+    )
+    return (same, *others)
 
 
-def _best_level(table: TableResult) -> str:
-    printed = [(number_, cell) for cell in table.cells if (number_ := paper_number(cell.cell.paper)) is not None]
+def _best_level(table: TableResult) -> str | None:
+    """Empty where the paper's best level is ours too, None where a table cannot be compared."""
+    printed = [(value, cell) for cell in table.cells if (value := paper_number(cell.cell.paper)) is not None]
     measured = [(cell.summary.mean, cell) for cell in table.cells if cell.summary.mean is not None and cell.complete]
     if len(printed) < 2 or len(measured) < 2:
+        return None
+    (paper, paper_cell), (ours, cell) = max(printed, key=lambda each: each[0]), max(measured, key=lambda each: each[0])
+    if paper_cell is cell:
         return ""
-    best_paper, best_here = max(printed, key=lambda each: each[0]), max(measured, key=lambda each: each[0])
-    start = f"{table.table.title}: the paper's best is {best_paper[1].cell.level} ({number(best_paper[0])})"
-    if best_paper[1] is best_here[1]:
-        return f"{start}, and so is the highest mean here ({number(best_here[0])})."
-    between = next(
-        (
-            each.paired
-            for each in best_here[1].all_comparisons
-            if each.config_id == best_paper[1].cell.config_id and each.paired.low is not None
-        ),
-        None,
+    text = (
+        f"{table.table.title}: the paper's best is {paper_cell.cell.level} ({number(paper)}); "
+        f"the highest mean here is at {cell.cell.level} ({number(ours)})"
     )
-    apart = f"; {best_here[1].cell.level} minus {best_paper[1].cell.level} is {in_words(between)}" if between else ""
-    return f"{start}; the highest mean here is at {best_here[1].cell.level} ({number(best_here[0])}){apart}."
+    between = next((each.paired for each in cell.all_comparisons if each.config_id == paper_cell.cell.config_id), None)
+    if between is None or between.mean is None:
+        return f"{text}."
+    return f"{text}, a difference of {in_words(between)}."
 
 
 def out_of_memory(results: Results) -> tuple[str, ...]:
@@ -200,7 +180,7 @@ def out_of_memory(results: Results) -> tuple[str, ...]:
             here = "here too" if ours else ("here it fits" if cell.values else "here it is not measured yet")
             sentences.append(f"The paper prints OOM for {cell.cell.axis} {cell.cell.level}; {here}.")
         elif ours:
-            sentences.append(f"{cell.cell.axis} {cell.cell.level} ran out of memory.")
+            sentences.append(f"{cell.cell.axis} {cell.cell.level} ran out of memory here.")
     return tuple(sentences)
 
 
@@ -219,14 +199,16 @@ def costs(results: Results) -> tuple[str, ...]:
 
 def how_to_read(results: Results) -> str:
     """How many intervals are read at once, and what that means."""
-    every = intervals(results)
+    every = results.intervals
     if not every:
         return "No interval can be given yet: that takes two seeds of two configs."
     away = sum(each.verdict is not Verdict.NOT_SHOWN for each in every.values())
     kept = sum(holm([each.p_value for each in every.values() if each.p_value is not None]))
     second = ""
     if results.second_metric is not None and results.second_intervals:
-        second = f" ({metric_name(results.second_metric)} adds {results.second_intervals} that are not independent)"
+        second = (
+            f" ({metric_name(results.second_metric)} adds {len(results.second_intervals)} that are not independent)"
+        )
     return (
         f"The tables show {counted(len(every), 'different 95 % interval')}{second}; if no difference were real, about "
         f"{number(0.05 * len(every))} of them would leave 0 out by chance alone. Here {_count(away)} leave 0 out, and "

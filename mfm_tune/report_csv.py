@@ -82,16 +82,20 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
         row[f"standing {seed}"] = "" if seed in cell.values else trial_text(cell.config, seed, table.metric)
     for (key, heading), column in zip(table.table.columns, cell.columns, strict=True):
         row |= {f"{heading} mean": column.mean, f"{heading} std": column.std, f"{heading} key": key}
-    for reference, comparison in zip(results.references, cell.comparisons, strict=True):
+    for reference, comparison in zip(table.references, cell.comparisons, strict=True):
         row |= _difference(f"minus {reference.name}", comparison.paired if comparison else None)
         row[f"minus {reference.name} paper"] = comparison.paper if comparison else None
-    row["own reference"] = cell.own.name if cell.own else ""
-    row |= _difference("minus own reference", cell.own.paired if cell.own else None)
+    if table.has_own:
+        row["own reference"] = cell.own.name if cell.own else ""
+        row |= _difference("minus own reference", cell.own.paired if cell.own else None)
+        row["minus own reference paper"] = cell.own.paper if cell.own else None
     if results.second_metric is not None:
         second = metric_name(results.second_metric)
         row |= {f"{second} mean": cell.second.mean, f"{second} std": cell.second.std, f"{second} n": cell.second.n}
-        for reference, comparison in zip(results.references, cell.comparisons, strict=True):
+        for reference, comparison in zip(table.references, cell.comparisons, strict=True):
             row |= _difference(f"{second} minus {reference.name}", comparison.second if comparison else None)
+        if table.has_own:
+            row |= _difference(f"{second} minus own reference", cell.own.second if cell.own else None)
     return row | {
         "step ms": cell.config.step_ms,
         "relative cost": cell.relative_cost,

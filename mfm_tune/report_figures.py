@@ -19,12 +19,12 @@ from mfm_tune.report_svg import (
     standalone,
     text_width,
 )
-from mfm_tune.report_text import in_words, metric_name, number, signed
+from mfm_tune.report_text import cell_text, in_words, metric_name, number, short_standing, signed
 from mfm_tune.results import CellResult, Comparison, ConfigResult, Results, TableResult, paper_number
 from mfm_tune.statistics import Paired, Summary, Verdict, paired_difference, summary
 
 PANEL = 380.0  # width of the panels that stand side by side on a wide page, one below the other on a narrow one
-WIDE = 560.0
+WIDE = 440.0
 ROW = 24.0
 COLOURS = 9
 
@@ -60,8 +60,8 @@ def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
             continue
         if table.table.plot:
             yield f"{name}-plot", _plot(results, table)
-        yield f"{name}-seeds", _seeds(results, table)
-        for index, reference in enumerate(results.references):
+        yield f"{name}-seeds", _seeds(table)
+        for index, reference in enumerate(table.references):
             comparisons = [(cell, cell.comparisons[index]) for cell in table.cells]
             drawn = _differences(table, reference.name, comparisons)
             if drawn is not None:
@@ -78,10 +78,10 @@ def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def _seeds(results: Results, table: TableResult) -> Figure:
+def _seeds(table: TableResult) -> Figure:
     cells = table.cells
     entries = [("dot", "a seed"), ("mean", "mean")]
-    base = results.baseline
+    base = table.baseline
     base_mean = None if base is None else summary(base.config.finals(table.metric).values()).mean
     if base is not None and base_mean is not None:
         entries.append(("base", f"{base.name} {number(base_mean)}"))
@@ -97,7 +97,7 @@ def _seeds(results: Results, table: TableResult) -> Figure:
             x = rows.across(cell.summary.mean)
             rows.drawing.line(x, y - 8, x, y + 8, "mean")
         else:
-            rows.drawing.text(rows.across.start + 4, y + 4, "no number", "tick")
+            rows.say(rows.across.start, y, "no number")
     description = "; ".join(f"{cell.cell.level}: {_listed(cell.values)}" for cell in cells)
     return Figure(
         group="seeds",
@@ -117,13 +117,18 @@ def _differences(
         return None
     entries = [("dot", "a seed"), ("mean", "mean"), ("interval", "95 % interval")]
     if any(each.paper is not None for _, each in shown):
-        entries.append(("diamond", "paper (its scale)"))
+        entries.append(("diamond", "paper"))
     values = [0.0, *(value for _, each in shown for value in _extent(each))]
-    rows = _Rows([cell for cell, _ in shown], values, entries, f"{metric_name(table.metric)} minus {name}")
+    rows = _Rows(table.cells, values, entries, f"{metric_name(table.metric)} minus {name}")
     zero = rows.across(0)
     rows.drawing.line(zero, rows.top, zero, rows.bottom, "zero")
-    for (cell, y), (_, comparison) in zip(rows, shown, strict=True):
-        _one_difference(rows.drawing, rows.across, y, cell, comparison)
+    for (cell, y), (_, comparison) in zip(rows, comparisons, strict=True):
+        if comparison is None:
+            rows.say(zero, y, "the reference itself")
+        elif comparison.paired.n:
+            _one_difference(rows.drawing, rows.across, y, cell, comparison)
+        else:
+            rows.say(zero, y, "no number")
     return Figure(
         group="seeds",
         title=f"{table.table.title}: difference to {name}",
@@ -165,16 +170,21 @@ class _Rows:
         self, cells: Sequence[CellResult], values: Sequence[float], entries: Sequence[tuple[str, str]], name: str
     ) -> None:
         left = min(0.4 * PANEL, 14 + max(text_width(cell.cell.level) for cell in cells))
-        self.top = legend_height(entries, PANEL - left - 8) + 8
+        self.top = legend_height(entries, PANEL) + 8
         self.bottom = self.top + ROW * len(cells)
         self.drawing = Drawing(width=PANEL, height=self.bottom + 38)
         self.across = scale(values, left, PANEL - 10)
         self._cells = cells
-        legend(self.drawing, entries, left, 10, PANEL)
+        legend(self.drawing, entries, 0, 10, PANEL)
         bottom_axis(self.drawing, self.across, self.top, self.bottom, name)
         for cell, y in self:
             self.drawing.line(left, y, PANEL - 10, y, "row")
             self.drawing.text(left - 8, y + 4, shortened(cell.cell.level, left - 10), "label", "end")
+
+    def say(self, x: float, y: float, text: str) -> None:
+        """A word in a row without marks, on that side of x where there is more room."""
+        right = x < (self.across.start + self.across.end) / 2
+        self.drawing.text(x + 6 if right else x - 6, y + 4, text, "tick", "start" if right else "end")
 
     def __iter__(self) -> Iterator[tuple[CellResult, float]]:
         return ((cell, self.top + ROW * (index + 0.5)) for index, cell in enumerate(self._cells))
@@ -191,13 +201,13 @@ def _listed(values: Mapping[int, float]) -> str:
 
 def _plot(results: Results, table: TableResult) -> Figure:
     """Mean, spread and seeds over the levels (the paper's Figure 4), with the baseline beside them."""
-    base = results.baseline
+    base = table.baseline
     base_values = base.config.finals(table.metric) if base else {}
     papers = _paper_points(results, table)
     entries = [("thick s0", "mean ± std"), ("dot", "a seed")]
     entries += [("base", f"{base.name}, mean")] if base and base_values else []
     entries += [("diamond", "paper")] if papers else []
-    values = [value for cell in table.cells for value in cell.values.values()]
+    values = [value for cell in table.cells for value in (*cell.values.values(), *_spread(cell.summary))]
     values += [*base_values.values(), *papers.values()]
     top = legend_height(entries, WIDE - 60) + 8
     drawing = Drawing(width=WIDE, height=top + 250)
@@ -225,18 +235,34 @@ def _plot(results: Results, table: TableResult) -> Figure:
 
 
 def _points(drawing: Drawing, up: Scale, table: TableResult, places: Sequence[float]) -> None:
-    means = [
-        (x, up(cell.summary.mean)) for cell, x in zip(table.cells, places, strict=True) if cell.summary.mean is not None
-    ]
-    drawing.path(means, "thick s0")
+    for line in _unbroken(table, places):
+        drawing.path([(x, up(mean)) for x, mean in line], "thick s0")
     for cell, x in zip(table.cells, places, strict=True):
         mean, std = cell.summary.mean, cell.summary.std
         if mean is not None and std is not None:
             drawing.line(x, up(mean - std), x, up(mean + std), "spread")
         for seed, value in cell.values.items():
             drawing.dot(x, up(value), "dot", f"{cell.cell.level}, seed {seed}: {number(value, 2)}")
-    for x, y in means:
-        drawing.dot(x, y, "s0", radius=4.5)
+        if mean is not None:
+            drawing.dot(x, up(mean), "s0", f"{cell.cell.level}: {cell_text(cell)}", radius=4.5)
+        else:
+            drawing.text(x, up.start - 4, short_standing(cell.config, next(iter(cell.config.trials))), "tick", "middle")
+
+
+def _spread(found: Summary) -> tuple[float, ...]:
+    """The ends of mean ± std."""
+    return () if found.mean is None or found.std is None else (found.mean - found.std, found.mean + found.std)
+
+
+def _unbroken(table: TableResult, places: Sequence[float]) -> list[list[tuple[float, float]]]:
+    """The means as lines that a level without a number interrupts."""
+    lines: list[list[tuple[float, float]]] = [[]]
+    for cell, x in zip(table.cells, places, strict=True):
+        if cell.summary.mean is None:
+            lines.append([])
+        else:
+            lines[-1].append((x, cell.summary.mean))
+    return [line for line in lines if line]
 
 
 def _paper_points(results: Results, table: TableResult) -> dict[int, float]:
@@ -265,7 +291,7 @@ def _places(table: TableResult, left: float, right: float) -> tuple[float, ...]:
 
 def _curves(results: Results) -> Iterator[tuple[str, Figure]]:
     for table in results.tables:
-        named = _named_configs(results, table)
+        named = _named_configs(table)
         metrics = [table.metric, *([results.second_metric] if results.second_metric else [])]
         curves = {metric: {name: config.curve(metric) for name, config in named.items()} for metric in metrics}
         values = [
@@ -277,10 +303,10 @@ def _curves(results: Results) -> Iterator[tuple[str, Figure]]:
                 yield name, _curve(table, metric, named, curves[metric], values)
 
 
-def _named_configs(results: Results, table: TableResult) -> dict[str, ConfigResult]:
+def _named_configs(table: TableResult) -> dict[str, ConfigResult]:
     """The baseline first, where it is none of the cells."""
     cells = {cell.cell.level: cell.config for cell in table.cells}
-    base = results.baseline
+    base = table.baseline
     if base is None or any(config.config_id == base.config.config_id for config in cells.values()):
         return cells
     return {base.name: base.config, **cells}
@@ -303,7 +329,7 @@ def _curve(
     top = legend_height(entries, PANEL - 46) + 8
     drawing = Drawing(width=PANEL, height=top + 220)
     steps = [step for lines in curves.values() for line in lines.values() for step, _ in line]
-    across, up = scale([0.0, *map(float, steps)], 40, PANEL - 10), scale(values, top + 176, top)
+    across, up = scale(list(map(float, steps)), 40, PANEL - 10), scale(values, top + 176, top)
     legend(drawing, entries, 40, 10, PANEL)
     bottom_axis(drawing, across, top, top + 180, "training step")
     left_axis(drawing, up, 40, PANEL - 10)
@@ -368,7 +394,7 @@ def _class_bars(
     top, row = legend_height(entries, WIDE - left) + 8, 30.0
     bottom = top + row * len(names)
     drawing = Drawing(width=WIDE, height=bottom + 38)
-    across = Scale(low=0, high=100, start=left, end=WIDE - 130)
+    across = Scale(low=0, high=100, start=left, end=WIDE - 118)
     legend(drawing, entries, left, 10, WIDE)
     bottom_axis(drawing, across, top, bottom, f"{network} IoU in percent")
     drawing.text(WIDE, top - 2, "difference [95 %]", "tick", "end")

@@ -49,6 +49,7 @@ class Glance:
 
     title: str
     axis: str
+    has_paper: bool
     rows: tuple[tuple[str, str, str], ...]
 
 
@@ -122,6 +123,7 @@ def _table(results: Results, table: TableResult, figures: Mapping[str, Figure]) 
         glance=Glance(
             title=ready.title,
             axis=ready.axis,
+            has_paper=table.has_paper,
             rows=tuple((cell.cell.level, cell_text(cell), paper_text(cell.cell.paper)) for cell in table.cells),
         ),
         plots=drawn["plot"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mfm_tune.report_text import cell_text, difference, mean_std, metric_name, number, paper_text, signed
 from mfm_tune.results import CellResult, Comparison, Results, TableResult
-from mfm_tune.statistics import Paired, Verdict, summary
+from mfm_tune.statistics import Verdict
 
 
 @dataclass(frozen=True)
@@ -82,36 +82,33 @@ def printed(results: Results, table: TableResult) -> Printed:
     )
 
 
-def has_own(table: TableResult) -> bool:
-    """Whether a row is compared with a reference of its own."""
-    return any(cell.own is not None for cell in table.cells)
-
-
 def _headings(results: Results, table: TableResult) -> tuple[str, ...]:
-    references = [reference.name for reference in results.references]
-    headings = [metric_name(table.metric), "paper"]
+    names = [f"minus {reference.name}" for reference in table.references]
+    if table.has_own:
+        names.append("minus its reference")
+    headings = [metric_name(table.metric), *(["paper"] if table.has_paper else [])]
     headings += [heading for _, heading in table.table.columns]
-    headings += [f"minus {name}" for name in references]
-    if has_own(table):
-        headings.append("minus its own reference")
+    headings += names
     if results.second_metric is not None:
         second = metric_name(results.second_metric)
-        headings += [second, *(f"{second} minus {name}" for name in references)]
-    return (*headings, "ms a step", f"cost / {references[0]}" if references else "cost", "peak MiB")
+        headings += [second, *(f"{second} {name}" for name in names)]
+    cost = f"cost / {table.baseline.name}" if table.baseline else "cost / its reference"
+    return (*headings, "ms/step", cost, "peak MiB")
 
 
 def _row(results: Results, table: TableResult, cell: CellResult, footnotes: Sequence[str]) -> Row:
     seeds = len(results.seeds)
-    entries = [Entry(cell_text(cell)), Entry(paper_text(cell.cell.paper))]
+    entries = [Entry(cell_text(cell))]
+    if table.has_paper:
+        entries.append(Entry(paper_text(cell.cell.paper)))
     papers = table.paper_columns(cell.cell.paper)
     for column, paper in zip(cell.columns, papers, strict=True):
         entries.append(Entry(mean_std(column, seeds), detail="" if paper is None else f"paper {number(paper)}"))
-    entries += [_compared(each) for each in cell.comparisons]
-    if has_own(table):
-        entries.append(_compared(cell.own, named=True))
+    comparisons = [*cell.comparisons, *([cell.own] if table.has_own else [])]
+    entries += [_compared(each, named=table.has_own) for each in comparisons]
     if results.second_metric is not None:
         entries.append(Entry(mean_std(cell.second, seeds)))
-        entries += [_differing(each.second, ()) if each else Entry("") for each in cell.comparisons]
+        entries += [_second(each) for each in comparisons]
     return Row(
         level=cell.cell.level,
         trained=cell.cell.trained or cell.cell.level,
@@ -120,20 +117,21 @@ def _row(results: Results, table: TableResult, cell: CellResult, footnotes: Sequ
     )
 
 
-def _compared(comparison: Comparison | None, *, named: bool = False) -> Entry:
+def _second(comparison: Comparison | None) -> Entry:
+    if comparison is None or comparison.second is None:
+        return Entry("")
+    return Entry(difference(comparison.second), comparison.second.verdict)
+
+
+def _compared(comparison: Comparison | None, *, named: bool) -> Entry:
     if comparison is None:
         return Entry("")
     details = [f"to {comparison.name}"] if named else []
     if comparison.paper is not None:
         details.append(f"paper {signed(comparison.paper)}")
-    return _differing(comparison.paired, details)
-
-
-def _differing(paired: Paired | None, details: Sequence[str]) -> Entry:
-    if paired is None:
-        return Entry("")
-    visible = [] if paired.smallest_visible is None else [f"visible from {number(paired.smallest_visible)}"]
-    return Entry(difference(paired), paired.verdict, "; ".join([*details, *visible]))
+    if comparison.paired.smallest_visible is not None:
+        details.append(f"visible from {number(comparison.paired.smallest_visible)}")
+    return Entry(difference(comparison.paired), comparison.paired.verdict, "; ".join(details))
 
 
 def _costs(cell: CellResult) -> tuple[Entry, ...]:
@@ -153,18 +151,3 @@ def _quoted_row(results: Results, table: TableResult, index: int) -> Row:
         entries.append(Entry("", detail="" if paper is None else f"paper {number(paper)}"))
     entries += [Entry("")] * (len(_headings(results, table)) - len(entries))
     return Row(level=row.label, trained="", entries=tuple(entries), quoted=True)
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# What the seeds of a table can show
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def smallest_visible(table: TableResult) -> tuple[tuple[str, float, float, int], ...]:
-    """(reference, smallest, largest, how many): half widths of the intervals that the table prints, by reference."""
-    widths: dict[str, list[float]] = {}
-    for cell in table.cells:
-        for comparison in cell.all_comparisons:
-            if comparison.paired.smallest_visible is not None:
-                widths.setdefault(comparison.name, []).append(comparison.paired.smallest_visible)
-    return tuple((name, min(found), max(found), summary(found).n) for name, found in widths.items())

@@ -35,33 +35,35 @@ def in_columns(results: Results, width: int | None = None) -> str:
 
 
 def _grid(results: Results, table: TableResult, *, wide: bool) -> Grid:
-    grid = Grid(
-        title=Text(f"{table.table.title} ({metric_name(table.metric)})"), box=box.SIMPLE_HEAD, title_justify="left"
-    )
-    grid.pad_edge = False
+    title = Text(f"{table.table.title} ({metric_name(table.metric)})")
+    grid = Grid(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for index, heading in enumerate(_headings(results, table, wide=wide)):
         grid.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
     for quoted in table.quoted:
         grid.add_row(Text(quoted.label), "", number(quoted.paper.miou))
-    notes = {row.level: row.notes for row in printed(results, table).rows}
-    for cell in table.cells:
-        marks = "".join(f" [{note}]" for note in notes[cell.cell.level])
-        grid.add_row(*(Text(text) for text in _texts(results, cell, wide=wide, marks=marks)))
+    notes = [row.notes for row in printed(results, table).rows if not row.quoted]
+    for cell, marks in zip(table.cells, notes, strict=True):
+        level = level_text(cell) + "".join(f" [{mark}]" for mark in marks)
+        texts = [level, cell_text(cell), *_further(results, table, cell, wide=wide)]
+        grid.add_row(*(Text(text) for text in texts))
     return grid
 
 
 def _headings(results: Results, table: TableResult, *, wide: bool) -> list[str]:
-    headings = [table.table.axis.name, "mean ± std (n)", "paper"]
-    headings += [f"minus {reference.name}" for reference in results.references[: 2 if wide else 1]]
+    headings = [table.table.axis.name, "mean ± std (n)", *(["paper"] if table.has_paper else [])]
+    headings += [f"minus {reference.name}" for reference in table.references[: 2 if wide else 1]]
+    if table.has_own:
+        headings.append("minus its reference")
     if wide and results.second_metric is not None:
         headings.append(metric_name(results.second_metric))
     return [*headings, "ms/step"] if wide else headings
 
 
-def _texts(results: Results, cell: CellResult, *, wide: bool, marks: str) -> list[str]:
-    texts = [level_text(cell) + marks, cell_text(cell), paper_text(cell.cell.paper)]
-    for comparison in cell.comparisons[: 2 if wide else 1]:
-        texts.append("" if comparison is None else difference(comparison.paired))
+def _further(results: Results, table: TableResult, cell: CellResult, *, wide: bool) -> list[str]:
+    """What stands behind a cell's level and value."""
+    texts = [paper_text(cell.cell.paper)] if table.has_paper else []
+    compared = [*cell.comparisons[: 2 if wide else 1], *([cell.own] if table.has_own else [])]
+    texts += ["" if each is None else difference(each.paired) for each in compared]
     if wide and results.second_metric is not None:
         texts.append(mean_std(cell.second, len(results.seeds)))
     return [*texts, number(cell.config.step_ms)] if wide else texts

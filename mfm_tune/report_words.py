@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mfm_tune import findings
 from mfm_tune.live import last_line
 from mfm_tune.program import Outcome
-from mfm_tune.report_text import counted, hours
+from mfm_tune.report_text import counted, difference, hours, signed
 from mfm_tune.results import Results, letter
 
 
@@ -41,7 +41,13 @@ def words(results: Results) -> Words:
         summary=_summary(results),
         sections=tuple(
             section
-            for section in (_comparable(results), _missing(results), _failed(results), _where(results))
+            for section in (
+                _directions(results),
+                _comparable(results),
+                _missing(results),
+                _failed(results),
+                _where(results),
+            )
             if section is not None
         ),
     )
@@ -51,6 +57,27 @@ def _summary(results: Results) -> Section:
     sentences = [*findings.headline(results), *findings.directions(results)]
     sentences += [*findings.best_levels(results), *findings.out_of_memory(results), *findings.costs(results)]
     return Section(key="summary", title="Summary", sentences=(*sentences, findings.how_to_read(results)))
+
+
+def _directions(results: Results) -> Section | None:
+    claims = findings.claims(results)
+    rows = tuple(
+        (f"{each.first} minus {each.second}", difference(each.paired), signed(each.paper), each.direction.value)
+        for each in claims
+    )
+    if not rows:
+        return None
+    return Section(
+        key="directions",
+        title="The paper's directions",
+        sentences=(
+            "A direction is the sign of a difference between two configs that the paper prints numbers for. It holds "
+            "here where the whole 95 % interval has that sign, and is contradicted where the whole interval has the "
+            "other one; an interval that contains 0 shows neither a difference nor that there is none.",
+        ),
+        headings=("difference", "here [95 %]", "paper", "direction"),
+        rows=rows,
+    )
 
 
 def _comparable(results: Results) -> Section | None:
@@ -89,8 +116,8 @@ def _where(results: Results) -> Section:
     if records:
         executed, seconds = sum(each.executed_steps for each in records), sum(each.seconds for each in records)
         needed = sum(each.step for each in records)
-        again = f", {executed - needed} of them repeated after interruptions" if executed > needed else ""
-        sentences.append(f"{executed} training steps{again}; {hours(seconds)} of trial time, summed over all trials.")
+        again = f", {executed - needed:,} of them repeated after interruptions" if executed > needed else ""
+        sentences.append(f"{executed:,} training steps{again}; {hours(seconds)} of trial time, summed over all trials.")
     starts = [each.started for each in records if each.started is not None]
     ends = [each.last_seen for each in records if each.last_seen is not None]
     if starts and ends:

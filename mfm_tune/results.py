@@ -178,9 +178,9 @@ class CellResult:
     Args:
         values, second_values: Seed -> final number, of finished trials only.
         columns: One summary for each further column of the table.
-        comparisons: One for each reference of the study; None where the cell is that reference.
+        comparisons: One for each reference of the table; None where the cell is that reference.
         own: The comparison with the row's own reference, where it has one.
-        relative_cost: Time a step over that of the first reference.
+        relative_cost: Time a step over that of the table's first reference, or of the row's own.
         marks: What a reader must know before reading the numbers: seeds missing, other machines, other code.
     """
 
@@ -222,11 +222,32 @@ class CellResult:
 
 @dataclass(frozen=True, kw_only=True)
 class TableResult:
-    """One table with its numbers."""
+    """One table with its numbers.
+
+    Args:
+        references: What its rows are compared with: the study's references, or none where its axis names a reference
+            for each row (`Axis.against`).
+    """
 
     table: Table
     metric: str
     cells: tuple[CellResult, ...]
+    references: tuple[Reference, ...]
+
+    @property
+    def has_own(self) -> bool:
+        """Whether rows have references of their own."""
+        return self.table.axis.against is not None
+
+    @property
+    def has_paper(self) -> bool:
+        """Whether the paper prints something for a row."""
+        return bool(self.quoted) or any(cell.cell.paper is not None for cell in self.cells)
+
+    @property
+    def baseline(self) -> Reference | None:
+        """The first of its references."""
+        return self.references[0] if self.references else None
 
     @property
     def quoted(self) -> tuple[Quoted, ...]:
@@ -246,8 +267,7 @@ class Results:
     Args:
         references: In the study's order; the first one is the baseline.
         configs: Config id -> trials, distinct, in printing order.
-        intervals: How many different intervals of the printed metric the report shows.
-        second_intervals: How many of the second metric.
+        main: The other references minus the baseline: what the study is about.
         environments: What the finished trials ran on, the most frequent first.
         launches: How often the study was started.
     """
@@ -257,8 +277,7 @@ class Results:
     tables: tuple[TableResult, ...]
     references: tuple[Reference, ...]
     configs: Mapping[str, ConfigResult]
-    intervals: int
-    second_intervals: int
+    main: tuple[Comparison, ...]
     environments: tuple[Environment, ...]
     hosts: tuple[str, ...]
     versions: tuple[Mapping[str, str], ...]
@@ -283,6 +302,29 @@ class Results:
     def cells(self) -> tuple[CellResult, ...]:
         """All cells in printing order."""
         return tuple(cell for table in self.tables for cell in table.cells)
+
+    @cached_property
+    def intervals(self) -> Mapping[tuple[frozenset[str], str], Paired]:
+        """Every different interval of a printed metric, by the two configs and the metric: a - b and b - a are one."""
+        return self._intervals(second=False)
+
+    @cached_property
+    def second_intervals(self) -> Mapping[tuple[frozenset[str], str], Paired]:
+        """Every different interval of the second metric."""
+        return self._intervals(second=True)
+
+    def _intervals(self, *, second: bool) -> Mapping[tuple[frozenset[str], str], Paired]:
+        found: dict[tuple[frozenset[str], str], Paired] = {}
+        base = self.baseline.config.config_id if self.baseline else ""
+        every = [(base, each, self.metric) for each in self.main]
+        for table in self.tables:
+            every += [(c.cell.config_id, each, table.metric) for c in table.cells for each in c.all_comparisons]
+        for config, comparison, metric in every:
+            paired = comparison.second if second else comparison.paired
+            if paired is not None and paired.low is not None:
+                other = comparison.config_id
+                found.setdefault((frozenset((config, other)), "" if second else metric), paired)
+        return found
 
     @cached_property
     def distinct(self) -> tuple[CellResult, ...]:
@@ -345,8 +387,7 @@ def collect(
         tables=tables,
         references=references,
         configs=configs,
-        intervals=_intervals(tables, second=False),
-        second_intervals=_intervals(tables, second=True),
+        main=collector.main(),
         environments=environments,
         hosts=tuple(dict.fromkeys(str(each["host"]) for each in launches if each.get("host"))),
         versions=tuple(
@@ -373,22 +414,42 @@ class _Collector:
     def table(self, table: Table, cells: Sequence[Cell], papers: Mapping[str, float]) -> TableResult:
         metric = table.metric or self.study.metric
         return TableResult(
-            table=table, metric=metric, cells=tuple(self._cell(cell, table, metric, papers) for cell in cells)
+            table=table,
+            metric=metric,
+            cells=tuple(self._cell(cell, table, metric, papers) for cell in cells),
+            references=() if table.axis.against is not None else self.references,
+        )
+
+    def main(self) -> tuple[Comparison, ...]:
+        """The other references minus the first."""
+        if not self.references:
+            return ()
+        base, *others = self.references
+        second = self.study.second_metric
+        return tuple(
+            Comparison(
+                name=other.name,
+                config_id=other.config.config_id,
+                paired=_paired(other.config, base.config, self.study.metric),
+                second=_paired(other.config, base.config, second) if second else None,
+                paper=None if other.paper is None or base.paper is None else other.paper - base.paper,
+            )
+            for other in others
+            if other.config.config_id != base.config.config_id
         )
 
     def _cell(self, cell: Cell, table: Table, metric: str, papers: Mapping[str, float]) -> CellResult:
         config = self.configs[cell.config_id]
-        baseline = self.references[0].config.step_ms if self.references else None
-        own = cell.against
-        if own == cell.config_id or any(own == reference.config.config_id for reference in self.references):
-            own = None
+        own = self.configs[cell.against] if cell.against not in (None, cell.config_id) else None
         return CellResult(
             cell=cell,
             config=config,
             values=config.finals(metric),
             second_values=config.finals(self.study.second_metric) if self.study.second_metric else {},
             columns=tuple(summary(config.finals(key).values()) for key, _ in table.columns),
-            comparisons=tuple(
+            comparisons=()
+            if table.axis.against is not None
+            else tuple(
                 self._comparison(cell, reference.config, reference.name, metric, papers)
                 if reference.config.config_id != cell.config_id
                 else None
@@ -396,10 +457,13 @@ class _Collector:
             ),
             own=None
             if own is None
-            else self._comparison(cell, self.configs[own], _name_of(own, self.references, self.cells), metric, papers),
-            relative_cost=config.step_ms / baseline if config.step_ms and baseline else None,
+            else self._comparison(cell, own, _name_of(own.config_id, self.references, self.cells), metric, papers),
+            relative_cost=_relative_cost(config, own if table.axis.against is not None else self._first()),
             marks=_marks(config, metric, self.environments),
         )
+
+    def _first(self) -> ConfigResult | None:
+        return self.references[0].config if self.references else None
 
     def _comparison(
         self, cell: Cell, other: ConfigResult, name: str, metric: str, papers: Mapping[str, float]
@@ -411,14 +475,23 @@ class _Collector:
         return Comparison(
             name=name,
             config_id=other.config_id,
-            paired=paired_difference(config.finals(metric), other.finals(metric)),
-            second=paired_difference(config.finals(second), other.finals(second)) if second else None,
+            paired=_paired(config, other, metric),
+            second=_paired(config, other, second) if second else None,
             paper=None if here is None or there is None else here - there,
         )
 
     def _paper_anywhere(self, config: str) -> float | None:
         numbers = (paper_number(cell.paper) for cell in self.cells if cell.config_id == config)
         return next((number for number in numbers if number is not None), None)
+
+
+def _relative_cost(config: ConfigResult, other: ConfigResult | None) -> float | None:
+    """Time a step over that of another config; None where one is unknown."""
+    return config.step_ms / other.step_ms if other is not None and config.step_ms and other.step_ms else None
+
+
+def _paired(a: ConfigResult, b: ConfigResult, metric: str) -> Paired:
+    return paired_difference(a.finals(metric), b.finals(metric))
 
 
 def paper_number(paper: Paper) -> float | None:
@@ -501,15 +574,3 @@ def standing_text(config: ConfigResult, seed: int) -> str:
 
 def _seeds(seeds: Sequence[int]) -> str:
     return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"
-
-
-def _intervals(tables: Sequence[TableResult], *, second: bool) -> int:
-    found: set[tuple[frozenset[str], str]] = set()  # a - b and b - a are one interval
-    for table in tables:
-        for cell in table.cells:
-            for comparison in cell.all_comparisons:
-                paired = comparison.second if second else comparison.paired
-                if paired is not None and paired.low is not None:
-                    metric = "" if second else table.metric
-                    found.add((frozenset((cell.cell.config_id, comparison.config_id)), metric))
-    return len(found)
