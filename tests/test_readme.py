@@ -1,0 +1,47 @@
+"""The README's code runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from mfm_tune.loading import load_search_space
+from trainables.recipes import SMOKE, dacs
+from trainables.trial import Trial
+
+README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+
+
+def block(name: str) -> str:
+    """The Python block under the comment that names it."""
+    found = re.search(rf"<!-- tested: {name} -->\n```python\n(.*?)```", README, re.DOTALL)
+    assert found, f"the README has no block for '{name}'"
+    return found.group(1)
+
+
+def test_the_search_space_of_ones_own_loads_and_plans(tmp_path: Path) -> None:
+    """Five distinct configs: three levels, one of which is the default's, and two references."""
+    path = tmp_path / "threshold.py"
+    path.write_text(block("search space"))
+    study = load_search_space(path).studies["mini"]
+    assert [cell.level for cell in study.cells()] == ["0.9", "0.95", "0.99"]
+    assert len({cell.config_id for cell in study.cells()}) == 3
+
+
+def test_the_task_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loss is in the log, finite and positive, and it changes the student."""
+    (tmp_path / "entropy_task.py").write_text(block("auxiliary task"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from entropy_task import Entropy  # type: ignore[import-not-found]
+
+    scale = replace(SMOKE, schedule=replace(SMOKE.schedule, steps=4))
+    shared = str(tmp_path / "shared")
+    with_task = Trial(dacs(scale, Entropy()), seed=0, folder=str(tmp_path / "a"), shared=shared, data={}).advance()
+    without = Trial(dacs(scale), seed=0, folder=str(tmp_path / "b"), shared=shared, data={}).advance()
+    assert 0 < with_task["metrics"]["loss/entropy"] < 0.01 * 2.5  # the weight times at most log 12
+    assert with_task["metrics"]["loss/mixed"] != without["metrics"]["loss/mixed"]
+    sys.modules.pop("entropy_task")
