@@ -7,9 +7,14 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.mfm_tune.tracking_places import Shown
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -20,7 +25,8 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
 HEAD = """
 import ray, sys
-head = ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=2**27)
+head = ray.init(address="local", num_cpus=2, num_gpus=int(sys.argv[1]), include_dashboard=False, log_to_driver=False,
+                object_store_memory=2**27)
 print("address", head.address_info["address"], flush=True)
 sys.stdin.read()
 """
@@ -28,18 +34,44 @@ sys.stdin.read()
 
 @pytest.fixture(scope="session")
 def ray_head() -> Iterator[str]:
-    """The address of a Ray with two CPUs. It ends with the tests, also when they are killed: its input closes."""
-    head = subprocess.Popen(
-        [sys.executable, "-c", HEAD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
-    )
+    """The address of a Ray with two CPUs."""
+    with _head(gpus=0) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def gpu_head() -> Iterator[str]:
+    """The address of a Ray with two CPUs, and a GPU that is only on its books."""
+    with _head(gpus=1) as address:
+        yield address
+
+
+@contextmanager
+def _head(*, gpus: int) -> Iterator[str]:
+    """A Ray that ends with the tests, also when they are killed: its input closes."""
+    command = [sys.executable, "-c", HEAD, str(gpus)]
+    head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
     assert head.stdin is not None
     assert head.stdout is not None
-    address = ""
-    for line in head.stdout:
-        if line.startswith("address "):
-            address = line.split()[1]
-            break
+    address = next((line.split()[1] for line in head.stdout if line.startswith("address ")), "")
     assert address, "the head of Ray did not start"
     yield address
     head.stdin.close()
     head.wait(timeout=60)
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new MLflow database, to be copied: making one costs seconds."""
+    from tests.mfm_tune.tracking_places import make_database
+
+    return make_database(tmp_path_factory.mktemp("database") / "mlflow.db")
+
+
+@pytest.fixture(scope="session")
+def shown(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
+    """A storage folder that was mirrored, moved, and is shown by the UI's server."""
+    from tests.mfm_tune.tracking_places import shown_storage
+
+    with shown_storage(empty_database, tmp_path_factory.mktemp("shown")) as storage:
+        yield storage

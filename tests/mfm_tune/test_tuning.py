@@ -149,6 +149,17 @@ def test_a_trial_whose_worker_dies_again_and_again_has_failed(mixed: Mixed) -> N
     assert "died" in record.error
 
 
+@pytest.mark.slow
+def test_out_of_memory_on_half_a_gpu_is_tried_once_alone(gpu_head: str, tmp_path: Path) -> None:
+    """After the others, on a whole GPU; running out of memory there, too, is the result."""
+    trials = stub_trials([OUT_OF_MEMORY, *GOOD])
+    after = launch(tmp_path, trials, address=gpu_head, gpus_per_trial=0.5)
+    record = after.record(trials[0])
+    assert (record.outcome, record.attempts) == (Outcome.OOM, 2)
+    assert after.keys_of("start")[-1] == trials[0].key
+    assert [after.record(trial).outcome for trial in trials[1:]] == [Outcome.FINISHED] * len(GOOD)
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Recorders and signals
 # --------------------------------------------------------------------------------------------------------------------
