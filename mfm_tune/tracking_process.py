@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from mfm_tune.tracking_delivery import Delivery
 
 POLL_S = 0.5
+PIECE = 4 * 2**20  # bytes of the ledger that are delivered before the cursor moves
 DRAIN_S = 30.0
 LONGEST_WAIT_S = 60.0
 REPORTS_S = 5.0  # how often report files are looked at
@@ -111,7 +112,7 @@ class Mirroring:
     def _deliver(self) -> None:
         delivery = self._delivery or self._connected()
         while True:
-            batch = self._batch or self._reader.read()
+            batch = self._batch or self._reader.read(PIECE)
             if batch is None:
                 break
             self._batch = batch
@@ -138,6 +139,9 @@ class Mirroring:
         store = TrackingStore(self.target, self._ledger, token, cursor.runs if cursor is not None else {})
         if cursor is not None and not all(store.has_token(name) for name in cursor.experiments):
             self._delivered = 0  # another store than the one that the cursor speaks of
+        elif cursor is not None:
+            for name in cursor.experiments:
+                store.experiment(name)  # looks up its runs, and puts twins away
         reader = LedgerReader(self.target.ledger)
         while reader.offset < self._delivered and reader.read(stop=self._delivered) is not None:
             pass  # delivered already: only added up

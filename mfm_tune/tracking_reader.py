@@ -25,7 +25,7 @@ from mfm_tune.tracking_runs import (
     trial_run_key,
 )
 
-PIECE = 4 * 2**20  # bytes of the ledger that are delivered before the cursor moves
+PIECE = 4 * 2**20  # bytes
 
 
 class BrokenLedgerError(Exception):

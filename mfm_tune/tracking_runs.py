@@ -56,6 +56,7 @@ RESERVED = frozenset(
 NOTE = "mlflow.note.content"
 MOST_PARAMS = 60
 LONGEST_VALUE = 500
+LONGEST_KEY = 240  # MLflow takes 250, and a digest may follow
 LINES_OF_ERROR = 30
 
 
@@ -276,10 +277,9 @@ def value_text(value: Canonical) -> str:
 
 def clean_key(name: str) -> str:
     """A name that MLflow takes as a key. One that had to change carries a digest, so that no two names become one."""
-    cleaned = re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)[:240]
-    path = posixpath.normpath(cleaned)
-    if path != cleaned or path.startswith((".", "/")):
-        cleaned = re.sub(r"/+", "/", cleaned).replace("..", "_").strip("/.") or "_"
+    cleaned = re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)[:LONGEST_KEY]
+    if posixpath.normpath(cleaned) != cleaned or cleaned.startswith((".", "/")):  # MLflow takes keys for paths
+        cleaned = posixpath.normpath(cleaned.replace("..", "__").strip("/")).lstrip("./") or "_"
     if cleaned == name:
         return name
     return f"{cleaned}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"

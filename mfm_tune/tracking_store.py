@@ -24,7 +24,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from mfm_tune.tracking import Target, without_password
-from mfm_tune.tracking_runs import NOTE, Run, RunStatus
+from mfm_tune.tracking_runs import Run, RunStatus
 
 if TYPE_CHECKING:
     from mfm_tune.tracking_reader import Row
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 1000  # metrics a request
 MOST_TAGS = 100
 PAGE = 200  # runs a search
+LOCK_S = 5.0  # how long opening a SQLite file waits for a lock
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
 GONE = "RESOURCE_DOES_NOT_EXIST"
 
@@ -231,7 +232,7 @@ class TrackingStore:
                     made = self.client.create_run(
                         experiment.id,
                         start_time=run.started,
-                        tags={key: value for key, value in run.tags.items() if key != NOTE},
+                        tags=dict(run.tags),
                         run_name=run.tags.get("mlflow.runName"),
                     )
             except TroubleError:
@@ -400,7 +401,7 @@ def prepare_database(path: Path) -> None:
 def _is_half_made(path: Path) -> bool:
     """Whether a file has no runs and MLflow cannot open it. Raises where it is locked."""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5)) as database:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=LOCK_S)) as database:
             if database.execute("SELECT count(*) FROM runs").fetchone()[0]:
                 return False
     except sqlite3.DatabaseError as error:

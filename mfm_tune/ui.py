@@ -136,7 +136,8 @@ def _links_of(state: LedgerState, name: str, experiment: str, address: str, keys
                     text = f"{study['study']} {table['title']}: {kind.value}"
                     yield _link(text, table_view(study, table, kind), experiment, address, keys)
     yield _link("failures", failures_view(), experiment, address, keys)
-    yield _link("pictures", pictures_view({}), experiment, address, keys)
+    if pictures_view({}).key in keys or not keys:
+        yield _link("pictures", pictures_view({}), experiment, address, keys)
 
 
 def _link(text: str, view: View, experiment: str, address: str, keys: set[str]) -> Link:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import uuid
 import zlib
 from collections.abc import Collection, Mapping, Sequence
@@ -89,7 +90,7 @@ class View:
                 }
             ],
             "compareRunCharts": [self._chart(number, chart) for number, chart in enumerate(self.charts)],
-            "chartsSearchFilter": "",
+            "chartsSearchFilter": self._only_own_charts(),
         }
         packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
         content = {"name": self.name, "createdAt": time, "updatedAt": time, "state": f"deflate;{packed}"}
@@ -114,6 +115,11 @@ class View:
         if self.group is None:
             return None
         return {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": self.group}]}
+
+    def _only_own_charts(self) -> str:
+        """A search in the charts that leaves out the one that the UI would add for each metric there is."""
+        keys = [re.escape(str(chart["metricKey"])) for chart in self.charts if "metricKey" in chart]
+        return f"^({'|'.join(keys)})$" if keys else ""
 
     def _chart(self, number: int, chart: Chart) -> dict[str, Any]:
         return {
@@ -228,12 +234,9 @@ def experiment_note(experiment: str, studies: Sequence[Event]) -> str:
 
 
 def _cell_columns(study: Event) -> tuple[str, ...]:
-    numbers = ["mean", "std", "n_seeds", "paper"]
-    if study.get("second_metric"):
-        numbers += ["second_mean", "second_std"]
+    """Few enough to be seen at once (the UI sorts them by name); intervals and second metric are a click away."""
     names = [*study["references"], *(["own"] if any(cell.against for cell in declared_cells(study)) else [])]
-    for name in names:
-        numbers += [f"minus {name}", f"minus {name}/low", f"minus {name}/high"]
+    numbers = ["mean", "std", "n_seeds", "paper", *(f"minus {name}" for name in names)]
     shown = [f"metrics.`{clean_key(number)}`" for number in numbers]
     return ("tags.`mfm.level`", "tags.`mfm.outcome`", "tags.`mfm.seeds`", *shown)
 

@@ -38,6 +38,7 @@ class Fiction:
     widths: Sequence[int] = (128, 256)
     outcomes: dict[tuple[str, int], str] = field(default_factory=dict)
     pictures: bool = False
+    benchmark: str = BENCHMARK
     time: int = START
     random: random.Random = field(default_factory=lambda: random.Random(0))
 
@@ -81,7 +82,7 @@ class Fiction:
                 "study": "fiction",
                 "profile": "smoke",
                 "title": "A made-up study",
-                "benchmark": BENCHMARK,
+                "benchmark": self.benchmark,
                 "metric": "student/miou",
                 "second_metric": "teacher/miou",
                 "seeds": list(range(self.seeds)),
@@ -107,7 +108,7 @@ class Fiction:
                 "launch": "l",
                 "folder": trial_folder(config, seed, FINGERPRINT),
                 "attempt": 1,
-                "benchmark": BENCHMARK,
+                "benchmark": self.benchmark,
                 "study": "fiction",
                 "profile": "smoke",
             }
@@ -145,7 +146,7 @@ class Fiction:
                 "event": "config",
                 "config_id": config,
                 "config": content,
-                "benchmark": BENCHMARK,
+                "benchmark": self.benchmark,
                 "classes": list(CLASSES),
                 "planned_steps": 10 * self.reports,
                 "cost_class": "stub",

@@ -1,0 +1,306 @@
+"""Whatever the store does, MLflow ends with exactly the ledger's rows: none missing, none twice."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mfm_tune.plan import trial_key
+from mfm_tune.tracking import ENVIRONMENT, Target, ledger_identity, read_cursor
+from mfm_tune.tracking_process import Mirroring
+from mfm_tune.tracking_runs import trial_run_key
+from tests.mfm_tune.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, expected, rows, stored, tags_of, write
+from tests.mfm_tune.tracking_places import storage_with
+
+DACS_0 = trial_key(DACS, 0, FINGERPRINT)
+
+
+@pytest.fixture(autouse=True)
+def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the mirror's processes have in their environment, before MLflow is imported here."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def storage(empty_database: Path, tmp_path: Path) -> Path:
+    """A storage folder with a ledger and an empty MLflow database."""
+    folder = storage_with(empty_database, tmp_path / "storage")
+    write(folder, Fiction(seeds=2, reports=2, outcomes={(DACS, 1): "failed", (DEFAULT, 1): "oom"}).events())
+    return folder
+
+
+def run_id(storage: Path, key: str) -> str:
+    """The MLflow run of a trial."""
+    query = "SELECT run_uuid FROM tags WHERE key = 'mfm.key' AND value = ?"
+    ((found,),) = rows(storage / "mlflow.db", query, trial_run_key(key))
+    return str(found)
+
+
+def active(storage: Path, kind: str) -> int:
+    """How many active runs of a kind there are."""
+    query = """SELECT count(*) FROM tags t JOIN runs r ON r.run_uuid = t.run_uuid
+        WHERE t.key = 'mfm.kind' AND t.value = ? AND r.lifecycle_stage = 'active'"""
+    ((count,),) = rows(storage / "mlflow.db", query, kind)
+    return int(count)
+
+
+def is_exact(storage: Path) -> bool:
+    """Whether MLflow has the ledger's rows, and one run a trial, cell and study."""
+    counts = [active(storage, kind) for kind in ("trial", "cell", "study")]
+    return stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl") and counts == [8, 4, 1]
+
+
+def test_everything_is_mirrored(storage: Path) -> None:
+    """Runs with rows, tags, params, status, times; the config and the confusion matrix as artefacts."""
+    Mirroring(Target(storage)).catch_up()
+    assert is_exact(storage)
+    database = storage / "mlflow.db"
+    states = rows(database, "SELECT status, count(*) FROM runs GROUP BY status ORDER BY status")
+    assert states == [("FAILED", 2), ("FINISHED", 9), ("RUNNING", 2)]  # open: one cell and its study
+    tags = tags_of(database, trial_run_key(DACS_0))
+    assert tags["mfm.step"] == "20/20"
+    assert json.loads(tags["mlflow.loggedArtifacts"]) == [{"path": "confusion/student.json", "type": "table"}]
+    ((uri, start, end),) = rows(
+        database, "SELECT artifact_uri, start_time, end_time FROM runs WHERE run_uuid = ?", run_id(storage, DACS_0)
+    )
+    events = [json.loads(line) for line in (storage / "ledger.jsonl").read_text().splitlines()]
+    own = [event["time"] for event in events if event.get("key") == DACS_0]
+    assert (start, end) == (own[0], own[-1])
+    folder = storage / "artifacts" / uri.removeprefix("mlflow-artifacts:/").lstrip("/")
+    assert json.loads((folder / "config.json").read_text())["class"] == "Stub"
+    table = json.loads((folder / "confusion/student.json").read_text())
+    assert table["data"][0] == ["road", 5, 1, 0]
+    cell = tags_of(database, "cell/fiction/smoke/a/128")
+    assert (cell["mfm.dim"], cell["mfm.seeds"], cell["mfm.paper"]) == ("128", "2/2", "50.5")
+
+
+def test_delivering_again_changes_nothing(storage: Path) -> None:
+    """A lost cursor costs time, not correctness: every table of the store stays as it is."""
+    target = Target(storage)
+    Mirroring(target).catch_up()
+    before = contents(storage)
+    target.cursor.unlink()
+    Mirroring(target).catch_up()
+    Mirroring(target, from_start=True).catch_up()
+    assert contents(storage) == before
+
+
+def contents(storage: Path) -> dict[str, list[Any]]:
+    """What the store holds, but for the token, which a lost cursor renews."""
+    database = storage / "mlflow.db"
+    tables = ("metrics", "latest_metrics", "params", "tags", "runs")
+    found: dict[str, list[Any]] = {name: sorted(map(repr, rows(database, f"SELECT * FROM {name}"))) for name in tables}
+    found["experiment_tags"] = sorted(
+        map(repr, rows(database, "SELECT * FROM experiment_tags WHERE key NOT LIKE 'mfm.mirror.%'"))
+    )
+    return found
+
+
+class Fault(Exception):
+    """The process was killed here."""
+
+
+class Faulty:
+    """A client that dies at random, before or after what it was asked for."""
+
+    def __init__(self, client: Any, draws: random.Random) -> None:
+        self._client = client
+        self._draws = draws
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            fate = self._draws.random()
+            if fate < 0.03:
+                raise Fault(f"before {name}")
+            answer = method(*args, **kwargs)
+            if fate > 0.97:
+                raise Fault(f"after {name}")
+            return answer
+
+        return call
+
+
+def test_dying_at_any_request_loses_and_doubles_nothing(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mirror that ends at random requests, its cursor lost in a third of the rounds, ends exact; so do its cells."""
+    from mfm_tune import tracking_store
+
+    draws = random.Random(7)
+    monkeypatch.setattr("mfm_tune.tracking_process.PIECE", 2000)
+    real = tracking_store.MlflowClient
+    monkeypatch.setattr(tracking_store, "MlflowClient", lambda **given: Faulty(real(**given), draws))
+    target, faults = Target(storage), 0
+    while True:
+        try:
+            Mirroring(target).catch_up()
+            break
+        except Fault:
+            faults += 1
+        if draws.random() < 0.3:
+            target.cursor.unlink(missing_ok=True)
+    assert faults >= 5
+    assert is_exact(storage)
+    damaged = contents(storage)
+    monkeypatch.setattr(tracking_store, "MlflowClient", real)
+    Mirroring(target, from_start=True).catch_up()
+    assert contents(storage) == damaged
+
+
+def test_a_ledger_that_grows_is_followed(storage: Path) -> None:
+    """Lines are delivered as they come, and a trial that goes on is running again until it ends."""
+    path = storage / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:6]))
+    mirroring = Mirroring(Target(storage))
+    mirroring.catch_up()
+    assert tags_of(storage / "mlflow.db", trial_run_key(DACS_0))["mfm.outcome"] == "running"
+    for begin in range(6, len(lines), 9):
+        with path.open("ab") as file:
+            file.write(b"".join(lines[begin : begin + 9]))
+        mirroring.catch_up()
+    assert is_exact(storage)
+    again = json.loads(next(line for line in lines if b'"start"' in line))
+    write(storage, [again])
+    mirroring.catch_up()
+    ((status,),) = rows(storage / "mlflow.db", "SELECT status FROM runs WHERE run_uuid = ?", run_id(storage, DACS_0))
+    assert status == "RUNNING"
+
+
+def test_a_run_that_the_user_deleted_stays_deleted(storage: Path) -> None:
+    """Neither its rows nor a second run appear, and everything else goes on; also where it happens under way."""
+    from mlflow import MlflowClient
+
+    path = storage / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:6]))
+    mirroring = Mirroring(Target(storage))
+    mirroring.catch_up()
+    MlflowClient(tracking_uri=Target(storage).uri).delete_run(run_id(storage, DACS_0))
+    with path.open("ab") as file:
+        file.write(b"".join(lines[6:]))
+    mirroring.catch_up()
+    Mirroring(Target(storage), from_start=True).catch_up()
+    wanted = expected(path)
+    del wanted[DACS_0]
+    assert stored(storage / "mlflow.db") == wanted
+    assert active(storage, "trial") == 7
+
+
+def test_a_run_that_was_made_twice_counts_once(storage: Path) -> None:
+    """A request that timed out may have succeeded later: one run is kept, with all rows, and the other put away."""
+    from mlflow import MlflowClient
+
+    target = Target(storage)
+    Mirroring(target).catch_up()
+    client = MlflowClient(tracking_uri=target.uri)
+    first = client.get_run(run_id(storage, DACS_0))
+    tags = {key: first.data.tags[key] for key in ("mfm.key", "mfm.ledger", "mfm.trial_key", "mfm.kind")}
+    for lost in (False, True):
+        twin = client.create_run(first.info.experiment_id, tags=tags).info.run_id
+        if lost:
+            target.cursor.unlink()
+        Mirroring(target).catch_up()
+        assert is_exact(storage)
+        stages = [client.get_run(each).info.lifecycle_stage for each in (first.info.run_id, twin)]
+        assert sorted(stages) == ["active", "deleted"]
+        if not lost:
+            assert stages[0] == "active"  # the cursor knows which one was written to
+
+
+def test_a_store_that_was_emptied_is_filled_again(storage: Path, empty_database: Path) -> None:
+    """The cursor is a hint: a new database does not bear the mirror's token, so all is delivered again."""
+    Mirroring(Target(storage)).catch_up()
+    shutil.copyfile(empty_database, storage / "mlflow.db")
+    Mirroring(Target(storage)).catch_up()
+    assert is_exact(storage)
+
+
+def test_another_ledger_does_not_touch_our_runs(storage: Path, empty_database: Path, tmp_path: Path) -> None:
+    """Two storage folders with the same trials, mirrored to one place, keep their runs apart."""
+    other = tmp_path / "other"
+    write(other, Fiction(seeds=2, reports=2, time=1_700_000_000_000).events())
+    shared = f"sqlite:///{storage / 'mlflow.db'}"
+    Mirroring(Target(storage)).catch_up()
+    Mirroring(Target(other, shared)).catch_up()
+    assert active(storage, "trial") == 16
+    own = "SELECT count(*) FROM tags WHERE key = 'mfm.ledger' AND value = ?"
+    counts = [rows(storage / "mlflow.db", own, ledger_identity(each / "ledger.jsonl")) for each in (storage, other)]
+    assert counts == [[(13,)], [(13,)]]
+
+
+def test_a_locked_file_is_waited_for(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another program holds the SQLite file: nothing is lost, the word is `locked`, and it goes on afterwards."""
+    from mfm_tune.tracking_store import TroubleError
+
+    monkeypatch.setattr("mfm_tune.tracking_store.LOCK_S", 0.1)  # the wait for a lock while opening
+    holder = sqlite3.connect(storage / "mlflow.db")
+    holder.execute("BEGIN EXCLUSIVE")
+    mirroring = Mirroring(Target(storage))
+    with pytest.raises(TroubleError) as caught:
+        mirroring.catch_up()
+    assert caught.value.word == "locked"
+    holder.rollback()
+    holder.close()
+    mirroring.catch_up()
+    assert is_exact(storage)
+
+
+@pytest.mark.parametrize("left", ["empty", "tables", "text"])
+def test_a_database_half_made_is_set_aside(storage: Path, left: str) -> None:
+    """Killed while a database was first made: the file is kept under another name, and a whole one made."""
+    database = storage / "mlflow.db"
+    database.unlink()
+    if left == "text":
+        database.write_text("no database at all, but long enough to be read as one " * 30)
+    else:
+        with sqlite3.connect(database) as connection:
+            if left == "tables":
+                connection.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+                connection.execute("CREATE TABLE runs (run_uuid TEXT)")
+        connection.close()
+    Mirroring(Target(storage)).catch_up()
+    assert is_exact(storage)
+    assert len(list(storage.glob("mlflow.db.half-made-*"))) == 1
+
+
+def test_a_database_with_runs_is_never_set_aside(storage: Path) -> None:
+    """A file that holds runs and cannot be opened stays where it is: it may need an upgrade, and hold notes."""
+    from mfm_tune.tracking_store import TroubleError
+
+    Mirroring(Target(storage)).catch_up()
+    with sqlite3.connect(storage / "mlflow.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'cc1f77228345'")
+    connection.close()
+    fresh = shutil.copyfile(storage / "mlflow.db", storage / "old.db")  # MLflow checks each file once a process
+    with pytest.raises(TroubleError):
+        Mirroring(Target(storage, f"sqlite:///{fresh}")).catch_up()
+    assert not list(storage.glob("*.half-made-*"))
+
+
+def test_the_report_is_an_artefact_of_the_study(storage: Path) -> None:
+    """The study's run holds the report, and a newer one replaces it."""
+    report = storage / "reports" / "fiction-smoke" / "report.html"
+    report.parent.mkdir(parents=True)
+    for text in ("first", "second"):
+        report.write_text(text)
+        Mirroring(Target(storage)).catch_up()
+        (copy,) = storage.glob("artifacts/*/*/artifacts/report.html")
+        assert copy.read_text() == text
+
+
+def test_the_cursor_stands_at_the_end(storage: Path) -> None:
+    """After catching up, the cursor says so, and knows the run of each key."""
+    Mirroring(Target(storage)).catch_up()
+    cursor = read_cursor(Target(storage))
+    assert cursor is not None
+    assert cursor.offset == (storage / "ledger.jsonl").stat().st_size
+    assert cursor.runs[trial_run_key(DACS_0)] == run_id(storage, DACS_0)
+    assert len(cursor.runs) == 13
