@@ -1,0 +1,317 @@
+"""The recipes: published hyper-parameters at full size, the same methods at small ones."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.config import (
+    SGD,
+    DAFormer,
+    DeepLabV2,
+    Experiment,
+    FeatureDistance,
+    ImageNetWeights,
+    Margins,
+    MaskedConsistency,
+    MaskedView,
+    Mfm,
+    MiT,
+    PackedPair,
+    RareClassSampling,
+    SelfTraining,
+    SourceDataset,
+    SourceStyle,
+    ToyCity,
+)
+from trainables.data.open import open_domains
+from trainables.initial import assemble, new_student
+from trainables.models.build import build_segmentor
+from trainables.models.encoders import MiTEncoder, mit_strides
+from trainables.optimization import learning_rate_factor
+from trainables.randomness import Purpose, Streams
+from trainables.recipes import (
+    MINI,
+    PAPER,
+    SMOKE,
+    Scale,
+    dacs,
+    daformer,
+    from_synthia,
+    hrda,
+    mfm,
+    mic,
+    oracle,
+    original_dacs,
+    source_only,
+)
+from trainables.training import self_training_step
+
+CPU = torch.device("cpu")
+SMALL = (SMOKE, MINI)
+METHODS = (dacs, daformer, hrda, mic)
+
+
+def adaptation(config: Experiment) -> SelfTraining:
+    """The self-training settings of a config."""
+    assert isinstance(config.adaptation, SelfTraining)
+    return config.adaptation
+
+
+def task(config: Experiment, kind: type) -> object:
+    """The settings of one auxiliary task."""
+    return next(one for one in config.auxiliary if isinstance(one, kind))
+
+
+# -- at full size: sheet section 2.3, and the papers' implementation details --------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_has_the_familys_schedule(method: object) -> None:
+    """AdamW 6e-5, decoder times 10, 1500 steps of warm-up, 40,000 steps, linear decay, 2 + 2 images."""
+    config = method(PAPER)  # type: ignore[operator]
+    assert (config.optimizer.learning_rate, config.optimizer.head_factor) == (6e-5, 10)
+    assert (config.optimizer.weight_decay, config.optimizer.betas) == (0.01, (0.9, 0.999))
+    assert (config.schedule.steps, config.schedule.warmup_steps, config.schedule.power) == (40_000, 1500, 1.0)
+    assert (config.batch_size, config.evaluation.interval) == (2, 4000)
+    assert learning_rate_factor(config.schedule, 750) == pytest.approx((1 - 750 / 40_000) * (1 - 0.5 * (1 - 1e-6)))
+    assert adaptation(config).threshold == 0.968
+    assert adaptation(config).jitter.probability == 0.8  # type: ignore[union-attr]
+
+
+def test_dacs_is_the_familys_re_implementation() -> None:
+    """DeepLab-V2 R101, momentum 0.99, 512 x 512 crops, weight decay on the encoder's norms, nothing else."""
+    config = dacs(PAPER)
+    assert (config.network, config.initial) == (DeepLabV2(), ImageNetWeights.RESNET101_V1C)
+    assert (adaptation(config).momentum, adaptation(config).margins) == (0.99, None)
+    assert config.optimizer.decay_norms  # type: ignore[union-attr]
+    assert config.data == PackedPair(crop_size=(512, 512))
+    assert (config.auxiliary, config.rare_class_sampling, config.evaluation.slide) == ((), None, None)
+
+
+def test_the_original_dacs_is_a_preset() -> None:
+    """SGD 2.5e-4 with a classifier ten times as fast, 250,000 steps, poly 0.9, no warm-up, jitter of 0.25."""
+    config = original_dacs(PAPER)
+    assert config.optimizer == SGD(learning_rate=2.5e-4, head_factor=10, weight_decay=5e-4, momentum=0.9)
+    assert (config.schedule.steps, config.schedule.warmup_steps, config.schedule.power) == (250_000, 0, 0.9)
+    assert adaptation(config).jitter.hue == 0.25  # type: ignore[union-attr]
+
+
+def test_daformer_has_its_published_parts() -> None:
+    """MiT-B5, momentum 0.999, rare-class sampling, thing-class feature distance, rows without pseudo-labels."""
+    config = daformer(PAPER)
+    assert (config.network, config.initial) == (DAFormer(encoder=MiT()), ImageNetWeights.MIT_B5)
+    assert not config.optimizer.decay_norms  # type: ignore[union-attr]
+    assert adaptation(config).momentum == 0.999
+    assert adaptation(config).margins == Margins(top=15, bottom=120)
+    assert config.rare_class_sampling == RareClassSampling(temperature=0.01, min_pixels=3000, min_crop_ratio=0.5)
+    things = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
+    assert config.auxiliary == (FeatureDistance(weight=0.005, min_ratio=0.75, classes=things),)
+    assert config.evaluation.slide is None
+
+
+def test_hrda_has_its_published_parts() -> None:
+    """Crops of 1024 with details of 512, 0.1 of the loss on these, double images, windows of 1024, margins of v2."""
+    config = hrda(PAPER)
+    network = config.network
+    assert (network.base, network.detail_crop, network.detail_weight) == (DAFormer(), (512, 512), 0.1)  # type: ignore[union-attr]
+    data = config.data
+    assert isinstance(data, PackedPair)
+    assert (data.crop_size, data.source_size, data.target_size) == ((1024, 1024), (1440, 2560), (1024, 2048))
+    assert (data.evaluation_size, config.evaluation.slide) == ((1024, 2048), (1024, 1024))
+    assert config.rare_class_sampling == RareClassSampling(temperature=0.01, min_pixels=3000, min_crop_ratio=2.0)
+    assert adaptation(config).margins == Margins(top=30, bottom=240, left=30, right=30, of_size=(1024, 2048))
+
+
+def test_mic_is_hrda_and_masked_consistency() -> None:
+    """70 % of blocks of 64 pixels, weight 1, on the augmented target, and nothing else changed."""
+    masked = MaskedConsistency(weight=1.0, ratio=0.7, block=64, view=MaskedView.TARGET_AUGMENTED)
+    assert mic(PAPER) == replace(hrda(PAPER), auxiliary=(*hrda(PAPER).auxiliary, masked))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("scale", [SMOKE, MINI, PAPER], ids=lambda scale: scale.name)
+def test_mfm_is_added_and_nothing_else_moves(method: object, scale: Scale) -> None:
+    """lambda 1, 40 %, 2 blocks, C' 512 on 16 x 16 cells at full size; the rest of the config is the baseline's."""
+    baseline, config = method(scale), method(scale, mfm(scale))  # type: ignore[operator]
+    assert replace(config, auxiliary=baseline.auxiliary) == baseline
+    assert config.auxiliary == (*baseline.auxiliary, mfm(scale))
+    settings = task(config, Mfm)
+    assert isinstance(settings, Mfm)
+    assert settings.rebuilder is not None
+    assert (settings.weight, settings.ratio, settings.rebuilder.blocks) == (1.0, 0.4, 2)
+    if scale is PAPER:
+        assert (settings.rebuilder.dim, settings.grid, settings.rebuilder.learning_rate) == (512, (16, 16), None)
+
+
+def test_synthia_keeps_the_method_and_changes_the_source() -> None:
+    """760 x 1280 images, doubled for HRDA; ToyCity's second style at the small scales."""
+    for method in METHODS:
+        first, second = method(PAPER), method(from_synthia(PAPER))
+        assert isinstance(second.data, PackedPair)
+        large = method in (hrda, mic)
+        assert (second.data.source, second.data.source_size) == (
+            SourceDataset.SYNTHIA,
+            (1520, 2560) if large else (760, 1280),
+        )
+        assert replace(second, data=first.data) == first
+        for scale in SMALL:
+            first, second = method(scale), method(from_synthia(scale))
+            assert isinstance(first.data, ToyCity)
+            assert second == replace(first, data=replace(first.data, source=SourceStyle.DIORAMA))
+    assert from_synthia(PAPER).needs == ("synthia", "cityscapes", "resnet101-v1c")
+
+
+def test_a_scale_without_transformers_says_so() -> None:
+    """One sentence, naming the field."""
+    with pytest.raises(ValueError, match=r"Scale\.daformer must be given"):
+        daformer(replace(SMOKE, daformer=None))
+    assert from_synthia(replace(SMOKE, daformer=None)).daformer is None
+
+
+# -- small networks -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", SMALL, ids=lambda scale: scale.name)
+def test_small_networks_are_small_and_of_the_family(scale: Scale) -> None:
+    """Fewer than half a million parameters; the same classes of settings as at full size."""
+    for method in METHODS:
+        config, full = method(scale), method(PAPER)
+        with torch.device("meta"):
+            count = sum(p.numel() for p in build_segmentor(config.network, 12).parameters())
+        assert count < 500_000
+        if method is not dacs:  # DACS's small network is a residual one of its own
+            assert type(config.network) is type(full.network)
+
+
+def test_strides_of_a_mit_are_those_of_its_features() -> None:
+    """A smaller total stride leaves more rows; the tensors are the same."""
+    published = MiT(dims=(8, 8, 16, 16), depths=(1, 1, 1, 1), heads=(1, 1, 2, 2))
+    fine = replace(published, strides=(4, 2, 1, 1))
+    image = torch.rand(1, 3, 64, 128)
+    for config, rows in ((published, [16, 8, 4, 2]), (fine, [16, 8, 8, 8])):
+        features = MiTEncoder(config)(image)
+        assert [feature.shape[-2] for feature in features] == rows
+        assert [64 // stride for stride in mit_strides(config)] == rows
+    shapes = [{n: p.shape for n, p in MiTEncoder(config).state_dict().items()} for config in (published, fine)]
+    assert shapes[0] == shapes[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"strides": (4, 2, 2)}, r"MiT\.strides must be four integers"),
+        ({"depths": (1, 0, 1, 1)}, r"MiT\.depths must be four integers of at least 1"),
+        ({"dims": (64, 128, 320, 510)}, r"MiT\.dims must be multiples of MiT\.heads"),
+        ({"drop_path": 1.0}, r"MiT\.drop_path must lie in \[0, 1\)"),
+    ],
+)
+def test_a_wrong_mit_is_one_sentence(change: dict[str, object], sentence: str) -> None:
+    """Names field, value and range."""
+    with pytest.raises(ValueError, match=sentence):
+        MiT(**change)  # type: ignore[arg-type]
+
+
+# -- ToyCity takes part in rare-class sampling and margins --------------------------------------------------------
+
+
+def test_toy_city_draws_rare_classes_as_the_formula_says() -> None:
+    """Class counts among 3000 draws against softmax((1 - f) / T) and uniform images, worked out with numpy."""
+    config = replace(
+        daformer(SMOKE),
+        data=ToyCity(image_size=(32, 64), source_images=24, target_images=2, validation_images=1),
+        rare_class_sampling=RareClassSampling(temperature=0.05, min_pixels=10),
+    )
+    domains = open_domains(config, {}, CPU)
+    uniform = open_domains(replace(config, rare_class_sampling=None), {}, CPU)
+    labels = uniform._source.label.numpy()  # type: ignore[attr-defined]
+    counts = np.stack([np.bincount(label.ravel(), minlength=12) for label in labels])
+    shows = counts > 10
+    power = np.exp((1 - counts.sum(0) / counts.sum()) / 0.05) * shows.any(0)
+    expected = ((power / power.sum()) * shows / np.maximum(shows.sum(0), 1)).sum(1)
+    draws = Counter()  # type: ignore[var-annotated]
+    for step in range(60):
+        batch = domains.source(Streams(0), step, 50)
+        for label in batch.label.numpy():  # type: ignore[union-attr]
+            same = [np.array_equal(label, one) or np.array_equal(label, one[:, ::-1]) for one in labels]
+            draws[same.index(True)] += 1
+    found = np.array([draws[index] for index in range(24)]) / 3000
+    deviation = np.sqrt(expected * (1 - expected) / 3000)
+    assert (np.abs(found - expected) < 4.5 * deviation + 1e-9).all()
+    assert np.abs(found - 1 / 24).max() > 0.02  # and it is not uniform
+
+
+def test_pseudo_labels_weigh_nothing_in_the_margins_of_toy_city() -> None:
+    """Both forms: rows of the crop (DAFormer) and borders of the whole image (HRDA)."""
+    for method in (daformer, hrda):
+        config = method(SMOKE)
+        config = replace(config, initial=None, adaptation=replace(adaptation(config), threshold=0.0))  # q = 1
+        domains = open_domains(config, {}, CPU)
+        streams = Streams(0)
+        state = assemble(config, streams, new_student(config, streams, 12, CPU), domains)
+        self_training_step(state, adaptation(config), domains.source(streams, 0, 2), domains.target(streams, 0, 2))
+        assert state.last is not None
+        margins = adaptation(config).margins
+        assert margins is not None
+        expected = torch.zeros(2, 32, 64)
+        expected[:, margins.top : 32 - margins.bottom, margins.left : 64 - margins.right] = 1
+        assert torch.equal(state.last.pseudo.weight, expected)
+
+
+def test_the_second_source_trains_without_its_missing_classes() -> None:
+    """SYNTHIA's part: 12 outputs, 10 classes in the source, and the mean over these ten beside that over all."""
+    config = dacs(from_synthia(SMOKE))
+    domains = open_domains(config, {}, CPU)
+    labels = torch.cat([domains.source(Streams(0), step, 8).label for step in range(8)])  # type: ignore[list-item]
+    assert set(labels.unique().tolist()) <= set(range(12)) - {7, 11}
+    assert dict(domains.means) == {"miou10": (0, 1, 2, 3, 4, 5, 6, 8, 9, 10)}
+    assert len(domains.classes) == 12
+
+
+def test_the_batches_of_a_seed_do_not_depend_on_mfm_or_mic() -> None:
+    """All rows of a family see the same images, flips, mixes and detail crops."""
+    seen = []
+    for config in (hrda(SMOKE), hrda(SMOKE, mfm(SMOKE)), mic(SMOKE, mfm(SMOKE))):
+        config = replace(config, initial=None)
+        domains, streams = open_domains(config, {}, CPU), Streams(5)
+        state = assemble(config, streams, new_student(config, streams, 12, CPU), domains)
+        self_training_step(state, adaptation(config), domains.source(streams, 0, 2), domains.target(streams, 0, 2))
+        assert state.last is not None
+        box = state.student.draw_box(streams, Purpose.DETAIL_MIXED, 0, (32, 64))
+        seen.append((state.last.source.image, state.last.mixed.image, box))
+    for image, mixed, box in seen[1:]:
+        assert torch.equal(image, seen[0][0])
+        assert torch.equal(mixed, seen[0][1])
+        assert box == seen[0][2]
+
+
+def test_the_lower_and_upper_marks_see_as_many_images() -> None:
+    """Source-only: as many source images a step; the oracle: as many target images as DACS sees of both."""
+    for scale in (*SMALL, PAPER):
+        assert source_only(scale).batch_size == dacs(scale).batch_size
+        assert oracle(scale).batch_size == 2 * dacs(scale).batch_size
+        assert source_only(scale).schedule == oracle(scale).schedule == dacs(scale).schedule
+
+
+def test_losses_of_every_small_recipe_are_finite_and_move_all_networks() -> None:
+    """One step each with MFM: every term is there, finite, and every trained tensor has a gradient or none is due."""
+    for method, terms in (
+        (dacs, {"source", "mixed", "mfm"}),
+        (daformer, {"source", "mixed", "feature_distance", "mfm"}),
+        (hrda, {"source", "source detail", "mixed", "mixed detail", "feature_distance", "mfm"}),
+        (mic, {"source", "source detail", "mixed", "mixed detail", "feature_distance", "masked_consistency", "mfm"}),
+    ):
+        config = replace(method(SMOKE, mfm(SMOKE)), initial=None)
+        domains, streams = open_domains(config, {}, CPU), Streams(0)
+        state = assemble(config, streams, new_student(config, streams, 12, CPU), domains)
+        losses = self_training_step(
+            state, adaptation(config), domains.source(streams, 0, 2), domains.target(streams, 0, 2)
+        )
+        assert {name.removeprefix("loss/") for name in losses if name.startswith("loss/")} == terms
+        assert all(math.isfinite(float(value)) for value in losses.values())
+        assert all(p.grad is not None for p in state.student.parameters())
