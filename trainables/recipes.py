@@ -21,6 +21,7 @@ from trainables.config import (
     AdamW,
     ColourJitter,
     DAFormer,
+    Data,
     DeepLabV2,
     Evaluation,
     Experiment,
@@ -36,6 +37,7 @@ from trainables.config import (
     Objective,
     PackedPair,
     RareClassSampling,
+    RealPhotographs,
     Rebuilder,
     Schedule,
     SelfTraining,
@@ -73,7 +75,7 @@ class DAFormerScale:
     hrda: HRDA
     initial: Initial
     optimizer: AdamW
-    hrda_data: ToyCity | PackedPair
+    hrda_data: Data
     hrda_slide: tuple[int, int]
     rare_pixels: int
     margins: Margins
@@ -99,7 +101,7 @@ class Scale:
     """
 
     name: str
-    data: ToyCity | PackedPair
+    data: Data
     network: Network
     initial: Initial
     optimizer: AdamW
@@ -391,8 +393,10 @@ def from_synthia(scale: Scale) -> Scale:
     )
 
 
-def _from_synthia(data: ToyCity | PackedPair) -> ToyCity | PackedPair:
+def _from_synthia(data: Data) -> Data:
     match data:
+        case RealPhotographs():
+            raise ValueError("Scale.data must be ToyCity or PackedPair for SYNTHIA as the source, got RealPhotographs.")
         case ToyCity():
             return replace(data, source=SourceStyle.DIORAMA)
         case PackedPair(source_size=(_, columns)):

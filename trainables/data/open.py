@@ -30,7 +30,7 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
         case RealPhotographs():
             from trainables.data.real_photographs import open_real_photographs
 
-            return open_real_photographs(config.data, data, device)
+            return open_real_photographs(config.data, data, device, config.rare_class_sampling, margins)
         case PackedPair():
             from trainables.data.packed_pair import open_packed_pair
 

@@ -1,0 +1,268 @@
+"""The folder of photographs: what is read from it, what a batch is, how it is scored, and what is refused.
+
+The folder is drawn here, byte by byte: labels are written as plain arrays of trainIds, not through the reader's tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from trainables.config import Margins, RareClassSampling, RealPhotographs
+from trainables.data.domains import Batch
+from trainables.data.real_photographs import RealPhotographsDomains, open_real_photographs, read_folder
+from trainables.randomness import Streams
+
+CPU = torch.device("cpu")
+CONFIG = RealPhotographs(crop_size=(32, 48), evaluation_size=(48, 64))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two CARLA images of 96 x 128 and six AirSim ones of 36 x 64, three target images, two to score."""
+    for index in range(2):
+        write_pair(tmp_path, "source", f"carla_{index}", (96, 128), index)
+    for index in range(6):
+        write_pair(tmp_path, "source", f"airsim_{index}", (36, 64), 10 + index)
+    (tmp_path / "source/carla.txt").write_text("carla_0\ncarla_1\n")
+    (tmp_path / "source/airsim.txt").write_text("".join(f"airsim_{index}\n" for index in range(6)))
+    (tmp_path / "source/all.txt").write_text("carla_0\n")
+    for index in range(3):
+        write_image(tmp_path / f"target/train/images/frame_{index}.jpg", (96, 128), 100 + index)
+    for index in range(2):
+        write_pair(tmp_path, "target/val", f"frame_{index}", (96, 128), 200 + index)
+    return tmp_path
+
+
+def write_pair(root: Path, place: str, name: str, size: tuple[int, int], grey: int) -> None:
+    """An image of one grey level, and a label with a road in the lower half and sky above."""
+    write_image(root / place / "images" / f"{name}.jpg", size, grey)
+    label = np.full(size, 10, dtype=np.uint8)
+    label[size[0] // 2 :] = 0
+    label[-1] = 255
+    write_label(root / place / "labels" / f"{name}.png", label)
+
+
+def write_image(path: Path, size: tuple[int, int], grey: int) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((*size, 3), grey, dtype=np.uint8)).save(path, quality=95)
+
+
+def write_label(path: Path, label: NDArray[np.uint8]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(label).save(path)
+
+
+def opened(root: Path, config: RealPhotographs = CONFIG) -> RealPhotographsDomains:
+    read_folder.cache_clear()
+    return open_real_photographs(config, {"realpair": str(root)}, CPU)
+
+
+def greys(domains: RealPhotographsDomains, batch: Batch) -> list[int]:
+    """The grey level of the upper left corner of each image, which tells which image it is."""
+    corner = batch.image[:, 0, 0, 0] * domains.std[0] + domains.mean[0]
+    return [round(value) for value in corner.tolist()]
+
+
+# -- batches -----------------------------------------------------------------------------------------------------------
+
+
+def test_crops_have_the_size_asked_for_and_labels_follow_their_images(root: Path) -> None:
+    domains = opened(root)
+    batch = domains.source(Streams(0), 0, 4)
+    assert batch.image.shape == (4, 3, 32, 48)
+    assert batch.image.dtype == torch.float32
+    assert batch.label is not None
+    assert batch.label.shape == (4, 32, 48)
+    assert set(batch.label.unique().tolist()) <= {0, 10, 255}
+    for label in batch.label:  # sky above road, and a row that counts for nothing: rows are one class each
+        assert all(len(row.unique()) == 1 for row in label)
+
+
+def test_each_part_of_the_source_is_drawn_with_equal_chance(root: Path) -> None:
+    """Two CARLA images are seen as often as six of AirSim: by the lists, not by the number of images."""
+    domains = opened(root)
+    streams = Streams(0)
+    drawn = [grey for step in range(50) for grey in greys(domains, domains.source(streams, step, 4))]
+    carla = sum(grey < 5 for grey in drawn) / len(drawn)
+    assert 0.39 < carla < 0.61  # 3 standard deviations of 200 draws are 0.11
+    assert len(set(drawn)) == 8
+
+
+def test_without_lists_every_image_has_the_same_chance(root: Path) -> None:
+    for path in root.glob("source/*.txt"):
+        path.unlink()
+    domains = opened(root)
+    drawn = [grey for step in range(50) for grey in greys(domains, domains.source(Streams(0), step, 4))]
+    assert 0.15 < sum(grey < 5 for grey in drawn) / len(drawn) < 0.35  # 2 of 8 images
+
+
+def test_a_batch_is_a_function_of_seed_and_step_and_streams_do_not_touch(root: Path) -> None:
+    domains = opened(root)
+    first = [domains.source(Streams(3), step, 2).image for step in range(4)]
+    again = [domains.source(Streams(3), step, 2).image for step in reversed(range(4))]
+    assert all(torch.equal(a, b) for a, b in zip(first, reversed(again), strict=True))
+    assert not torch.equal(domains.warm_start(Streams(3), 0, 8).image, domains.source(Streams(3), 0, 8).image)
+    assert not torch.equal(domains.source(Streams(4), 0, 8).image, domains.source(Streams(3), 0, 8).image)
+
+
+def test_target_batches_have_no_labels_and_show_training_images_only(root: Path) -> None:
+    domains = opened(root)
+    batches = [domains.target(Streams(0), step, 4) for step in range(10)]
+    assert all(batch.label is None for batch in batches)
+    assert {grey for batch in batches for grey in greys(domains, batch)} == {100, 101, 102}
+
+
+def test_images_smaller_than_the_crop_are_filled_up_with_the_mean_colour_and_no_label(root: Path) -> None:
+    domains = opened(root, replace(CONFIG, crop_size=(48, 80)))
+    batch = domains.source(Streams(0), 0, 8)
+    assert batch.label is not None
+    assert batch.image.shape == (8, 3, 48, 80)
+    padding = batch.label[:, :, 64:]
+    assert bool((padding == 255).all())
+    assert bool((batch.image[..., 64:] == 0).all())
+
+
+def test_rare_classes_are_drawn_where_the_config_asks(root: Path) -> None:
+    rare = np.full((96, 128), 11, dtype=np.uint8)
+    write_label(root / "source/labels/carla_1.png", rare)
+    read_folder.cache_clear()
+    sampling = RareClassSampling(min_pixels=10, min_crop_ratio=0.5)
+    domains = open_real_photographs(CONFIG, {"realpair": str(root)}, CPU, sampling)
+    drawn = [grey for step in range(20) for grey in greys(domains, domains.source(Streams(0), step, 4))]
+    assert sum(grey == 1 for grey in drawn) > len(drawn) / 4  # one image of eight shows people
+
+
+def test_pseudo_labels_inside_margins_of_the_whole_image_do_not_count(root: Path) -> None:
+    read_folder.cache_clear()
+    margins = Margins(bottom=96, of_size=(96, 128))
+    domains = open_real_photographs(CONFIG, {"realpair": str(root)}, CPU, margins=margins)
+    valid = domains.target(Streams(0), 0, 2).valid
+    assert valid is not None
+    assert [box.height for box in valid] == [0, 0]
+    assert opened(root).target(Streams(0), 0, 2).valid is None
+
+
+def test_the_oracle_sees_the_labels_of_the_target_where_there_are_some(root: Path) -> None:
+    with pytest.raises(ValueError, match="has no target/train/labels; add them, or leave the oracle out"):
+        opened(root).labelled_target(Streams(0), 0, 2)
+    for index in range(3):
+        write_label(root / f"target/train/labels/frame_{index}.png", np.full((96, 128), index, dtype=np.uint8))
+    domains = opened(root)
+    batch = domains.labelled_target(Streams(0), 0, 8)
+    assert batch.label is not None
+    assert torch.equal(batch.image, domains.target(Streams(0), 0, 8).image)
+    assert greys(domains, batch) == [100 + int(label[0, 0]) for label in batch.label]
+
+
+# -- scores ------------------------------------------------------------------------------------------------------------
+
+
+def test_labels_and_predictions_are_merged_to_the_eleven_classes_of_camvid(root: Path) -> None:
+    """Written out by hand: which of CamVid's classes stands for each of Cityscapes' 19."""
+    expected = [3, 4, 1, 1, 7, 2, 6, 6, 5, 5, 0, 9, 10, 8, 8, 8, 8, 10, 10]
+    label = np.full((96, 128), 255, dtype=np.uint8)
+    label[0, :19] = np.arange(19)
+    write_label(root / "target/val/labels/frame_0.png", label)
+    domains = opened(root)
+    example = next(domains.validation())
+    assert example.image.shape == (1, 3, 48, 64)  # as the network sees it
+    assert example.label.shape == (96, 128)  # labels keep their own size
+    assert example.label[0, :19].tolist() == expected
+    assert set(example.label[1:].unique().tolist()) == {255}
+    best = torch.eye(19).view(1, 19, 19, 1)  # pixel i: class i has the best score
+    assert domains.merge(best)[0, :, 0].tolist() == expected
+    assert len(domains.classes) == 19
+    assert domains.scored[:3] == ("sky", "building", "pole")
+
+
+def test_miou8_leaves_out_the_classes_that_the_source_hardly_has(root: Path) -> None:
+    domains = opened(root)
+    left_out = {domains.scored[index] for index in range(11)} - {domains.scored[i] for i in domains.means["miou8"]}
+    assert left_out == {"sign", "fence", "bicyclist"}
+
+
+# -- what is refused ---------------------------------------------------------------------------------------------------
+
+
+def test_without_a_path_one_sentence_says_what_to_type() -> None:
+    with pytest.raises(ValueError, match=r"add --data realpair=PATH, a folder with source/images.*\.$"):
+        open_real_photographs(CONFIG, {}, CPU)
+
+
+@pytest.mark.parametrize("place", ["source", "target/train", "target/val"])
+def test_a_folder_without_images_is_named_in_one_sentence(root: Path, place: str) -> None:
+    for path in (root / place / "images").iterdir():
+        path.unlink()
+    with pytest.raises(ValueError, match=rf"^There are no images in .*{place}/images; give a folder with .*\.$"):
+        opened(root)
+
+
+def _remove_label(root: Path) -> None:
+    (root / "source/labels/carla_1.png").unlink()
+
+
+def _break_image(root: Path) -> None:
+    path = root / "target/train/images/frame_1.jpg"
+    path.write_bytes(path.read_bytes()[:60])
+
+
+def _foreign_ids(root: Path) -> None:
+    write_label(root / "target/val/labels/frame_1.png", np.full((96, 128), 33, dtype=np.uint8))
+
+
+def _other_size(root: Path) -> None:
+    write_label(root / "target/val/labels/frame_1.png", np.zeros((90, 128), dtype=np.uint8))
+
+
+def _three_channels(root: Path) -> None:
+    write_label(root / "source/labels/carla_0.png", np.zeros((96, 128, 3), dtype=np.uint8))
+
+
+def _list_names_nothing(root: Path) -> None:
+    (root / "source/carla.txt").write_text("carla_0\ncarla_9\n")
+
+
+@pytest.mark.parametrize(
+    ("harm", "sentence"),
+    [
+        (_remove_label, r"source holds .* \(1 in all, the first: .*carla_1.jpg, no label of this name\); "),
+        (_break_image, "frame_1.jpg must be an image, but cannot be read"),
+        (_foreign_ids, "frame_1.png must hold trainIds 0 to 18 and 255, but holds 33; "),
+        (_other_size, "frame_1.png must have the size of its image, 96x128, but has 90x128; "),
+        (_three_channels, "carla_0.png must be a label in one channel, but cannot be read"),
+        (_list_names_nothing, "carla.txt must list names of images, one a line, but names carla_9, which is not in "),
+    ],
+)
+def test_a_broken_file_is_named_in_one_sentence(root: Path, harm: Callable[[Path], None], sentence: str) -> None:
+    harm(root)
+    with pytest.raises(ValueError, match=sentence) as caught:
+        opened(root)
+    assert "\n" not in str(caught.value)
+
+
+# -- the folder that the settings were made for ------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_real_folder_is_read_as_its_description_says(shared: Path) -> None:
+    """544 source images in two parts, 367 target images, 101 to score, whose classes fill the shares that are known."""
+    folder = shared / "data" / "realpair"
+    if not folder.is_dir():
+        pytest.skip("needs the folder of photographs, which is not part of the repository")
+    read = read_folder(folder, (144, 192))
+    assert sorted(len(part) for part in read.parts) == [87, 457]
+    assert (len(read.source.images), len(read.target.images), len(read.validation.images)) == (544, 367, 101)
+    assert read.target.labels is None
+    assert read.validation.labels is not None
+    label = np.stack(read.validation.labels)
+    assert label.shape == (101, 360, 480)
+    assert 100 * (label == 0).mean() == pytest.approx(28.95, abs=0.01)  # road
+    assert 100 * (label == 18).mean() == pytest.approx(2.22, abs=0.01)  # bicycle
