@@ -145,11 +145,10 @@ def best_levels(results: Results) -> tuple[str, ...]:
     if not found:
         return ()
     others = [said for said in found if said]
-    same = (
-        f"The paper's best level has the highest mean here in {len(found) - len(others)} of the "
-        f"{counted(len(found), 'table')} that can be compared."
-    )
-    return (same, *others)
+    if len(found) == 1:
+        return tuple(others) or ("The paper's best level has the highest mean here too.",)
+    same = len(found) - len(others)
+    return (f"In {same} of the {len(found)} tables that can be compared, the paper's best level is ours too.", *others)
 
 
 def _best_level(table: TableResult) -> str | None:

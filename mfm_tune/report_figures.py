@@ -337,14 +337,14 @@ def _curve(
         for seed, line in lines.items():
             title = f"{name}, seed {seed}: {number(line[-1][1], 2)} at step {line[-1][0]}"
             drawing.path([(across(step), up(value)) for step, value in line], f"thin {kinds[name]}", title)
-    for name, lines in curves.items():
-        mean = _mean_line(lines, configs[name].finals(metric))
+    means = {name: _mean_line(lines, configs[name].finals(metric)) for name, lines in curves.items()}
+    for name, mean in means.items():
         drawing.path([(across(step), up(value)) for step, value in mean], f"thick {kinds[name]}", name)
-    ends = [f"{name} {number(mean[-1][1])}" for name, lines in curves.items() if (mean := _mean_line(lines, lines))]
+    ends = [f"{name} {number(mean[-1][1])}" for name, mean in means.items() if mean]
     return Figure(
         group="curves",
         title=f"{table.table.title}: {metric_name(metric)} while training",
-        description=f"Means over seeds at the last step: {', '.join(ends)}",
+        description=f"Means of finished seeds at the last step: {', '.join(ends) or 'none'}",
         drawing=drawing,
         table=table.table.name,
     )

@@ -26,7 +26,7 @@ def markdown(results: Results, figures: Mapping[str, Figure]) -> str:
     """The whole report."""
     said = words(results)
     parts = [f"# {escaped(results.study.title)}", escaped(said.subtitle)]
-    parts += [*results.study.notes, *_section(said.summary), "## Tables", HOW_TO_READ_A_TABLE]
+    parts += [*map(escaped, results.study.notes), *_section(said.summary), "## Tables", HOW_TO_READ_A_TABLE]
     for table in results.tables:
         parts += _table(results, table, figures)
     parts += _others(figures)
@@ -50,7 +50,7 @@ def _table(results: Results, table: TableResult, figures: Mapping[str, Figure]) 
     if ready.footnotes:
         parts.append("\n".join(f"\\[{index}\\] {escaped(note)}  " for index, note in enumerate(ready.footnotes, 1)))
     if ready.note:
-        parts.append(ready.note)
+        parts.append(escaped(ready.note))
     return parts + [_image(name, figure) for name, figure in figures.items() if figure.table == ready.name]
 
 

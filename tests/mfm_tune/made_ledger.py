@@ -33,16 +33,16 @@ def stub_study(
     seeds: tuple[int, ...] = (0, 1, 2),
     **settings: Any,
 ) -> Study:
-    """A study of one table `t` whose axis `level` trains `stub(level)`."""
-    axis = Axis(name="level", levels=tuple(levels.items()), make=stub)
-    table = Table(name="t", title="Levels", axis=axis)
+    """A study whose axis `level` trains `stub(level)` in one table `t`, unless `settings` names other `tables`."""
+    if "tables" not in settings:
+        axis = Axis(name="level", levels=tuple(levels.items()), make=stub)
+        settings["tables"] = (Table(name="t", title="Levels", axis=axis),)
     named = {"base": 0, "default": 1} if references is None else references
-    settings = {"name": "stub", "title": "A stub study", "profile": "mini", "tables": (table,), **settings}
     return Study(
         program=StubProgram(),
         references={name: stub(level) for name, level in named.items()},
         seeds=seeds,
-        **settings,
+        **{"name": "stub", "title": "A stub study", "profile": "mini", **settings},
     )
 
 
