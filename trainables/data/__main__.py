@@ -162,13 +162,14 @@ def _add_native(parser: argparse.ArgumentParser) -> None:
 
 def _job(arguments: argparse.Namespace) -> Job:
     reader = _reader(arguments)
+    box = getattr(arguments, "size", reader.training_size)
     return Job(
         reader=reader,
         root=_root(arguments),
         out=arguments.out,
         splits=_splits(arguments, reader),
-        box=getattr(arguments, "size", reader.training_size),
-        evaluation_box=getattr(arguments, "evaluation_size", reader.training_size),
+        box=box,
+        evaluation_box=getattr(arguments, "evaluation_size", box),
         codec=Codec(arguments.codec),
         quality=arguments.quality,
         workers=arguments.workers,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, SYNTHIA_13, SYNTHIA_16
 
@@ -71,7 +72,8 @@ class LabelMap:
 
 def pixels_by_class(train_ids: TrainIds) -> npt.NDArray[np.int64]:
     """Pixels of each trainId, and of 255 in the last place: [20], int64."""
-    counts = np.bincount(train_ids.ravel(), minlength=256)
+    bytes_as_they_are = torch.from_numpy(np.array(train_ids).ravel())  # numpy's bincount widens them to int64 first
+    counts = torch.bincount(bytes_as_they_are, minlength=256).numpy()
     return np.append(counts[:NUM_CLASSES], counts[IGNORED]).astype(np.int64)
 
 

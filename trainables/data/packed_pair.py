@@ -62,7 +62,7 @@ def open_packed_pair(
             f"{target.folder} must hold a labelled split to be scored on; prepare it again without --splits."
         )
     scored = target.split(target.manifest.scored)
-    scored.check_box(config.evaluation_size)
+    scored.check_box(config.evaluation_size, "--evaluation-size")
     sampler = Uniform(len(images)) if sampling is None else RareClasses(images.pixels, sampling)
     view = CAMVID_VIEW if config.target is TargetDataset.CAMVID else CITYSCAPES_VIEW
     synthia = config.source is SourceDataset.SYNTHIA and view is CITYSCAPES_VIEW
@@ -246,7 +246,7 @@ class PackedDomains:
 
     def merge(self, scores: Tensor) -> Tensor:
         """The scored class of the best network class: [B, 19, H, W] -> [B, H, W]."""
-        return self._scored_class[scores.argmax(dim=1)]
+        return self._scored_class[scores.max(dim=1).indices]
 
     # -- on the host -------------------------------------------------------------------------------------------------
 
@@ -353,10 +353,11 @@ class OneAhead:
 
 def normalised(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     """(grey level - mean) / std on the image's device: [B, H, W, 3] uint8 -> [B, 3, H, W] float32."""
-    return image.float().sub_(mean).div_(std).permute(0, 3, 1, 2).contiguous()
+    planes = image.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    return planes.sub_(mean[:, None, None]).div_(std[:, None, None])
 
 
 def _writable(window: np.ndarray, flip: bool) -> Tensor:
     """A copy of a window [rows, columns, 3] of read-only memory, mirrored or not."""
-    copy = torch.from_numpy(np.ascontiguousarray(window))
+    copy = torch.from_numpy(np.array(window))
     return copy.flip(1) if flip else copy

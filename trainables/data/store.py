@@ -240,8 +240,12 @@ class PackedSplit:
         native = self._pair(self.native_sizes, index)
         return native if box is None else fit_size(native, box)
 
-    def check_box(self, box: Size | None) -> None:
+    def check_box(self, box: Size | None, option: str = "--size") -> None:
         """Images can be served fitted into this box: they are stored so, or at native size.
+
+        Args:
+            box: (rows, columns); None is the native size.
+            option: What `prepare` calls it.
 
         Raises:
             StoreError: They are stored at another size.
@@ -251,8 +255,8 @@ class PackedSplit:
             if tuple(stored) not in (wanted, tuple(native)):
                 made, asked = _box_name(self.manifest.box), _box_name(box)
                 raise StoreError(
-                    f"{self.folder} holds images made for --size {made}, but {asked} is needed; prepare a store "
-                    f"with --size {asked}, or with --size native, which serves every size."
+                    f"{self.folder} holds images made for {option} {made}, but {asked} is needed; prepare a store "
+                    f"with {option} {asked}, or with {option} native, which serves every size."
                 )
 
     def image(self, index: int) -> Pixels:
