@@ -3,8 +3,9 @@
     python -m tests.benchmarks.trial_overhead [--trials 40] [--fresh-trials 8] [--seconds 0.25]
 
 Each trial imports torch and sleeps. One-off is what a launch costs whatever its length: from the command to the first
-trial's work, and from the last one's to the end. Marginal is what each further trial adds beyond its own seconds, in
-seconds of one worker. Both engines run on the same number of workers, one after the other, each with a Ray of its own.
+trial's work, and from the last one's to the end. Marginal is the typical (median) pause between two trials at one
+place, which is what each further trial adds beyond its own seconds. Both engines run on the same number of workers, one
+after the other, each with a Ray of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from mfm_tune.engine import EngineOptions, local_slots
 from mfm_tune.tuning import run_with_ray, set_environment
@@ -48,9 +50,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.25, help="work of one trial")
     given = parser.parse_args()
     set_environment(None)
+    import ray.tune  # noqa: F401 - so that neither engine pays for it
+
+    before = os.getloadavg()[0]
     ours = measured(run_ours, given.trials, given.seconds)
     fresh = measured(run_function_with_fresh_workers, given.fresh_trials, given.seconds)
-    print(f"load average before and after: {before_load:.1f}, {os.getloadavg()[0]:.1f}; {slots()} workers")
+    print(f"load average before and after: {before:.1f}, {os.getloadavg()[0]:.1f}; {local_slots(1, 0)} workers")
     print(f"{'engine':<44}{'one-off':>10}{'marginal a trial':>19}")
     print(f"{'function trainable, fresh workers':<44}{fresh.one_off:>8.2f} s{1000 * fresh.marginal:>16.0f} ms")
     print(f"{'this engine, workers reused':<44}{ours.one_off:>8.2f} s{1000 * ours.marginal:>16.0f} ms")
@@ -64,14 +69,20 @@ def measured(run: Callable[[int, float], Spans], count: int, seconds: float) -> 
     spans = run(count, seconds)
     ended = time.time()
     first, last = min(begun for begun, _ in spans), max(end for _, end in spans)
-    work = sum(end - begun for begun, end in spans)
-    marginal = (slots() * (last - first) - work) / max(1, count - slots())
-    return Overhead(one_off=(first - started) + (ended - last), marginal=marginal)
+    return Overhead(one_off=(first - started) + (ended - last), marginal=median(pauses(spans)))
 
 
-def slots() -> int:
-    """Workers at once."""
-    return local_slots(1, 0)
+def pauses(spans: Spans) -> list[float]:
+    """From a trial's end to the beginning of the one that took its place: the last one that ended before."""
+    found: list[float] = []
+    left: list[float] = []  # ends of trials whose place nobody took yet
+    for begun, ended in sorted(spans):
+        before = max((end for end in left if end <= begun), default=None)
+        if before is not None:
+            left.remove(before)
+            found.append(begun - before)
+        left.append(ended)
+    return found
 
 
 def run_ours(count: int, seconds: float) -> Spans:
@@ -105,8 +116,6 @@ def run_function_with_fresh_workers(count: int, seconds: float) -> Spans:
     ray.shutdown()
     return [(metrics["begun"], metrics["ended"]) for metrics in results if metrics]
 
-
-before_load = os.getloadavg()[0]
 
 if __name__ == "__main__":
     sys.exit(main())
