@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,7 @@ from trainables.config import (
 from trainables.initial import new_student
 from trainables.models.segmentor import Segmentor
 from trainables.randomness import Streams
+from trainables.recipes import MINI, dacs
 
 SMALL = Mfm(grid=(2, 4), rebuilder=Rebuilder(dim=16, heads=2, blocks=1))
 ALL = (

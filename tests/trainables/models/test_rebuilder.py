@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,16 +133,6 @@ def assert_gradients(module: Rebuilder, pyramid: tuple[Tensor, ...], arrays: Arr
     assert size == pytest.approx(float(arrays["grad_feature_last_mean_abs"]), rel=1e-4)
 
 
-@pytest.mark.parametrize("case", ["dlv2", "daformer"])
-def test_the_embedding_and_the_positions_are_the_authors(golden: Path, case: str) -> None:
-    """Linear map and resize commute, and the position table is theirs (arrays that the repository does not hold)."""
-    arrays = {k.removeprefix(f"{case}/"): v for k, v in read(golden / "rebuilder.npz").items() if k.startswith(case)}
-    _, module, pyramid, _ = recorded_case(case)
-    embedded = module.embedding(pyramid[-1]).unflatten(1, GRID).permute(0, 3, 1, 2)
-    torch.testing.assert_close(embedded[:, ::8], tensor(arrays["embedding_every8"]), rtol=0, atol=1e-4)
-    torch.testing.assert_close(module.position[:, ::8], tensor(arrays["pos_embed_every8"]), rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize(("shapes", "count"), [(DLV2, 10_246_016), (DAFORMER, 14_545_280)])
 def test_it_has_the_authors_size(shapes: tuple[tuple[int, ...], tuple[tuple[int, int], ...]], count: int) -> None:
     """With the paper's dim 512, 2 blocks, 16x16 grid, for DeepLab-V2 R101 and DAFormer MiT-B5 at 512x512."""
@@ -167,9 +156,9 @@ def test_initial_weights_are_the_authors() -> None:
     qkv = module.blocks[0].attn.qkv
     bound = (6 / (256 + 3 * 256)) ** 0.5
     assert bound * 0.99 < float(qkv.weight.detach().abs().max()) <= bound
-    assert float(qkv.weight.std()) == pytest.approx(bound / 3**0.5, rel=0.02)
+    assert float(qkv.weight.detach().std()) == pytest.approx(bound / 3**0.5, rel=0.02)
     assert float(qkv.bias.abs().max()) == 0
-    assert float(module.mask_token.std()) == pytest.approx(0.02, rel=0.2)
+    assert float(module.mask_token.detach().std()) == pytest.approx(0.02, rel=0.2)
 
 
 # -- masking -------------------------------------------------------------------------------------------------------
