@@ -216,7 +216,7 @@ def _plot(results: Results, table: TableResult) -> Figure:
     legend(drawing, entries, 50, 10, WIDE)
     left_axis(drawing, up, 44, WIDE - 10)
     for cell, x in zip(table.cells, places, strict=True):
-        drawing.text(x, top + 218, shortened(cell.cell.level, 80), "tick", "middle")
+        _centred(drawing, x, top + 218, shortened(cell.cell.level, (WIDE - 66) / len(places)))
     drawing.text(WIDE / 2, top + 238, table.table.axis.name, "label", "middle")
     if base_values:
         mean = fmean(base_values.values())
@@ -246,7 +246,13 @@ def _points(drawing: Drawing, up: Scale, table: TableResult, places: Sequence[fl
         if mean is not None:
             drawing.dot(x, up(mean), "s0", f"{cell.cell.level}: {cell_text(cell)}", radius=4.5)
         else:
-            drawing.text(x, up.start - 4, short_standing(cell.config, next(iter(cell.config.trials))), "tick", "middle")
+            _centred(drawing, x, up.start - 4, short_standing(cell.config, next(iter(cell.config.trials))))
+
+
+def _centred(drawing: Drawing, x: float, y: float, text: str) -> None:
+    """A text below or above x, moved inwards where it would stick out."""
+    half = text_width(text) / 2
+    drawing.text(min(max(x, half + 2), drawing.width - half - 2), y, text, "tick", "middle")
 
 
 def _spread(found: Summary) -> tuple[float, ...]:

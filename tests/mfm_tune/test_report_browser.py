@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import re
 import shutil
 import subprocess
@@ -16,7 +18,17 @@ from tests.mfm_tune.test_report import full_ledger, full_study, ledger_with_pict
 pytestmark = pytest.mark.browser
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-QUIET = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--hide-scrollbars"]
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
 MEASURE = """
 <script>
 for (const each of document.querySelectorAll("details")) each.open = true;
@@ -27,8 +39,13 @@ const clipped = [...document.querySelectorAll("svg text")].filter(each => {
     const box = each.getBoundingClientRect(), svg = each.closest("svg").getBoundingClientRect();
     return box.left < svg.left - 2 || box.right > svg.right + 2;
 });
-document.title = `measured ${root.clientWidth} ${root.scrollWidth} ${out.length} ${clipped.length} ` +
-    [...document.images].filter(each => !each.naturalWidth).length;
+document.title = "measured " + JSON.stringify({
+    width: root.clientWidth,
+    scroll: root.scrollWidth,
+    out: out.map(each => each.outerHTML.slice(0, 80)),
+    clipped: clipped.map(each => each.textContent),
+    broken: [...document.images].filter(each => !each.naturalWidth).length,
+});
 </script></body>"""
 
 
@@ -62,7 +79,7 @@ def test_nothing_sticks_out_of_a_narrow_or_a_wide_page(chromium: str, page: Path
     text, policies = policy.subn("", page.read_text(encoding="utf-8"))
     assert policies == 1
     measured = tmp_path / "measured.html"
-    for width in (390, 1280):  # headless windows are at least 500 wide, so the narrow page is a frame
+    for width in (390, 1280):  # a frame is as narrow as asked for, a window perhaps not
         copy = text.replace("</body>", MEASURE)
         measured.write_text(copy, encoding="utf-8")
         frame = tmp_path / f"frame-{width}.html"
@@ -72,12 +89,11 @@ def test_nothing_sticks_out_of_a_narrow_or_a_wide_page(chromium: str, page: Path
         )
         options = ("--window-size=1400,1000", "--allow-file-access-from-files", "--dump-dom")
         dom = run(chromium, frame, tmp_path / f"profile-{width}", *options)
-        found = re.search(r"<title>measured (\d+) (\d+) (\d+) (\d+) (\d+)</title>", dom)
+        found = re.search(r"<title>measured (.*?)</title>", dom)
         assert found is not None, dom[:2000]
-        client, scroll, sticking_out, clipped, broken = map(int, found.groups())
-        assert client == width
-        assert scroll <= width
-        assert (sticking_out, clipped, broken) == (0, 0, 0)
+        measured_values = json.loads(html.unescape(found[1]))
+        assert measured_values.pop("scroll") <= width
+        assert measured_values == {"width": width, "out": [], "clipped": [], "broken": 0}
 
 
 @pytest.mark.parametrize(("scheme", "setting"), [("light", 1), ("dark", 0)])
