@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from trainables.optimization import set_learning_rate
 from trainables.training import State
 
 Arrays = dict[str, Tensor]
@@ -85,14 +86,24 @@ def restore(state: State, arrays: Arrays, step: int) -> None:
         raise ValueError(
             f"The checkpoint is of another architecture ({missing}); remove the trial's folder to start it anew."
         ) from error
+    parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in _under(arrays, "optimizer.").items():
         index, key = name.split(".", 1)
-        moments.setdefault(int(index), {})[key] = value
+        moments.setdefault(int(index), {})[key] = _laid_out_as(parameters[int(index)], value)
     known = state.optimizer.state_dict()
     known["state"] = moments
     state.optimizer.load_state_dict(known)
     state.step = step
+    if step > 0:
+        set_learning_rate(state.optimizer, state.config.schedule, step - 1)  # that of the latest step, for its report
+
+
+def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
+    """A moment in its parameter's memory layout: a fused optimiser goes through both in memory order."""
+    if value.shape != parameter.shape:
+        return value  # the step count
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _under(arrays: Arrays, prefix: str) -> Arrays:

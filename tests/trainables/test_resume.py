@@ -1,0 +1,88 @@
+"""A trial that was cut off and goes on from its checkpoint ends with the bits of one that was not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables import checkpoint
+from trainables.config import Experiment
+from trainables.recipes import SMOKE, dacs, dacs_mfm, source_only
+from trainables.trial import CHECKPOINT, FINAL, Trial
+
+SCALE = replace(
+    SMOKE,
+    schedule=replace(SMOKE.schedule, steps=8),
+    evaluation=replace(SMOKE.evaluation, interval=4, checkpoint_interval=2),
+)
+
+
+class CutOffError(Exception):
+    """Plays the kill: the process is gone, what is on the disk is there."""
+
+
+def trained(config: Experiment, folder: Path, shared: Path, cuts: tuple[int, ...] = ()) -> list[Mapping[str, Any]]:
+    """Train to the end, cut off when these steps are about to be taken; returns the reports by step."""
+    reports: dict[int, Mapping[str, Any]] = {}
+    for cut in (*cuts, None):
+        trial = Trial(config, seed=3, folder=str(folder), shared=str(shared), data={})
+        take_step = trial._step
+
+        def step(state: Any, cut: int | None = cut, take_step: Any = take_step) -> Any:
+            if state.step == cut:
+                raise CutOffError
+            return take_step(state)
+
+        trial._step = step  # type: ignore[method-assign]
+        try:
+            while True:
+                report = trial.advance()
+                reports[report["step"]] = report
+                if report["outcome"] is not None:
+                    break
+        except CutOffError:
+            continue
+        finally:
+            trial.close()
+    return [reports[step] for step in sorted(reports)]
+
+
+def numbers(report: Mapping[str, Any]) -> dict[str, str]:
+    """A report's metrics in full, but for times and memory."""
+    return {name: repr(value) for name, value in report["metrics"].items() if not name.startswith(("time/", "memory/"))}
+
+
+@pytest.mark.parametrize("make", [dacs, dacs_mfm, source_only], ids=lambda make: make.__name__)
+def test_a_resumed_trial_is_bitwise_an_uninterrupted_one(make: Any, tmp_path: Path) -> None:
+    """Cut off within a block, at a block's end and before the first checkpoint; weights lie channels last."""
+    config = make(SCALE)
+    assert config.execution.channels_last
+    whole = trained(config, tmp_path / "whole", tmp_path)
+    cut = trained(config, tmp_path / "cut", tmp_path, cuts=(1, 3, 4, 7))
+    assert [report["step"] for report in cut] == [4, 8]
+    for one, other in zip(whole, cut, strict=True):
+        assert numbers(one) == numbers(other)
+        assert one["confusion"] == other["confusion"]
+    assert (tmp_path / "whole" / FINAL).read_bytes() == (tmp_path / "cut" / FINAL).read_bytes()
+    assert cut[-1]["executed_steps"] <= 8 + 4 * 2
+    assert not (tmp_path / "cut" / CHECKPOINT).exists()
+
+
+def test_what_is_restored_lies_in_memory_as_it_did(tmp_path: Path) -> None:
+    """A fused optimiser walks through weights and moments in memory order: their strides must agree."""
+    config = dacs_mfm(SCALE)
+    first = Trial(config, seed=3, folder=str(tmp_path / "t"), shared=str(tmp_path), data={})
+    first.advance()
+    second = Trial(config, seed=3, folder=str(tmp_path / "t"), shared=str(tmp_path), data={})
+    second.advance()
+    one, other = first._state, second._state
+    assert one is not None
+    assert other is not None
+    assert checkpoint.same_arrays(checkpoint.arrays_of(one), checkpoint.arrays_of(other))
+    pairs = [(p, m) for p, ms in other.optimizer.state.items() for m in ms.values() if m.shape == p.shape]
+    assert pairs
+    assert all(parameter.stride() == moment.stride() for parameter, moment in pairs)
