@@ -27,6 +27,7 @@ class Direction(Enum):
     SAME_SIGN = "same sign, not shown"
     OTHER_SIGN = "other sign, not shown"
     CONTRADICTED = "contradicted"  # the whole interval has the other sign
+    EQUAL = "no difference at all"  # the two are equal on every seed
     OPEN = "not measured"  # no seed has both
 
 
@@ -46,6 +47,8 @@ class Claim:
         mean = self.paired.mean
         if mean is None:
             return Direction.OPEN
+        if not any(self.paired.per_seed.values()):
+            return Direction.EQUAL
         if self.paired.verdict is not Verdict.NOT_SHOWN:
             same = (self.paired.verdict is Verdict.BETTER) == (self.paper > 0)
             return Direction.HOLDS if same else Direction.CONTRADICTED
@@ -113,6 +116,8 @@ def _main_difference(results: Results, base: str, comparison: Comparison) -> str
             return f"{text} The whole interval lies below 0."
         case Verdict.NOT_SHOWN if paired.low is None:
             return f"{text} One seed cannot tell a difference from chance."
+        case _ if not any(paired.per_seed.values()):
+            return f"{text} The two are equal on every seed."
         case _:
             return f"{text} The interval contains 0, so a difference is not shown."
 
@@ -135,6 +140,7 @@ _PHRASES = {  # for one, for several
     Direction.SAME_SIGN: ("has the paper's sign but is not shown", "have the paper's sign but are not shown"),
     Direction.OTHER_SIGN: ("has the other sign but is not shown", "have the other sign but are not shown"),
     Direction.CONTRADICTED: ("is contradicted by its whole interval", "are contradicted by their whole intervals"),
+    Direction.EQUAL: ("is exactly 0 here", "are exactly 0 here"),
     Direction.OPEN: ("is not measured", "are not measured"),
 }
 
@@ -148,7 +154,10 @@ def best_levels(results: Results) -> tuple[str, ...]:
     if len(found) == 1:
         return tuple(others) or ("The paper's best level has the highest mean here too.",)
     same = len(found) - len(others)
-    return (f"In {same} of the {len(found)} tables that can be compared, the paper's best level is ours too.", *others)
+    return (
+        f"In {_count(same)} of the {len(found)} tables that can be compared, the paper's best level is ours too.",
+        *others,
+    )
 
 
 def _best_level(table: TableResult) -> str | None:
@@ -158,7 +167,7 @@ def _best_level(table: TableResult) -> str | None:
     if len(printed) < 2 or len(measured) < 2:
         return None
     (paper, paper_cell), (ours, cell) = max(printed, key=lambda each: each[0]), max(measured, key=lambda each: each[0])
-    if paper_cell is cell:
+    if paper_cell is cell or paper_cell.summary.mean == ours:
         return ""
     text = (
         f"{table.table.title}: the paper's best is {paper_cell.cell.level} ({number(paper)}); "

@@ -7,7 +7,7 @@ byte. Files are replaced whole, so a reader never sees half of one.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,7 @@ def write_report(
     Args:
         study: What is reported.
         state: The ledger.
-        folder: Where the files go; created where needed. Files of earlier reports are replaced.
+        folder: Where the files go; created where needed. Those of an earlier report are replaced or removed.
         storage: The storage folder, for the pictures that trials left there.
         fingerprints: Config id -> fingerprint of the code as it is now; results of other code are marked.
 
@@ -74,6 +74,7 @@ def write_report(
     for name, figure in drawn.items():
         texts[f"figures/{name}.svg"] = figure.file()
     written = {name: _write(folder / name, text) for name, text in texts.items()}
+    _remove_others(folder, set(written.values()))
     return ReportFiles(
         html=written[HTML_NAME],
         markdown=written[MARKDOWN_NAME],
@@ -91,6 +92,14 @@ def terminal_table(
 ) -> str:
     """The tables and what they say, for a terminal of `width` columns (None: as wide as this one)."""
     return in_columns(collect(study, state, fingerprints), width)
+
+
+def _remove_others(folder: Path, written: Set[Path]) -> None:
+    """Remove tables and figures that an earlier report had and this one has not."""
+    for pattern in ("figures/*.svg", "tables/*.csv", "tables/*.tex"):
+        for path in folder.glob(pattern):
+            if path not in written:
+                path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mfm_tune import findings
+from mfm_tune.ledger import TrialRecord
 from mfm_tune.live import last_line
 from mfm_tune.program import Outcome
 from mfm_tune.report_text import counted, difference, hours, signed
@@ -102,17 +103,30 @@ def _missing(results: Results) -> Section:
 
 def _failed(results: Results) -> Section | None:
     rows = tuple(
-        (results.name_of(record.config_id), str(record.seed), record.outcome.value, last_line(record.error))
+        (results.name_of(record.config_id), str(record.seed), record.outcome.value, _reason(record))
         for record in results.records
-        if record.outcome in (Outcome.FAILED, Outcome.OOM, Outcome.DIVERGED)
+        if record.outcome not in (None, Outcome.FINISHED)
     )
     headings = ("config", "seed", "outcome", "reason")
-    return Section(key="outcomes", title="Trials without a result", headings=headings, rows=rows) if rows else None
+    return (
+        Section(key="outcomes", title="Trials that ended without a number", headings=headings, rows=rows)
+        if rows
+        else None
+    )
+
+
+def _reason(record: TrialRecord) -> str:
+    if record.outcome is Outcome.STOPPED:
+        return f"stopped by the scheduler at step {record.step} of {record.planned_steps}"
+    return last_line(record.error)
 
 
 def _where(results: Results) -> Section:
     records = results.records
-    sentences = [f"{counted(results.launches, 'launch', 'launches')} on {', '.join(results.hosts) or 'no known host'}."]
+    hosts = ", ".join(results.hosts) or "no known host"
+    side_by_side = [f"{slots} at a time" if slots else "on a cluster" for slots in results.slots]
+    trials = f", trials {' and '.join(side_by_side)}" if side_by_side else ""
+    sentences = [f"{counted(results.launches, 'launch', 'launches')} on {hosts}{trials}."]
     if records:
         executed, seconds = sum(each.executed_steps for each in records), sum(each.seconds for each in records)
         needed = sum(each.step for each in records)
@@ -124,6 +138,11 @@ def _where(results: Results) -> Section:
         sentences.append(f"First start {_utc(min(starts))}, last sign of a trial {_utc(max(ends))}.")
     sentences += [f"Versions: {_listed(versions)}." for versions in results.versions]
     sentences += _codes(results)
+    if any(each.device == "cpu" for each in results.environments):
+        sentences.append(
+            "Times on a CPU are those of a machine that may have been busy, and peak memory there is that of the whole "
+            "process so far, so that earlier trials of the same worker count too."
+        )
     if len(results.environments) > 1:
         sentences.append(
             "Cells are marked where a seed ran on another machine than A: numbers may differ in the last bits."

@@ -270,6 +270,7 @@ class Results:
         main: The other references minus the baseline: what the study is about.
         environments: What the finished trials ran on, the most frequent first.
         launches: How often the study was started.
+        slots: How many trials ran at once, 0 where only a cluster knows; distinct.
     """
 
     study: Study
@@ -282,6 +283,7 @@ class Results:
     hosts: tuple[str, ...]
     versions: tuple[Mapping[str, str], ...]
     launches: int
+    slots: tuple[int, ...]
 
     @property
     def metric(self) -> str:
@@ -394,6 +396,7 @@ def collect(
             dict(items) for items in dict.fromkeys(_version_items(each.get("versions")) for each in launches)
         ),
         launches=len(launches),
+        slots=tuple(dict.fromkeys(int(each.get("slots", 0)) for each in launches)),
     )
 
 

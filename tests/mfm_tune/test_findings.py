@@ -34,6 +34,7 @@ def results_of(levels: Mapping[int, Paper], numbers: Mapping[int, tuple[float, .
         ((47.0, 48.1, 48.9), 45.0, Direction.HOLDS),
         ((53.0, 54.1, 54.9), 45.0, Direction.CONTRADICTED),
         ((53.0,), 55.0, Direction.SAME_SIGN),  # one seed shows nothing
+        ((50.0, 51.0, 52.0), 55.0, Direction.EQUAL),
         ((), 55.0, Direction.OPEN),
     ],
 )

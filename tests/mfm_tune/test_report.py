@@ -146,7 +146,7 @@ def test_words_of_the_study_and_what_is_not_comparable_are_printed(full: ReportF
 
 def test_where_it_ran_and_the_cost_are_said(full: ReportFiles) -> None:
     page = page_of(full).text
-    assert "1 launch on host-a." in page
+    assert "1 launch on host-a, trials 2 at a time." in page
     assert "torch 2.14" in page
     assert "cpu, stub, torch 2.14, 1 thread" in page
     assert "A step of default takes 1.01 times a step of DACS" in page
@@ -251,6 +251,15 @@ def test_the_same_ledger_gives_the_same_report(full: ReportFiles, tmp_path: Path
     again = written(study, full_ledger(study), tmp_path)
     assert again.html.read_bytes() == full.html.read_bytes()
     assert again.markdown.read_bytes() == full.markdown.read_bytes()
+
+
+def test_figures_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
+    study = full_study()
+    before = written(study, full_ledger(study), tmp_path)
+    after = written(study, MadeLedger(study), tmp_path)
+    assert before.figures
+    assert not any(path.exists() for path in before.figures)
+    assert all(path.exists() for path in after.tables)
 
 
 def test_nothing_else_is_left_in_the_folder(full: ReportFiles) -> None:
