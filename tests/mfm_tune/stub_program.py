@@ -102,6 +102,7 @@ class StubRunning:
         self.step = 0
         self.state = hashlib.sha256(f"{config.level}/{config.quality}/{seed}".encode()).hexdigest()
         self.finished = False
+        self.resumed = False
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / WORKERS).open("a") as workers:
             workers.write(f"{os.getpid()}\n")
@@ -111,9 +112,10 @@ class StubRunning:
         self.executed = PROGRESS.unpack(known)[0] if known else 0
 
     def advance(self) -> Report:
-        """Go on to the next evaluation."""
+        """Go on to the next evaluation, or repeat that of the checkpoint, whose report may have been lost."""
         steps, interval = self.config.steps, self.config.interval
-        end = min(steps, (self.step // interval + 1) * interval)
+        end = self.step if self.resumed else min(steps, (self.step // interval + 1) * interval)
+        self.resumed = False
         while self.step < end:
             early = self._one_step()
             if early is not None:
@@ -183,3 +185,4 @@ class StubRunning:
         if saved.exists():
             content = json.loads(saved.read_text())
             self.step, self.state = content["step"], content["state"]
+            self.resumed = True
