@@ -153,10 +153,12 @@ def holders(path: Path) -> list[int]:
 
 
 def final_scores(state: LedgerState) -> dict[str, dict[str, float]]:
-    """The last metrics of each trial, without times and memory."""
+    """The last metrics of each config, without times and memory."""
     return {
-        key: {name: value for name, value in record.metrics.items() if not name.startswith(("time/", "memory/"))}
-        for key, record in state.trials.items()
+        record.config_id: {
+            name: value for name, value in record.metrics.items() if not name.startswith(("time/", "memory/"))
+        }
+        for record in state.trials.values()
     }
 
 
