@@ -85,7 +85,7 @@ class Delivery:
         record = self._reader.state.trials[key]
         fields = self._reader.varying.get(experiment_name(record.benchmark, record.profile))
         run = trial_run(self._reader.state, record, self._ledger, fields.names if fields else ())
-        return self._write(_with_files(run, batch.reports.get(key)), batch)
+        return self._write(_with_files(run, batch.reports.get(key), pictured=key in batch.pictures), batch)
 
     def _trial_files(self, key: str, batch: Batch) -> Contents:
         record = self._reader.state.trials[key]
@@ -96,7 +96,8 @@ class Delivery:
         report = batch.reports.get(key)
         if report is not None:
             files |= confusion_files(report.get("confusion", {}), config.classes if config else ())
-            files |= picture_files(key, report, self._storage.trial(record.folder))
+        for each in batch.pictures.get(key, ()):
+            files |= picture_files(key, each, self._storage.trial(record.folder))
         return files
 
     # -- cells and studies ---------------------------------------------------------------------------------------
@@ -191,10 +192,10 @@ class Delivery:
         return True
 
 
-def _with_files(run: Run, report: Event | None) -> Run:
+def _with_files(run: Run, report: Event | None, *, pictured: bool) -> Run:
     """A run with the tags by which MLflow's pages find its pictures and tables."""
     tags = {}
-    if report is not None and report.get("pictures"):
+    if pictured:
         tags["mlflow.loggedImages"] = "True"
     if report is not None and report.get("confusion"):
         tables = [{"path": table_path(network), "type": "table"} for network in report["confusion"]]

@@ -51,7 +51,8 @@ class Batch:
         rows: Run key -> rows.
         trials: Keys of the trials to bring up to date.
         started: Keys of the trials that began or went on.
-        reports: Trial key -> its newest report event, for pictures and confusion matrices.
+        reports: Trial key -> its newest report event, for the confusion matrices.
+        pictures: Trial key -> its report events that have pictures.
         studies: (study, profile) of the studies to bring up to date, their cells included.
         former: Cells that are no longer declared.
     """
@@ -61,6 +62,7 @@ class Batch:
     trials: dict[str, None] = field(default_factory=dict)
     started: dict[str, None] = field(default_factory=dict)
     reports: dict[str, Event] = field(default_factory=dict)
+    pictures: dict[str, list[Event]] = field(default_factory=dict)
     studies: dict[tuple[str, str], None] = field(default_factory=dict)
     former: dict[str, DeclaredCell] = field(default_factory=dict)
 
@@ -192,6 +194,7 @@ class LedgerReader:
         steps.add(step)
         batch.reports[key] = event
         if event.get("pictures"):
+            batch.pictures.setdefault(key, []).append(event)
             seen = self.pictures.setdefault(_experiment(self.state.trials[key]), {})
             seen.update(dict.fromkeys(event["pictures"], step))
         metrics = ((name, float(value)) for name, value in event["metrics"].items())

@@ -408,12 +408,14 @@ def _is_half_made(path: Path) -> bool:
         if "locked" in str(error) or "unable to open" in str(error):
             raise
         return True  # no such table, or no database at all
+    copy = path.with_name(f"{path.name}.check-{os.getpid()}")  # MLflow keeps a file open that it has looked at once
     try:
-        MlflowClient(tracking_uri=f"sqlite:///{path}").search_experiments(max_results=1)
-    except MlflowException as error:
-        if "locked" in str(error):
-            raise
+        shutil.copyfile(path, copy)
+        MlflowClient(tracking_uri=f"sqlite:///{copy}").search_experiments(max_results=1)
+    except OSError:
+        raise
+    except Exception:  # MLflow's own, or what its migrations raise on tables that are there already
         return True
-    except Exception:  # what the migrations raise on tables that are there already
-        return True
+    finally:
+        copy.unlink(missing_ok=True)
     return False

@@ -53,7 +53,7 @@ def server_command(target: Target, port: int) -> list[str]:
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--backend-store-uri", target.uri, "--artifacts-destination", target.artifacts.as_uri()),
-        *("--gunicorn-opts", "--timeout 60 --threads 4 --log-level warning"),
+        *("--gunicorn-opts", "--timeout 60 --threads 4 --graceful-timeout 3 --log-level warning"),
     ]
 
 
@@ -195,13 +195,13 @@ def _free_port(port: int) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask the server to end: it takes its workers along."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
+    """End the server and its workers: they are a session of their own, so nobody else's processes."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     try:
         process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)  # a session of its own, so nobody else's processes
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

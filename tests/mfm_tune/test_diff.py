@@ -1,0 +1,100 @@
+"""`python -m mfm_tune.diff`: fields that differ, metrics side by side, and the paired interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mfm_tune import diff
+from mfm_tune.ledger import read_ledger
+from mfm_tune.plan import trial_key
+from mfm_tune.statistics import paired_difference
+from tests.mfm_tune.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, write
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four configs, three seeds, one trial failed."""
+    folder = tmp_path_factory.mktemp("storage")
+    write(folder, Fiction(outcomes={(DACS, 1): "failed"}).events())
+    return folder
+
+
+def said(storage: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of a command."""
+    code = diff.main([*arguments, "--storage", str(storage)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_fields_and_paired_intervals(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What differs is named, and the interval is that of the seeds which both finished."""
+    code, out, _ = said(storage, capsys, DACS, "000000000128")
+    assert code == 0
+    lines = {line.split("  ")[0].strip(): line for line in out.splitlines()}
+    assert lines["auxiliary[Masking].dim"].split()[1:] == ["–", "128"]
+    assert "steps" not in lines
+    state = read_ledger(storage / "ledger.jsonl")
+    finals = {
+        config: {seed: state.trials[trial_key(config, seed, FINGERPRINT)].metrics["student/miou"] for seed in (0, 2)}
+        for config in (DACS, "000000000128")
+    }
+    paired = paired_difference(finals["000000000128"], finals[DACS])
+    assert paired.low is not None
+    assert paired.high is not None
+    assert f"{paired.mean:+.4g}  {paired.low:+.4g} … {paired.high:+.4g}" in " ".join(lines["student/miou"].split("   "))
+    assert "seeds that both have: 0, 2" in out
+
+
+def test_two_trials_are_compared_alone(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trial keys take these trials, and one seed has no interval."""
+    code, out, _ = said(storage, capsys, f"{DACS}-s2", f"{DEFAULT}-s2", "--metric", "miou")
+    assert code == 0
+    assert f"A  {DACS}-s2-{FINGERPRINT[:8]}" in out
+    assert "an interval needs two seeds" in out
+    assert "loss/source" not in out
+
+
+def test_a_config_equals_itself(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A beginning that fits one config is enough; the same config has no field that differs."""
+    code, out, _ = said(storage, capsys, "1111", DEFAULT)
+    assert code == 0
+    assert "The configs are the same." in out
+    assert "+0  +0 … +0" in " ".join(out.split("   "))
+
+
+@pytest.mark.parametrize(
+    ("first", "sentence"),
+    [
+        ("0000", "begins 3 configs"),
+        ("fff", "begins no config id"),
+        ("", "begins no config id"),
+        (f"{DACS}-s9", "begins no"),
+    ],
+)
+def test_what_names_no_config_is_refused(
+    storage: Path, capsys: pytest.CaptureFixture[str], first: str, sentence: str
+) -> None:
+    """Exit code 2 and one sentence with what there is."""
+    code, _, err = said(storage, capsys, first, DEFAULT)
+    assert code == 2
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_storage_without_a_ledger_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit code 2 and the remedy."""
+    code, _, err = said(tmp_path, capsys, "a", "b")
+    assert code == 2
+    assert "give the --storage of a run" in err
+
+
+def test_it_answers_without_torch_and_mlflow() -> None:
+    """A small question needs no heavy library."""
+    import subprocess
+    import sys
+
+    code = "import sys, mfm_tune.diff; print(any(name in sys.modules for name in ('torch', 'ray', 'mlflow')))"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip() == "False"

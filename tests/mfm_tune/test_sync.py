@@ -1,0 +1,76 @@
+"""`python -m mfm_tune.sync`: says in one sentence what is wrong, and delivers what is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from mfm_tune import sync
+from mfm_tune.errors import StorageError
+from mfm_tune.tracking import Target
+from tests.mfm_tune.tracking_ledger import Fiction, expected, stored, write
+from tests.mfm_tune.tracking_places import dead_address, storage_with
+
+
+def test_it_delivers_and_says_how_much(
+    empty_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first time all numbers, the second time none."""
+    storage = storage_with(empty_database, tmp_path / "storage")
+    path = write(storage, Fiction(seeds=1, reports=2, widths=(128,)).events())
+    assert sync.main(["--storage", str(storage)]) == 0
+    assert stored(storage / "mlflow.db") == expected(path)
+    assert sync.main(["--storage", str(storage)]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert "whole ledger" in first
+    assert "(0 numbers delivered now)" in second
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "There is no ledger in"),
+        (["--tracking-uri", "nowhere"], "--tracking-uri must be the address"),
+        (["--port", "3"], "unrecognized arguments"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    """Exit code 2, one line, no traceback."""
+    assert sync.main(["--storage", str(tmp_path), *options]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_server_that_is_dead_is_named(tmp_path: Path) -> None:
+    """The sentence names the address, and that nothing is lost."""
+    write(tmp_path, Fiction(seeds=1).events())
+    with pytest.raises(StorageError, match=r"is unreachable .* nothing is lost"):
+        sync.synchronise(Target(tmp_path, dead_address()), patience_s=0.0)
+
+
+def test_a_mirror_at_work_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a run's mirror holds the lock, nothing is delivered a second time beside it."""
+    write(tmp_path, Fiction(seeds=1).events())
+    monkeypatch.setattr(sync, "LOCK_S", 0.1)
+    target = Target(tmp_path)
+    target.folder.mkdir()
+    with FileLock(target.lock):
+        assert sync.main(["--storage", str(tmp_path)]) == 2
+    assert "The mirror of a run is at work" in capsys.readouterr().err
+
+
+def test_a_broken_ledger_is_named_by_its_place(tmp_path: Path, empty_database: Path) -> None:
+    """What is before the broken line is delivered; the sentence names the byte and the remedy."""
+    storage = storage_with(empty_database, tmp_path / "storage")
+    path = write(storage, Fiction(seeds=1, reports=1, widths=(128,)).events())
+    with path.open("ab") as file:
+        file.write(b"broken\n")
+    with pytest.raises(StorageError, match=r"byte \d+ .* Restore the file from a copy"):
+        sync.synchronise(Target(storage))

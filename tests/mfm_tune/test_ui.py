@@ -1,0 +1,218 @@
+"""`python -m mfm_tune.ui`: a closed server on loopback, links that land, a storage folder that was moved."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from mfm_tune import ui
+from mfm_tune.errors import OptionError, StorageError
+from mfm_tune.ledger import read_ledger
+from mfm_tune.tracking import Target, quiet_environment
+from tests.mfm_tune.tracking_ledger import DACS, Fiction, rows, write
+from tests.mfm_tune.tracking_places import Shown, asked, dead_address
+
+
+def links_of(shown: Shown) -> list[ui.Link]:
+    """The links that the command prints."""
+    return ui.links(Target(shown.storage), read_ledger(shown.storage / "ledger.jsonl"), shown.address)
+
+
+def test_a_link_for_each_table(shown: Shown) -> None:
+    """Three links a table, failures, pictures; each to the saved view of this experiment."""
+    found = {link.text: link.address for link in links_of(shown)}
+    assert list(found) == [
+        *(f"fiction (a) Width: {kind}" for kind in ("cells", "seeds", "curves")),
+        *(f"fiction (b) Case: {kind}" for kind in ("cells", "seeds", "curves")),
+        "failures",
+        "pictures",
+    ]
+    assert all("viewStateShareKey=mfm-" in address for address in found.values())
+
+
+def test_filters_find_what_the_links_promise(shown: Shown) -> None:
+    """The filters are valid for this MLflow, and find the runs of their table."""
+    from mfm_tune.views import ViewKind, failures_view, pictures_view, table_view
+
+    study = read_ledger(shown.storage / "ledger.jsonl").studies["fiction", "smoke"]
+    name = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=shown%20(smoke)"
+    experiment = asked(shown.address, name)["experiment"]["experiment_id"]
+
+    def count(search: str, order: str) -> int:
+        body = {"experiment_ids": [experiment], "filter": search, "order_by": [order], "max_results": 100}
+        return len(asked(shown.address, "/api/2.0/mlflow/runs/search", body).get("runs", []))
+
+    counts = {
+        (table["name"], kind): count(view.search, f"{view.order} ASC")
+        for table in study["tables"]
+        for kind in ViewKind
+        for view in [table_view(study, table, kind)]
+    }
+    cells, seeds, curves = ViewKind.CELLS, ViewKind.SEEDS, ViewKind.CURVES
+    assert counts == {
+        ("a", cells): 2, ("a", seeds): 6, ("a", curves): 6,
+        ("b", cells): 2, ("b", seeds): 4, ("b", curves): 6,
+    }  # fmt: skip
+    assert count(failures_view().search, f"{failures_view().order} DESC") == 2
+    assert count(pictures_view({}).search, pictures_view({}).order) == 12
+
+
+def test_another_version_gets_plain_filters(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the views' form was not tried, the links carry their filters themselves."""
+    monkeypatch.setattr(ui, "server_version", lambda _: "4.0.1")
+    found = links_of(shown)
+    assert found
+    assert all("searchFilter=" in link.address and "viewStateShareKey" not in link.address for link in found)
+
+
+@pytest.mark.parametrize(("version", "reads"), [("3.17.2", True), ("3.18.0", False), ("", False), ("x", False)])
+def test_which_versions_read_our_views(version: str, reads: bool) -> None:
+    """Only those that were tried."""
+    assert ui.reads_our_views(version) is reads
+
+
+def test_a_moved_storage_shows_its_artefacts(shown: Shown) -> None:
+    """The folder was made elsewhere and moved: report, config, pictures and matrix of the runs are still served."""
+    query = "SELECT run_uuid FROM tags WHERE key = 'mfm.key' AND value LIKE ?"
+    ((study,),) = rows(shown.database, query, "study/fiction/smoke")
+    ((trial,),) = rows(shown.database, query, f"trial/{DACS}-s0%")
+    listed = asked(shown.address, f"/api/2.0/mlflow/artifacts/list?run_id={study}")["files"]
+    assert [file["path"] for file in listed] == ["report.html"]
+    with urllib.request.urlopen(f"{shown.address}/get-artifact?path=report.html&run_uuid={study}") as answer:
+        assert b"The report of a made-up study" in answer.read()
+    images = asked(shown.address, f"/api/2.0/mlflow/artifacts/list?run_id={trial}&path=images")["files"]
+    assert len(images) == 6  # three steps, each with its thumbnail
+    with urllib.request.urlopen(f"{shown.address}/get-artifact?path=confusion/student.png&run_uuid={trial}") as answer:
+        assert answer.read(4) == b"\x89PNG"
+
+
+def test_the_server_is_closed(shown: Shown) -> None:
+    """It listens on loopback alone, and the routes that could run something on this machine are not there."""
+    port = int(shown.address.rpartition(":")[2])
+    sockets = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {entry[1].split(":")[0] for entry in sockets if entry[3] == "0A" and int(entry[1][-4:], 16) == port}
+    assert listening == {"0100007F"}
+    for path in ("/ajax-api/3.0/mlflow/assistant/config", "/v1/traces", "/gateway/"):
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            urllib.request.urlopen(f"{shown.address}{path}")
+        assert caught.value.code in (404, 405)
+
+
+def test_a_server_that_runs_already_is_only_linked(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
+    """With --tracking-uri the links are printed, and nothing is started."""
+    assert ui.main(["--storage", str(shown.storage), "--tracking-uri", shown.address]) == 0
+    assert f"{shown.address}/#/experiments/" in capsys.readouterr().out
+
+
+def test_the_command_ends_on_ctrl_c_and_leaves_nothing(shown: Shown, tmp_path: Path) -> None:
+    """It prints its links, ends with code 0 on Ctrl-C, and its server with it."""
+    storage = shutil.copytree(shown.storage, tmp_path / "copy")
+    command = [sys.executable, "-m", "mfm_tune.ui", "--storage", str(storage)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quiet_environment())
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.strip().startswith("pictures"):
+            break
+    port = re.search(r"http://127\.0\.0\.1:(\d+)", lines[0])
+    assert port is not None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    process.stdout.close()
+    with pytest.raises(OSError):
+        urllib.request.urlopen(f"http://127.0.0.1:{port.group(1)}/health", timeout=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ([], "There is no ledger in"),
+        (["--tracking-uri", "here"], "--tracking-uri must be"),
+        (["--port", "x"], "--port"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], sentence: str
+) -> None:
+    """Exit code 2, one line, no traceback."""
+    assert ui.main(["--storage", str(tmp_path), *options]) == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_port_that_is_taken_is_refused(shown: Shown) -> None:
+    """The sentence names the port."""
+    port = int(shown.address.rpartition(":")[2])
+    with pytest.raises(OptionError, match=f"--port {port} cannot be had"), ui.server(Target(shown.storage), port):
+        pass
+
+
+def test_a_dead_server_is_named(tmp_path: Path) -> None:
+    """Links to a server that does not answer are refused in a sentence."""
+    path = write(tmp_path, Fiction(seeds=1).events())
+    with pytest.raises(StorageError, match="does not answer as it should"):
+        ui.links(Target(tmp_path), read_ledger(path), dead_address())
+
+
+# -- a browser ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def chromium() -> str:
+    """Headless Chromium."""
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("needs Chromium, which is not installed")
+    return found
+
+
+def page(chromium: str, address: str, profile: Path, wanted: str, size: str = "1500,1000") -> str:
+    """The text of a page once it holds what is wanted, tags included; the browser is given a few tries."""
+    text = ""
+    for budget in (15_000, 40_000, 80_000):
+        command = [
+            *(chromium, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+            *("--no-first-run", "--disable-background-networking", f"--user-data-dir={profile}"),
+            *(f"--window-size={size}", f"--virtual-time-budget={budget}", "--dump-dom", address),
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200, env={**os.environ, "LANG": "C"})
+        text = done.stdout
+        if wanted in text:
+            return text
+        time.sleep(1)
+    return text
+
+
+@pytest.mark.browser
+def test_each_link_lands_on_its_view(shown: Shown, chromium: str, tmp_path: Path) -> None:
+    """In the browser, each table's link shows the table's runs, grouped where it says so, and its charts."""
+    found = {link.text: link.address for link in links_of(shown)}
+    for letter, name, levels in (("a", "Width", ("128", "256")), ("b", "Case", ("Baseline", "Masking + Rebuilding"))):
+        axis = {"a": "dim", "b": "case"}[letter]
+        table = f"fiction ({letter}) {name}"
+        cells = page(chromium, found[f"{table}: cells"], tmp_path / "profile", "matching run")
+        assert all(f"{letter}/{axis} {level}" in cells or "Masking" in level for level in levels)
+        assert f"{table}: cells" in cells  # the view's name stands in the menu
+        assert re.search(r">2<[^>]*>? *(<[^>]*>)* *matching runs", cells)
+        seeds = page(chromium, found[f"{table}: seeds"], tmp_path / "profile", "Group: ")
+        assert all(f"Group: {level}" in re.sub(r"<[^>]*>", "", seeds) for level in levels[:1])
+        curves = page(chromium, found[f"{table}: curves"], tmp_path / "profile", "teacher/miou")
+        assert "student/miou" in curves
+        assert "js-plotly-plot" in curves
+    failures = page(chromium, found["failures"], tmp_path / "profile", "matching runs")
+    assert "DACS/s1" in failures
+    assert "default/s2" in failures
+    pictures = page(chromium, found["pictures"], tmp_path / "profile", "prediction-0")
+    assert "get-artifact" in pictures or "blob:" in pictures or "<img" in pictures
