@@ -179,6 +179,20 @@ def _best_level(table: TableResult) -> str | None:
     return f"{text}, a difference of {in_words(between)}."
 
 
+def without_effect(results: Results) -> tuple[str, ...]:
+    """Configs with exactly the same numbers on every seed: what tells them apart did nothing."""
+    groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
+    for config, each in results.configs.items():
+        numbers = tuple(each.finals(results.metric).items())
+        if len(numbers) == len(results.seeds):
+            groups.setdefault(numbers, []).append(results.name_of(config))
+    return tuple(
+        f"Exactly the same numbers on every seed, so what tells these apart had no effect here: {', '.join(names)}."
+        for names in groups.values()
+        if len(names) > 1
+    )
+
+
 def out_of_memory(results: Results) -> tuple[str, ...]:
     """Where the paper prints OOM, or we ran out of memory."""
     sentences = []

@@ -9,7 +9,8 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 
-from mfm_tune.report_text import metric_name, paper_text, trial_text
+from mfm_tune.live import paper_text
+from mfm_tune.report_text import metric_name, trial_text
 from mfm_tune.results import CellResult, Results, TableResult, environment_of
 from mfm_tune.statistics import Paired
 

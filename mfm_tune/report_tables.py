@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mfm_tune.report_text import cell_text, difference, mean_std, metric_name, number, paper_text, signed
+from mfm_tune.live import paper_text
+from mfm_tune.report_text import cell_text, difference, mean_std, metric_name, number, signed
 from mfm_tune.results import CellResult, Comparison, Results, TableResult
 from mfm_tune.statistics import Verdict
 

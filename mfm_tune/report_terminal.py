@@ -11,8 +11,9 @@ from rich.table import Table as Grid
 from rich.text import Text
 
 from mfm_tune import findings
+from mfm_tune.live import paper_text
 from mfm_tune.report_tables import printed
-from mfm_tune.report_text import cell_text, difference, level_text, mean_std, metric_name, number, paper_text
+from mfm_tune.report_text import cell_text, difference, level_text, mean_std, metric_name, number
 from mfm_tune.results import CellResult, Results, TableResult
 
 WIDE = 110  # from this width on, the second metric and the cost are printed too
@@ -27,7 +28,8 @@ def in_columns(results: Results, width: int | None = None) -> str:
         console.print(_grid(results, table, wide=columns >= WIDE))
         for index, note in enumerate(printed(results, table).footnotes, 1):
             console.print(Text(f"  [{index}] {note}"))
-    for sentence in (*findings.headline(results), findings.how_to_read(results)):
+    said = (*findings.headline(results), *findings.directions(results), *findings.without_effect(results))
+    for sentence in (*said, findings.how_to_read(results)):
         console.print(Text(sentence))
     file = console.file
     assert isinstance(file, io.StringIO)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from mfm_tune.results import CellResult, ConfigResult, Standing, standing_text
-from mfm_tune.space import OutOfMemory, Paper, Published
 from mfm_tune.statistics import Paired, Summary
 
 NOTHING = "–"
@@ -87,14 +86,6 @@ def in_words(paired: Paired) -> str:
     return f"{signed(paired.mean)} (95 % interval {signed(paired.low)} to {signed(paired.high)}, {paired.n} seeds)"
 
 
-def paper_text(paper: Paper) -> str:
-    """What the paper prints for a cell: its number, `OOM`, or nothing."""
-    if isinstance(paper, OutOfMemory):
-        return paper.value
-    value = paper.miou if isinstance(paper, Published) else paper
-    return "" if value is None else number(value)
-
-
 def metric_name(key: str) -> str:
     """A metric's key for people: `student/miou` is `student mIoU`, `student/iou/car` is `student IoU of car`."""
     network, _, rest = key.partition("/")
@@ -114,10 +105,3 @@ def level_text(cell: CellResult) -> str:
 def counted(count: int, noun: str, plural: str | None = None) -> str:
     """`1 seed`, `3 seeds`."""
     return f"{count} {noun if count == 1 else plural or noun + 's'}"
-
-
-def hours(seconds: float) -> str:
-    """A duration for people: `12 s`, `3.5 min`, `2.4 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

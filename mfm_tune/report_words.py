@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mfm_tune import findings
+from mfm_tune.forecast import duration
 from mfm_tune.ledger import TrialRecord
 from mfm_tune.live import last_line
 from mfm_tune.program import Outcome
-from mfm_tune.report_text import counted, difference, hours, signed
+from mfm_tune.report_text import counted, difference, signed
 from mfm_tune.results import Results, letter
 
 
@@ -56,7 +57,12 @@ def words(results: Results) -> Words:
 
 def _summary(results: Results) -> Section:
     sentences = [*findings.headline(results), *findings.directions(results)]
-    sentences += [*findings.best_levels(results), *findings.out_of_memory(results), *findings.costs(results)]
+    sentences += [
+        *findings.without_effect(results),
+        *findings.best_levels(results),
+        *findings.out_of_memory(results),
+        *findings.costs(results),
+    ]
     return Section(key="summary", title="Summary", sentences=(*sentences, findings.how_to_read(results)))
 
 
@@ -131,7 +137,9 @@ def _where(results: Results) -> Section:
         executed, seconds = sum(each.executed_steps for each in records), sum(each.seconds for each in records)
         needed = sum(each.step for each in records)
         again = f", {executed - needed:,} of them repeated after interruptions" if executed > needed else ""
-        sentences.append(f"{executed:,} training steps{again}; {hours(seconds)} of trial time, summed over all trials.")
+        sentences.append(
+            f"{executed:,} training steps{again}; {duration(seconds)} of trial time, summed over all trials."
+        )
     starts = [each.started for each in records if each.started is not None]
     ends = [each.last_seen for each in records if each.last_seen is not None]
     if starts and ends:

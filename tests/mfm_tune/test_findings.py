@@ -88,6 +88,12 @@ def test_the_best_level_is_compared_with_the_papers() -> None:
     )
 
 
+def test_configs_without_any_difference_are_named_together() -> None:
+    numbers = {0: (50.0, 51.0, 52.0), 1: (50.0, 51.0, 52.0), 2: (50.0, 51.0, 52.5), 3: (50.0, 51.0)}
+    (said,) = findings.without_effect(results_of(dict.fromkeys(numbers), numbers))
+    assert said.endswith("had no effect here: base, default.")
+
+
 def test_a_table_that_is_not_measured_has_no_best_level() -> None:
     assert findings.best_levels(results_of({0: 50.0, 1: 54.0}, {})) == ()
 
