@@ -14,7 +14,16 @@ from trainables import checkpoint
 from trainables.adaptation.teacher import Teacher
 from trainables.auxiliary.build import build_tasks
 from trainables.auxiliary.task import AuxiliaryTask
-from trainables.config import AdamW, Experiment, ImageNetWeights, Precision, Schedule, SelfTraining, WarmStart
+from trainables.config import (
+    AdamW,
+    EfficientNetLite,
+    Experiment,
+    ImageNetWeights,
+    Precision,
+    Schedule,
+    SelfTraining,
+    WarmStart,
+)
 from trainables.data.domains import Batch, Domains
 from trainables.data.open import training_size
 from trainables.models.build import build_segmentor
@@ -38,6 +47,20 @@ def begin(
         case None:
             pass
     return assemble(config, streams, student, domains)
+
+
+def check_weights(config: Experiment, data: Mapping[str, str]) -> None:
+    """See that the published weights a config starts from are there, before anything is trained.
+
+    Raises:
+        ValueError: No file is given for them, or the package that holds them is not installed.
+    """
+    if isinstance(config.initial, ImageNetWeights):
+        _weights_file(config.initial, data)
+    if isinstance(config.network, EfficientNetLite) and config.network.pretrained:
+        from trainables.models.efficientnet import imagenet_file
+
+        imagenet_file()
 
 
 def new_student(config: Experiment, streams: Streams, num_classes: int, device: torch.device) -> Segmentor:

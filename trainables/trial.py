@@ -22,7 +22,7 @@ from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSuperv
 from trainables.data.open import open_domains
 from trainables.description import describe
 from trainables.evaluation import Scores, evaluate, with_target_statistics
-from trainables.initial import begin, in_layout
+from trainables.initial import begin, check_weights, in_layout
 from trainables.models.segmentor import Segmentor
 from trainables.pictures import save_pictures
 from trainables.randomness import Streams
@@ -104,7 +104,7 @@ class Trial:
         data: Dataset name -> path.
 
     Raises:
-        ValueError: A data set has no path, or cannot be used.
+        ValueError: A data set or published weights have no path, or cannot be used.
     """
 
     def __init__(self, config: Experiment, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> None:
@@ -114,6 +114,7 @@ class Trial:
         self.shared = Path(shared)
         self.data = data
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        check_weights(config, data)
         self.domains = open_domains(config, data, self.device)
         self._state: State | None = None
         self._finished = False
