@@ -58,7 +58,7 @@ SMOKE = Scale(
     optimizer=AdamW(learning_rate=2e-4, head_factor=10.0),
     schedule=Schedule(steps=4, warmup_steps=1, power=0.9),
     batch_size=2,
-    evaluation=Evaluation(interval=2, batch_size=16),
+    evaluation=Evaluation(interval=4, batch_size=16),
     native_grid=(8, 8),
     dim_divisor=16,
     heads=4,

