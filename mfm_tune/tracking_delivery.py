@@ -34,6 +34,7 @@ from mfm_tune.views import experiment_note, experiment_views, table_views
 PATIENCE = 3  # a file that is refused so often, while runs are taken, is left out
 LARGEST_FILE = 50 * 2**20  # bytes; larger report files stay in the storage folder
 Contents = Mapping[str, bytes | Path]
+Stamp = tuple[tuple[str, int, int], ...]
 
 
 class Delivery:
@@ -53,6 +54,7 @@ class Delivery:
         self._reader = reader
         self._storage = Storage(target.storage)
         self._refusals: dict[str, int] = {}
+        self._stamps: dict[tuple[str, str], Stamp] = {}
 
     def deliver(self, batch: Batch) -> int:
         """Deliver a batch, and return how many rows it had. Delivering it twice changes nothing.
@@ -75,8 +77,10 @@ class Delivery:
         changed = False
         for (study, profile), event in self._reader.state.studies.items():
             files = _report_files(self._storage.report(study, profile))
-            if files:
+            stamp = _stamp(files)
+            if files and self._stamps.get((study, profile)) != stamp:
                 changed |= self._write_report(event, files)
+                self._stamps[study, profile] = stamp
         return changed
 
     # -- trials --------------------------------------------------------------------------------------------------
@@ -210,6 +214,12 @@ def _report_files(folder: Path) -> dict[str, Path]:
         return {str(path.relative_to(folder)): path for path in paths if path.stat().st_size <= LARGEST_FILE}
     except OSError:
         return {}  # it is being replaced; the next look finds it
+
+
+def _stamp(files: Mapping[str, Path]) -> Stamp:
+    """What tells without reading them whether files may have changed."""
+    stats = {name: path.stat() for name, path in files.items() if path.exists()}
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats.items())
 
 
 def _digest(files: Mapping[str, Path]) -> str:

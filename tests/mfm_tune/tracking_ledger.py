@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import sqlite3
@@ -19,6 +20,7 @@ BENCHMARK = "stub-64x128"
 CLASSES = ("road", "traffic light", "car")
 START = 1_790_000_000_000  # ms; times in these ledgers count on from it
 DACS, DEFAULT = "0" * 12, "1" * 12
+_LEDGERS = itertools.count()  # no two ledgers begin at the same time: that tells them apart
 Number = tuple[str, int, int, float, int]  # key, timestamp, step, value, is_nan
 
 
@@ -39,7 +41,7 @@ class Fiction:
     outcomes: dict[tuple[str, int], str] = field(default_factory=dict)
     pictures: bool = False
     benchmark: str = BENCHMARK
-    time: int = START
+    time: int = field(default_factory=lambda: START + 1_000_000 * next(_LEDGERS))
     random: random.Random = field(default_factory=lambda: random.Random(0))
 
     def config_id(self, width: int) -> str:
