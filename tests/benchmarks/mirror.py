@@ -78,7 +78,7 @@ def shown(storage: Path) -> None:
     """The UI's server on it."""
     begun = time.perf_counter()
     with server(Target(storage)) as address:
-        say(f"UI ready at {address.rpartition(':')[0]}", time.perf_counter() - begun, "s")
+        say("UI ready", time.perf_counter() - begun, "s")
         time.sleep(2)
         processes = [pid for pid in pids() if address.rpartition(":")[2] in command(pid) and "mlflow" in command(pid)]
         say("its processes", len(processes), "")

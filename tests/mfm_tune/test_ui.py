@@ -18,7 +18,7 @@ import pytest
 from mfm_tune import ui
 from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.ledger import read_ledger
-from mfm_tune.tracking import Target, quiet_environment
+from mfm_tune.tracking import Target, ledger_identity, quiet_environment
 from tests.mfm_tune.tracking_ledger import DACS, Fiction, rows, write
 from tests.mfm_tune.tracking_places import Shown, asked, dead_address
 
@@ -83,9 +83,11 @@ def test_which_versions_read_our_views(version: str, reads: bool) -> None:
 
 def test_a_moved_storage_shows_its_artefacts(shown: Shown) -> None:
     """The folder was made elsewhere and moved: report, config, pictures and matrix of the runs are still served."""
-    query = "SELECT run_uuid FROM tags WHERE key = 'mfm.key' AND value LIKE ?"
-    ((study,),) = rows(shown.database, query, "study/fiction/smoke")
-    ((trial,),) = rows(shown.database, query, f"trial/{DACS}-s0%")
+    query = """SELECT k.run_uuid FROM tags k JOIN tags l ON l.run_uuid = k.run_uuid AND l.key = 'mfm.ledger'
+        WHERE k.key = 'mfm.key' AND k.value LIKE ? AND l.value = ?"""
+    ledger = ledger_identity(shown.storage / "ledger.jsonl")  # other tests use the server too
+    ((study,),) = rows(shown.database, query, "study/fiction/smoke", ledger)
+    ((trial,),) = rows(shown.database, query, f"trial/{DACS}-s0%", ledger)
     listed = asked(shown.address, f"/api/2.0/mlflow/artifacts/list?run_id={study}")["files"]
     assert [file["path"] for file in listed] == ["report.html"]
     with urllib.request.urlopen(f"{shown.address}/get-artifact?path=report.html&run_uuid={study}") as answer:
