@@ -399,15 +399,18 @@ def prepare_database(path: Path) -> None:
 
 
 def _is_half_made(path: Path) -> bool:
-    """Whether a file has no runs and MLflow cannot open it. Raises where it is locked."""
+    """Whether a file has no runs and MLflow cannot open it. Raises where it cannot be read now.
+
+    It is opened for writing, so that SQLite first takes back what a writer that was killed left in the journal.
+    """
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=LOCK_S)) as database:
+        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=LOCK_S)) as database:
             if database.execute("SELECT count(*) FROM runs").fetchone()[0]:
                 return False
     except sqlite3.DatabaseError as error:
-        if "locked" in str(error) or "unable to open" in str(error):
-            raise
-        return True  # no such table, or no database at all
+        if "no such table" in str(error) or "not a database" in str(error):
+            return True
+        raise
     copy = path.with_name(f"{path.name}.check-{os.getpid()}")  # MLflow keeps a file open that it has looked at once
     try:
         shutil.copyfile(path, copy)

@@ -156,23 +156,29 @@ def test_no_trial_waits_for_a_server_in_trouble(
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
 
 
-def kill_at_random(storage: Path, uri: str | None, kills: int, draws: random.Random) -> Path:
+def _wait_for_a_write(database: Path, since: int) -> None:
+    deadline = time.monotonic() + SECONDS
+    while database.stat().st_mtime_ns == since:
+        assert time.monotonic() < deadline, "the mirror wrote nothing"
+        time.sleep(0.005)
+
+
+def kill_at_random(storage: Path, uri: str | None, database: Path, kills: int, draws: random.Random) -> Path:
     """Write a ledger bit by bit, and kill its mirror at random moments, its cursor lost in some; then catch up."""
     fiction = Fiction(seeds=2, reports=4, metrics=30)
     events = list(fiction.events())
     size = len(events) // (kills + 1) + 1
     for begin in range(0, len(events), size):
         path = write(storage, events[begin : begin + size])
+        since = database.stat().st_mtime_ns
         mirror = start_mirror(storage, uri)
         process = mirror._process
         assert process is not None
         if begin + size >= len(events):
             mirror.finish(SECONDS)
             break
-        before = read_cursor(mirror.target)
-        moment = time.monotonic() + draws.uniform(0, 3)
-        while time.monotonic() < moment and read_cursor(mirror.target) == before:
-            time.sleep(0.01)
+        if draws.random() < 0.7:  # in the middle of its writing; else at any moment of its start
+            _wait_for_a_write(database, since)
         time.sleep(draws.uniform(0, 0.3))
         process.send_signal(signal.SIGKILL)
         process.wait()
@@ -185,7 +191,7 @@ def kill_at_random(storage: Path, uri: str | None, kills: int, draws: random.Ran
 def test_kill_9_on_a_sqlite_file(empty_database: Path, tmp_path: Path, kills: int) -> None:
     """Killed at random moments, cursor lost in some: exactly the ledger's rows, one run a trial."""
     storage = storage_with(empty_database, tmp_path / "storage")
-    path = kill_at_random(storage, None, kills, random.Random(kills))
+    path = kill_at_random(storage, None, storage / "mlflow.db", kills, random.Random(kills))
     assert stored(storage / "mlflow.db") == expected(path)
     assert caught_up(Target(storage))
 
@@ -193,7 +199,7 @@ def test_kill_9_on_a_sqlite_file(empty_database: Path, tmp_path: Path, kills: in
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_9_over_http(shown: Shown, tmp_path: Path, kills: int) -> None:
     """The same through a server."""
-    path = kill_at_random(tmp_path, shown.address, kills, random.Random(kills))
+    path = kill_at_random(tmp_path, shown.address, shown.database, kills, random.Random(kills))
     assert caught_up(Target(tmp_path, shown.address))
     keys = [
         key for (key,) in rows(

@@ -6,6 +6,8 @@ import json
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +271,21 @@ def test_a_database_half_made_is_set_aside(storage: Path, left: str) -> None:
     Mirroring(Target(storage)).catch_up()
     assert is_exact(storage)
     assert len(list(storage.glob("mlflow.db.half-made-*"))) == 1
+
+
+def test_a_database_whose_writer_was_killed_is_kept(storage: Path) -> None:
+    """A journal that is left in the middle of a transaction is rolled back, and the file goes on being used."""
+    Mirroring(Target(storage)).catch_up()
+    database = storage / "mlflow.db"
+    code = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA cache_size = 1'); "
+        "c.execute('BEGIN'); c.execute('DELETE FROM metrics'); c.execute('DELETE FROM tags'); os.kill(os.getpid(), 9)"
+    )
+    subprocess.run([sys.executable, "-c", code, str(database)], check=False)
+    assert Path(f"{database}-journal").stat().st_size > 0
+    Mirroring(Target(storage)).catch_up()
+    assert is_exact(storage)
+    assert not list(storage.glob("*.half-made-*"))
 
 
 def test_a_database_with_runs_is_never_set_aside(storage: Path) -> None:
