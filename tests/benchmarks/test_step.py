@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.benchmarks import step
+
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKED = """
 import sys
@@ -16,28 +20,32 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_it_runs_without_ray_and_mlflow(tmp_path: Path) -> None:
-    """A recipe with and without MFM: a row and a column of parts each, and the table in a file."""
-    argv = ["--scale", "smoke", "--steps", "1", "--recipe", "dacs", "dacs+mfm", "--out", str(tmp_path)]
-    done = subprocess.run([sys.executable, "-c", BLOCKED, *argv], cwd=ROOT, capture_output=True, text=True, check=False)
+def test_it_runs_without_ray_and_mlflow() -> None:
+    """A whole recipe with MFM, in the process that measures memory."""
+    argv = [sys.executable, "-c", BLOCKED, "--scale", "smoke", "--memory-of", "dacs+mfm"]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert '"peak_mib"' in done.stdout
+
+
+def test_a_recipe_is_measured_with_and_without_mfm(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row and a column of parts each; the table is printed and written."""
+    monkeypatch.setattr(step, "peak_of", lambda name, given: 110.0 if name.endswith("mfm") else 100.0)
+    argv = ["--scale", "smoke", "--steps", "1", "--cpu", "--recipe", "dacs", "dacs+mfm", "--out", str(tmp_path)]
+    assert step.main(argv) == 0
     [written] = tmp_path.iterdir()
     text = written.read_text()
-    assert text in done.stdout
-    for start in (
-        "| dacs | ",
-        "| dacs+mfm | ",
-        "| teacher | ",
-        "| mixed: backward | ",
-        "| mfm: decode |  | ",
-        "| EMA | ",
-    ):
+    assert text in capsys.readouterr().out
+    assert text.count("| dacs | ") == 1
+    for start in ("| dacs+mfm | ", "| teacher | ", "| mixed: backward | ", "| mfm: decode |  | ", "| EMA | "):
         assert f"\n{start}" in text
+    assert "| +10 % |" in text
 
 
-def test_an_unknown_recipe_is_one_sentence() -> None:
+def test_an_unknown_recipe_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2 and the names that there are."""
-    argv = [sys.executable, "-m", "tests.benchmarks.step", "--recipe", "pipa"]
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert done.stderr == "--recipe must be one of dacs, daformer, hrda, mic, with or without +mfm, got 'pipa'.\n"
+    assert step.main(["--recipe", "pipa"]) == 2
+    told = capsys.readouterr().err
+    assert told == "--recipe must be one of dacs, daformer, hrda, mic, with or without +mfm, got 'pipa'.\n"

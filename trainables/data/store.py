@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,8 @@ from trainables.data.progress import Progress
 from trainables.data.readers import Split
 from trainables.data.resize import Pixels, Size, fit_size, resize_image, resize_label, rows_under
 from trainables.models.segmentor import Box
+
+Number = TypeVar("Number", np.int32, np.uint32)
 
 VERSION = 1
 MANIFEST = "store.json"
@@ -217,14 +219,14 @@ class PackedSplit:
         self.native_sizes = self._pairs("native_rows", "native_columns")  # [N, 2]
         self.sizes = self._pairs("rows", "columns")
         self.label_sizes = self._pairs("label_rows", "label_columns")
-        flat = self._columns["pixels"].flatten().to_numpy()
-        self.pixels: npt.NDArray[np.int32] = flat.reshape(-1, NUM_CLASSES + 1)  # by trainId at native size, 255 last
+        flat = _numbers(self._columns["pixels"].flatten(), np.int32)
+        self.pixels = flat.reshape(-1, NUM_CLASSES + 1)  # by trainId at native size, 255 last: [N, 20]
         checksums = self._columns["image_crc32"]
-        self._checksums = checksums.flatten().to_numpy()
-        self._first_checksum = checksums.offsets.to_numpy()
+        self._checksums = _numbers(checksums.flatten(), np.uint32)
+        self._first_checksum = _numbers(checksums.offsets, np.int32)
         self._intact = np.zeros(len(self._checksums), dtype=np.bool_)  # what was found to match its checksum
-        self._shard = self._columns["shard"].to_numpy()
-        self._row = self._columns["row"].to_numpy()
+        self._shard = _numbers(self._columns["shard"], np.int32)
+        self._row = _numbers(self._columns["row"], np.int32)
         self._shards: dict[int, _Shard] = {}
         self._lock = threading.Lock()
 
@@ -331,7 +333,7 @@ class PackedSplit:
         return self.folder / self.manifest.shards[int(self._shard[index])].file
 
     def _pairs(self, rows: str, columns: str) -> npt.NDArray[np.int32]:
-        return np.stack([self._columns[rows].to_numpy(), self._columns[columns].to_numpy()], axis=1)
+        return np.stack([_numbers(self._columns[name], np.int32) for name in (rows, columns)], axis=1)
 
     def _pair(self, pairs: npt.NDArray[np.int32], index: int) -> Size:
         return int(pairs[index, 0]), int(pairs[index, 1])
@@ -398,6 +400,11 @@ def _bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
     _, offsets, data = column.buffers()
     start, end = np.frombuffer(offsets, dtype=np.int32)[column.offset : column.offset + 2]
     return np.frombuffer(data, dtype=np.uint8)[start:end]
+
+
+def _numbers(column: pa.Array, kind: type[Number]) -> npt.NDArray[Number]:
+    """A column of integers, in place. (pyarrow's `to_numpy` imports pandas, half a second, where it is installed.)"""
+    return np.frombuffer(column.buffers()[1], dtype=kind)[column.offset : column.offset + len(column)]
 
 
 def _split_manifest(entry: Mapping[str, Any]) -> SplitManifest:

@@ -72,6 +72,18 @@ def test_all_tasks_train_side_by_side(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [FeatureDropout(), DropBlock(), MaskedImageModelling()])
+def test_the_regularisers_train_at_mini(task: object, tmp_path: Path) -> None:
+    """Ten steps at the scale of the embedded benchmark, from random weights: finite losses, a scored student."""
+    config = dacs(MINI, task)
+    schedule, evaluation = replace(config.schedule, steps=10), replace(config.evaluation, interval=10)
+    report, weights = train(replace(config, initial=None, schedule=schedule, evaluation=evaluation), tmp_path)
+    assert report["outcome"] == "finished"
+    assert report["metrics"]["student/miou"] > 0
+    assert all(bool(value.isfinite().all()) for value in weights.values())
+
+
 @pytest.mark.parametrize(
     "task", [Mfm, FeatureDistance, MaskedConsistency, FeatureDropout, DropBlock, MaskedImageModelling]
 )

@@ -173,7 +173,10 @@ def test_feature_reconstruction_is_smooth_l1_to_normalised_features(objective: O
     d = (offset - target).abs()
     each = torch.where(d < 1, 0.5 * d**2, d - 0.5).mean(dim=1)
     masked = resize_keep(keep, feature).squeeze(1) == 0
-    torch.testing.assert_close(task.loss(view), each[masked].mean())
+    loss, wanted = task.loss(view), each[masked].mean()
+    torch.testing.assert_close(loss, wanted)
+    learns = list(view.student.encoder.parameters())  # the target, a constant, sends no gradient back
+    torch.testing.assert_close(torch.autograd.grad(loss, learns), torch.autograd.grad(wanted, learns))
 
 
 def test_pixel_reconstruction_is_the_masked_patches_error() -> None:
