@@ -137,7 +137,7 @@ def _canonical_dataclass(value: Any, where: str) -> Canonical:
     kind = type(value)
     if not kind.__dataclass_params__.frozen:
         raise TypeError(f"{where} is a {kind.__name__}, which is not frozen; declare it @dataclass(frozen=True).")
-    floats = _float_fields(kind)
+    floats = _float_fields(kind)  # type: ignore[arg-type]  # type[Any] has no hash for mypy
     fields: dict[str, Canonical] = {"class": kind.__name__}
     for item in dataclasses.fields(value):
         if item.metadata.get("identity", True):
