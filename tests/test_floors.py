@@ -29,12 +29,13 @@ DOORS = {
 # The floors of training, from the ground up; a module may import from its own floor and from those below.
 FLOORS = (
     ("trainables.config", "trainables.randomness", "trainables.recipes", "trainables.data.classes"),
-    ("trainables.losses", "trainables.models", "trainables.data", "trainables.colours"),
+    ("trainables.description", "trainables.command_line"),
+    ("trainables.losses", "trainables.models", "trainables.data"),
     ("trainables.adaptation", "trainables.auxiliary", "trainables.evaluation", "trainables.optimization"),
     ("trainables.training",),
     ("trainables.checkpoint", "trainables.initial", "trainables.pictures"),
     ("trainables.trial",),
-    ("trainables.tune", "trainables.export", "trainables.predict", "trainables.evaluate", "trainables.saved"),
+    ("trainables.tune", "trainables.export", "trainables.predict", "trainables.evaluate", "trainables.exported"),
     ("trainables.program",),
 )
 

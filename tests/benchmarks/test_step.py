@@ -38,7 +38,7 @@ def test_a_recipe_is_measured_with_and_without_mfm(
     [written] = tmp_path.iterdir()
     text = written.read_text()
     assert text in capsys.readouterr().out
-    assert text.count("| dacs | ") == 1
+    assert text.count("\n| dacs | ") == 1
     for start in ("| dacs+mfm | ", "| teacher | ", "| mixed: backward | ", "| mfm: decode |  | ", "| EMA | "):
         assert f"\n{start}" in text
     assert "| +10 % |" in text

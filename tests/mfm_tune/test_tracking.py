@@ -135,7 +135,7 @@ def _lives(pid: int) -> bool:
         return stat.read().rpartition(")")[2].split()[0] != "Z"  # nobody may be there to collect it
 
 
-@pytest.mark.parametrize("server", [dead_address, failing_server, hanging_server])
+@pytest.mark.parametrize("server", [dead_address, failing_server, pytest.param(hanging_server, marks=pytest.mark.slow)])
 def test_no_trial_waits_for_a_server_in_trouble(
     server: object, empty_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,7 +196,8 @@ def test_kill_9_on_a_sqlite_file(empty_database: Path, tmp_path: Path, kills: in
     assert caught_up(Target(storage))
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [20])
 def test_kill_9_over_http(shown: Shown, tmp_path: Path, kills: int) -> None:
     """The same through a server."""
     path = kill_at_random(tmp_path, shown.address, shown.database, kills, random.Random(kills))

@@ -90,11 +90,15 @@ def test_every_trial_ends_in_the_ledger(mixed: Mixed) -> None:
 
 
 def test_trials_start_seed_after_seed(mixed: Mixed) -> None:
-    """The order is the given one although workers are reused; only neighbours may swap, as there are two workers."""
+    """The order is the given one although workers are reused; only neighbours may swap, as there are two workers.
+
+    A worker that is slow to come up holds back the one trial that it got first.
+    """
     rank = {trial.key: number for number, trial in enumerate(mixed.steady)}
     starts = [rank[key] for key in mixed.by_ray.keys_of("start") if key in rank]
     assert sorted(starts) == list(range(len(mixed.steady)))
-    assert all(abs(start - place) <= 1 for place, start in enumerate(starts))
+    later = [start for start in starts if start > 1]
+    assert all(abs(start - place) <= 1 for place, start in enumerate(later, 2))
 
 
 def test_a_worker_runs_one_trial_after_the_other(mixed: Mixed) -> None:

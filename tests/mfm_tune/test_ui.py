@@ -116,6 +116,7 @@ def test_a_server_that_runs_already_is_only_linked(shown: Shown, capsys: pytest.
     assert f"{shown.address}/#/experiments/" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_command_ends_on_ctrl_c_and_leaves_nothing(shown: Shown, tmp_path: Path) -> None:
     """It prints its links, ends with code 0 on Ctrl-C, and its server with it."""
     storage = shutil.copytree(shown.storage, tmp_path / "copy")

@@ -136,7 +136,11 @@ def test_the_paper_profile_says_what_it_needs() -> None:
 
 @pytest.mark.parametrize("profile", ["smoke", "mini"])
 def test_a_smaller_profile_changes_sizes_only(profile: str) -> None:
-    """Every row: the difference of its config to the paper's, printed (pytest -s), holds fields of size only."""
+    """Every row: the difference of its config to the paper's, printed (pytest -s), holds fields of size only.
+
+    Smoke's confidence threshold is lower too: its few steps make no teacher that is sure of anything.
+    """
+    allowed = {"adaptation.threshold"} if profile == "smoke" else set()
     for table in STUDIES[profile].tables:
         for method in Method:
             changes = difference(
@@ -145,8 +149,8 @@ def test_a_smaller_profile_changes_sizes_only(profile: str) -> None:
             print(f"\n{table.name}: {method.value}, {profile} against paper")
             for change in changes:
                 print(f"  {change.field:<55} {_short(change.first):>40} {_short(change.second):>40}")
-            others = [change.field for change in changes if not SIZES.match(change.field)]
-            assert others == []
+            others = {change.field for change in changes if not SIZES.match(change.field)}
+            assert others <= allowed
 
 
 def _short(value: object) -> str:

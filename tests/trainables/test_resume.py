@@ -56,7 +56,9 @@ def numbers(report: Mapping[str, Any]) -> dict[str, str]:
     return {name: repr(value) for name, value in report["metrics"].items() if not name.startswith(("time/", "memory/"))}
 
 
-@pytest.mark.parametrize("make", [dacs, dacs_mfm, source_only], ids=lambda make: make.__name__)
+@pytest.mark.parametrize(
+    "make", [pytest.param(dacs, marks=pytest.mark.slow), dacs_mfm, pytest.param(source_only, marks=pytest.mark.slow)]
+)
 def test_a_resumed_trial_is_bitwise_an_uninterrupted_one(make: Any, tmp_path: Path) -> None:
     """Cut off within a block, at a block's end and before the first checkpoint; weights lie channels last."""
     config = make(SCALE)
