@@ -50,7 +50,11 @@ def gpu_head() -> Iterator[str]:
 def _head(*, gpus: int) -> Iterator[str]:
     """A Ray that ends with the tests, also when they are killed: its input closes."""
     command = [sys.executable, "-c", HEAD, str(gpus)]
-    head = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    # A Ray that ran in this process before may have hidden all GPUs from its children.
+    environment = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+    head = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY, env=environment
+    )
     assert head.stdin is not None
     assert head.stdout is not None
     address = next((line.split()[1] for line in head.stdout if line.startswith("address ")), "")

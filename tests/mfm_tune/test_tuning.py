@@ -259,7 +259,7 @@ def test_a_driver_that_is_interrupted_leaves_no_process_behind(tmp_path: Path, n
         lambda: (storage / "ledger.jsonl").exists() and "report" in {e["event"] for e in Launched(storage).events}
     )
     os.killpg(driver.pid, number)
-    assert driver.wait(timeout=60) == 128 + number
+    assert driver.wait(timeout=180) == 128 + number
     assert Launched(storage).keys_of("end") == []
     wait_until(lambda: processes_with("STUB_LAUNCH", mark) == [])
 
