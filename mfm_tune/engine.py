@@ -54,6 +54,10 @@ class EngineOptions:
         """Folder of artefacts that trials share, such as warm starts."""
         return self.storage / "shared"
 
+    def shared_by(self, fingerprint: str) -> Path:
+        """Its part for one fingerprint of the training code: artefacts of other code are never taken silently."""
+        return self.shared / fingerprint[:8]
+
 
 def local_gpus() -> int:
     """How many NVIDIA GPUs this machine shows to this process, found without importing torch."""

@@ -57,7 +57,11 @@ def _opened(program: Program, trial: Trial, recorder: Recorder, options: EngineO
         raise StorageError(f"The folder {folder} cannot be made: {error.strerror}; give another --storage.") from error
     try:
         return program.open(
-            trial.config, seed=trial.seed, folder=str(folder), shared=str(options.shared), data=options.data
+            trial.config,
+            seed=trial.seed,
+            folder=str(folder),
+            shared=str(options.shared_by(trial.fingerprint)),
+            data=options.data,
         )
     except ValueError as error:
         recorder.ended(trial.key, Outcome.FAILED, error=traceback.format_exc())

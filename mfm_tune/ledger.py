@@ -213,7 +213,8 @@ def _config_record(event: Event) -> ConfigRecord:
 
 def _reported(record: TrialRecord, event: Event) -> TrialRecord:
     executed = max(record.executed_steps, event["executed_steps"])
-    if any(report["step"] == event["step"] for report in record.reports):  # a repeat after a resume
+    known = next((report for report in record.reports if report["step"] == event["step"]), None)
+    if known is not None and not completes(known, event):  # a repeat after a resume
         return replace(record, executed_steps=executed, last_seen=event["time"])
     report = Report(
         step=event["step"],
@@ -224,7 +225,8 @@ def _reported(record: TrialRecord, event: Event) -> TrialRecord:
         pictures=event.get("pictures", {}),
         machine=event.get("machine", {}),
     )
-    reports = tuple(sorted((*record.reports, report), key=lambda each: each["step"]))
+    others = (each for each in record.reports if each is not known)
+    reports = tuple(sorted((*others, report), key=lambda each: each["step"]))
     return replace(
         record,
         reports=reports,
@@ -235,6 +237,11 @@ def _reported(record: TrialRecord, event: Event) -> TrialRecord:
         machine=reports[-1]["machine"],
         last_seen=event["time"],
     )
+
+
+def completes(known: Mapping[str, Any], repeat: Mapping[str, Any]) -> bool:
+    """Whether a repeated report has the scores that the known one lacks, as when an evaluation ran out of memory."""
+    return bool(repeat.get("confusion")) and not known.get("confusion")
 
 
 def _ended(record: TrialRecord, event: Event) -> TrialRecord:

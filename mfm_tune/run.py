@@ -73,10 +73,10 @@ class Job:
 
     @property
     def gpus_per_trial(self) -> float:
-        """GPUs of a trial: as asked for, else one for the paper profile where there is one."""
+        """GPUs of a trial: as asked for, else one for the paper profile, where there is one or a cluster is named."""
         if self.options.gpus_per_trial is not None:
             return self.options.gpus_per_trial
-        return 1.0 if self.study.profile == PAPER and local_gpus() else 0.0
+        return 1.0 if self.study.profile == PAPER and (self.options.address or local_gpus()) else 0.0
 
     @property
     def slots(self) -> int:
@@ -366,8 +366,11 @@ def _say_failures(job: Job, plan: Plan) -> int:
         lines = [line for line in record.error.splitlines() if line.strip()][-LINES_OF_TRACEBACK:]
         print(f"{plan.name_of(record.config_id)}, seed {record.seed} failed:", *lines, sep="\n    ", file=sys.stderr)
         print(f"    all of it: {error_file(job.storage.root, record.folder)}", file=sys.stderr)
+    left = sum(planned.status in (Status.NEW, Status.OPEN) for planned in plan.trials)
+    if left:
+        print(f"Not finished, for no reason of their own: {left} trials; the same command goes on.", file=sys.stderr)
     if not failed:
-        return 0
+        return 1 if left else 0
     many = (
         "1 trial failed; the same command tries it again."
         if len(failed) == 1

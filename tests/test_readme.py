@@ -24,7 +24,7 @@ def block(name: str) -> str:
 
 
 def test_the_search_space_of_ones_own_loads_and_plans(tmp_path: Path) -> None:
-    """Five distinct configs: three levels, one of which is the default's, and two references."""
+    """Three levels, each a config of its own."""
     path = tmp_path / "threshold.py"
     path.write_text(block("search space"))
     study = load_search_space(path).studies["mini"]

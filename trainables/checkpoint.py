@@ -41,6 +41,16 @@ def save(path: Path, arrays: Arrays, numbers: dict[str, Any]) -> None:
     with open(temporary, "rb") as written:
         os.fsync(written.fileno())
     os.replace(temporary, path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put the new name on the disk too: the ledger's line that a trial has ended must not outlive its weights."""
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def load(path: Path) -> tuple[Arrays, dict[str, Any]]:

@@ -451,7 +451,7 @@ class Auxiliary(Protocol):
     """Settings of an auxiliary task: a frozen dataclass with a weight, multiplied with the task's loss.
 
     The project's own tasks are listed in `trainables.auxiliary.build`; a task of your own has a method
-    `build(segmentor, streams)` that imports and returns it (README, "An auxiliary task of your own").
+    `build(segmentor, streams)` that imports and returns it (README, "A task of one's own").
     """
 
     @property

@@ -41,7 +41,7 @@ def begin(
     student = new_student(config, streams, len(domains.classes), device)
     match config.initial:
         case WarmStart():
-            student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, device))
+            student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device))
         case ImageNetWeights():
             load_encoder(student, _weights_file(config.initial, data))
         case None:
@@ -97,6 +97,7 @@ def warm_start(
     streams: Streams,
     domains: Domains,
     shared: Path,
+    data: Mapping[str, str],
     device: torch.device,
 ) -> dict[str, torch.Tensor]:
     """Weights after supervised source training; computed once for its own settings and the seed, then read.
@@ -104,7 +105,10 @@ def warm_start(
     All configs of a seed that differ in adaptation only share the file. Of several processes that want it at once one
     trains and the others wait; a killed one leaves no half file.
     """
-    identity = repr((config.network, config.data, settings, config.execution, streams.seed))
+    machine = (device.type, torch.__version__)
+    identity = repr(
+        (config.network, config.data, settings, config.execution, streams.seed, sorted(data.items()), machine)
+    )
     path = shared / "warm_starts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):

@@ -124,6 +124,16 @@ def test_a_repeat_after_a_resume_is_counted_but_not_read_twice() -> None:
     assert record.attempts == 2
 
 
+def test_scores_replace_the_report_of_an_evaluation_that_ran_out_of_memory() -> None:
+    """Tried again, the trial reports the same step with its scores: these are its result, whichever came first."""
+    poor = {**report(10, peak=900.0), "confusion": {}}
+    scored = {**report(10, miou=50.0), "confusion": {"student": [[1]]}}
+    state = state_of(start(), poor, end(Outcome.OOM), start(attempt=2), scored, end(Outcome.FINISHED))
+    assert state.trials[KEY].metrics == {"miou": 50.0}
+    state.apply({**poor, "time": 9000})
+    assert state.trials[KEY].metrics == {"miou": 50.0}
+
+
 def test_a_start_opens_an_ended_trial_again() -> None:
     """A failed trial that is tried again is open, keeps its reports, and its seconds add up."""
     state = state_of(start(), report(5), end(Outcome.FAILED, error="boom"), start(attempt=2))
