@@ -91,7 +91,7 @@ def test_every_trial_ends_in_the_ledger(mixed: Mixed) -> None:
 
 
 def test_trials_start_seed_after_seed(mixed: Mixed) -> None:
-    """The order is the given one although workers are reused, up to the six trials that Tune holds ready for two places.
+    """The order is the given one in spite of reused workers, up to the six trials that Tune holds ready for two places.
 
     Which of those a free worker gets is Tune's choice: on a busy machine, where workers are slow to come up, it shows.
     """
