@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
 from mfm_tune.identity import config_id
 from mfm_tune.ledger import Event, LedgerState
 from mfm_tune.plan import Plan
+from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
 from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Study, Table
 
 RECORDED_VERSIONS = ("mfm_tune", "torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow")
@@ -55,6 +56,55 @@ def study_event(study: Study, state: LedgerState) -> Event | None:
     }
     last = state.studies.get((study.name, study.profile))
     return None if last is not None and {**last, "time": 0} == {**event, "time": 0} else event
+
+
+def search_event(search: Search, state: LedgerState) -> Event | None:
+    """What a search declares, or None where the ledger's last word on it says the same."""
+    event: Event = {
+        "event": "search",
+        "search": search.name,
+        "profile": search.profile,
+        "title": search.title,
+        "parameters": {name: _distribution(each) for name, each in search.parameters.items()},
+        "baselines": {name: config_id(config) for name, config in search.baselines.items()},
+        "criterion": search.criterion.key,
+        "trials": search.trials,
+        "explore_seed": search.explore_seed,
+        "confirm": search.confirm,
+        "seeds": list(search.seeds),
+        "sampler": str(search.sampler),
+        "scheduler": "none" if search.scheduler is None else str(search.scheduler),
+    }
+    last = state.searches.get((search.name, search.profile))
+    return None if last is not None and {**last, "time": 0} == {**event, "time": 0} else event
+
+
+def proposal_event(
+    search: Search, *, number: int, values: Mapping[str, Printed], config: str, key: str, sampler: Mapping[str, Any]
+) -> Event:
+    """A point of a search, proposed; it is written before its trial begins."""
+    return {
+        "event": "proposal",
+        "search": search.name,
+        "profile": search.profile,
+        "number": number,
+        "values": dict(values),
+        "config_id": config,
+        "seed": search.explore_seed,
+        "key": key,
+        "sampler": dict(sampler),
+    }
+
+
+def _distribution(distribution: Distribution) -> dict[str, Any]:
+    match distribution:
+        case Choice():
+            options = [distribution.printed(option) for option in distribution.options]
+            return {"kind": "choice", "options": options}
+        case Float(low=low, high=high, log=log):
+            return {"kind": "float", "low": low, "high": high, "log": log}
+        case Integer(low=low, high=high, step=step, log=log):
+            return {"kind": "integer", "low": low, "high": high, "step": step, "log": log}
 
 
 def _table(study: Study, table: Table) -> dict[str, Any]:

@@ -7,6 +7,9 @@ with the key `event` and the time in milliseconds since the epoch:
     launch   a driver began: study, profile, host, versions of what it runs on
     code     a fingerprint of the training code, with the hash of each file
     study    what a study declares: tables, cells, the paper's numbers, references, seeds
+    search   what a search declares: parameters with their distributions, baselines, criterion, sampler, scheduler
+    proposal a point of a search, written before its trial begins: number, values as printed, config id, seed, key
+    selection which points of a search are confirmed, by which terms
     config   a config's canonical form, once
     start    a trial began, or goes on; after an `end` it opens the trial again
     report   what a trial said after a block of steps
@@ -35,6 +38,7 @@ from mfm_tune.program import Outcome, Report
 
 VERSION = 1
 FILE_NAME = "ledger.jsonl"
+SYNCED = frozenset({"end", "proposal", "selection"})
 RESULTS = frozenset({Outcome.FINISHED, Outcome.OOM, Outcome.DIVERGED})  # outcomes that stand: nothing is left to do
 
 Event = dict[str, Any]
@@ -110,6 +114,9 @@ class LedgerState:
         self.configs: dict[str, ConfigRecord] = {}
         self.trials: dict[str, TrialRecord] = {}
         self.studies: dict[tuple[str, str], Event] = {}
+        self.searches: dict[tuple[str, str], Event] = {}
+        self.proposals: dict[tuple[str, str], list[Event]] = {}
+        self.selections: dict[tuple[str, str], Event] = {}
         self.codes: dict[str, dict[str, str]] = {}
         self.reuse: set[tuple[str, str]] = set()
         self.launches: list[Event] = []
@@ -124,6 +131,12 @@ class LedgerState:
                 self.codes[event["fingerprint"]] = dict(event["files"])
             case "study":
                 self.studies[event["study"], event["profile"]] = event
+            case "search":
+                self.searches[event["search"], event["profile"]] = event
+            case "proposal":
+                self.proposals.setdefault((event["search"], event["profile"]), []).append(event)
+            case "selection":
+                self.selections[event["search"], event["profile"]] = event
             case "config":
                 self.configs.setdefault(event["config_id"], _config_record(event))
             case "reuse":
@@ -368,7 +381,8 @@ class LedgerWriter:
             raise
 
     def append(self, event: Event) -> Event:
-        """Write one event with the time now, and return it as written. `end` is on the disk when this returns.
+        """Write one event with the time now, and return it as written. What must not be lost (`SYNCED`) is on the disk
+        when this returns.
 
         Raises:
             StorageError: The storage is full or gone; the line is then not in the ledger.
@@ -376,7 +390,7 @@ class LedgerWriter:
         timed = {**event, "time": time.time_ns() // 1_000_000}
         with _as_storage_error(self.path):
             self._write(encoded(timed))
-            if event["event"] == "end":
+            if event["event"] in SYNCED:
                 os.fsync(self._file)
         return timed
 

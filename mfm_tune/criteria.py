@@ -1,0 +1,48 @@
+"""By which number a search chooses. Standard library only.
+
+Labels of the target are not to be had in domain adaptation, so a choice by target mIoU is called *oracle selection*
+wherever it is reported; the other criteria need no label of the target.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """A number of a trial's reports by which configs are ranked.
+
+    Args:
+        key: Its key among a report's metrics.
+        label: How it is called in print.
+        larger_is_better: Its direction.
+        oracle: Whether it takes labels of the target.
+    """
+
+    key: str
+    label: str
+    larger_is_better: bool = True
+    oracle: bool = False
+
+    def oriented(self, value: float) -> float:
+        """The value, turned so that larger is better."""
+        return value if self.larger_is_better else -value
+
+
+TARGET_MIOU: Final = Criterion(key="student/miou", label="target mIoU", oracle=True)
+SOURCE_MIOU: Final = Criterion(key="source/miou", label="source-validation mIoU")
+TARGET_ENTROPY: Final = Criterion(key="criterion/entropy", label="mean target entropy", larger_is_better=False)
+INFORMATION_MAXIMISATION: Final = Criterion(key="criterion/information_maximisation", label="information maximisation")
+SOFT_NEIGHBOURHOOD_DENSITY: Final = Criterion(key="criterion/snd", label="soft neighbourhood density")
+AGREEMENT: Final = Criterion(key="criterion/agreement", label="agreement of student and teacher")
+
+CRITERIA: Final = (
+    TARGET_MIOU,
+    SOURCE_MIOU,
+    TARGET_ENTROPY,
+    INFORMATION_MAXIMISATION,
+    SOFT_NEIGHBOURHOOD_DENSITY,
+    AGREEMENT,
+)

@@ -1,0 +1,411 @@
+"""What a search declares: ranges of parameters, how they are sampled, when trials stop early. Standard library only.
+
+    SEARCH = Search(
+        name="mine", title="Mine", profile="mini", program=Segmentation(),
+        parameters={"ratio": Float(0.1, 0.9), "blocks": Choice((1, 2, 4))},
+        make=lambda values: recipe(ratio=values["ratio"], blocks=values["blocks"]),
+        baselines={"default": recipe()},
+    )
+
+A search explores with one seed, confirms the best with all seeds, and reports (`mfm_tune.exploration`).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from mfm_tune.criteria import TARGET_MIOU, Criterion
+from mfm_tune.errors import SearchSpaceError
+from mfm_tune.program import Program
+from mfm_tune.space import Config, check_seeds, default_label
+
+Printed = float | int | str  # a parameter's value as it is printed and kept in the ledger
+Values = Mapping[str, Any]  # a parameter's value by its name, as `make` takes it
+
+# --------------------------------------------------------------------------------------------------------------------
+# Distributions
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Float:
+    """A number from a range, both ends included.
+
+    Args:
+        low, high: The range.
+        log: Draw it by its logarithm.
+        digits: Significant digits of a value: what is printed is what is trained.
+
+    Raises:
+        SearchSpaceError: The range is empty or not finite, or not positive with `log`.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    digits: int = 4
+
+    def __post_init__(self) -> None:
+        _check_range(self, self.low, self.high, log=self.log)
+        if not 1 <= self.digits <= 17:
+            raise SearchSpaceError(f"Float.digits must lie in 1 to 17, got {self.digits}.")
+
+    @property
+    def count(self) -> int | None:
+        """How many values there are; None for a continuum."""
+        return None
+
+    def rounded(self, value: float) -> float:
+        """The value to its significant digits, within the range."""
+        return min(self.high, max(self.low, float(f"{value:.{self.digits}g}")))
+
+    def printed(self, value: Any) -> Printed:
+        """A value as it is printed."""
+        return float(value)
+
+    def value(self, printed: Printed) -> float:
+        """The value that is printed so.
+
+        Raises:
+            ValueError: It is none of this range.
+        """
+        if isinstance(printed, str) or not self.low <= printed <= self.high:
+            raise ValueError(f"{printed!r} does not lie in {self.low} to {self.high}.")
+        return float(printed)
+
+    def grid(self, points: int) -> tuple[float, ...]:
+        """Values at equal distances (of the logarithm with `log`), ends included."""
+        shares = [number / (points - 1) for number in range(points)] if points > 1 else [0.5]
+        if self.log:
+            ratio = self.high / self.low
+            return tuple(self.rounded(self.low * ratio**share) for share in shares)
+        return tuple(self.rounded(self.low + (self.high - self.low) * share) for share in shares)
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}{' (log)' if self.log else ''}"
+
+
+@dataclass(frozen=True)
+class Integer:
+    """A whole number from a range, both ends included.
+
+    Args:
+        low, high: The range.
+        step: Distance of values, counted from `low`.
+        log: Draw it by its logarithm; `step` must then be 1.
+
+    Raises:
+        SearchSpaceError: The range is empty, not positive with `log`, or no whole number of steps.
+    """
+
+    low: int
+    high: int
+    step: int = 1
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        _check_range(self, self.low, self.high, log=self.log)
+        whole = all(isinstance(each, int) for each in (self.low, self.high, self.step))
+        if not whole or self.step < 1 or (self.high - self.low) % self.step or (self.log and self.step != 1):
+            raise SearchSpaceError(
+                f"Integer must have whole ends a whole number of steps apart, and step 1 with log, got low={self.low}, "
+                f"high={self.high}, step={self.step}, log={self.log}; change one of them."
+            )
+
+    @property
+    def count(self) -> int | None:
+        """How many values there are."""
+        return (self.high - self.low) // self.step + 1
+
+    def printed(self, value: Any) -> Printed:
+        """A value as it is printed."""
+        return int(value)
+
+    def value(self, printed: Printed) -> int:
+        """The value that is printed so.
+
+        Raises:
+            ValueError: It is none of this range.
+        """
+        if not isinstance(printed, int) or printed not in range(self.low, self.high + 1, self.step):
+            raise ValueError(f"{printed!r} is none of {self}.")
+        return printed
+
+    def grid(self, points: int) -> tuple[int, ...]:
+        """All values."""
+        return tuple(range(self.low, self.high + 1, self.step))
+
+    def __str__(self) -> str:
+        step = f" by {self.step}" if self.step > 1 else ""
+        return f"{self.low} to {self.high}{step}{' (log)' if self.log else ''}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of several options; enums are printed by their value.
+
+    Raises:
+        SearchSpaceError: No option, or two that are printed alike.
+    """
+
+    options: tuple[Hashable, ...]
+
+    def __post_init__(self) -> None:
+        texts = [str(self.printed(option)) for option in self.options]
+        if not texts or len(set(texts)) != len(texts):
+            raise SearchSpaceError(
+                "Choice must have options that are printed differently, at least one, got "
+                f"{', '.join(texts) or 'none'}."
+            )
+
+    @property
+    def count(self) -> int | None:
+        """How many options there are."""
+        return len(self.options)
+
+    def printed(self, value: Any) -> Printed:
+        """An option as it is printed."""
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        return value if is_number else default_label(value)
+
+    def value(self, printed: Printed) -> Any:
+        """The option that is printed so.
+
+        Raises:
+            ValueError: There is none.
+        """
+        for option in self.options:
+            if self.printed(option) == printed:
+                return option
+        raise ValueError(f"{printed!r} is none of {self}.")
+
+    def grid(self, points: int) -> tuple[Any, ...]:
+        """All options."""
+        return self.options
+
+    def __str__(self) -> str:
+        return ", ".join(str(self.printed(option)) for option in self.options)
+
+
+Distribution = Float | Integer | Choice
+
+
+def _check_range(kind: Any, low: float, high: float, *, log: bool) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high) or (log and low <= 0):
+        above = "0 < low < high" if log else "low < high"
+        raise SearchSpaceError(f"{type(kind).__name__} must have finite ends with {above}, got {low} and {high}.")
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Samplers and schedulers
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Tpe:
+    """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011); `startup` points are random."""
+
+    startup: int = 10
+
+    def __str__(self) -> str:
+        return f"TPE, {self.startup} random points first"
+
+
+@dataclass(frozen=True)
+class Random:
+    """Independent random points."""
+
+    def __str__(self) -> str:
+        return "random"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination, in an order drawn from the search's seed; `points` is how many a continuous range gives."""
+
+    points: int = 3
+
+    def __str__(self) -> str:
+        return f"grid, {self.points} points a continuous range"
+
+
+@dataclass(frozen=True)
+class Other:
+    """Any other sampler of Optuna: `Other(lambda seed: optuna.samplers.GPSampler(seed=seed), "Gaussian process")`."""
+
+    make: Callable[[int], Any]
+    name: str
+
+    def __str__(self) -> str:
+        return self.name
+
+
+Sampler = Tpe | Random | Grid | Other
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asha:
+    """Asynchronous successive halving, the stopping variant (Li et al. 2020).
+
+    It looks after 1/4 and 1/2 of a trial's planned steps by default, and half of the trials go on. A fraction of the
+    planned steps rather than a number of them, so that trials that train longer (equal compute) meet the others at the
+    same part of their schedule. Let evaluations fall on the rungs.
+
+    Args:
+        reduction_factor: One in this many trials goes on beyond a rung.
+        rungs: How many there are below the last step.
+        brackets: Bracket b leaves out the first b rungs; a trial's own is drawn from its key.
+    """
+
+    reduction_factor: int = 2
+    rungs: int = 2
+    brackets: int = 1
+
+    def __post_init__(self) -> None:
+        if self.reduction_factor < 2 or self.rungs < 1 or not 1 <= self.brackets <= self.rungs:
+            raise SearchSpaceError(
+                f"Asha must have reduction_factor >= 2, rungs >= 1 and 1 <= brackets <= rungs, got "
+                f"{self.reduction_factor}, {self.rungs} and {self.brackets}."
+            )
+
+    def reached(self, step: int, planned_steps: int) -> int:
+        """The number of rungs at or below a step, 0 to `rungs`."""
+        return sum(step * self.reduction_factor ** (self.rungs - rung) >= planned_steps for rung in range(self.rungs))
+
+    def __str__(self) -> str:
+        at = ", ".join(f"1/{self.reduction_factor ** (self.rungs - rung)}" for rung in range(self.rungs))
+        brackets = f", {self.brackets} brackets" if self.brackets > 1 else ""
+        return f"ASHA, 1 in {self.reduction_factor} goes on after {at} of the steps{brackets}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Median:
+    """Median stopping (Golovin et al. 2017): a trial ends whose best value lies below the median of the others' means.
+
+    Args:
+        grace: Share of the planned steps before which nothing is stopped.
+        trials: How many others must have come as far.
+    """
+
+    grace: float = 0.25
+    trials: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.grace < 1 or self.trials < 1:
+            raise SearchSpaceError(
+                f"Median must have 0 <= grace < 1 and trials >= 1, got {self.grace} and {self.trials}."
+            )
+
+    def __str__(self) -> str:
+        return f"median stopping after {self.grace:g} of the steps, among {self.trials} others at least"
+
+
+Scheduler = Asha | Median
+
+# --------------------------------------------------------------------------------------------------------------------
+# A search
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Ranges to explore, and how the best of what was found is confirmed.
+
+    Args:
+        name: Short name in files and tags; the confirmed study and the report carry it.
+        title: One line for people.
+        profile: The scale it runs at: `smoke`, `mini` or `paper`.
+        program: What trains a config (see `mfm_tune.program`).
+        parameters: Distributions by name.
+        make: The complete config of values by name (options of a `Choice` as they were given). A ValueError says that
+            a combination is none; another is drawn.
+        baselines: Configs that every trial is compared with, by the name printed. They start first, are never stopped
+            early, and are confirmed beside the best. They do not count among `trials`.
+        first: Points that are tried first, such as the default's.
+        trials: How many points are explored.
+        explore_seed: The one seed that exploring trains with; it seeds the sampler too.
+        confirm: How many of the best are confirmed.
+        seeds: Of the confirmation. Seeds without `explore_seed` had no part in the choice, so that their mean is not
+            flattered by it; with it what exploring has finished is not trained again.
+        criterion: By which the best are chosen, and trials stopped early.
+        sampler, scheduler: See there; the scheduler None stops nothing.
+        metric, second_metric: The numbers that the confirmed table prints, as in `mfm_tune.space.Study`.
+        needs, comparable, notes: As in `mfm_tune.space.Study`.
+
+    Raises:
+        SearchSpaceError: One of these cannot be.
+    """
+
+    name: str
+    title: str
+    profile: str
+    program: Program
+    parameters: Mapping[str, Distribution]
+    make: Callable[[Values], Config]
+    baselines: Mapping[str, Config]
+    first: tuple[Values, ...] = ()
+    trials: int = 40
+    explore_seed: int = 0
+    confirm: int = 3
+    seeds: tuple[int, ...] = (0, 1, 2)
+    criterion: Criterion = TARGET_MIOU
+    sampler: Sampler = field(default_factory=Tpe)
+    scheduler: Scheduler | None = field(default_factory=Asha)
+    metric: str = "student/miou"
+    second_metric: str | None = "teacher/miou"
+    needs: tuple[str, ...] = ()
+    comparable: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name):
+            raise SearchSpaceError(
+                f"The search name '{self.name}' must be 1 to 64 letters, digits, '.', '_' or '-' and start with a "
+                "letter or digit, because it stands in file names and tags."
+            )
+        if not self.parameters or not self.baselines:
+            what = "parameters" if not self.parameters else "baselines"
+            raise SearchSpaceError(f"Search '{self.name}' has no {what}; give at least one.")
+        if self.trials < 1 or not 1 <= self.confirm <= self.trials:
+            raise SearchSpaceError(
+                f"Search '{self.name}' must have trials >= 1 and 1 <= confirm <= trials, got trials={self.trials} and "
+                f"confirm={self.confirm}."
+            )
+        check_seeds((self.explore_seed,))
+        check_seeds(self.seeds)
+        for values in self.first:
+            self._check_first(values)
+
+    @cached_property
+    def count(self) -> int | None:
+        """How many points there are; None where a range is a continuum."""
+        counts = [distribution.count for distribution in self.parameters.values()]
+        known = [count for count in counts if count is not None]
+        return math.prod(known) if len(known) == len(counts) else None
+
+    def printed(self, values: Values) -> dict[str, Printed]:
+        """Values as they are printed and kept in the ledger."""
+        return {name: distribution.printed(values[name]) for name, distribution in self.parameters.items()}
+
+    def values(self, printed: Mapping[str, Printed]) -> dict[str, Any]:
+        """The values that are printed so.
+
+        Raises:
+            ValueError: A parameter is missing or more than there are, or a value is none of its distribution.
+        """
+        if printed.keys() != self.parameters.keys():
+            raise ValueError(f"The parameters are {', '.join(self.parameters)}, got {', '.join(printed)}.")
+        return {name: distribution.value(printed[name]) for name, distribution in self.parameters.items()}
+
+    def _check_first(self, values: Values) -> None:
+        try:
+            if values.keys() != self.parameters.keys():
+                raise ValueError(f"the parameters are {', '.join(self.parameters)}, got {', '.join(values)}.")
+            self.values(self.printed(values))
+        except ValueError as error:
+            raise SearchSpaceError(f"Search '{self.name}', first: {error}") from error

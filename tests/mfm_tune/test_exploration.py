@@ -1,0 +1,160 @@
+"""What a search has explored, from the ledger: points, ranking, the study that confirms the best."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+
+from mfm_tune.criteria import TARGET_ENTROPY, TARGET_MIOU
+from mfm_tune.errors import SearchSpaceError
+from mfm_tune.events import proposal_event, search_event
+from mfm_tune.exploration import best, confirmed_study, explored, ranking, selected, selection_event
+from mfm_tune.identity import config_id
+from mfm_tune.ledger import LedgerState, encoded
+from mfm_tune.plan import trial_folder, trial_key
+from mfm_tune.search_space import Asha, Choice, Float, Integer, Search
+from tests.mfm_tune.stub_program import StubConfig, StubProgram
+
+PRINT = "5" * 64
+BASELINE = StubConfig(level=99)
+
+
+def make(values: dict[str, object]) -> StubConfig:
+    """The config of a point."""
+    return StubConfig(quality=values["quality"], level=values["level"])  # type: ignore[arg-type]
+
+
+SEARCH = Search(
+    name="stub",
+    title="Stub",
+    profile="smoke",
+    program=StubProgram(),
+    parameters={"quality": Float(0, 100), "level": Integer(0, 9)},
+    make=make,
+    baselines={"default": BASELINE},
+    trials=5,
+    confirm=2,
+)
+
+
+class Told:
+    """A ledger's state, told event by event."""
+
+    def __init__(self) -> None:
+        self.state = LedgerState()
+        self.lines = 0
+
+    def tell(self, event: dict[str, object]) -> None:
+        self.lines += 1
+        encoded(event)  # it can be written
+        self.state.apply({**event, "time": self.lines})
+
+    def point(self, number: int, quality: float, *, seed: int = 0) -> str:
+        """Propose a point; returns the key of its trial."""
+        config = config_id(make({"quality": quality, "level": number}))
+        key = trial_key(config, seed, PRINT)
+        values = {"quality": quality, "level": number}
+        event = proposal_event(SEARCH, number=number, values=values, config=config, key=key, sampler={})
+        self.tell({**event, "seed": seed})
+        return key
+
+    def trial(self, key: str, outcome: str | None, scores: Sequence[float]) -> None:
+        """A trial with an evaluation a step, and its end."""
+        config, seed = key.split("-")[0], int(key.split("-")[1][1:])
+        folder = trial_folder(config, seed, PRINT)
+        self.tell({"event": "start", "key": key, "config_id": config, "seed": seed, "fingerprint": PRINT,
+                   "folder": folder, "benchmark": "stub", "study": "stub", "profile": "smoke"})  # fmt: skip
+        for step, score in enumerate(scores, start=1):
+            metrics = {"student/miou": score, "criterion/entropy": 100 - score}
+            self.tell({"event": "report", "key": key, "step": step, "planned_steps": 4, "executed_steps": step,
+                       "metrics": metrics})  # fmt: skip
+        if outcome is not None:
+            self.tell({"event": "end", "key": key, "outcome": outcome, "step": len(scores)})
+
+
+def told() -> Told:
+    """Five points: two that finished, two that were stopped at different rungs, one that diverged."""
+    ledger = Told()
+    ends = (
+        ("finished", [10, 20, 30, 40.0]),
+        ("stopped", [50.0]),
+        ("finished", [10, 20, 30, 35.0]),
+        ("stopped", [5, 6.0]),
+        ("diverged", [90, math.nan]),
+    )
+    for number, (outcome, scores) in enumerate(ends):
+        ledger.trial(ledger.point(number, float(number)), outcome, scores)
+    return ledger
+
+
+def test_finished_before_stopped_and_further_before_better() -> None:
+    """A stopped trial's number is of another step, so it never comes before one that finished; NaN is no score."""
+    points = explored(told().state, SEARCH)
+    assert [each.number for each in ranking(points, TARGET_MIOU)] == [0, 2, 3, 1]
+    assert [each.number for each in ranking(points, TARGET_ENTROPY)] == [0, 2, 3, 1]  # smaller is better
+    assert [each.number for each in best(points, SEARCH)] == [0, 2]
+    assert points[4].score(TARGET_MIOU) is None
+    assert points[4].curve(TARGET_MIOU) == ((1, 90.0),)
+
+
+def test_points_of_another_declaration_are_left_out() -> None:
+    """Another seed, a range that no longer holds the value, a recipe that trains something else."""
+    ledger = told()
+    ledger.point(5, 5.0, seed=1)
+    assert len(explored(ledger.state, SEARCH)) == 5
+    changes: list[dict[str, object]] = [
+        {"parameters": {"quality": Float(0, 2.5), "level": Integer(0, 9)}},
+        {"make": lambda values: make(values) if values["level"] < 3 else BASELINE},
+    ]
+    fields = {name: getattr(SEARCH, name) for name in Search.__dataclass_fields__}
+    for change in changes:
+        assert [each.number for each in explored(ledger.state, Search(**{**fields, **change}))] == [0, 1, 2]
+
+
+def test_the_selection_stands_while_confirming_changes_the_ranking() -> None:
+    """A stopped point that is confirmed goes on; that must not put another in its place."""
+    ledger = told()
+    ledger.tell({**selection_event(SEARCH, explored(ledger.state, SEARCH)[1:3])})
+    assert [each.number for each in selected(ledger.state, SEARCH)] == [1, 2]
+    study = confirmed_study(SEARCH, ledger.state)
+    assert [cell.level for cell in study.cells()] == ["default", "trial 1", "trial 2"]
+    assert next(cell.trained for cell in study.cells() if cell.level == "trial 2") == "quality 2, level 2"
+    fields = {name: getattr(SEARCH, name) for name in Search.__dataclass_fields__}
+    assert [each.number for each in selected(ledger.state, Search(**{**fields, "confirm": 3}))] == [0, 2, 3]
+
+
+def test_a_declaration_is_written_when_it_changed() -> None:
+    """And every kind of distribution can be written."""
+    state = LedgerState()
+    fields = {name: getattr(SEARCH, name) for name in Search.__dataclass_fields__}
+    options = Choice((TARGET_MIOU.key, 3, None))
+    search = Search(**{**fields, "parameters": {**SEARCH.parameters, "option": options}})
+    event = search_event(search, state)
+    assert event is not None
+    state.apply({**event, "time": 1})
+    assert search_event(search, state) is None
+    assert event["parameters"]["option"]["options"] == ["student/miou", 3, "None"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Float(1, 1),
+        lambda: Float(0, 1, log=True),
+        lambda: Float(0, math.inf),
+        lambda: Integer(0, 5, step=2),
+        lambda: Choice(()),
+        lambda: Choice((1, "1")),
+        lambda: Asha(reduction_factor=1),
+        lambda: Asha(brackets=3),
+        lambda: Search(**{**{n: getattr(SEARCH, n) for n in Search.__dataclass_fields__}, "confirm": 6}),
+        lambda: Search(**{**{n: getattr(SEARCH, n) for n in Search.__dataclass_fields__}, "baselines": {}}),
+        lambda: Search(**{**{n: getattr(SEARCH, n) for n in Search.__dataclass_fields__}, "first": ({"level": 3},)}),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(wrong: object) -> None:
+    with pytest.raises(SearchSpaceError, match=r"got|give") as caught:
+        wrong()  # type: ignore[operator]
+    assert str(caught.value).endswith(".")
