@@ -66,30 +66,32 @@ class Progress:
 
 
 class BlockMeans:
-    """Means of the logged scalars over a block, summed on the device and read once."""
+    """Means of the logged scalars over a block, each over the steps that logged it. Summed on the device, read once."""
 
     def __init__(self) -> None:
         self._sums: Losses = {}
-        self._count = 0
+        self._counts: dict[str, int] = {}
 
     def add(self, losses: Losses) -> None:
         for name, value in losses.items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-        self._count += 1
+            self._counts[name] = self._counts.get(name, 0) + 1
 
     def read(self) -> dict[str, float]:
-        return {name: float(total) / max(self._count, 1) for name, total in self._sums.items()}
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
 
     def arrays(self) -> dict[str, Tensor]:
-        return {f"means.{name}": total for name, total in self._sums.items()} | {
-            "means_count": torch.tensor(self._count)
-        }
+        sums = {f"means.{name}": total for name, total in self._sums.items()}
+        return sums | {f"means_count.{name}": torch.tensor(count) for name, count in self._counts.items()}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor], device: torch.device) -> BlockMeans:
         means = cls()
-        means._sums = {k.removeprefix("means."): v.to(device) for k, v in arrays.items() if k.startswith("means.")}
-        means._count = int(arrays["means_count"])
+        for key, value in arrays.items():
+            if key.startswith("means."):
+                means._sums[key.removeprefix("means.")] = value.to(device)
+            if key.startswith("means_count."):
+                means._counts[key.removeprefix("means_count.")] = int(value)
         return means
 
 

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trainables import checkpoint
 from trainables.config import Experiment
 from trainables.recipes import SMOKE, dacs, dacs_mfm, source_only
-from trainables.trial import CHECKPOINT, FINAL, Trial
+from trainables.trial import CHECKPOINT, FINAL, BlockMeans, Trial
 
 SCALE = replace(
     SMOKE,
@@ -88,3 +89,13 @@ def test_what_is_restored_lies_in_memory_as_it_did(tmp_path: Path) -> None:
     pairs = [(p, m) for p, ms in other.optimizer.state.items() for m in ms.values() if m.shape == p.shape]
     assert pairs
     assert all(parameter.stride() == moment.stride() for parameter, moment in pairs)
+
+
+def test_a_logged_loss_is_the_mean_over_the_steps_that_had_it() -> None:
+    """A term that begins within a block counts from there on, after a resume as well."""
+    means = BlockMeans()
+    means.add({"loss/source": torch.tensor(1.0)})
+    means.add({"loss/source": torch.tensor(2.0), "loss/mfm": torch.tensor(5.0)})
+    resumed = BlockMeans.from_arrays(means.arrays(), torch.device("cpu"))
+    resumed.add({"loss/source": torch.tensor(6.0), "loss/mfm": torch.tensor(7.0)})
+    assert resumed.read() == {"loss/source": 3.0, "loss/mfm": 6.0}
