@@ -1,27 +1,36 @@
 """One row of Table 1 at its published architecture and crops, batch 1 + 1, in a process of its own.
 
-python -m tests.search_spaces.full_size DACS_MFM
+python -m tests.search_spaces.full_size DACS_MFM                      one row
+python -m tests.search_spaces.full_size --out tests/benchmarks/results        all rows, and a table of them
 """
 
 from __future__ import annotations
 
+import json
 import math
 import resource
+import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from search_spaces.table1 import STUDIES, Method
 from tests.benchmarks.step import Run
 from trainables.evaluation import predict
+from trainables.exported import parameter_count
 from trainables.training import self_training_step
-from trainables.trial import set_numerics
+from trainables.trial import machine, set_numerics
+
+ROOT = Path(__file__).resolve().parents[2]
+MARK = "full size: "
 
 
 def main(name: str) -> None:
-    """Take a step and label an image of the evaluation's size; print the losses and the peak memory."""
+    """Take a step and label an image of the evaluation's size; print times, losses and the peak memory as JSON."""
     set_numerics(torch.get_num_threads())
     table = STUDIES["paper"].tables[0]
     config = replace(table.axis.make(Method[name]), batch_size=1)
@@ -37,10 +46,80 @@ def main(name: str) -> None:
         logits = predict(run.state.student.eval(), image, config.evaluation)
     assert logits.shape == (1, 19, rows, columns)
     assert bool(torch.isfinite(logits).all())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     labelled = time.perf_counter()
-    print(f"{name}: step {trained - started:.0f} s, image {labelled - trained:.0f} s, peak {peak:.1f} GB, {values}")
+    told = {
+        "row": Method[name].value,
+        "step_s": trained - started,
+        "image_s": labelled - trained,
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "parameters": parameter_count(run.state.student),
+        "task_parameters": sum(p.numel() for p in run.state.tasks.parameters() if p.requires_grad),
+        "crop": [*run.source.image.shape[-2:]],
+        "image": [rows, columns],
+        "machine": machine(torch.device("cpu"), config),
+        "losses": values,
+    }
+    print(MARK + json.dumps(told))
+
+
+def measured(name: str) -> dict[str, Any]:
+    """A row, in a process of its own.
+
+    Raises:
+        RuntimeError: The process failed.
+    """
+    argv = [sys.executable, "-m", "tests.search_spaces.full_size", name]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = [line.removeprefix(MARK) for line in done.stdout.splitlines() if line.startswith(MARK)]
+    if done.returncode or not lines:
+        raise RuntimeError(f"{name}: exit status {done.returncode}\n{done.stderr}")
+    found: dict[str, Any] = json.loads(lines[0])
+    return found
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown of all rows."""
+    where = rows[0]["machine"]
+    lines = [
+        "# Every row of Table 1 at its published architecture",
+        "",
+        "One training step with batch 1 + 1 at the published crops, and one image of the evaluation's size labelled, "
+        f"on random data, each row in a process of its own. {where['device_name']}; torch {where['torch']}, "
+        f"{where['threads']} thread(s), {where['precision']}, eager, channels_last. The machine trained other things "
+        "beside it, so times are upper bounds; the first step pays for allocations. Peak memory is that of the whole "
+        "process, optimiser moments and the evaluation included.",
+        "",
+        "| row | student's parameters | its tasks' | crop | step, s | image | labelled in, s | peak, GB |",
+        "|---|---:|---:|---|---:|---|---:|---:|",
+    ]
+    lines += [
+        f"| {row['row']} | {row['parameters']:,} | {row['task_parameters']:,} | {_size(row['crop'])} | "
+        f"{row['step_s']:.0f} | {_size(row['image'])} | {row['image_s']:.0f} | {row['peak_gb']:.1f} |"
+        for row in rows
+    ]
+    lines += ["", "Losses of the step:", ""]
+    for row in rows:
+        losses = ", ".join(f"{name.removeprefix('loss/')} {value:.4f}" for name, value in row["losses"].items())
+        lines.append(f"* {row['row']}: {losses}")
+    return "\n".join(lines) + "\n"
+
+
+def _size(size: list[int]) -> str:
+    return "x".join(map(str, size))
+
+
+def write(folder: Path) -> None:
+    """Measure all rows and write their table."""
+    rows = []
+    for method in Method:
+        rows.append(measured(method.name))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "full_size.md").write_text(table(rows))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    if sys.argv[1] == "--out":
+        write(Path(sys.argv[2]))
+    else:
+        main(sys.argv[1])

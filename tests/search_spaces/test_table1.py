@@ -16,6 +16,7 @@ import pytest
 from mfm_tune.identity import Change, canonical, config_id, difference
 from mfm_tune.space import Published, Study, Table
 from search_spaces.table1 import STUDIES, Method
+from tests.search_spaces.full_size import measured
 from trainables.config import Experiment
 from trainables.program import Segmentation
 
@@ -214,12 +215,9 @@ FULL = "MFM_TUNE_FULL_SIZE"
 @pytest.mark.parametrize("method", list(Method), ids=lambda method: method.value)
 def test_every_row_trains_a_step_at_full_architecture(method: Method) -> None:
     """Batch 1 + 1 at the published crops, and one image labelled, in a process of its own; its peak memory is told."""
-    code = f"from tests.search_spaces.full_size import main; main({method.name!r})"
-    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = measured(method.name)
     print(told)
-    peak = re.search(r"peak ([0-9.]+) GB", told)
-    assert peak is not None
-    assert float(peak[1]) < 14
+    assert told["peak_gb"] < 14
 
 
 def test_configs_have_ids_of_their_own() -> None:

@@ -101,8 +101,11 @@ def augment(
 
 
 def gate(streams: Streams, purpose: Purpose, step: int, probability: float) -> bool:
-    """Whether something happens at this step: u > 1 - probability, the reference implementation's form."""
-    return bool(streams.uniform(purpose, step, ()) > 1 - probability)
+    """Whether something happens at this step: u > 1 - probability, the reference implementation's form.
+
+    It is asked as 1 - u < probability, since 1 - 0.8 lies below 0.2 in floating point.
+    """
+    return bool(1 - streams.uniform(purpose, step, ()) < probability)
 
 
 def draw_jitter(
