@@ -1,8 +1,9 @@
 """When are two configs the same one? Canonical form, config id, difference. Standard library only.
 
 The canonical form follows the values of a frozen dataclass: class names and enum values stay, a float that is
-integral keeps being a float (its declared type decides, so 1 and 1.0 in a float field are one), NaN is refused, and a
-field whose metadata says `identity: False` cannot change a result and is left out.
+integral keeps being a float (its declared type decides, so 1 and 1.0 in a float field are one), NaN is refused. A
+field whose metadata says `identity: False` cannot change a result and is left out; one that says `identity: "when set"`
+came later and is left out while it has its default, so that the ids of configs without it stay what they were.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from enum import Enum
 from functools import cache
 from pathlib import PurePath
 from typing import Any, get_args, get_type_hints
+
+WHEN_SET = "when set"  # the rule of a field that came later
 
 Canonical = None | bool | int | float | str | list["Canonical"] | dict[str, "Canonical"]
 
@@ -140,8 +143,8 @@ def _canonical_dataclass(value: Any, where: str) -> Canonical:
     floats = _float_fields(kind)  # type: ignore[arg-type]  # type[Any] has no hash for mypy
     fields: dict[str, Canonical] = {"class": kind.__name__}
     for item in dataclasses.fields(value):
-        if item.metadata.get("identity", True):
-            fields[item.name] = _canonical(
-                getattr(value, item.name), float_wanted=item.name in floats, where=f"{where}.{item.name}"
-            )
+        rule = item.metadata.get("identity", True)
+        own = getattr(value, item.name)
+        if rule and not (rule == WHEN_SET and own == item.default):
+            fields[item.name] = _canonical(own, float_wanted=item.name in floats, where=f"{where}.{item.name}")
     return fields

@@ -92,6 +92,20 @@ class ToyCity:
         _whole(self, "scene_seed", low=0)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceHoldout:
+    """Source images that training never draws, the same ones for every seed: they score a model without target labels.
+
+    Args:
+        share: Of the source's images; at least one image is held out.
+    """
+
+    share: float = 0.05
+
+    def __post_init__(self) -> None:
+        _number(self, "share", low=0, high=0.5, open_low=True)
+
+
 class SourceDataset(Enum):
     """Labelled synthetic data sets."""
 
@@ -741,6 +755,23 @@ class Schedule:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SelectionCriteria:
+    """Label-free criteria of a model, from its predictions on the target (see `trainables.selection`).
+
+    Args:
+        pixels: Of each image that soft neighbourhood density compares with each other; Saito et al. (2021) take 100.
+        temperature: That divides their similarities.
+    """
+
+    pixels: int = 100
+    temperature: float = 0.05
+
+    def __post_init__(self) -> None:
+        _whole(self, "pixels", low=3)
+        _number(self, "temperature", low=0, open_low=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
     """When and how the student and the teacher are scored.
 
@@ -750,12 +781,14 @@ class Evaluation:
         batch_size: Images at once.
         checkpoint_interval: Steps between checkpoints within a block (each block ends with one); None adds none. It
             cannot change a result.
+        criteria: Label-free criteria to compute beside the scores; None computes none.
     """
 
     interval: int = 4000
     slide: tuple[int, int] | None = None
     batch_size: int = 1
     checkpoint_interval: int | None = field(default=None, metadata={"identity": False})
+    criteria: SelectionCriteria | None = field(default=None, metadata={"identity": "when set"})
 
     def __post_init__(self) -> None:
         _whole(self, "interval", low=1)
@@ -796,6 +829,7 @@ class Experiment:
     batch_size: int = 2  # source images, and as many target images
     evaluation: Evaluation = field(default_factory=Evaluation)
     execution: Execution = field(default_factory=Execution)
+    source_holdout: SourceHoldout | None = field(default=None, metadata={"identity": "when set"})
 
     def __post_init__(self) -> None:
         _whole(self, "batch_size", low=1)

@@ -17,6 +17,7 @@ from trainables.losses import IGNORE
 from trainables.models.segmentor import Segmentor, upsample
 from trainables.models.sliding import slide
 from trainables.randomness import Streams
+from trainables.selection import TargetCriteria
 
 
 class ConfusionMatrix:
@@ -91,12 +92,23 @@ class Scored(Protocol):
 
 @torch.no_grad()
 def evaluate(
-    networks: Sequence[Segmentor], domains: Scored, settings: Evaluation, device: torch.device
+    networks: Sequence[Segmentor],
+    domains: Scored,
+    settings: Evaluation,
+    device: torch.device,
+    criteria: TargetCriteria | None = None,
 ) -> list[Scores]:
     """Score networks on labelled validation images, each image read once.
 
     The networks are put into eval mode; the caller puts them back. Logits are resized to the network's input and then
     to the label's size, as the reference implementation does.
+
+    Args:
+        networks: The student, and the teacher where there is one.
+        domains: Images and labels.
+        settings: Windows and batches.
+        device: Of the networks.
+        criteria: Counts the same predictions without the labels.
     """
     matrices = [ConfusionMatrix(len(domains.scored), device) for _ in networks]
     for network in networks:
@@ -104,10 +116,37 @@ def evaluate(
     for examples in _chunks(domains.validation(), settings.batch_size):
         image = torch.cat([example.image for example in examples])
         label = torch.stack([example.label for example in examples])
-        for network, matrix in zip(networks, matrices, strict=True):
-            logits = upsample(predict(network, image, settings), (label.shape[-2], label.shape[-1]))
-            matrix.add(label, domains.merge(logits))
+        logits = [predict(network, image, settings) for network in networks]
+        size = (label.shape[-2], label.shape[-1])
+        predictions = [domains.merge(upsample(each, size)) for each in logits]
+        for matrix, prediction in zip(matrices, predictions, strict=True):
+            matrix.add(label, prediction)
+        if criteria is not None:
+            criteria.add(logits[0], predictions)
     return [scores(matrix.counts) for matrix in matrices]
+
+
+class HeldOut:
+    """The source images that no batch shows, in the place of the validation images."""
+
+    def __init__(self, domains: Domains) -> None:
+        self._domains = domains
+        self.scored = domains.scored
+        self.means: Mapping[str, tuple[int, ...]] = {}
+
+    def validation(self) -> Iterator[Example]:
+        """The held-out images."""
+        return self._domains.held_out()
+
+    def merge(self, scores: Tensor) -> Tensor:
+        """As the domains do."""
+        return self._domains.merge(scores)
+
+
+def source_miou(network: Segmentor, domains: Domains, settings: Evaluation, device: torch.device) -> float:
+    """mIoU on the held-out source images, percent, over the classes that their labels show."""
+    (result,) = evaluate([network], HeldOut(domains), settings, device)
+    return result.mean(result.confusion.sum(1).nonzero().flatten().tolist())
 
 
 def predict(network: Segmentor, image: Tensor, settings: Evaluation) -> Tensor:

@@ -107,8 +107,11 @@ def warm_start(
     """
     machine = (device.type, torch.__version__)
     identity = repr(
-        (config.network, config.data, settings, config.execution, streams.seed, sorted(data.items()), machine)
-    )
+        (
+            config.network, config.data, config.source_holdout, settings, config.execution, streams.seed,
+            sorted(data.items()), machine,
+        )
+    )  # fmt: skip
     path = shared / "warm_starts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):

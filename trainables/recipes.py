@@ -40,9 +40,11 @@ from trainables.config import (
     RealPhotographs,
     Rebuilder,
     Schedule,
+    SelectionCriteria,
     SelfTraining,
     SmallDeepLab,
     SourceDataset,
+    SourceHoldout,
     SourceOnly,
     SourceStyle,
     TargetSupervised,
@@ -384,6 +386,19 @@ def longer(config: Experiment, factor: float) -> Experiment:
     """The same training with `factor` times the steps, its schedule stretched to them."""
     steps = round(config.schedule.steps * factor)
     return replace(config, schedule=replace(config.schedule, steps=steps))
+
+
+def with_selection_criteria(config: Experiment) -> Experiment:
+    """The same training scored for a search that may see no target label.
+
+    5 % of the source are held out and scored (`source/miou`), and the predictions on the target give the label-free
+    criteria (`criterion/...`, see `trainables.selection`).
+    """
+    return replace(
+        config,
+        source_holdout=SourceHoldout(),
+        evaluation=replace(config.evaluation, criteria=SelectionCriteria()),
+    )
 
 
 def from_synthia(scale: Scale) -> Scale:

@@ -21,11 +21,12 @@ from trainables import checkpoint
 from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
 from trainables.data.open import open_domains
 from trainables.description import describe
-from trainables.evaluation import Scores, evaluate, with_target_statistics
+from trainables.evaluation import Scores, evaluate, source_miou, with_target_statistics
 from trainables.initial import begin, check_weights, in_layout
 from trainables.models.segmentor import Segmentor
 from trainables.pictures import save_pictures
 from trainables.randomness import Streams
+from trainables.selection import SOURCE_MIOU, TargetCriteria
 from trainables.training import Losses, State, self_training_step, supervised_step
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -217,7 +218,7 @@ class Trial:
     def _evaluated(self, state: State) -> Report:
         self._save(state)
         started = time.perf_counter()
-        scored = self._scores(state)
+        scored, criteria = self._scores(state)
         metrics = self._means.read() | {
             "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
             "time/step_ms": self._step_ms,
@@ -226,6 +227,7 @@ class Trial:
         }
         for name, result in scored.items():
             metrics |= self._named(name, result)
+        metrics |= criteria
         report = self._report(state, metrics)
         report["confusion"] = {name: result.confusion.tolist() for name, result in scored.items()}
         if state.step >= self.config.schedule.steps:
@@ -235,7 +237,8 @@ class Trial:
             self._finished = True
         return report
 
-    def _scores(self, state: State) -> dict[str, Scores]:
+    def _scores(self, state: State) -> tuple[dict[str, Scores], dict[str, float]]:
+        """Scores by network, and what chooses a model without target labels."""
         student: Segmentor = state.student
         adaptation = self.config.adaptation
         if isinstance(adaptation, SourceOnly) and adaptation.adapt_statistics is not None:
@@ -245,8 +248,15 @@ class Trial:
         networks = {"student": student}
         if state.teacher is not None:
             networks["teacher"] = state.teacher.network
-        results = evaluate(list(networks.values()), self.domains, self.config.evaluation, self.device)
-        return dict(zip(networks, results, strict=True))
+        settings = self.config.evaluation
+        criteria = None
+        if settings.criteria is not None:
+            criteria = TargetCriteria(settings.criteria, len(self.domains.classes), self.device)
+        results = evaluate(list(networks.values()), self.domains, settings, self.device, criteria)
+        chosen_by = {} if criteria is None else criteria.read()
+        if self.config.source_holdout is not None:
+            chosen_by[SOURCE_MIOU] = source_miou(student, self.domains, settings, self.device)
+        return dict(zip(networks, results, strict=True)), chosen_by
 
     def _named(self, network: str, result: Scores) -> dict[str, float]:
         named = {f"{network}/miou": result.mean(), f"{network}/accuracy": result.accuracy}

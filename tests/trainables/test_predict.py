@@ -69,7 +69,7 @@ def test_scores_are_those_of_the_last_evaluation_of_the_trial(
 ) -> None:
     """The exported student on the same validation images: the same IoU for every class, to the last bit."""
     trial, model = run
-    scored = trial._scores(trial._state)["student"]  # type: ignore[arg-type]
+    scored = trial._scores(trial._state)[0]["student"]  # type: ignore[arg-type]
     assert evaluate.main([str(model), "--data", "toy-city", "--json", str(tmp_path / "scores.json")]) == 0
     numbers = json.loads((tmp_path / "scores.json").read_text())
     for name, value in zip(trial.domains.scored, scored.iou.tolist(), strict=True):

@@ -33,7 +33,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled validation image.
+    """One labelled image to score.
 
     Args:
         image: Normalised, [1, 3, H, W], at the size that the network sees.
@@ -74,6 +74,9 @@ class Domains(Protocol):
 
     def validation(self) -> Iterator[Example]:
         """Labelled target validation images, always in the same order."""
+
+    def held_out(self) -> Iterator[Example]:
+        """Labelled source images that no batch shows, always in the same order; none without a holdout."""
 
     def merge(self, scores: Tensor) -> Tensor:
         """Predicted class of each pixel in the scored classes: [B, K, H, W] logits or probabilities -> [B, H, W]."""

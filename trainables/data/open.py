@@ -14,7 +14,7 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
     """The source and target of a trial.
 
     Args:
-        config: Says which; rare-class sampling and pseudo-label margins belong to the batches too.
+        config: Says which; rare-class sampling, pseudo-label margins and the holdout belong to the batches too.
         data: Dataset name -> path of its store or folder.
         device: Where batches end up.
 
@@ -26,15 +26,19 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
         case ToyCity():
             from trainables.data.toy_city import open_toy_city
 
-            return open_toy_city(config.data, device, config.rare_class_sampling, margins)
+            return open_toy_city(config.data, device, config.rare_class_sampling, margins, config.source_holdout)
         case RealPhotographs():
             from trainables.data.real_photographs import open_real_photographs
 
-            return open_real_photographs(config.data, data, device, config.rare_class_sampling, margins)
+            return open_real_photographs(
+                config.data, data, device, config.rare_class_sampling, margins, config.source_holdout
+            )
         case PackedPair():
             from trainables.data.packed_pair import open_packed_pair
 
-            return open_packed_pair(config.data, config.rare_class_sampling, margins, data, device)
+            return open_packed_pair(
+                config.data, config.rare_class_sampling, margins, data, device, config.source_holdout
+            )
 
 
 def training_size(data: Data) -> tuple[int, int]:

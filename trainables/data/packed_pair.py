@@ -5,7 +5,7 @@ A batch is a function of (seed, purpose, step): nothing here has a position to s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -16,15 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.config import Margins, PackedPair, RareClassSampling, SourceDataset, TargetDataset
+from trainables.config import Margins, PackedPair, RareClassSampling, SourceDataset, SourceHoldout, TargetDataset
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.commands import source_command, target_command
 from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, padded, valid_box
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch, Example
+from trainables.data.holdout import divide, without
 from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW, SYNTHIA_MEANS, View
 from trainables.data.readers import Split
 from trainables.data.resize import Size, whole
-from trainables.data.sampling import RareClasses, Sampler, Uniform
+from trainables.data.sampling import Among, RareClasses, Sampler, Uniform
 from trainables.data.store import PackedSplit, Store, StoreError
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
@@ -36,6 +37,7 @@ def open_packed_pair(
     margins: Margins | None,
     data: Mapping[str, str],
     device: torch.device,
+    holdout: SourceHoldout | None = None,
 ) -> PackedDomains:
     """Open the stores of a source and a target.
 
@@ -45,9 +47,11 @@ def open_packed_pair(
         margins: Where pseudo-labels of the target do not count; used here where they are measured on the whole image.
         data: Dataset name -> path of its store.
         device: Where batches end up.
+        holdout: Of the source; None trains on all of it.
 
     Raises:
-        ValueError: A store is missing (the sentence says which command makes it), damaged, or made for other sizes.
+        ValueError: A store is missing (the sentence says which command makes it), damaged, or made for other sizes, or
+            the holdout leaves nothing to train on.
     """
     source = _open(config.source, source_command(config), data)
     target = _open(config.target, target_command(config), data)
@@ -63,11 +67,15 @@ def open_packed_pair(
         )
     scored = target.split(target.manifest.scored)
     scored.check_box(config.evaluation_size, "--evaluation-size")
-    sampler = Uniform(len(images)) if sampling is None else RareClasses(images.pixels, sampling)
+    division = divide(len(images), holdout)
+    sampler: Sampler = Among(division.training)
+    if sampling is not None:
+        sampler = RareClasses(without(images.pixels, division.held_out), sampling)
     view = CAMVID_VIEW if config.target is TargetDataset.CAMVID else CITYSCAPES_VIEW
     synthia = config.source is SourceDataset.SYNTHIA and view is CITYSCAPES_VIEW
     means = SYNTHIA_MEANS if synthia else {}
-    return PackedDomains(images, sampler, unlabelled, scored, config, Scoring(view, means), margins, device)
+    held_out = tuple(division.held_out.tolist())
+    return PackedDomains(images, sampler, unlabelled, scored, config, Scoring(view, means), margins, device, held_out)
 
 
 def _open(dataset: SourceDataset | TargetDataset, command: str, data: Mapping[str, str]) -> Store:
@@ -175,6 +183,7 @@ class PackedDomains:
         scoring: Of predictions.
         margins: Of pseudo-labels.
         device: Where batches end up.
+        held_out: Indices of source images that the sampler never draws.
         mean, std: That images are normalised by (grey levels, RGB).
     """
 
@@ -190,6 +199,7 @@ class PackedDomains:
         scoring: Scoring,
         margins: Margins | None,
         device: torch.device,
+        held_out: tuple[int, ...] = (),
         mean: tuple[float, float, float] = IMAGENET_MEAN,
         std: tuple[float, float, float] = IMAGENET_STD,
     ) -> None:
@@ -199,6 +209,7 @@ class PackedDomains:
         self._sampler = sampler
         self._target = target
         self._scored = scored
+        self._held_out = held_out
         self._device = device
         self._view = scoring.view
         self.scored: tuple[str, ...] = scoring.view.classes
@@ -236,13 +247,11 @@ class PackedDomains:
 
     def validation(self) -> Iterator[Example]:
         """Every labelled validation image, the next one read while this one is used."""
-        with ThreadPoolExecutor(1) as pool:
-            following = pool.submit(self._read_example, 0)
-            for index in range(len(self._scored)):
-                image, label = following.result()
-                if index + 1 < len(self._scored):
-                    following = pool.submit(self._read_example, index + 1)
-                yield Example(self._normalised(image[None]), self._moved(label).long())
+        return self._examples(range(len(self._scored)), self._read_example)
+
+    def held_out(self) -> Iterator[Example]:
+        """Labelled source images that no batch shows, at the size that crops are cut from."""
+        return self._examples(self._held_out, self._read_held_out)
 
     def merge(self, scores: Tensor) -> Tensor:
         """The scored class of the best network class: [B, 19, H, W] -> [B, H, W]."""
@@ -305,11 +314,28 @@ class PackedDomains:
             cut = torch.from_numpy(padded(part[:, ::-1] if crop.flip else part, self._sizes.crop_size))
         return _Item(image, cut, (box.height, box.width), None)
 
+    def _examples(self, indices: Sequence[int], read: Callable[[int], tuple[Tensor, Tensor]]) -> Iterator[Example]:
+        with ThreadPoolExecutor(1) as pool:
+            following = pool.submit(read, indices[0]) if indices else None
+            for place in range(1, len(indices) + 1):
+                assert following is not None
+                image, label = following.result()
+                if place < len(indices):
+                    following = pool.submit(read, indices[place])
+                yield Example(self._normalised(image[None]), self._moved(label).long())
+
     def _read_example(self, index: int) -> tuple[Tensor, Tensor]:
         size = self._scored.size(index, self._sizes.evaluation_size)
-        image = self._scored.image_window(index, size, whole(size))
-        label = self._view.of_train_id[self._scored.label(index)]
-        return self._pinned(torch.from_numpy(np.array(image))), self._pinned(torch.from_numpy(label))
+        return self._read_whole(self._scored, index, size, self._scored.label(index))
+
+    def _read_held_out(self, index: int) -> tuple[Tensor, Tensor]:
+        size = self._source.size(index, self._sizes.source_size)
+        return self._read_whole(self._source, index, size, self._source.sized_label(index, size))
+
+    def _read_whole(self, split: PackedSplit, index: int, size: Size, label: np.ndarray) -> tuple[Tensor, Tensor]:
+        image = split.image_window(index, size, whole(size))
+        seen = torch.from_numpy(self._view.of_train_id[label])
+        return self._pinned(torch.from_numpy(np.array(image))), self._pinned(seen)
 
     def _pinned(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory() if self._device.type == "cuda" else tensor

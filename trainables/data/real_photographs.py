@@ -22,10 +22,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainables.config import Margins, RareClassSampling, RealPhotographs
+from trainables.config import Margins, RareClassSampling, RealPhotographs, SourceHoldout
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, padded, valid_box
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch, Example
+from trainables.data.holdout import Division, divide, without
 from trainables.data.labels import CAMVID_VIEW, TRAIN_IDS, TrainIds, UnknownIds, pixels_by_class
 from trainables.data.readers import DECODING_ERRORS, BrokenSample, Found, Split, by_stem, pair, read_ids, read_image
 from trainables.data.resize import Pixels, Size, fit_size, resize_label
@@ -67,6 +68,7 @@ def open_real_photographs(
     device: torch.device,
     sampling: RareClassSampling | None = None,
     margins: Margins | None = None,
+    holdout: SourceHoldout | None = None,
 ) -> RealPhotographsDomains:
     """Read the folder (once a process), ready to give batches on a device.
 
@@ -76,9 +78,11 @@ def open_real_photographs(
         device: Where batches end up.
         sampling: Rare-class sampling of the source; None draws parts, then images, with equal chance.
         margins: Where pseudo-labels do not count; used here where they are measured on the whole image.
+        holdout: Of the source; None trains on all of it.
 
     Raises:
-        ValueError: No path is given, or the folder lacks images or labels, or a file of it is broken.
+        ValueError: No path is given, or the folder lacks images or labels, or a file of it is broken, or the holdout
+            leaves nothing to train on.
     """
     if config.folder not in data:
         raise ValueError(
@@ -86,7 +90,8 @@ def open_real_photographs(
             f"{LAYOUT}."
         )
     folder = read_folder(Path(data[config.folder]), config.evaluation_size)
-    return RealPhotographsDomains(config, folder, device, sampling, margins)
+    division = divide(len(folder.source.images), holdout)
+    return RealPhotographsDomains(config, folder, device, division, sampling, margins)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -204,6 +209,7 @@ class RealPhotographsDomains:
         config: Sizes.
         folder: Images in memory.
         device: Where batches end up.
+        division: Which source images train and which are held out.
         sampling, margins: Of `open_real_photographs`.
     """
 
@@ -218,6 +224,7 @@ class RealPhotographsDomains:
         config: RealPhotographs,
         folder: Folder,
         device: torch.device,
+        division: Division,
         sampling: RareClassSampling | None = None,
         margins: Margins | None = None,
     ) -> None:
@@ -225,10 +232,11 @@ class RealPhotographsDomains:
         self._folder = folder
         self._device = device
         self._margins = margins if margins is not None and margins.of_size is not None else None
-        self._sampler: Sampler = EqualParts(folder.parts)
+        self._held_out = division.held_out
+        self._sampler: Sampler = EqualParts(tuple(_kept(part, division) for part in folder.parts))
         if sampling is not None and folder.source.labels is not None:
             counts = np.stack([pixels_by_class(label) for label in folder.source.labels])
-            self._sampler = RareClasses(counts, sampling)
+            self._sampler = RareClasses(without(counts, division.held_out), sampling)
         self._scale = torch.tensor([self.mean, self.std], device=device)
         self._scored_class = torch.from_numpy(CAMVID_VIEW.of_train_id[: len(self.classes)].astype(np.int64)).to(device)
 
@@ -269,6 +277,15 @@ class RealPhotographsDomains:
         for image, label in zip(photographs.images, photographs.labels, strict=True):
             merged = torch.from_numpy(CAMVID_VIEW.of_train_id[label])
             yield Example(self._normalised(torch.from_numpy(image)[None]), merged.to(self._device).long())
+
+    def held_out(self) -> Iterator[Example]:
+        """Labelled source images that no batch shows, labels merged to CamVid's classes."""
+        source = self._folder.source
+        assert source.labels is not None
+        for index in self._held_out:
+            merged = torch.from_numpy(CAMVID_VIEW.of_train_id[source.labels[index]])
+            image = self._normalised(torch.from_numpy(source.images[index])[None])
+            yield Example(image, merged.to(self._device).long())
 
     def merge(self, scores: Tensor) -> Tensor:
         """CamVid's class of the best of the 19: [B, 19, H, W] -> [B, H, W]."""
@@ -332,6 +349,21 @@ class _Item:
     label: TrainIds | None
     filled: Size
     valid: Box | None = None
+
+
+def _kept(part: npt.NDArray[np.int64], division: Division) -> npt.NDArray[np.int64]:
+    """The images of a part that are not held out.
+
+    Raises:
+        ValueError: None is left.
+    """
+    kept = np.setdiff1d(part, division.held_out)
+    if not len(kept):
+        raise ValueError(
+            f"SourceHoldout.share must leave every part of the source an image to train on, but it holds out all "
+            f"{len(part)} of one; give a smaller share, or more images to the smallest of the source's lists."
+        )
+    return kept
 
 
 def _mirrored(pixels: Pixels, flip: bool) -> Pixels:

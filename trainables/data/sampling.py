@@ -56,6 +56,16 @@ class Uniform:
         return Draw(int(generator.integers(self.images)))
 
 
+@dataclass(frozen=True, slots=True)
+class Among:
+    """One of some images, each with the same chance."""
+
+    indices: npt.NDArray[np.int64]
+
+    def draw(self, generator: np.random.Generator) -> Draw:
+        return Draw(int(self.indices[generator.integers(len(self.indices))]))
+
+
 class RareClasses:
     """A class by P(c) = softmax((1 - f_c) / T), then an image that shows enough of it, uniformly (Hoyer et al. 2022).
 

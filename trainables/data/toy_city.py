@@ -12,10 +12,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainables.config import Margins, RareClassSampling, ToyCity
+from trainables.config import Margins, RareClassSampling, SourceHoldout, ToyCity
 from trainables.data.classes import TOY_CITY_CLASSES
 from trainables.data.crops import Crop, valid_box
 from trainables.data.domains import Batch, Example
+from trainables.data.holdout import divide
 from trainables.data.labels import pixels_by_class
 from trainables.data.sampling import RareClasses
 from trainables.data.toy_city_scenes import generator, render
@@ -64,6 +65,7 @@ class ToyCityDomains:
         device: Where batches are made; the pools are kept there as bytes.
         sampling: Rare-class sampling of the source; None draws images uniformly.
         margins: Where pseudo-labels do not count; used here where they are measured on the whole image.
+        holdout: Of the source.
     """
 
     classes: tuple[str, ...] = TOY_CITY_CLASSES
@@ -77,10 +79,14 @@ class ToyCityDomains:
         device: torch.device,
         sampling: RareClassSampling | None = None,
         margins: Margins | None = None,
+        holdout: SourceHoldout | None = None,
     ) -> None:
         source, target = source_style(config.source), target_style(config.shift)
         size, seed = config.image_size, config.scene_seed
-        self._source = _on(device, draw_pool(source, size, config.source_images, seed, Pool.SOURCE))
+        whole = draw_pool(source, size, config.source_images, seed, Pool.SOURCE)
+        division = divide(config.source_images, holdout)
+        self._source = _on(device, whole if holdout is None else _part(whole, division.training))
+        self._held_out = _on(device, _part(whole, division.held_out))
         self._target = _on(device, draw_pool(target, size, config.target_images, seed, Pool.TARGET))
         self._validation = _on(device, draw_pool(target, size, config.validation_images, seed, Pool.VALIDATION))
         self.means = _means_without(absent_classes(source))
@@ -115,12 +121,19 @@ class ToyCityDomains:
 
     def validation(self) -> Iterator[Example]:
         """Labelled target validation images, always in the same order."""
-        for image, label in zip(self._validation.image, self._validation.label, strict=True):
-            yield Example(self._normalised(image.unsqueeze(0)), label.long())
+        return self._examples(self._validation)
+
+    def held_out(self) -> Iterator[Example]:
+        """Labelled source images that no batch shows."""
+        return self._examples(self._held_out)
 
     def merge(self, scores: Tensor) -> Tensor:
         """Predicted class of each pixel: [B, K, H, W] logits or probabilities -> [B, H, W]."""
         return scores.max(dim=1).indices  # an eighth of the time of argmax on a CPU
+
+    def _examples(self, pool: Images) -> Iterator[Example]:
+        for image, label in zip(pool.image, pool.label, strict=True):
+            yield Example(self._normalised(image.unsqueeze(0)), label.long())
 
     def _target_batch(self, streams: Streams, step: int, batch_size: int, *, labelled: bool) -> Batch:
         indices = streams.integers(Purpose.TARGET, step, (batch_size,), 0, len(self._target.image))
@@ -154,9 +167,10 @@ def open_toy_city(
     device: torch.device,
     sampling: RareClassSampling | None = None,
     margins: Margins | None = None,
+    holdout: SourceHoldout | None = None,
 ) -> ToyCityDomains:
     """The domains of a config, ready to give batches on a device."""
-    return ToyCityDomains(config, device, sampling, margins)
+    return ToyCityDomains(config, device, sampling, margins, holdout)
 
 
 def _pixels(pool: Images) -> npt.NDArray[np.int64]:
@@ -168,6 +182,11 @@ def _means_without(absent: frozenset[ToyClass]) -> Mapping[str, tuple[int, ...]]
     """The mean over the classes that the source has, as the field scores SYNTHIA: `miou10` where two are missing."""
     present = tuple(int(item) for item in ToyClass if item not in absent)
     return {f"miou{len(present)}": present} if absent else {}
+
+
+def _part(pool: Images, indices: npt.NDArray[np.int64]) -> Images:
+    chosen = torch.from_numpy(indices)
+    return Images(pool.image[chosen], pool.label[chosen])
 
 
 def _on(device: torch.device, pool: Images) -> Images:

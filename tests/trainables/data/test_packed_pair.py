@@ -17,13 +17,14 @@ from trainables.config import (
     PackedPair,
     RareClassSampling,
     SourceDataset,
+    SourceHoldout,
     TargetDataset,
 )
 from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.data.packed_pair import HostBatch, PackedDomains, Request, open_packed_pair
-from trainables.data.store import StoreError
+from trainables.data.store import PackedSplit, StoreError
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
 
@@ -290,3 +291,30 @@ def test_a_store_of_another_data_set_or_size_is_refused(stores: dict[str, str]) 
     assert "made for --evaluation-size 64x128, but 32x64 is needed" in refusal(
         replace(PAIR, evaluation_size=(32, 64)), stores
     )
+
+
+@pytest.mark.parametrize("sampling", [None, RareClassSampling(min_pixels=3)])
+def test_held_out_source_images_are_never_drawn(
+    stores: dict[str, str], sampling: RareClassSampling | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of twelve: training reads the other ten, the holdout its two, whole and with labels of their size."""
+    seen: list[int] = []
+    read = PackedSplit.image_window
+
+    def image_window(split: PackedSplit, index: int, size: tuple[int, int], window: Box) -> np.ndarray:
+        seen.append(index)
+        return read(split, index, size, window)
+
+    monkeypatch.setattr(PackedSplit, "image_window", image_window)
+    domains = open_packed_pair(PAIR, sampling, None, stores, CPU, SourceHoldout(share=0.2))
+    examples = list(domains.held_out())
+    held_out, seen[:] = set(seen), []
+    assert len(examples) == len(held_out) == 2
+    for example in examples:
+        assert example.image.shape[-2:] == example.label.shape
+        assert 0 < example.image.shape[-2] <= 72
+    for step in range(30):
+        domains.source(Streams(0), step, 4)
+        domains.warm_start(Streams(0), step, 4)
+    assert set(seen) == set(range(12)) - held_out
+    assert list(open_packed_pair(PAIR, sampling, None, stores, CPU).held_out()) == []

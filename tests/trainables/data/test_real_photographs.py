@@ -15,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from trainables.config import Margins, RareClassSampling, RealPhotographs
+from trainables.config import Margins, RareClassSampling, RealPhotographs, SourceHoldout
+from trainables.data.classes import CAMVID_CLASSES
 from trainables.data.domains import Batch
+from trainables.data.holdout import divide
 from trainables.data.real_photographs import RealPhotographsDomains, open_real_photographs, read_folder
 from trainables.randomness import Streams
 
@@ -128,6 +130,32 @@ def test_images_smaller_than_the_crop_are_filled_up_with_the_mean_colour_and_no_
     padding = batch.label[:, :, 64:]
     assert bool((padding == 255).all())
     assert bool((batch.image[..., 64:] == 0).all())
+
+
+@pytest.mark.parametrize("sampling", [None, RareClassSampling(min_pixels=10, min_crop_ratio=0.5)])
+def test_held_out_source_images_are_never_drawn(root: Path, sampling: RareClassSampling | None) -> None:
+    """One image of eight; the rest are drawn, and the held-out one comes whole, with labels in CamVid's classes."""
+    read_folder.cache_clear()
+    given = {"realpair": str(root)}
+    domains = open_real_photographs(CONFIG, given, CPU, sampling, holdout=SourceHoldout(share=0.1))
+    (example,) = domains.held_out()
+    (held_out,) = greys(domains, Batch(example.image))
+    assert example.label.shape == example.image.shape[-2:]
+    assert set(example.label.unique().tolist()) == {CAMVID_CLASSES.index("sky"), CAMVID_CLASSES.index("road"), 255}
+    drawn = set()
+    for step in range(60):
+        for batch in (domains.source(Streams(0), step, 4), domains.warm_start(Streams(0), step, 4)):
+            drawn |= set(greys(domains, batch))
+    assert drawn == {0, 1, 10, 11, 12, 13, 14, 15} - {held_out}
+
+
+def test_a_holdout_that_empties_a_part_is_refused_in_one_sentence(root: Path) -> None:
+    read_folder.cache_clear()
+    names = sorted(path.stem for path in (root / "source/images").iterdir())
+    held_out = names[int(divide(8, SourceHoldout(share=0.1)).held_out[0])]
+    (root / "source/one.txt").write_text(held_out + "\n")
+    with pytest.raises(ValueError, match=r"^SourceHoldout\.share must leave every part of the source an image"):
+        open_real_photographs(CONFIG, {"realpair": str(root)}, CPU, holdout=SourceHoldout(share=0.1))
 
 
 def test_rare_classes_are_drawn_where_the_config_asks(root: Path) -> None:

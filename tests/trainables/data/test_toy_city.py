@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from tests.trainables.data.toy_city_digest import arithmetic_digest, scenes_digest
-from trainables.config import SourceStyle, ToyCity
+from trainables.config import RareClassSampling, SourceHoldout, SourceStyle, ToyCity
 from trainables.data.classes import TOY_CITY_CLASSES
 from trainables.data.toy_city import Pool, ToyCityDomains, draw_pool, open_toy_city
 from trainables.data.toy_city_scenes import generator, render
@@ -266,3 +266,25 @@ def test_images_are_normalised_by_the_constants_that_the_domains_name() -> None:
     expected = (raw - torch.tensor(domains.mean).view(3, 1, 1)) / torch.tensor(domains.std).view(3, 1, 1)
     assert torch.allclose(example.image[0], expected, atol=1e-6)
     assert example.label.dtype == torch.int64
+
+
+@pytest.mark.parametrize("sampling", [None, RareClassSampling(min_pixels=3)])
+def test_held_out_source_images_are_never_drawn(sampling: RareClassSampling | None) -> None:
+    """Neither in training nor in the warm start; and every other image that can be drawn is, sooner or later."""
+    config = replace(SMALL, source_images=20)
+    domains = ToyCityDomains(config, CPU, sampling, holdout=SourceHoldout(share=0.2))
+    held_out = {_either_way(example.image[0]) for example in domains.held_out()}
+    assert len(held_out) == 4
+    streams, drawn = Streams(0), set()
+    for step in range(40):
+        for batch in (domains.source(streams, step, 8), domains.warm_start(streams, step, 8)):
+            drawn |= {_either_way(image) for image in batch.image}
+    everything = {_either_way(image) for image in ToyCityDomains(config, CPU).source(streams, 0, 400).image}
+    assert len(everything) == 20
+    assert drawn == everything - held_out
+    assert list(ToyCityDomains(config, CPU).held_out()) == []
+
+
+def _either_way(image: torch.Tensor) -> bytes:
+    """An image as bytes, the same for its mirror image."""
+    return min(image.numpy().tobytes(), image.flip(-1).numpy().tobytes())
