@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,7 +69,13 @@ def check_data(loaded: Loaded, study: Study, data: Mapping[str, str], *, to_trai
             raise OptionError(f"--data {name}={path} does not exist; give the path of the data set.")
     missing = [name for name in study.needs if name not in data]
     if to_train and missing:
-        options = " ".join(f"--data {name}=PATH" for name in missing)
-        raise OptionError(
-            f"Profile '{study.profile}' of study '{study.name}' needs data that is not given; add {options}."
-        )
+        raise OptionError(_what_to_type(study, missing))
+
+
+def _what_to_type(study: Study, missing: Sequence[str]) -> str:
+    """One sentence, and behind it a line for each store that can be made by a command."""
+    options = " ".join(f"--data {name}=PATH" for name in missing)
+    told = f"Profile '{study.profile}' of study '{study.name}' needs data that is not given; add {options}"
+    commands = study.program.store_commands([cell.config for cell in study.cells()])
+    lines = [f"    {commands[name]}" for name in missing if name in commands]
+    return f"{told}; stores are made once by\n" + "\n".join(lines) if lines else f"{told}."

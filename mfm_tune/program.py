@@ -6,7 +6,7 @@ a search space hands it over. Configs are frozen dataclasses that only the progr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypedDict
 
@@ -72,6 +72,9 @@ class Program(Protocol):
 
     def benchmark(self, config: Any) -> str:
         """Name of the data and scale, such as `toy-city-mini`: one MLflow experiment each."""
+
+    def store_commands(self, configs: Sequence[Any]) -> Mapping[str, str]:
+        """The commands that make the stores which the configs read, by data set; other data is left out."""
 
     def open(self, config: Any, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Running:
         """Start or resume a trial in this process.

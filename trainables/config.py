@@ -166,7 +166,7 @@ class PackedPair:
 class RealPhotographs:
     """A folder of images and trainId labels: CARLA + AirSim -> CamVid, scored on its 11 classes.
 
-    The layout of the folder is written in `trainables.data.real_photographs`.
+    The layout of the folder, or of what its store was made of, is written in `trainables.data.real_pair`.
 
     Args:
         folder: Name in `--data NAME=PATH`.

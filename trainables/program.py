@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,12 @@ class Segmentation:
                 return "camvid"
             case PackedPair(source=source, target=target, crop_size=(rows, columns)):
                 return f"{source.value}-{target.value}-{rows}x{columns}"
+
+    def store_commands(self, configs: Sequence[Experiment]) -> dict[str, str]:
+        """The commands that make the stores which the configs read, by data set (see `trainables.data.commands`)."""
+        from trainables.data.commands import store_commands
+
+        return store_commands(configs)
 
     def open(self, config: Experiment, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Trial:
         """Start or resume a trial in this process (see `trainables.trial.Trial`)."""

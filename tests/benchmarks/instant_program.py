@@ -75,6 +75,9 @@ class InstantProgram:
     def benchmark(self, config: Instant) -> str:
         return "instant"
 
+    def store_commands(self, configs: Sequence[Any]) -> dict[str, str]:
+        return {}
+
     def open(self, config: Instant, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> InstantRunning:
         return InstantRunning(config)
 

@@ -13,9 +13,10 @@ import math
 import os
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mfm_tune.program import Outcome, Report
 
@@ -79,6 +80,9 @@ class StubProgram:
 
     def benchmark(self, config: StubConfig) -> str:
         return "stub"
+
+    def store_commands(self, configs: Sequence[Any]) -> dict[str, str]:
+        return {}
 
     def open(self, config: StubConfig, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> StubRunning:
         return StubRunning(config, seed=seed, folder=folder)

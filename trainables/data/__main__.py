@@ -32,12 +32,13 @@ from trainables.data.info import describe
 from trainables.data.prepare import Job, Plan, make_plan, prepare
 from trainables.data.progress import ProgressLine, gigabytes
 from trainables.data.readers import Reader, Split
+from trainables.data.real_pair import RealPair
 from trainables.data.resize import Size
 from trainables.data.store import Codec, Store, verify
 from trainables.data.synthia import Synthia
 
 READERS: tuple[Reader, ...] = (
-    Gta(), Synthia(), Cityscapes(), Acdc(), DarkZurich(), CamVid(), CarlaLyft(), CarlaScapes(),
+    Gta(), Synthia(), Cityscapes(), Acdc(), DarkZurich(), CamVid(), CarlaLyft(), CarlaScapes(), RealPair(),
 )  # fmt: skip
 FOLDER = "folder"  # one's own data, described by --label-map
 NATIVE = "native"

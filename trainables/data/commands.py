@@ -2,23 +2,49 @@
 
 from __future__ import annotations
 
-from trainables.config import PackedPair
+from collections.abc import Iterable
+
+from trainables.config import Experiment, PackedPair
+
+Box = tuple[int, int]
 
 
-def prepare_command(dataset: str, box: tuple[int, int], evaluation_box: tuple[int, int] | None = None) -> str:
+def prepare_command(dataset: str, box: Box | None, evaluation_box: Box | None = None) -> str:
     """What to type.
 
     Args:
         dataset: Name of the data set.
-        box: (rows, columns) that training images are fitted into.
+        box: (rows, columns) that training images are fitted into; None is their native size, which serves every other.
         evaluation_box: The same for evaluation images, where the data set is a target.
     """
-    name = dataset.upper().replace("-", "_")
-    command = f"python -m trainables.data prepare {dataset} --root {name}_FOLDER --out {name}_STORE"
-    command += f" --size {box[0]}x{box[1]}"
+    name = _capitals(dataset)
+    command = f"python -m trainables.data prepare {dataset} --root {name}_FOLDER --out {store_name(dataset)}"
+    command += " --size native" if box is None else f" --size {box[0]}x{box[1]}"
     if evaluation_box is not None:
         command += f" --evaluation-size {evaluation_box[0]}x{evaluation_box[1]}"
     return command
+
+
+def store_name(dataset: str) -> str:
+    """What commands call the store of a data set."""
+    return f"{_capitals(dataset)}_STORE"
+
+
+def store_commands(configs: Iterable[Experiment]) -> dict[str, str]:
+    """For each data set that the configs read from a store, the command that makes a store for all of them.
+
+    Configs that see a data set at different sizes (HRDA's is twice DAFormer's) share a store of native size.
+    """
+    boxes: dict[str, set[tuple[Box, Box | None]]] = {}
+    for config in configs:
+        if isinstance(config.data, PackedPair):
+            pair = config.data
+            boxes.setdefault(pair.source.value, set()).add((pair.source_size, None))
+            boxes.setdefault(pair.target.value, set()).add((pair.target_size, pair.evaluation_size))
+    return {
+        name: prepare_command(name, *sizes.pop()) if len(sizes) == 1 else prepare_command(name, None)
+        for name, sizes in boxes.items()
+    }
 
 
 def source_command(config: PackedPair) -> str:
@@ -29,3 +55,7 @@ def source_command(config: PackedPair) -> str:
 def target_command(config: PackedPair) -> str:
     """The command for the target's store."""
     return prepare_command(config.target.value, config.target_size, config.evaluation_size)
+
+
+def _capitals(dataset: str) -> str:
+    return dataset.upper().replace("-", "_")

@@ -30,7 +30,7 @@ from PIL import Image
 from trainables.data.check import BrokenFiles, Surveyed, read_sample, survey
 from trainables.data.labels import NUM_CLASSES, TrainIds, pixels_by_class
 from trainables.data.progress import Progress, gigabytes
-from trainables.data.readers import BrokenSample, Fault, Problem, Reader, Sample, Split, relative
+from trainables.data.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Reader, Sample, Split, relative
 from trainables.data.resize import Pixels, Size, fit_size, resize_image, resize_label
 from trainables.data.store import (
     INDEX_FIELDS,
@@ -88,7 +88,7 @@ class Job:
 
     def box_of(self, split: Split) -> Size | None:
         """The box of a split's images."""
-        return self.box if split is Split.TRAIN else self.evaluation_box
+        return self.box if split in TRAINING_SPLITS else self.evaluation_box
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +203,7 @@ def _estimate(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> int:
     for split, entries in samples.items():
         for entry in entries:
             rows, columns = _stored_size(job, split, entry.size)
-            label = entry.size if split is not Split.TRAIN else (rows, columns)
+            label = (rows, columns) if split in TRAINING_SPLITS else entry.size
             total += 3 * rows * columns * (1.0 if job.codec is Codec.RAW else JPEG_SHARE)
             total += label[0] * label[1] * LABEL_SHARE if entry.sample.label else 0
     return int(total * SPARE)
@@ -366,7 +366,7 @@ def _convert(job: Job, split: Split, sample: Sample) -> pa.RecordBatch | Problem
     native = (image.shape[0], image.shape[1])
     size = _stored_size(job, split, native)
     pixels = np.zeros(NUM_CLASSES + 1, dtype=np.int64) if label is None else pixels_by_class(label)
-    if label is not None and split is Split.TRAIN and size != native:
+    if label is not None and split in TRAINING_SPLITS and size != native:
         label = resize_label(label, size)
     encoded = _encode_image(job, image if size == native else resize_image(image, size))
     compressed = None if label is None else LABEL_CODEC.compress(np.ascontiguousarray(label), asbytes=True)

@@ -25,11 +25,15 @@ DECODING_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, I
 
 
 class Split(Enum):
-    """Parts of a data set."""
+    """Parts of a data set. A folder that holds both domains of a pair has a split for its source."""
 
+    SOURCE = "source"
     TRAIN = "train"
     VAL = "val"
     TEST = "test"
+
+
+TRAINING_SPLITS = (Split.SOURCE, Split.TRAIN)
 
 
 class Fault(Enum):

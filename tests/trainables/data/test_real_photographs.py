@@ -1,4 +1,4 @@
-"""The folder of photographs: what is read from it, what a batch is, how it is scored, and what is refused.
+"""The pair with photographs: what is read from its folder or its store, what a batch is, its scores, what is refused.
 
 The folder is drawn here, byte by byte: labels are written as plain arrays of trainIds, not through the reader's tables.
 """
@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from trainables.config import Margins, RareClassSampling, RealPhotographs, SourceHoldout
+from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES
 from trainables.data.domains import Batch
-from trainables.data.holdout import divide
-from trainables.data.real_photographs import RealPhotographsDomains, open_real_photographs, read_folder
+from trainables.data.photographs import read_folder
+from trainables.data.real_photographs import RealPhotographsDomains, open_real_photographs
 from trainables.randomness import Streams
 
 CPU = torch.device("cpu")
@@ -151,9 +152,10 @@ def test_held_out_source_images_are_never_drawn(root: Path, sampling: RareClassS
 
 def test_a_holdout_that_empties_a_part_is_refused_in_one_sentence(root: Path) -> None:
     read_folder.cache_clear()
-    names = sorted(path.stem for path in (root / "source/images").iterdir())
-    held_out = names[int(divide(8, SourceHoldout(share=0.1)).held_out[0])]
-    (root / "source/one.txt").write_text(held_out + "\n")
+    for path in root.glob("source/*.txt"):
+        path.unlink()
+    for path in (root / "source/images").iterdir():
+        (root / "source" / f"{path.stem}.txt").write_text(f"{path.stem}\n")
     with pytest.raises(ValueError, match=r"^SourceHoldout\.share must leave every part of the source an image"):
         open_real_photographs(CONFIG, {"realpair": str(root)}, CPU, holdout=SourceHoldout(share=0.1))
 
@@ -188,6 +190,70 @@ def test_the_oracle_sees_the_labels_of_the_target_where_there_are_some(root: Pat
     assert batch.label is not None
     assert torch.equal(batch.image, domains.target(Streams(0), 0, 8).image)
     assert greys(domains, batch) == [100 + int(label[0, 0]) for label in batch.label]
+
+
+# -- a store -----------------------------------------------------------------------------------------------------------
+
+
+def packed(root: Path, *options: str) -> Path:
+    """The store that the command makes of the folder."""
+    store = root.with_name(f"{root.name}-store")
+    assert main(["prepare", "realpair", "--root", str(root), "--out", str(store), "--workers", "2", *options]) == 0
+    return store
+
+
+@pytest.mark.parametrize("listed", [True, False])
+@pytest.mark.parametrize("sampling", [None, RareClassSampling(min_pixels=10, min_crop_ratio=0.5)])
+def test_a_store_gives_the_same_pixels_as_its_folder(
+    root: Path, listed: bool, sampling: RareClassSampling | None
+) -> None:
+    """Crops of all streams, labels, parts and validation images; on pictures of noise, where any other pixel shows."""
+    random = np.random.default_rng(0)
+    for number, path in enumerate(sorted(root.rglob("images/*.jpg"))):
+        with Image.open(path) as image:
+            size = image.size[::-1]
+        Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path, quality=95)
+        label = path.parents[1] / "labels" / f"{path.stem}.png"
+        write_label(label, random.choice(np.array([0, 5, 11, number % 19, 255], dtype=np.uint8), size))
+    if not listed:
+        for path in root.glob("source/*.txt"):
+            path.unlink()
+    read_folder.cache_clear()
+    paths = (root, packed(root))
+    folder, store = (open_real_photographs(CONFIG, {"realpair": str(path)}, CPU, sampling) for path in paths)
+    for step in range(5):
+        for stream in ("source", "warm_start", "target", "labelled_target"):
+            one, other = (getattr(domains, stream)(Streams(0), step, 4) for domains in (folder, store))
+            assert torch.equal(one.image, other.image)
+            assert (one.label is None) == (other.label is None) == (stream == "target")
+            assert one.label is None or torch.equal(one.label, other.label)
+    for example, stored in zip(folder.validation(), store.validation(), strict=True):
+        assert torch.equal(example.image, stored.image)
+        assert torch.equal(example.label, stored.label)
+
+
+def test_a_store_without_labels_of_the_target_has_no_oracle(root: Path) -> None:
+    with pytest.raises(ValueError, match="has no target/train/labels; add them, or leave the oracle out"):
+        opened(packed(root)).labelled_target(Streams(0), 0, 2)
+
+
+def test_a_store_of_resized_images_or_of_another_data_set_is_refused_in_one_sentence(root: Path) -> None:
+    store = packed(root, "--size", "48x64")
+    with pytest.raises(ValueError, match=r"made for --size 48x64, but native is needed; .*\.$"):
+        opened(store)
+    manifest = (store / "store.json").read_text().replace('"realpair"', '"gta"')
+    (store / "store.json").write_text(manifest)
+    with pytest.raises(ValueError, match="is damaged"):
+        opened(store)
+
+
+def test_an_image_of_two_parts_is_refused_by_both_commands(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (root / "source/airsim.txt").write_text("airsim_0\ncarla_1\n")
+    sentence = "names carla_1, which another list names too"
+    with pytest.raises(ValueError, match=sentence):
+        opened(root)
+    assert main(["prepare", "realpair", "--root", str(root), "--out", str(root.with_name("no-store"))]) == 2
+    assert sentence in capsys.readouterr().err
 
 
 # -- scores ------------------------------------------------------------------------------------------------------------
@@ -287,10 +353,9 @@ def test_the_real_folder_is_read_as_its_description_says(shared: Path) -> None:
         pytest.skip("needs the folder of photographs, which is not part of the repository")
     read = read_folder(folder, (144, 192))
     assert sorted(len(part) for part in read.parts) == [87, 457]
-    assert (len(read.source.images), len(read.target.images), len(read.validation.images)) == (544, 367, 101)
-    assert read.target.labels is None
-    assert read.validation.labels is not None
-    label = np.stack(read.validation.labels)
+    assert (len(read.source), len(read.target), len(read.validation)) == (544, 367, 101)
+    assert not read.target.labelled
+    label = np.stack([read.validation.label(index) for index in range(101)])
     assert label.shape == (101, 360, 480)
     assert 100 * (label == 0).mean() == pytest.approx(28.95, abs=0.01)  # road
     assert 100 * (label == 18).mean() == pytest.approx(2.22, abs=0.01)  # bicycle
