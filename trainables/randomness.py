@@ -56,7 +56,6 @@ class Purpose(Enum):
     DROPOUT_MIXED = "dropout, mixed pass"
     DROPOUT_MASKED = "dropout, masked pass"
     DROPOUT_TASK = "dropout, auxiliary target pass"
-    PHOTOMETRIC = "photometric distortion"
     HOLDOUT = "holdout"  # which source images score instead of train
     NEIGHBOURHOOD = "neighbourhood"  # which pixels soft neighbourhood density compares
 

@@ -26,7 +26,9 @@ def label_logits(
 ) -> PseudoLabel:
     """Pseudo-labels of logits [B, K, H, W]."""
     largest, label = logits.max(dim=1)
-    confidence = (logits - largest.unsqueeze(1)).exp_().sum(dim=1).reciprocal()  # the softmax of the largest
+    powers = (logits - largest.unsqueeze(1)).exp_()
+    precise = torch.promote_types(logits.dtype, torch.float32)  # bf16 has no number between 0.965 and 0.969
+    confidence = powers.sum(dim=1, dtype=precise).reciprocal()  # the softmax of the largest
     share = (confidence >= threshold).double().mean()
     weight = share.float().expand(label.shape).clone()
     if margins is not None and margins.of_size is None:
