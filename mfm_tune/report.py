@@ -11,16 +11,22 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.ledger import LedgerState
-from mfm_tune.report_csv import classes_csv, table_csv, trials_csv
-from mfm_tune.report_figures import figures
+from mfm_tune.report_csv import classes_csv, explored_csv, table_csv, trials_csv
+from mfm_tune.report_figures import Figure, figures
 from mfm_tune.report_html import html
+from mfm_tune.report_importance import importances
 from mfm_tune.report_latex import latex
 from mfm_tune.report_markdown import markdown
 from mfm_tune.report_pictures import strip
+from mfm_tune.report_search import search_words
+from mfm_tune.report_search_figures import search_figures
 from mfm_tune.report_tables import printed
-from mfm_tune.report_terminal import in_columns
-from mfm_tune.results import collect
+from mfm_tune.report_terminal import in_columns, search_in_columns
+from mfm_tune.results import Results, collect
+from mfm_tune.search_results import collect_search
+from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 
 HTML_NAME = "report.html"
@@ -65,15 +71,49 @@ def write_report(
     texts = {
         HTML_NAME: html(results, drawn, strip(results, storage)),
         MARKDOWN_NAME: markdown(results, drawn),
-        "tables/trials.csv": trials_csv(results),
-        "tables/classes.csv": classes_csv(results),
     }
+    return _written(folder, {**texts, **_tables(results)}, drawn)
+
+
+def write_search_report(
+    search: Search, state: LedgerState, folder: Path, *, storage: Path, code: TrainingCode | None = None
+) -> ReportFiles:
+    """Write a search's report: what was confirmed as a study's report has it, and what was explored.
+
+    Args:
+        search: What is reported.
+        state: The ledger.
+        folder: As in `write_report`.
+        storage: The storage folder.
+        code: Of training, as it is now; results of other code are marked.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
+    found = collect_search(search, state, code)
+    results, shares = found.results, importances(found)
+    drawn = {**figures(results), **search_figures(found, shares)}
+    said = search_words(found, shares, drawn)
+    tables = {**_tables(results), "tables/explored.csv": explored_csv(found)}
+    texts = {
+        HTML_NAME: html(results, drawn, strip(results, storage), said, {"explored.csv": explored_csv(found)}),
+        MARKDOWN_NAME: markdown(results, drawn, said),
+    }
+    return _written(folder, {**texts, **tables}, drawn)
+
+
+def _tables(results: Results) -> dict[str, str]:
+    """The files that hold tables."""
+    texts = {"tables/trials.csv": trials_csv(results), "tables/classes.csv": classes_csv(results)}
     for table in results.tables:
         texts[f"tables/{table.table.name}.csv"] = table_csv(results, table)
         texts[f"tables/{table.table.name}.tex"] = latex(printed(results, table))
-    for name, figure in drawn.items():
-        texts[f"figures/{name}.svg"] = figure.file()
-    written = {name: _write(folder / name, text) for name, text in texts.items()}
+    return texts
+
+
+def _written(folder: Path, texts: Mapping[str, str], drawn: Mapping[str, Figure]) -> ReportFiles:
+    files = {**texts, **{f"figures/{name}.svg": figure.file() for name, figure in drawn.items()}}
+    written = {name: _write(folder / name, text) for name, text in files.items()}
     _remove_others(folder, set(written.values()))
     return ReportFiles(
         html=written[HTML_NAME],
@@ -92,6 +132,14 @@ def terminal_table(
 ) -> str:
     """The tables and what they say, for a terminal of `width` columns (None: as wide as this one)."""
     return in_columns(collect(study, state, fingerprints), width)
+
+
+def terminal_search(
+    search: Search, state: LedgerState, *, code: TrainingCode | None = None, width: int | None = None
+) -> str:
+    """What a search found, and the table of what it confirmed, for a terminal of `width` columns."""
+    found = collect_search(search, state, code)
+    return f"{search_in_columns(found, width)}\n{in_columns(found.results, width)}"
 
 
 def _remove_others(folder: Path, written: Set[Path]) -> None:

@@ -10,8 +10,10 @@ import io
 from collections.abc import Iterable, Mapping
 
 from mfm_tune.live import paper_text
+from mfm_tune.program import Outcome
 from mfm_tune.report_text import metric_name, trial_text
 from mfm_tune.results import CellResult, Results, TableResult, environment_of
+from mfm_tune.search_results import SearchResults
 from mfm_tune.statistics import Paired
 
 Value = str | int | float | None
@@ -57,6 +59,30 @@ def classes_csv(results: Results) -> str:
                 for seed, value in each.finals(f"{network}/iou/{name}").items():
                     named: dict[str, Value] = {"config_id": config, "name": results.name_of(config), "seed": seed}
                     rows.append({**named, "network": network, "class": name, "iou": value})
+    return _csv(rows)
+
+
+def explored_csv(found: SearchResults) -> str:
+    """All points of a search, stopped ones with their outcome; `at the last step` says whether numbers compare."""
+    rows: list[dict[str, Value]] = []
+    for point in found.points:
+        record = point.record
+        rows.append(
+            {
+                "trial": point.number,
+                **{name: point.values[name] for name in found.search.parameters},
+                "outcome": record.outcome.value if record and record.outcome else "open" if record else "not started",
+                "at the last step": "yes" if point.outcome is Outcome.FINISHED else "no",
+                "step": record.step if record else 0,
+                "planned_steps": record.planned_steps if record else None,
+                "seed": point.seed,
+                "config_id": point.config_id,
+                "key": point.key,
+                "seconds": round(record.seconds, 3) if record else None,
+                "error": record.error.strip().splitlines()[-1] if record and record.error.strip() else "",
+                **(dict(sorted(record.metrics.items())) if record else {}),
+            }
+        )
     return _csv(rows)
 
 

@@ -21,7 +21,7 @@ from mfm_tune.report_pictures import Strip
 from mfm_tune.report_svg import TEMPLATES
 from mfm_tune.report_tables import Entry, Printed, printed
 from mfm_tune.report_text import cell_text, metric_name, number, trial_text
-from mfm_tune.report_words import words
+from mfm_tune.report_words import Words, words
 from mfm_tune.results import Results, TableResult
 from mfm_tune.statistics import Verdict, summary
 
@@ -74,8 +74,22 @@ class Grid:
     rows: tuple[tuple[str, ...], ...]
 
 
-def html(results: Results, figures: Mapping[str, Figure], strip: Strip | None) -> str:
-    """The whole page."""
+def html(
+    results: Results,
+    figures: Mapping[str, Figure],
+    strip: Strip | None,
+    said: Words | None = None,
+    files: Mapping[str, str] | None = None,
+) -> str:
+    """The whole page.
+
+    Args:
+        results: The numbers.
+        figures: By name.
+        strip: Pictures of predictions.
+        said: The words; None takes those of a study.
+        files: Further downloads, name -> text.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -87,14 +101,22 @@ def html(results: Results, figures: Mapping[str, Figure], strip: Strip | None) -
     environment.globals["css_class"] = _css_class
     return environment.get_template("report.html").render(
         study=results.study,
-        words=words(results),
+        words=words(results) if said is None else said,
+        drawn={name: _drawn(name, each) for name, each in figures.items()},
         tables=[_table(results, table, figures) for table in results.tables],
         classes=[_drawn(name, each) for name, each in figures.items() if each.group == "classes"],
         class_grids=[(network, grid) for network in networks(results) if (grid := _class_grid(results, network)).rows],
         trials=_trial_grid(results),
         strip=strip,
         references=[reference.name for reference in results.references],
-        downloads=(_download("trials.csv", trials_csv(results)), _download("classes.csv", classes_csv(results))),
+        downloads=[
+            _download(name, text)
+            for name, text in {
+                "trials.csv": trials_csv(results),
+                "classes.csv": classes_csv(results),
+                **(files or {}),
+            }.items()
+        ],
         chart_css=_style("chart.css"),
         page_css=_style("report.css"),
     )

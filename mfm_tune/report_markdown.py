@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from mfm_tune.report_figures import Figure
 from mfm_tune.report_tables import Entry, Printed, Row, printed
-from mfm_tune.report_words import Section, words
+from mfm_tune.report_words import Section, Words, words
 from mfm_tune.results import Results, TableResult
 
 HOW_TO_READ_A_TABLE = (
@@ -22,26 +22,28 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))
 
 
-def markdown(results: Results, figures: Mapping[str, Figure]) -> str:
-    """The whole report."""
-    said = words(results)
+def markdown(results: Results, figures: Mapping[str, Figure], said: Words | None = None) -> str:
+    """The whole report; `said` None takes the words of a study."""
+    said = words(results) if said is None else said
     parts = [f"# {escaped(results.study.title)}", escaped(said.subtitle)]
-    parts += [*map(escaped, results.study.notes), *_section(said.summary), "## Tables", HOW_TO_READ_A_TABLE]
+    parts += [*map(escaped, results.study.notes), *_section(said.summary, figures), "## Tables", HOW_TO_READ_A_TABLE]
     for table in results.tables:
         parts += _table(results, table, figures)
+    for section in said.leading:
+        parts += _section(section, figures)
     parts += _others(figures)
     for section in said.sections:
-        parts += _section(section)
+        parts += _section(section, figures)
     return "\n\n".join(parts) + "\n"
 
 
-def _section(section: Section) -> list[str]:
+def _section(section: Section, figures: Mapping[str, Figure]) -> list[str]:
     parts = [f"## {escaped(section.title)}"]
     if section.sentences:
         parts.append("\n".join(f"- {escaped(sentence)}" for sentence in section.sentences))
     if section.rows:
         parts.append(_grid(section.headings, section.rows))
-    return parts
+    return parts + [_image(name, figures[name]) for name in section.figures]
 
 
 def _table(results: Results, table: TableResult, figures: Mapping[str, Figure]) -> list[str]:
@@ -55,7 +57,7 @@ def _table(results: Results, table: TableResult, figures: Mapping[str, Figure]) 
 
 
 def _others(figures: Mapping[str, Figure]) -> list[str]:
-    others = {name: figure for name, figure in figures.items() if figure.table is None}
+    others = {name: figure for name, figure in figures.items() if figure.group == "classes"}
     parts: list[str] = []
     for name, figure in others.items():
         parts += [f"## {escaped(figure.title)}", _image(name, figure)]

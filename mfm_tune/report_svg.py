@@ -60,6 +60,11 @@ class Drawing:
             f"{_title(title)}</rect>"
         )
 
+    def area(self, outlines: Sequence[Sequence[tuple[float, float]]], kind: str, title: str = "") -> None:
+        """A filled area between closed outlines; one within another is a hole."""
+        path = " ".join(f"M{' L'.join(f'{x:.1f},{y:.1f}' for x, y in outline)} Z" for outline in outlines)
+        self.parts.append(f'<path class="{kind}" fill-rule="evenodd" d="{path}">{_title(title)}</path>')
+
     def text(self, x: float, y: float, text: str, kind: str = "label", anchor: str = "start") -> None:
         """A text on one line."""
         self.parts.append(f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>')

@@ -12,9 +12,11 @@ from rich.text import Text
 
 from mfm_tune import findings
 from mfm_tune.live import paper_text
+from mfm_tune.report_search import optimism, search_summary, selection
 from mfm_tune.report_tables import printed
 from mfm_tune.report_text import cell_text, difference, level_text, mean_std, metric_name, number
 from mfm_tune.results import CellResult, Results, TableResult
+from mfm_tune.search_results import SearchResults
 
 WIDE = 110  # from this width on, the second metric and the cost are printed too
 LEAST = 60
@@ -31,6 +33,25 @@ def in_columns(results: Results, width: int | None = None) -> str:
     said = (*findings.headline(results), *findings.directions(results), *findings.without_effect(results))
     for sentence in (*said, findings.how_to_read(results)):
         console.print(Text(sentence))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def search_in_columns(found: SearchResults, width: int | None = None) -> str:
+    """What a search found: sentences, what the choice was worth, how label-free criteria would have chosen."""
+    columns = max(LEAST, width or shutil.get_terminal_size((100, 24)).columns)
+    console = Console(file=io.StringIO(), width=columns, color_system=None, highlight=False, legacy_windows=False)
+    for sentence in search_summary(found):
+        console.print(Text(sentence))
+    for section in (optimism(found, {}), selection(found, {})):
+        if section is not None and section.rows:
+            grid = Grid(title=Text(section.title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+            for index, heading in enumerate(section.headings):
+                grid.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
+            for row in section.rows:
+                grid.add_row(*map(Text, row))
+            console.print(grid)
     file = console.file
     assert isinstance(file, io.StringIO)
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from mfm_tune.criteria import Criterion
 from mfm_tune.results import CellResult, ConfigResult, Standing, standing_text
 from mfm_tune.statistics import Paired, Summary
 
@@ -100,6 +101,12 @@ def level_text(cell: CellResult) -> str:
     """A cell's level, with what is trained for it where that differs."""
     trained = cell.cell.trained
     return cell.cell.level if trained in (None, cell.cell.level) else f"{cell.cell.level} (trained {trained})"
+
+
+def criterion_number(value: float | None, criterion: Criterion, *, sign: bool = False) -> str:
+    """A criterion's value: percent with one decimal, anything else with three; with `sign` as a difference."""
+    digits = 1 if criterion.key.endswith("/miou") else 3
+    return signed(value, digits) if sign else number(value, digits)
 
 
 def counted(count: int, noun: str, plural: str | None = None) -> str:

@@ -17,22 +17,35 @@ from mfm_tune.results import Results, letter
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading, sentences, and perhaps a small table."""
+    """A heading, sentences, and perhaps a small table and figures.
+
+    Args:
+        figures: Names of the figures that stand under it.
+        folded: Whether the page shows the table on request only.
+    """
 
     key: str
     title: str
     sentences: tuple[str, ...] = ()
     headings: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
+    figures: tuple[str, ...] = ()
+    folded: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """What is said beside the tables."""
+    """What is said beside the tables.
+
+    Args:
+        leading: Sections that stand right behind the tables.
+        sections: Those that end the report.
+    """
 
     subtitle: str
     summary: Section
     sections: tuple[Section, ...]
+    leading: tuple[Section, ...] = ()
 
 
 def words(results: Results) -> Words:

@@ -161,3 +161,54 @@ def _share_within(angle: float, df: int) -> float:
         total += term
         term *= square * ((2 * k + 2) / (2 * k + 3) if odd else (2 * k + 1) / (2 * k + 2))
     return 2 / math.pi * (angle + sine * total) if odd else sine * total
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Rank correlation
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Spearman's rank correlation: Pearson's of the ranks, ties sharing their mean rank.
+
+    None for fewer than three pairs, and where one side has no two different numbers.
+    """
+    if len(first) < 3:
+        return None
+    a, b = _ranks(first), _ranks(second)
+    middle = (len(a) + 1) / 2
+    spread = math.sqrt(sum((x - middle) ** 2 for x in a) * sum((y - middle) ** 2 for y in b))
+    return sum((x - middle) * (y - middle) for x, y in zip(a, b, strict=True)) / spread if spread else None
+
+
+def kendall(first: Sequence[float], second: Sequence[float]) -> float | None:
+    """Kendall's rank correlation (tau-b): concordant minus discordant pairs, corrected for ties.
+
+    None for fewer than three pairs, and where one side has no two different numbers.
+    """
+    if len(first) < 3:
+        return None
+    pairs = list(zip(first, second, strict=True))
+    signs = [(_sign(a - c), _sign(b - d)) for index, (a, b) in enumerate(pairs) for c, d in pairs[index + 1 :]]
+    untied = math.sqrt(sum(a != 0 for a, _ in signs) * sum(b != 0 for _, b in signs))
+    return sum(a * b for a, b in signs) / untied if untied else None
+
+
+def smallest_correlation(n: int) -> float | None:
+    """The smallest correlation of n pairs that a two-sided t-test tells from none at 5 %; None for fewer than four."""
+    if n < 4:
+        return None
+    quantile = t_quantile((1 + CONFIDENCE) / 2, n - 2)
+    return quantile / math.sqrt(n - 2 + quantile**2)
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """Ranks from 1, ties sharing their mean rank."""
+    ascending = sorted(values)
+    first = {value: rank for rank, value in reversed(list(enumerate(ascending, start=1)))}
+    last = {value: rank for rank, value in enumerate(ascending, start=1)}
+    return [(first[value] + last[value]) / 2 for value in values]
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)

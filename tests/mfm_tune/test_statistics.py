@@ -6,11 +6,20 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from mfm_tune.statistics import Verdict, holm, paired_difference, summary, t_quantile
+from mfm_tune.statistics import (
+    Verdict,
+    holm,
+    kendall,
+    paired_difference,
+    smallest_correlation,
+    spearman,
+    summary,
+    t_quantile,
+)
 
 numbers = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
 
@@ -100,3 +109,22 @@ def test_holm_is_stricter_than_reading_each_alone() -> None:
     assert holm([0.04, 0.04, 0.04]) == (False, False, False)
     assert holm([0.001, 0.04, 0.9]) == (True, False, False)
     assert holm([0.04]) == (True,)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=20))
+def test_rank_correlations_are_those_of_scipy_ties_included(pairs: list[tuple[int, int]]) -> None:
+    first, second = [float(a) for a, _ in pairs], [float(b) for _, b in pairs]
+    if len(set(first)) == 1 or len(set(second)) == 1:
+        assert spearman(first, second) is None
+        assert kendall(first, second) is None
+        return
+    assert spearman(first, second) == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert kendall(first, second) == pytest.approx(stats.kendalltau(first, second).statistic)
+
+
+def test_two_pairs_have_no_correlation_and_few_need_a_large_one() -> None:
+    assert spearman([1.0, 2.0], [1.0, 2.0]) is None
+    assert kendall([1.0, 2.0], [1.0, 2.0]) is None
+    assert smallest_correlation(3) is None
+    assert smallest_correlation(10) == pytest.approx(0.632, abs=1e-3)  # of printed tables

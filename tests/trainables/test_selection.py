@@ -184,6 +184,7 @@ def test_wrong_settings_are_one_sentence(make: Any, sentence: str) -> None:
         make()
 
 
+@settings(deadline=None)
 @given(st.integers(2, 3000), st.floats(0.001, 0.5))
 def test_a_division_splits_the_images_in_two_the_same_way_each_time(images: int, share: float) -> None:
     division = divide(images, SourceHoldout(share=share))

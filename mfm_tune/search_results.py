@@ -1,0 +1,265 @@
+"""From a ledger to the numbers of a search's report: what was chosen, what that was worth, what it cost.
+
+Everything here is data; `report_search` puts it into words. A trial that the scheduler stopped has no value of the last
+step: it enters no average, no correlation and no importance, and is told apart wherever it is shown.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from mfm_tune.criteria import CRITERIA, TARGET_MIOU, Criterion
+from mfm_tune.exploration import Explored, confirmed_study, explored, point_name, selected
+from mfm_tune.fingerprint import TrainingCode
+from mfm_tune.ledger import LedgerState
+from mfm_tune.plan import all_configs
+from mfm_tune.program import Outcome
+from mfm_tune.results import CellResult, Reference, Results, Standing, collect
+from mfm_tune.search_space import Search
+from mfm_tune.statistics import Paired, Summary, kendall, paired_difference, spearman, summary
+
+_ENDED = (Standing.FINISHED, Standing.OOM, Standing.DIVERGED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retold:
+    """A config told twice: while exploring, and by seeds that had no part in the choice.
+
+    Args:
+        explored: The criterion of the exploring seed; for a chosen point, the number that it was chosen with.
+        fresh: Seed -> the criterion at the last step, of all other seeds.
+    """
+
+    name: str
+    explored: float | None
+    fresh: Mapping[int, float]
+
+    @cached_property
+    def summary(self) -> Summary:
+        """Mean and spread over fresh seeds."""
+        return summary(self.fresh.values())
+
+    @property
+    def change(self) -> float | None:
+        """The mean over fresh seeds minus the number while exploring."""
+        mean = self.summary.mean
+        return None if mean is None or self.explored is None else mean - self.explored
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed(Retold):
+    """A point that was chosen.
+
+    Args:
+        point: What was explored.
+        every: Seed -> the criterion at the last step, of all seeds.
+        cell: Its row in the confirmed table.
+    """
+
+    point: Explored
+    every: Mapping[int, float]
+    cell: CellResult
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenBy:
+    """How well a criterion would have chosen among the finished trials, judged by target mIoU.
+
+    Args:
+        n: Finished trials that have both numbers.
+        spearman, kendall: Rank correlations with target mIoU, the criterion turned so that larger is better; None for
+            fewer than three trials.
+        choice: Number of the trial that it ranks first.
+        choice_miou, best_miou: Target mIoU of that trial, and the best one of the n.
+    """
+
+    criterion: Criterion
+    n: int
+    spearman: float | None
+    kendall: float | None
+    choice: int | None
+    choice_miou: float | None
+    best_miou: float | None
+
+    @property
+    def regret(self) -> float | None:
+        """How much target mIoU the choice gives away."""
+        if self.best_miou is None or self.choice_miou is None:
+            return None
+        return self.best_miou - self.choice_miou
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pruning:
+    """What stopping early saved, over the trials that finished or were stopped.
+
+    Args:
+        spent: Training steps of these trials.
+        planned: What they would have trained without a scheduler.
+        stopped_at: (step, planned steps) -> how many trials were stopped there.
+    """
+
+    finished: int
+    stopped: int
+    spent: int
+    planned: int
+    stopped_at: Mapping[tuple[int, int], int]
+
+    @property
+    def saved(self) -> float | None:
+        """Share of the planned steps; None where no trial ended."""
+        return 1 - self.spent / self.planned if self.planned else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchResults:
+    """All that a report says of a search.
+
+    Args:
+        points: What was explored, by number.
+        confirmed: The chosen points, in the order of the choice.
+        results: Of the study that confirms.
+        baselines: They were not chosen, so that their change is that of the seeds alone.
+    """
+
+    search: Search
+    points: tuple[Explored, ...]
+    confirmed: tuple[Confirmed, ...]
+    results: Results
+    baselines: tuple[Retold, ...]
+
+    @property
+    def finished(self) -> tuple[Explored, ...]:
+        """The points whose trial finished with a value of the criterion: all that an average may see."""
+        return tuple(each for each in self.points if final(each, self.search.criterion) is not None)
+
+    @property
+    def stopped(self) -> tuple[Explored, ...]:
+        """The points whose trial the scheduler stopped."""
+        return tuple(each for each in self.points if each.outcome is Outcome.STOPPED)
+
+    @cached_property
+    def winner(self) -> Confirmed | None:
+        """The best mean of the search's own criterion among the chosen points that finished every seed.
+
+        None while a trial of a chosen point is still to be trained, and where none of them finished every seed.
+        """
+        criterion = self.search.criterion
+        if any(standing not in _ENDED for each in self.confirmed for standing in each.cell.standings):
+            return None
+        whole = [each for each in self.confirmed if len(each.every) == len(self.search.seeds)]
+        return max(whole, key=lambda each: criterion.oriented(sum(each.every.values())), default=None)
+
+    def fresh_difference(self, point: Confirmed, baseline: Reference) -> Paired:
+        """A point minus a baseline in the printed metric, over the seeds that had no part in the choice."""
+        values = (each.finals(self.search.metric) for each in (point.cell.config, baseline.config))
+        return paired_difference(*(_fresh(each, self.search) for each in values))
+
+    @cached_property
+    def pruning(self) -> Pruning:
+        """What stopping early saved."""
+        return pruning(self.points)
+
+    @cached_property
+    def chosen_by(self) -> tuple[ChosenBy, ...]:
+        """Each label-free criterion that the finished trials report, judged by target mIoU."""
+        judged = (chosen_by(self.points, criterion) for criterion in CRITERIA if not criterion.oracle)
+        return tuple(each for each in judged if each.n)
+
+
+def collect_search(search: Search, state: LedgerState, code: TrainingCode | None = None) -> SearchResults:
+    """The numbers of a search.
+
+    Args:
+        search: What is reported.
+        state: The ledger.
+        code: Of training, as it is now; without it trials are those that the points were proposed with.
+    """
+    study = confirmed_study(search, state, code)
+    prints = None
+    if code is not None:
+        prints = {name: code.fingerprint(config).digest for name, config in all_configs(study).items()}
+    results = collect(study, state, prints)
+    seeds = tuple(dict.fromkeys((search.explore_seed, *search.seeds)))
+    chosen_with = _chosen_with(state, search)
+    rows = {cell.cell.level: cell for cell in results.cells}
+    return SearchResults(
+        search=search,
+        points=explored(state, search, code),
+        confirmed=tuple(
+            _confirmed(point, search, rows[point_name(point)], chosen_with) for point in selected(state, search, code)
+        ),
+        results=results,
+        baselines=tuple(_retold(each, search) for each in collect(study, state, prints, seeds).references),
+    )
+
+
+def _chosen_with(state: LedgerState, search: Search) -> Mapping[int, float | None]:
+    """Number -> the criterion when the points were chosen; a stopped trial that is confirmed goes on after that."""
+    selection = state.selections.get((search.name, search.profile))
+    if selection is None or selection["criterion"] != search.criterion.key:
+        return {}
+    return dict(zip(selection["numbers"], selection["scores"], strict=True))
+
+
+def _confirmed(point: Explored, search: Search, cell: CellResult, chosen_with: Mapping[int, float | None]) -> Confirmed:
+    values = cell.config.finals(search.criterion.key)
+    return Confirmed(
+        name=point_name(point),
+        explored=chosen_with.get(point.number, point.score(search.criterion)),
+        fresh=_fresh(values, search),
+        point=point,
+        every=values,
+        cell=cell,
+    )
+
+
+def _retold(baseline: Reference, search: Search) -> Retold:
+    values = baseline.config.finals(search.criterion.key)
+    return Retold(name=baseline.name, explored=values.get(search.explore_seed), fresh=_fresh(values, search))
+
+
+def _fresh(values: Mapping[int, float], search: Search) -> dict[int, float]:
+    return {seed: value for seed, value in values.items() if seed != search.explore_seed}
+
+
+def final(point: Explored, criterion: Criterion) -> float | None:
+    """A criterion at the last step of a finished trial; None for every other one, stopped ones above all."""
+    return point.score(criterion) if point.outcome is Outcome.FINISHED else None
+
+
+def chosen_by(points: Sequence[Explored], criterion: Criterion) -> ChosenBy:
+    """How well a criterion ranks the finished points by target mIoU."""
+    pairs = [
+        (criterion.oriented(value), miou, each.number)
+        for each in points
+        if (value := final(each, criterion)) is not None and (miou := final(each, TARGET_MIOU)) is not None
+    ]
+    values, mious = [value for value, _, _ in pairs], [miou for _, miou, _ in pairs]
+    best = max(pairs, key=lambda pair: (pair[0], -pair[2]), default=None)
+    return ChosenBy(
+        criterion=criterion,
+        n=len(pairs),
+        spearman=spearman(values, mious),
+        kendall=kendall(values, mious),
+        choice=best[2] if best else None,
+        choice_miou=best[1] if best else None,
+        best_miou=max(mious, default=None),
+    )
+
+
+def pruning(points: Sequence[Explored]) -> Pruning:
+    """What stopping early saved; a stopped trial that was confirmed later has been trained to the end."""
+    records = [each.record for each in points if each.record is not None]
+    ended = [each for each in records if each.outcome in (Outcome.FINISHED, Outcome.STOPPED)]
+    stopped = [each for each in ended if each.outcome is Outcome.STOPPED]
+    return Pruning(
+        finished=len(ended) - len(stopped),
+        stopped=len(stopped),
+        spent=sum(each.step for each in ended),
+        planned=sum(each.planned_steps for each in ended),
+        stopped_at=dict(sorted(Counter((each.step, each.planned_steps) for each in stopped).items())),
+    )
