@@ -1,7 +1,8 @@
 """What an engine is given, and how it says that it was interrupted.
 
 There are two engines: `mfm_tune.inline.run_inline` and `mfm_tune.tuning.run_with_ray`. Both take a program, the
-trials to run in order, a recorder and these options. An engine that is told to stop raises `Interrupted` and leaves the
+trials to run in order, a recorder and these options. The trials are a sequence, or an iterator that is asked for one
+more whenever a place is free (a search). An engine that is told to stop raises `Interrupted` and leaves the
 trials in progress open: no outcome is written for them, and the next launch goes on from their checkpoints.
 """
 
@@ -10,15 +11,36 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from mfm_tune.ledger import TrialRecord
+from mfm_tune.criteria import TARGET_MIOU, Criterion
+from mfm_tune.errors import StorageError
+from mfm_tune.ledger import ReportOf
+from mfm_tune.plan import Trial
+from mfm_tune.search_space import Asha, Scheduler
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """Which trials are stopped early.
+
+    Args:
+        scheduler: The rule.
+        criterion: The number that it compares.
+        never: Keys of trials that are compared with and never stopped, such as baselines.
+        history: What the ledger's trials reported, in its order.
+    """
+
+    scheduler: Scheduler = field(default_factory=Asha)
+    criterion: Criterion = TARGET_MIOU
+    never: frozenset[str] = frozenset()
+    history: tuple[ReportOf, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,9 +53,7 @@ class EngineOptions:
         cpus_per_trial: CPU cores, and threads, of one trial.
         gpus_per_trial: GPUs of one trial; a fraction shares one.
         address: Address of a Ray cluster; None starts Ray on this machine.
-        asha: Let ASHA stop trials early, comparing trials of one seed.
-        metric: The key of the number that ASHA compares.
-        history: What the ledger knows of the study's trials, for a scheduler to start from.
+        stopping: Lets a scheduler stop trials early, comparing trials of one seed; None lets all go on.
         import_paths: Folders that workers need on `sys.path` to import the search space's own classes.
         verbose: Pass on what the libraries print.
     """
@@ -43,9 +63,7 @@ class EngineOptions:
     cpus_per_trial: int = 1
     gpus_per_trial: float = 0.0
     address: str | None = None
-    asha: bool = False
-    metric: str = "student/miou"
-    history: tuple[TrialRecord, ...] = ()
+    stopping: Stopping | None = None
     import_paths: tuple[str, ...] = ()
     verbose: bool = False
 
@@ -57,6 +75,22 @@ class EngineOptions:
     def shared_by(self, fingerprint: str) -> Path:
         """Its part for one fingerprint of the training code: artefacts of other code are never taken silently."""
         return self.shared / fingerprint[:8]
+
+
+def make_folders(trials: Iterable[Trial], options: EngineOptions) -> None:
+    """Make the folders that trials write to.
+
+    Raises:
+        StorageError: One cannot be made.
+    """
+    folder = options.shared
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for trial in trials:
+            folder = options.storage / trial.folder
+            folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"The folder {folder} cannot be made: {error.strerror}; give another --storage.") from error
 
 
 def local_gpus() -> int:
@@ -105,7 +139,7 @@ def signals_as_interruption() -> Iterator[None]:
     def interrupt(number: int, _frame: FrameType | None) -> None:
         raise Interrupted(signal.Signals(number))
 
-    before = {number: signal.signal(number, interrupt) for number in STOPPING}
+    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
     try:
         yield
     finally:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import os
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from mfm_tune.engine import EngineOptions, signals_as_interruption
-from mfm_tune.errors import StorageError, UserError
+from mfm_tune.engine import EngineOptions, make_folders, signals_as_interruption
+from mfm_tune.errors import UserError
 from mfm_tune.plan import Trial
-from mfm_tune.program import Outcome, Program, Running
+from mfm_tune.program import Outcome, Program, Running, numbers_only
 from mfm_tune.recorder import Recorder
 
+if TYPE_CHECKING:
+    from mfm_tune.schedulers import Stopper
 
-def run_inline(program: Program, trials: Sequence[Trial], recorder: Recorder, options: EngineOptions) -> None:
-    """Run trials in order.
+
+def run_inline(program: Program, trials: Iterable[Trial], recorder: Recorder, options: EngineOptions) -> None:
+    """Run trials in order; an iterator is asked for the next when the one before it has ended.
 
     A trial that raises is recorded as failed, with its traceback, and the next one begins.
 
@@ -28,16 +32,30 @@ def run_inline(program: Program, trials: Sequence[Trial], recorder: Recorder, op
     if options.gpus_per_trial == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     with signals_as_interruption():
+        stopper = _stopper(options)
         for trial in trials:
-            _run_trial(program, trial, recorder, options)
+            _run_trial(program, trial, recorder, options, stopper)
 
 
-def _run_trial(program: Program, trial: Trial, recorder: Recorder, options: EngineOptions) -> None:
+def _stopper(options: EngineOptions) -> Stopper | None:
+    if options.stopping is None:
+        return None
+    from mfm_tune.schedulers import Stopper  # imports ray, whose ASHA it is, and starts none of it
+
+    return Stopper(options.stopping)
+
+
+def _run_trial(
+    program: Program, trial: Trial, recorder: Recorder, options: EngineOptions, stopper: Stopper | None
+) -> None:
     recorder.started(trial.key, 1)
+    if stopper is not None and stopper.stopped_at(trial.key) == trial.step > 0:  # its driver had no time to say so
+        recorder.ended(trial.key, Outcome.STOPPED, rung=trial.step)
+        return
     try:
         running = _opened(program, trial, recorder, options)
         try:
-            _advance_to_the_end(running, trial, recorder)
+            _advance_to_the_end(running, trial, recorder, stopper)
         finally:
             with suppress(Exception):  # the outcome is written, or the trial's own exception is on its way
                 running.close()
@@ -49,17 +67,12 @@ def _run_trial(program: Program, trial: Trial, recorder: Recorder, options: Engi
 
 def _opened(program: Program, trial: Trial, recorder: Recorder, options: EngineOptions) -> Running:
     """Open a trial. A ValueError is the program's sentence about what it was given, and ends the run."""
-    folder = options.storage / trial.folder
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        options.shared.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"The folder {folder} cannot be made: {error.strerror}; give another --storage.") from error
+    make_folders([trial], options)
     try:
         return program.open(
             trial.config,
             seed=trial.seed,
-            folder=str(folder),
+            folder=str(options.storage / trial.folder),
             shared=str(options.shared_by(trial.fingerprint)),
             data=options.data,
         )
@@ -68,12 +81,15 @@ def _opened(program: Program, trial: Trial, recorder: Recorder, options: EngineO
         raise UserError(str(error)) from error
 
 
-def _advance_to_the_end(running: Running, trial: Trial, recorder: Recorder) -> None:
+def _advance_to_the_end(running: Running, trial: Trial, recorder: Recorder, stopper: Stopper | None) -> None:
     while True:
-        report = running.advance()
+        report = numbers_only(running.advance())
         if report.get("metrics"):
             recorder.reported(trial.key, report)
         outcome = report.get("outcome")
         if outcome is not None:
             recorder.ended(trial.key, Outcome(outcome), error=report.get("error", ""))
+            return
+        if stopper is not None and stopper.stops(trial.key, trial.seed, report):
+            recorder.ended(trial.key, Outcome.STOPPED, rung=report["step"])
             return

@@ -27,7 +27,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -42,6 +42,7 @@ SYNCED = frozenset({"end", "proposal", "selection"})
 RESULTS = frozenset({Outcome.FINISHED, Outcome.OOM, Outcome.DIVERGED})  # outcomes that stand: nothing is left to do
 
 Event = dict[str, Any]
+ReportOf = tuple[str, int, Report]  # a trial's key, its seed, one of its reports
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,6 +121,7 @@ class LedgerState:
         self.codes: dict[str, dict[str, str]] = {}
         self.reuse: set[tuple[str, str]] = set()
         self.launches: list[Event] = []
+        self._reported: dict[tuple[str, int], None] = {}  # (key, step) in the ledger's order
         self._by_trial: dict[tuple[str, int], dict[str, str]] = {}  # (config id, seed) -> fingerprint -> key
 
     def apply(self, event: Event) -> None:
@@ -144,6 +146,7 @@ class LedgerState:
             case "start":
                 self._start(event)
             case "report":
+                self._reported.setdefault((event["key"], event["step"]))
                 self.trials[event["key"]] = _reported(self.trials[event["key"]], event)
             case "end":
                 self.trials[event["key"]] = _ended(self.trials[event["key"]], event)
@@ -167,6 +170,12 @@ class LedgerState:
     def attempts_of(self, config_id: str, seed: int) -> tuple[TrialRecord, ...]:
         """All trials of a config and seed, whatever code trained them, oldest first."""
         return tuple(self.trials[key] for key in self._keys(config_id, seed).values())
+
+    def history(self, keys: Collection[str]) -> tuple[ReportOf, ...]:
+        """What these trials reported, in the order in which it was first reported."""
+        by_step = {(key, each["step"]): each for key in keys if key in self.trials for each in self.trials[key].reports}
+        known = (name for name in self._reported if name in by_step)
+        return tuple((key, self.trials[key].seed, by_step[key, step]) for key, step in known)
 
     def _keys(self, config_id: str, seed: int) -> dict[str, str]:
         return self._by_trial.get((config_id, seed), {})

@@ -10,7 +10,7 @@ import math
 import struct
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +119,7 @@ class Progress:
     def snapshot(self) -> Snapshot:
         """Where the launch stands now."""
         with self._lock:
-            waiting, running = list(self._waiting.values()), list(self._running.values())
+            waiting, running = [*self._waiting.values(), *self.coming()], list(self._running.values())
             ended = list(self._ended.values())
             times = self._times = self._times or StepTimes(self._state)
         steps = {trial.key: self._step(trial) for trial in running}
@@ -133,6 +133,10 @@ class Progress:
             running=tuple(RunningTrial(self.name(each), steps[each.key], each.planned_steps) for each in running),
             mirror=self._mirror_word(),
         )
+
+    def coming(self) -> Sequence[Trial]:
+        """Stand-ins for trials that will be made up while others run; none in a study."""
+        return ()
 
     def name(self, trial: Trial) -> str:
         """How people call a trial: `dim 128, seed 0`."""
@@ -332,8 +336,12 @@ class LiveTable:
         from rich.console import Group
 
         now = self._progress.snapshot()
-        tables = Columns([self._table(table) for table in self._progress.plan.tables], padding=(1, 2))
+        tables = Columns(self.tables(), padding=(1, 2))
         return Group(self._bar(now), *self._running(now), tables)
+
+    def tables(self) -> list[RenderableType]:
+        """What has been reached so far."""
+        return [self._table(table) for table in self._progress.plan.tables]
 
     def _bar(self, now: Snapshot) -> RenderableType:
         from rich.progress_bar import ProgressBar

@@ -21,10 +21,13 @@ from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from mfm_tune.errors import OptionError, SearchSpaceError
+from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 
+D = TypeVar("D", Study, Search)
 _UNEXPECTED = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
 
 
@@ -33,20 +36,26 @@ class Loaded:
     """What a search-space file declares.
 
     Args:
-        studies: By profile.
+        studies, searches: By profile; one of them is empty.
         root: The folder from which the module can be imported by name.
     """
 
     path: Path
     studies: Mapping[str, Study]
+    searches: Mapping[str, Search]
     root: Path
+
+    @property
+    def declared(self) -> Mapping[str, Study | Search]:
+        """Whichever it is."""
+        return self.studies or self.searches
 
 
 def load_search_space(path: Path) -> Loaded:
-    """Run a search-space file and take its `STUDIES` (by profile) or its one `STUDY`.
+    """Run a search-space file and take its `STUDIES` (by profile) or its one `STUDY`, `SEARCHES` or its one `SEARCH`.
 
     Raises:
-        SearchSpaceError: The file does not exist, raises, or declares no study; the sentence names file and line.
+        SearchSpaceError: The file does not exist, raises, or declares none of these; the sentence names file and line.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -56,8 +65,10 @@ def load_search_space(path: Path) -> Loaded:
     root, name = _module_name(path.resolve())
     with _errors_with_place(path):
         module = _run(path.resolve(), root, name)
-        studies = _studies(path, module)
-    return Loaded(path, studies, root)
+        studies = _by_profile(module, Study, "STUDIES", "STUDY")
+        searches = _by_profile(module, Search, "SEARCHES", "SEARCH")
+        _check_one_kind(studies, searches)
+    return Loaded(path, studies, searches, root)
 
 
 def summaries(folder: Path) -> list[tuple[Path, str]]:
@@ -142,23 +153,32 @@ def _elsewhere(name: str, root: Path) -> ModuleSpec | None:
     return PathFinder.find_spec(name, others)
 
 
-def _studies(path: Path, module: ModuleType) -> Mapping[str, Study]:
-    declared = getattr(module, "STUDIES", None)
-    if declared is None:
-        study = getattr(module, "STUDY", None)
-        declared = {} if study is None else {getattr(study, "profile", ""): study}
-    if not isinstance(declared, Mapping) or not declared:
+def _check_one_kind(studies: Mapping[str, Study], searches: Mapping[str, Search]) -> None:
+    if studies and searches:
+        raise SearchSpaceError("it defines both studies and searches; put the searches into a file of their own.")
+    if not studies and not searches:
         raise SearchSpaceError(
-            "it must define STUDY, a Study, or STUDIES, a mapping from profile to Study; it defines neither."
-            if declared in (None, {})
-            else f"STUDIES must map profiles to Studies, got {type(declared).__name__}."
+            "it must define STUDY, a Study, or STUDIES, a mapping from profile to Study, or likewise SEARCH or "
+            "SEARCHES; it defines none of them."
         )
-    for profile, study in declared.items():
-        if not isinstance(study, Study):
-            raise SearchSpaceError(f"STUDIES must map profiles to Studies; '{profile}' is a {type(study).__name__}.")
-        if study.profile != profile:
+
+
+def _by_profile(module: ModuleType, kind: type[D], many: str, one: str) -> Mapping[str, D]:
+    declared = getattr(module, many, None)
+    if declared is None:
+        single = getattr(module, one, None)
+        declared = {} if single is None else {getattr(single, "profile", ""): single}
+    if not isinstance(declared, Mapping):
+        raise SearchSpaceError(f"{many} must map profiles to {many.capitalize()}, got {type(declared).__name__}.")
+    for profile, each in declared.items():
+        if not isinstance(each, kind):
             raise SearchSpaceError(
-                f"STUDIES has profile '{profile}' for a study whose profile is '{study.profile}'; make them equal."
+                f"{many} must map profiles to {many.capitalize()}; '{profile}' is a {type(each).__name__}."
+            )
+        if each.profile != profile:
+            what = kind.__name__.lower()
+            raise SearchSpaceError(
+                f"{many} has profile '{profile}' for a {what} whose profile is '{each.profile}'; make them equal."
             )
     return dict(declared)
 

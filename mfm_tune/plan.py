@@ -165,7 +165,7 @@ def make_plan(study: Study, state: LedgerState, code: TrainingCode, choice: Choi
     tables = selected_tables(study, choice.only)
     cells = tuple(cell for table in tables for cell in study.cells_of(table))
     configs = distinct_configs(study, tables, cells)
-    described = {name: _described(study.program, config, study.name) for name, config in configs.items()}
+    described = {name: _described(study.program, config, f"study '{study.name}'") for name, config in configs.items()}
     prints = {name: code.fingerprint(config) for name, config in configs.items()}
     planned = tuple(
         _planned(name, seed, configs[name], described[name], prints[name].digest, state, choice)
@@ -179,6 +179,21 @@ def make_plan(study: Study, state: LedgerState, code: TrainingCode, choice: Choi
         trials=planned,
         fingerprints={fingerprint.digest: fingerprint for fingerprint in prints.values()},
     )
+
+
+def plan_trial(
+    program: Program, config: Any, seed: int, code: TrainingCode, state: LedgerState, choice: Choice, *, where: str
+) -> PlannedTrial:
+    """One trial, apart from any table, as a launch finds it.
+
+    Args:
+        where: What holds the config, for the sentence of an error: `study 'table2'`.
+
+    Raises:
+        SearchSpaceError: The program refuses the config, or code cannot be read.
+    """
+    described = _described(program, config, where)
+    return _planned(config_id(config), seed, config, described, code.fingerprint(config).digest, state, choice)
 
 
 def all_configs(study: Study) -> dict[str, Any]:
@@ -211,7 +226,7 @@ class _Described:
     classes: tuple[str, ...]
 
 
-def _described(program: Program, config: Any, study: str) -> _Described:
+def _described(program: Program, config: Any, where: str) -> _Described:
     try:
         return _Described(
             program.planned_steps(config),
@@ -220,7 +235,9 @@ def _described(program: Program, config: Any, study: str) -> _Described:
             tuple(program.class_names(config)),
         )
     except (ValueError, TypeError) as error:
-        raise SearchSpaceError(f"Study '{study}' holds a config that its program refuses: {error}") from error
+        raise SearchSpaceError(
+            f"{where[:1].upper()}{where[1:]} holds a config that its program refuses: {error}"
+        ) from error
 
 
 def _planned(

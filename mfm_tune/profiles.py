@@ -1,4 +1,4 @@
-"""Which scale of a study runs: what the user named, else `paper` where its data sets are given, else `mini`."""
+"""Which scale of a study or search runs: the one named, else `paper` where its data sets are given, else `mini`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mfm_tune.errors import OptionError
 from mfm_tune.loading import Loaded
+from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 
 PAPER, MINI = "paper", "mini"
@@ -15,19 +16,19 @@ PAPER, MINI = "paper", "mini"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A study at the scale that runs, and what the user should know about the choice (may be empty)."""
+    """A study or search at the scale that runs, and what the user should know about the choice (may be empty)."""
 
-    study: Study
+    declared: Study | Search
     notice: str = ""
 
 
-def choose_study(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> Chosen:
-    """The study of a search space that runs.
+def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> Chosen:
+    """What of a search space runs.
 
     Raises:
         OptionError: `profile` is not one of the search space's, or there is no sensible default.
     """
-    studies = loaded.studies
+    studies = loaded.declared
     if profile is not None:
         if profile not in studies:
             raise OptionError(
@@ -44,7 +45,7 @@ def choose_study(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -
     raise OptionError(f"{loaded.path} has the profiles {', '.join(studies)}; say which by --profile.")
 
 
-def _why_mini(paper: Study, data: Mapping[str, str]) -> str:
+def _why_mini(paper: Study | Search, data: Mapping[str, str]) -> str:
     missing = " ".join(f"{name}=PATH" for name in paper.needs if name not in data)
     why = "no data set is configured" if not data else "the paper profile's data sets are not all given"
     return (
@@ -53,14 +54,14 @@ def _why_mini(paper: Study, data: Mapping[str, str]) -> str:
     )
 
 
-def check_data(loaded: Loaded, study: Study, data: Mapping[str, str], *, to_train: bool) -> None:
+def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *, to_train: bool) -> None:
     """See that data sets are known, that they exist, and, in order to train, that none is missing.
 
     Raises:
         OptionError: A name that no profile of the search space needs, a path that does not exist, or a data set that is
             missing.
     """
-    known = list(dict.fromkeys(name for each in loaded.studies.values() for name in each.needs))
+    known = list(dict.fromkeys(name for each in loaded.declared.values() for name in each.needs))
     for name, path in data.items():
         if name not in known:
             there = f"it knows {', '.join(known)}" if known else "it needs none"
@@ -72,10 +73,11 @@ def check_data(loaded: Loaded, study: Study, data: Mapping[str, str], *, to_trai
         raise OptionError(_what_to_type(study, missing))
 
 
-def _what_to_type(study: Study, missing: Sequence[str]) -> str:
+def _what_to_type(study: Study | Search, missing: Sequence[str]) -> str:
     """One sentence, and behind it a line for each store that can be made by a command."""
     options = " ".join(f"--data {name}=PATH" for name in missing)
-    told = f"Profile '{study.profile}' of study '{study.name}' needs data that is not given; add {options}"
-    commands = study.program.store_commands([cell.config for cell in study.cells()])
+    told = f"Profile '{study.profile}' of '{study.name}' needs data that is not given; add {options}"
+    configs = list(study.baselines.values()) if isinstance(study, Search) else [cell.config for cell in study.cells()]
+    commands = study.program.store_commands(configs)
     lines = [f"    {commands[name]}" for name in missing if name in commands]
     return f"{told}; stores are made once by\n" + "\n".join(lines) if lines else f"{told}."

@@ -40,6 +40,12 @@ class Report(TypedDict, total=False):
     error: str  # for `failed`: the traceback; for `oom`, `diverged`: one sentence
 
 
+def numbers_only(report: Report) -> Report:
+    """The report without metrics that are no number (None), as if they were missing: what follows counts on numbers."""
+    metrics: Mapping[str, Any] = report.get("metrics", {})
+    return {**report, "metrics": {name: value for name, value in metrics.items() if isinstance(value, int | float)}}
+
+
 class Running(Protocol):
     """A trial in progress."""
 
@@ -89,4 +95,5 @@ class Program(Protocol):
 
     def trainable(self) -> type:
         """The Ray Tune class trainable that wraps `open`; its config is `{"trial": key}` and it takes one parameter,
-        `manifest`: a mapping from key to the keyword arguments of `open` and `config`."""
+        `manifest`: a mapping from key to the keyword arguments of `open` and `config`. In a search these stand in the
+        config, as `arguments`."""

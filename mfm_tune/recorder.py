@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -60,9 +60,13 @@ class Recorder:
         self._launch = launch
         self._study = study
         self._profile = profile
-        self._trials: Mapping[str, Trial] = {trial.key: trial for trial in trials}
+        self._trials: dict[str, Trial] = {trial.key: trial for trial in trials}
         self._display = display
         self._since: dict[str, float] = {}
+
+    def add(self, trial: Trial) -> None:
+        """A trial that was made up after the launch began."""
+        self._trials[trial.key] = trial
 
     def started(self, key: str, attempt: int) -> None:
         """A trial begins or goes on.

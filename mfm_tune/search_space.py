@@ -388,6 +388,14 @@ class Search:
         known = [count for count in counts if count is not None]
         return math.prod(known) if len(known) == len(counts) else None
 
+    @property
+    def most(self) -> int:
+        """How many points are explored at most: as many as asked for, or as there are."""
+        if isinstance(self.sampler, Grid):
+            sizes = (len(each.grid(self.sampler.points)) for each in self.parameters.values())
+            return min(self.trials, math.prod(sizes) + len(self.first))
+        return self.trials if self.count is None else min(self.trials, self.count)
+
     def printed(self, values: Values) -> dict[str, Printed]:
         """Values as they are printed and kept in the ledger."""
         return {name: distribution.printed(values[name]) for name, distribution in self.parameters.items()}

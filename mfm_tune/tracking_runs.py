@@ -39,11 +39,14 @@ RESERVED = frozenset(
         "order",
         "outcome",
         "paper",
+        "point",
         "precision",
         "profile",
         "report",
+        "search",
         "seed",
         "seeds",
+        "stage",
         "step",
         "study",
         "table",
@@ -224,10 +227,27 @@ def _trial_tags(state: LedgerState, record: TrialRecord, ledger: str) -> dict[st
         "mlflow.source.name": "mfm_tune",
         NOTE: _trial_note(record, here),
     }
+    tags |= _search_tags(state, record)
     for name in ("device", "torch", "threads", "precision"):
         if record.machine.get(name):
             tags[f"mfm.{name}"] = record.machine[name]
     return tags
+
+
+def _search_tags(state: LedgerState, record: TrialRecord) -> dict[str, str]:
+    """Of a trial that belongs to a search: which one, its stage, and the point's number."""
+    if (record.study, record.profile) not in state.searches:
+        return {}
+    event = _proposal(state, record.config_id)
+    seed = state.searches[record.study, record.profile]["explore_seed"]
+    point = {} if event is None else {"mfm.point": str(event["number"])}
+    return {"mfm.search": record.study, "mfm.stage": "explore" if record.seed == seed else "confirm", **point}
+
+
+def _proposal(state: LedgerState, config_id: str) -> Event | None:
+    """The point of a search that trains a config; the last where several do."""
+    proposals = (event for events in state.proposals.values() for event in events)
+    return next((event for event in reversed(list(proposals)) if event["config_id"] == config_id), None)
 
 
 def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
@@ -237,7 +257,10 @@ def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[Declared
     for name, config in study.get("references", {}).items():
         if config == record.config_id:
             return str(name)
-    return f"{own[0].table}/{own[0].axis} {own[0].level}" if own else record.config_id
+    if own:
+        return f"{own[0].table}/{own[0].axis} {own[0].level}"
+    point = _proposal(state, record.config_id)
+    return record.config_id if point is None else f"{point['search']}/trial {point['number']}"
 
 
 def _trial_note(record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
@@ -255,7 +278,9 @@ def _params(state: LedgerState, record: TrialRecord, varying: Sequence[str]) -> 
     config = state.configs.get(record.config_id)
     fields = dict(leaves(config.config)) if config else {}
     params = {param_name(name): value_text(fields[name]) for name in varying if name in fields}
-    return {"config_id": record.config_id, "seed": str(record.seed), **params}
+    point = _proposal(state, record.config_id)
+    values = {} if point is None else {clean_key(name): value_text(value) for name, value in point["values"].items()}
+    return {"config_id": record.config_id, "seed": str(record.seed), **params, **values}
 
 
 def leaves(config: Any) -> Iterator[tuple[str, Canonical]]:

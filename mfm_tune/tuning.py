@@ -12,12 +12,11 @@ import secrets
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from mfm_tune.engine import STOPPING, EngineOptions, Interrupted
-from mfm_tune.errors import StorageError
+from mfm_tune.engine import SIGNALS, EngineOptions, Interrupted, make_folders
 from mfm_tune.plan import Trial
 from mfm_tune.program import Program
 from mfm_tune.recorder import Recorder
@@ -40,8 +39,12 @@ QUIET: Mapping[str, str] = {
 }
 
 
-def run_with_ray(program: Program, trials: Sequence[Trial], recorder: Recorder, options: EngineOptions) -> None:
+def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, options: EngineOptions) -> None:
     """Run trials side by side through Ray Tune, in order as places become free.
+
+    Args:
+        trials: A sequence, or an iterator, which is asked for one trial more than there are places, because Tune keeps
+            a worker for the next trial only where one waits.
 
     Raises:
         Interrupted: Ctrl-C or SIGTERM came. Trials in progress keep their last checkpoint and stay open. A second
@@ -50,9 +53,9 @@ def run_with_ray(program: Program, trials: Sequence[Trial], recorder: Recorder, 
             address does not answer.
         StorageError: The ledger cannot be written.
     """
-    if not trials:
+    if isinstance(trials, Sequence) and not trials:
         return
-    _make_folders(trials, options)
+    make_folders(trials if isinstance(trials, Sequence) else (), options)
     set_environment(options.address, verbose=options.verbose)
     from mfm_tune.tuning_cluster import Cluster
     from mfm_tune.tuning_rounds import Rounds
@@ -95,7 +98,7 @@ class Interruption:
     def listen(self) -> None:
         """Take the signals over, again where a library has taken them in between."""
         if threading.current_thread() is threading.main_thread():
-            for number in STOPPING:
+            for number in SIGNALS:
                 handler = signal.signal(number, self._remember)
                 self._before.setdefault(number, handler)
 
@@ -113,14 +116,3 @@ class Interruption:
         if self.number is not None:
             raise Interrupted(self.number)
         self.number = signal.Signals(number)
-
-
-def _make_folders(trials: Sequence[Trial], options: EngineOptions) -> None:
-    folder = options.shared
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for trial in trials:
-            folder = options.storage / trial.folder
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"The folder {folder} cannot be made: {error.strerror}; give another --storage.") from error

@@ -7,40 +7,35 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from mfm_tune.engine import EngineOptions
+from mfm_tune.engine import EngineOptions, make_folders
 from mfm_tune.errors import UserError
 from mfm_tune.plan import Trial
-from mfm_tune.program import Outcome, Program, Report
+from mfm_tune.program import Outcome, Program, Report, numbers_only
 from mfm_tune.recorder import Recorder
-from mfm_tune.schedulers import InOrder, SeedwiseAsha, key_of
+from mfm_tune.schedulers import InOrder, Stopper, key_of
 from mfm_tune.tuning_cluster import places
+from mfm_tune.tuning_search import OneByOne
 
 RETRIES = 3  # how often a trial is started again after its worker was lost
 log = logging.getLogger(__name__)
 
 
 def report_of(result: Mapping[str, Any]) -> Report:
-    """The report in what a trial's `step` returned to Tune (see `trainables.tune.ProgramTrial`).
-
-    A metric that is no number (None) is left out, as if it were missing: everything after this counts on numbers.
-    """
-    report: Report = json.loads(result["report"])
-    metrics: Mapping[str, Any] = report.get("metrics", {})
-    report["metrics"] = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
-    return report
+    """The report in what a trial's `step` returned to Tune (see `trainables.tune.ProgramTrial`)."""
+    return numbers_only(json.loads(result["report"]))
 
 
 class Rounds:
     """All trials of a launch: one round for most, further ones where something is left.
 
-    1. Every trial, each with its share of CPUs and GPUs.
+    1. Every trial, each with its share of CPUs and GPUs; those of an iterator as places become free.
     2. Trials that Tune gave up although their retries were not used up (their worker died between two trials).
     3. Trials that ran out of memory on a fraction of a GPU, once more, each alone on a GPU. One that runs out of memory
        there too has that as its outcome.
@@ -49,17 +44,20 @@ class Rounds:
     def __init__(
         self,
         program: Program,
-        trials: Sequence[Trial],
+        trials: Iterable[Trial],
         recorder: Recorder,
         options: EngineOptions,
         *,
         stop_asked: Callable[[], bool],
     ) -> None:
         self._program = program
-        self._trials = trials
         self._options = options
+        self._recorder = recorder
         self._stop_asked = stop_asked
-        self._scheduler = _scheduler(trials, options)
+        self._stopper = None if options.stopping is None else Stopper(options.stopping)
+        self._coming = None if isinstance(trials, Sequence) else self._kept(trials)
+        self._trials = list(self._left(trials)) if isinstance(trials, Sequence) else []
+        self._scheduler = InOrder([trial.key for trial in self._trials], self._stopper, report_of)
         self._narrator = Narrator(recorder, self._scheduler, retry_out_of_memory=0 < options.gpus_per_trial < 1)
 
     def run(self) -> None:
@@ -68,13 +66,43 @@ class Rounds:
         Raises:
             UserError: What the program or the recorder raised; trials in progress stay open.
         """
-        self._round(self._trials, gpus=self._options.gpus_per_trial)
+        if self._coming is not None:
+            self._one_by_one(self._coming)
+        else:
+            self._round(self._trials, gpus=self._options.gpus_per_trial)
         self._again(gpus=self._options.gpus_per_trial)
         alone = [trial for trial in self._trials if trial.key in self._narrator.out_of_memory]
         self._narrator.retry_out_of_memory = False
         if alone:
             self._round(alone, gpus=1.0)
             self._again(gpus=1.0)
+
+    def _left(self, trials: Iterable[Trial]) -> Iterator[Trial]:
+        """Trials to run. One that was to be stopped when its driver went away before it said so, has ended."""
+        for trial in trials:
+            if self._stopper is not None and self._stopper.stopped_at(trial.key) == trial.step > 0:
+                self._recorder.started(trial.key, 1)
+                self._recorder.ended(trial.key, Outcome.STOPPED, rung=trial.step)
+            else:
+                yield trial
+
+    def _kept(self, trials: Iterable[Trial]) -> Iterator[Trial]:
+        """The same, each noted for further rounds, its folder made."""
+        for trial in self._left(trials):
+            make_folders([trial], self._options)
+            self._trials.append(trial)
+            yield trial
+
+    def _one_by_one(self, coming: Iterator[Trial]) -> None:
+        searcher = OneByOne(
+            coming,
+            arguments_of=self._arguments,
+            places=lambda: places(self._options),
+            refuse=self._narrator.refuse,
+        )
+        self._fit(self._options.gpus_per_trial, searcher=searcher)
+        if self._narrator.fatal is not None:
+            raise self._narrator.fatal
 
     def _again(self, *, gpus: float) -> None:
         for _ in range(RETRIES):
@@ -84,23 +112,27 @@ class Rounds:
 
     def _round(self, trials: Sequence[Trial], *, gpus: float) -> None:
         if trials and not self._stopping():
-            self._fit(trials, gpus)
+            self._fit(gpus, trials)
         if self._narrator.fatal is not None:
             raise self._narrator.fatal
 
     def _stopping(self) -> bool:
         return self._stop_asked() or self._narrator.fatal is not None
 
-    def _fit(self, trials: Sequence[Trial], gpus: float) -> None:
+    def _fit(self, gpus: float, trials: Sequence[Trial] = (), searcher: OneByOne | None = None) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * places(self._options) + 2)
         with tempfile.TemporaryDirectory(prefix="mfm_tune-", ignore_cleanup_errors=True) as scratch:
             tuner = tune.Tuner(
                 tune.with_resources(
-                    tune.with_parameters(self._program.trainable(), manifest=self._manifest(trials)),
+                    tune.with_parameters(
+                        self._program.trainable(), manifest={trial.key: self._arguments(trial) for trial in trials}
+                    ),
                     {"cpu": self._options.cpus_per_trial, "gpu": gpus},
                 ),
-                param_space={"trial": tune.grid_search([trial.key for trial in trials])},
+                param_space={} if searcher else {"trial": tune.grid_search([trial.key for trial in trials])},
                 tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    num_samples=-1 if searcher else 1,
                     scheduler=self._scheduler,
                     reuse_actors=True,
                     trial_name_creator=key_of,
@@ -118,16 +150,14 @@ class Rounds:
             )
             tuner.fit()
 
-    def _manifest(self, trials: Sequence[Trial]) -> dict[str, dict[str, Any]]:
+    def _arguments(self, trial: Trial) -> dict[str, Any]:
+        """What a worker opens a trial with."""
         return {
-            trial.key: {
-                "config": trial.config,
-                "seed": trial.seed,
-                "folder": str(self._options.storage / trial.folder),
-                "shared": str(self._options.shared_by(trial.fingerprint)),
-                "data": dict(self._options.data),
-            }
-            for trial in trials
+            "config": trial.config,
+            "seed": trial.seed,
+            "folder": str(self._options.storage / trial.folder),
+            "shared": str(self._options.shared_by(trial.fingerprint)),
+            "data": dict(self._options.data),
         }
 
 
@@ -151,6 +181,10 @@ class Narrator(tune.Callback):
     def __getstate__(self) -> dict[str, Any]:
         """Nothing: Tune pickles callbacks so as to restore them, which we never do, and a display cannot be pickled."""
         return {}
+
+    def refuse(self, error: UserError) -> None:
+        """Something that ends the run happened apart from any trial."""
+        self.fatal = self.fatal or error
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
         """A worker took a trial, for the first time or again."""
@@ -223,10 +257,3 @@ class _StopWhen(tune.Stopper):
 
     def stop_all(self) -> bool:
         return self._asked()
-
-
-def _scheduler(trials: Sequence[Trial], options: EngineOptions) -> InOrder:
-    keys = [trial.key for trial in trials]
-    if not options.asha:
-        return InOrder(keys)
-    return SeedwiseAsha(keys, metric=options.metric, report_of=report_of, history=options.history)

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mfm_tune.identity import config_id
 from mfm_tune.loading import load_search_space
+from mfm_tune.search_sampling import grid
 from trainables.recipes import SMOKE, dacs
 from trainables.trial import Trial
 
@@ -30,6 +32,15 @@ def test_the_search_space_of_ones_own_loads_and_plans(tmp_path: Path) -> None:
     study = load_search_space(path).studies["mini"]
     assert [cell.level for cell in study.cells()] == ["0.9", "0.95", "0.99"]
     assert len({cell.config_id for cell in study.cells()}) == 3
+
+
+def test_the_search_of_ones_own_loads_and_draws(tmp_path: Path) -> None:
+    """Its points are configs, and none of its baselines."""
+    path = tmp_path / "three.py"
+    path.write_text(block("search"))
+    search = load_search_space(path).searches["mini"]
+    values = next(grid(search, 2))
+    assert config_id(search.make(search.values(values))) not in map(config_id, search.baselines.values())
 
 
 def test_the_task_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

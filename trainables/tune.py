@@ -33,7 +33,8 @@ class ProgramTrial(tune.Trainable):
     """One trial after the other in one worker; a `step` of Tune is a block of training steps up to an evaluation.
 
     The config that Tune hands over is `{"trial": key}`; `manifest` maps each key to the keyword arguments of
-    `open_running`. What `step` returns to Tune:
+    `open_running`. A trial that nobody knew when the workers began brings them with it, as `arguments`. What `step`
+    returns to Tune:
 
         report       the trial's report as JSON text: Tune keeps histories of every number it sees, but not of a text
         trial_step   training steps done
@@ -94,7 +95,7 @@ class ProgramTrial(tune.Trainable):
 
     def _choose(self, config: dict[str, Any]) -> None:
         """Take on a trial. Its first `step` opens it, because there an error can be reported as an outcome."""
-        self._arguments = self._manifest[config["trial"]]
+        self._arguments = config.get("arguments") or self._manifest[config["trial"]]
         self._steps_done = 0
 
     def _opened(self) -> Running:

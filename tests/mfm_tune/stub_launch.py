@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mfm_tune.engine import EngineOptions, Interrupted
+from mfm_tune.engine import EngineOptions, Interrupted, Stopping
 from mfm_tune.identity import config_id
 from mfm_tune.inline import run_inline
 from mfm_tune.ledger import RESULTS, Event, LedgerState, LedgerWriter, TrialRecord, read_events, read_ledger
@@ -81,6 +81,7 @@ def launch(
     address: str | None = None,
     inline: bool = False,
     recorder_of: Callable[..., Recorder] = Recorder,
+    asha: bool = False,
     **options: Any,
 ) -> Launched:
     """Run what the ledger does not have yet, by Ray (at an address, or a Ray of its own) or inline."""
@@ -93,7 +94,7 @@ def launch(
         storage=storage,
         address=address,
         import_paths=(str(REPOSITORY),),
-        history=tuple(state.trials.values()),
+        stopping=Stopping(history=state.history(state.trials)) if asha else None,
         **options,
     )
     engine = run_inline if inline else run_with_ray

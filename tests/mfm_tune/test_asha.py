@@ -19,12 +19,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.experiment import Trial as RayTrial
 
-from mfm_tune.ledger import Event, LedgerState, TrialRecord
+from mfm_tune.criteria import TARGET_MIOU, Criterion
+from mfm_tune.engine import Stopping
+from mfm_tune.ledger import Event, LedgerState
 from mfm_tune.plan import Trial
 from mfm_tune.program import Outcome
 from mfm_tune.recorder import Recorder
 from mfm_tune.results import collect
-from mfm_tune.schedulers import Rungs, SeedwiseAsha
+from mfm_tune.schedulers import InOrder, Stopper, bracket_of
+from mfm_tune.search_space import Asha, Median, Scheduler
 from mfm_tune.space import Axis, Study, Table
 from mfm_tune.tuning_rounds import Narrator, report_of
 from tests.mfm_tune.stub_launch import executed_steps, launch, stub_trials
@@ -75,14 +78,20 @@ class Simulation:
     workers: int = 1
     paces: Sequence[int] = (1,)
     state: LedgerState = field(default_factory=LedgerState)
+    scheduler: Scheduler = field(default_factory=Asha)
+    criterion: Criterion = TARGET_MIOU
+    never: frozenset[str] = frozenset()
 
     def run(self, *, blocks: int = 10_000) -> LedgerState:
         """Run to the end, or up to a number of blocks, as if the driver were killed then."""
-        history: tuple[TrialRecord, ...] = tuple(self.state.trials.values())
-        left = [trial for trial in self.trials if self._outcome(trial) is None]
-        scheduler = SeedwiseAsha(
-            [trial.key for trial in self.trials], metric=METRIC, report_of=report_of, history=history
+        stopping = Stopping(
+            scheduler=self.scheduler,
+            criterion=self.criterion,
+            never=self.never,
+            history=self.state.history(self.state.trials),
         )
+        left = [trial for trial in self.trials if self._outcome(trial) is None]
+        scheduler = InOrder([trial.key for trial in self.trials], Stopper(stopping), report_of)
         recorder = Recorder(
             Memory(), self.state, storage=Path("/nowhere"), launch="", study="", profile="", trials=self.trials
         )
@@ -92,7 +101,7 @@ class Simulation:
         assert narrator.fatal is None
         return self.state
 
-    def _drive(self, scheduler: SeedwiseAsha, narrator: Narrator, trials: list[TuneTrial], blocks: int) -> None:
+    def _drive(self, scheduler: InOrder, narrator: Narrator, trials: list[TuneTrial], blocks: int) -> None:
         controller = type("Controller", (), {"get_trials": lambda _: trials})()
         busy: list[tuple[int, int, TuneTrial]] = []
         now = 0
@@ -114,9 +123,7 @@ class Simulation:
         rank = [each.key for each in self.trials].index(trial.config["trial"])
         heapq.heappush(busy, (now + self.paces[rank % len(self.paces)], rank, trial))
 
-    def _one_block(
-        self, scheduler: SeedwiseAsha, narrator: Narrator, trials: list[TuneTrial], trial: TuneTrial
-    ) -> bool:
+    def _one_block(self, scheduler: InOrder, narrator: Narrator, trials: list[TuneTrial], trial: TuneTrial) -> bool:
         """Whether the trial has ended, told in the order in which Tune does."""
         key = trial.config["trial"]
         trial.step += INTERVAL
@@ -126,7 +133,7 @@ class Simulation:
         report["outcome"] = "finished" if done else None
         seed = next(each.seed for each in self.trials if each.key == key)
         result: dict[str, Any] = {"report": json.dumps(report), "seed": seed, "refused": "", "done": done}
-        stopped = not done and scheduler.on_trial_result(None, trial, result) == SeedwiseAsha.STOP
+        stopped = not done and scheduler.on_trial_result(None, trial, result) == InOrder.STOP
         narrator.on_trial_result(0, trials, trial, result)
         return done or stopped
 
@@ -176,6 +183,51 @@ def test_every_trial_ends_whatever_it_reports(values: list[Curve], workers: int,
 def test_every_trial_ends_in_thousands_of_runs(values: list[Curve], workers: int, paces: list[int]) -> None:
     """The same, thousands of times."""
     check_every_trial_ends(values, workers, paces)
+
+
+@settings(max_examples=60, deadline=None)
+@given(curves, st.integers(1, 4), st.sampled_from([Asha(brackets=2), Asha(reduction_factor=3), Median(trials=2)]))
+def test_every_trial_ends_under_other_rules(values: list[Curve], workers: int, scheduler: Scheduler) -> None:
+    """Brackets, another factor, median stopping; and a replay of the ledger judges each trial as it was judged."""
+    simulation = simulated(values, seeds=(0, 1), workers=workers, scheduler=scheduler)
+    state = simulation.run()
+    assert {outcome for outcome, _ in ends(state).values()} <= {Outcome.FINISHED, Outcome.STOPPED}
+    judged = Stopper(Stopping(scheduler=scheduler, history=state.history(state.trials)))
+    reported = [
+        key
+        for key, record in state.trials.items()  # a report without metrics is not in the ledger
+        if len(record.reports) == record.step // INTERVAL and record.rung in (None, record.step)
+    ]
+    assert {key: judged.stopped_at(key) for key in reported} == {key: ends(state)[key][1] for key in reported}
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 100), min_size=4, max_size=4), min_size=1, max_size=8))
+def test_smaller_is_better_mirrors_larger_is_better(values: list[list[int]]) -> None:
+    """A criterion's direction turns the comparison around, and nothing else."""
+    smaller = Criterion(key=METRIC, label="", larger_is_better=False)
+    for scheduler in (Asha(), Median(trials=1)):
+        own = simulated([tuple(map(float, each)) for each in values], criterion=smaller, scheduler=scheduler)
+        mirrored = simulated([tuple(100.0 - each for each in curve) for curve in values], scheduler=scheduler)
+        assert list(ends(own.run()).values()) == list(ends(mirrored.run()).values())
+
+
+@given(st.text(max_size=12), st.integers(1, 4))
+def test_a_bracket_is_drawn_from_the_key(key: str, brackets: int) -> None:
+    """So it is the same one after a restart, and one that there is."""
+    drawn = bracket_of(key, Asha(rungs=4, brackets=brackets))
+    assert drawn == bracket_of(key, Asha(rungs=4, brackets=brackets))
+    assert 0 <= drawn < brackets
+
+
+def test_a_baseline_is_compared_with_and_never_stopped() -> None:
+    """It fills the rungs for the others."""
+    simulation = simulated([(90.0,) * 4, (10.0,) * 4, (20.0,) * 4])
+    keys = [trial.key for trial in simulation.trials]
+    simulation.never = frozenset({keys[1]})
+    after = ends(simulation.run())
+    assert after[keys[1]] == (Outcome.FINISHED, None)
+    assert after[keys[2]] == (Outcome.STOPPED, 2)
 
 
 def check_every_trial_ends(values: list[Curve], workers: int, paces: list[int]) -> None:
@@ -281,7 +333,7 @@ def test_rungs_lie_at_parts_of_the_planned_steps(factor: int, count: int, blocks
     """The number of rungs at or below a step is that of the planned steps / factor**k reached."""
     planned = blocks * factor**count
     bounds = [planned // factor**k for k in range(count, 0, -1)]
-    reached = Rungs(reduction_factor=factor, count=count).reached(step, planned)
+    reached = Asha(reduction_factor=factor, rungs=count).reached(step, planned)
     assert reached == sum(step >= bound for bound in bounds)
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.loading import load_search_space, summaries
-from mfm_tune.profiles import check_data, choose_study
+from mfm_tune.profiles import check_data, choose
 from tests.mfm_tune.stub_space import LINE, forgotten_after, write_space
 
 Write = Callable[..., Path]
@@ -114,16 +114,16 @@ BOTH = 'STUDIES = {p: study(p, needs=("gta", "city") if p == "paper" else ()) fo
 def test_the_paper_profile_runs_where_its_data_is_given_and_mini_elsewhere(write: Write, tmp_path: Path) -> None:
     """Without data sets the notice says why it is mini and how to get the paper's profile."""
     loaded = load_search_space(write(BOTH))
-    chosen = choose_study(loaded, None, {})
-    assert chosen.study.profile == "mini"
+    chosen = choose(loaded, None, {})
+    assert chosen.declared.profile == "mini"
     assert "no data set is configured" in chosen.notice
     assert "--data gta=PATH city=PATH" in chosen.notice
-    half = choose_study(loaded, None, {"gta": "x"})
+    half = choose(loaded, None, {"gta": "x"})
     assert half.notice.endswith("--data city=PATH")
-    assert choose_study(loaded, None, {"gta": "x", "city": "y"}).study.profile == "paper"
-    assert choose_study(loaded, "smoke", {}).study.profile == "smoke"
+    assert choose(loaded, None, {"gta": "x", "city": "y"}).declared.profile == "paper"
+    assert choose(loaded, "smoke", {}).declared.profile == "smoke"
     with pytest.raises(OptionError, match=r"--profile got 'huge', and .* has smoke, mini, paper"):
-        choose_study(loaded, "huge", {})
+        choose(loaded, "huge", {})
 
 
 def test_data_is_checked_by_name_and_path(write: Write, tmp_path: Path) -> None:
