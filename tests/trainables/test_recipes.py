@@ -264,30 +264,60 @@ def test_pseudo_labels_weigh_nothing_in_the_margins_of_toy_city() -> None:
 
 
 def test_the_second_source_trains_without_its_missing_classes() -> None:
-    """SYNTHIA's part: 12 outputs, 10 classes in the source, and the mean over these ten beside that over all."""
+    """SYNTHIA's part: 12 outputs, 10 classes in the source, and the mean over these ten beside that over all.
+
+    Every method trains on it with MFM, also where no pseudo-label counts: losses and weights stay finite.
+    """
     config = dacs(from_synthia(SMOKE))
     domains = open_domains(config, {}, CPU)
     labels = torch.cat([domains.source(Streams(0), step, 8).label for step in range(8)])  # type: ignore[list-item]
     assert set(labels.unique().tolist()) <= set(range(12)) - {7, 11}
     assert dict(domains.means) == {"miou10": (0, 1, 2, 3, 4, 5, 6, 8, 9, 10)}
     assert len(domains.classes) == 12
+    for method in METHODS:
+        config = replace(method(from_synthia(SMOKE), mfm(SMOKE)), initial=None)
+        state = assemble(config, Streams(0), new_student(config, Streams(0), 12, CPU), domains)
+        for threshold, sure in ((0.0, 1.0), (1.0, 0.0)):  # all pseudo-labels count; none does
+            settings = replace(adaptation(config), threshold=threshold)
+            losses = self_training_step(
+                state, settings, domains.source(Streams(0), 0, 2), domains.target(Streams(0), 0, 2)
+            )
+            assert float(losses["pseudo_label_share"]) == sure
+            assert all(math.isfinite(float(value)) for value in losses.values())
+        assert all(bool(p.isfinite().all()) for p in state.student.parameters())
 
 
-def test_the_batches_of_a_seed_do_not_depend_on_mfm_or_mic() -> None:
-    """All rows of a family see the same images, flips, mixes and detail crops."""
+@pytest.mark.parametrize(
+    "family",
+    [
+        (dacs(SMOKE), dacs(SMOKE, mfm(SMOKE))),
+        (daformer(SMOKE), daformer(SMOKE, mfm(SMOKE))),
+        (hrda(SMOKE), hrda(SMOKE, mfm(SMOKE)), mic(SMOKE), mic(SMOKE, mfm(SMOKE))),
+    ],
+    ids=["DACS", "DAFormer", "HRDA and MIC"],
+)
+def test_the_batches_of_a_seed_do_not_depend_on_mfm_or_mic(family: tuple[Experiment, ...]) -> None:
+    """All rows of a family see the same images, labels, flips, mixes, colours and detail crops, step after step, and
+    the same losses and pseudo-labels in the first."""
     seen = []
-    for config in (hrda(SMOKE), hrda(SMOKE, mfm(SMOKE)), mic(SMOKE, mfm(SMOKE))):
+    for config in family:
         config = replace(config, initial=None)
         domains, streams = open_domains(config, {}, CPU), Streams(5)
         state = assemble(config, streams, new_student(config, streams, 12, CPU), domains)
-        self_training_step(state, adaptation(config), domains.source(streams, 0, 2), domains.target(streams, 0, 2))
-        assert state.last is not None
-        box = state.student.draw_box(streams, Purpose.DETAIL_MIXED, 0, (32, 64))
-        seen.append((state.last.source.image, state.last.mixed.image, box))
-    for image, mixed, box in seen[1:]:
-        assert torch.equal(image, seen[0][0])
-        assert torch.equal(mixed, seen[0][1])
-        assert box == seen[0][2]
+        found: list[object] = []
+        for step in range(2):
+            source, target = domains.source(streams, step, 2), domains.target(streams, step, 2)
+            losses = self_training_step(state, adaptation(config), source, target)
+            assert state.last is not None
+            if step == 0:
+                found += [losses["loss/source"], losses["loss/mixed"], state.last.pseudo.label, state.last.mixed.label]
+            found += [source.image, source.label, target.image, state.last.mixed.image, state.last.mixed.pasted]
+            for purpose in (Purpose.DETAIL_SOURCE, Purpose.DETAIL_MIXED, Purpose.DETAIL_MASKED, Purpose.DETAIL_TASK):
+                found.append(state.student.draw_box(streams, purpose, step, (32, 64)))
+        seen.append(found)
+    for other in seen[1:]:
+        for one, two in zip(seen[0], other, strict=True):
+            assert torch.equal(one, two) if isinstance(one, torch.Tensor) else one == two
 
 
 def test_the_lower_and_upper_marks_see_as_many_images() -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from trainables import checkpoint
-from trainables.config import Experiment
-from trainables.recipes import SMOKE, dacs, dacs_mfm, source_only
+from trainables.config import Experiment, SmallDeepLab
+from trainables.recipes import SMOKE, Scale, dacs, dacs_mfm, daformer, hrda, mfm, mic, oracle, source_only
 from trainables.trial import CHECKPOINT, FINAL, BlockMeans, Trial
 
 SCALE = replace(
@@ -57,9 +57,22 @@ def numbers(report: Mapping[str, Any]) -> dict[str, str]:
     return {name: repr(value) for name, value in report["metrics"].items() if not name.startswith(("time/", "memory/"))}
 
 
-@pytest.mark.parametrize(
-    "make", [pytest.param(dacs, marks=pytest.mark.slow), dacs_mfm, pytest.param(source_only, marks=pytest.mark.slow)]
-)
+def daformer_mfm(scale: Scale) -> Experiment:
+    return daformer(scale, mfm(scale))
+
+
+def hrda_mfm(scale: Scale) -> Experiment:
+    return hrda(scale, mfm(scale))
+
+
+def mic_mfm(scale: Scale) -> Experiment:
+    return mic(scale, mfm(scale))
+
+
+RARELY = (dacs, source_only, oracle, daformer, daformer_mfm, hrda, hrda_mfm, mic, mic_mfm)
+
+
+@pytest.mark.parametrize("make", [dacs_mfm, *(pytest.param(one, marks=pytest.mark.slow) for one in RARELY)])
 def test_a_resumed_trial_is_bitwise_an_uninterrupted_one(make: Any, tmp_path: Path) -> None:
     """Cut off within a block, at a block's end and before the first checkpoint; weights lie channels last."""
     config = make(SCALE)
@@ -73,6 +86,24 @@ def test_a_resumed_trial_is_bitwise_an_uninterrupted_one(make: Any, tmp_path: Pa
     assert (tmp_path / "whole" / FINAL).read_bytes() == (tmp_path / "cut" / FINAL).read_bytes()
     assert cut[-1]["executed_steps"] <= 8 + 4 * 2
     assert not (tmp_path / "cut" / CHECKPOINT).exists()
+
+
+@pytest.mark.parametrize("fault", ["was cut off", "is of another architecture"])
+def test_a_checkpoint_that_cannot_be_continued_is_one_sentence(fault: str, tmp_path: Path) -> None:
+    """Cut off behind its header, or of another network under this trial's name: the trial says so."""
+    config = replace(dacs_mfm(SCALE), initial=None)
+    saved = tmp_path / "t" / CHECKPOINT
+    first = Trial(config, seed=3, folder=str(tmp_path / "t"), shared=str(tmp_path), data={})
+    first.advance()
+    first.close()
+    assert saved.exists()
+    if fault == "was cut off":
+        saved.write_bytes(saved.read_bytes()[:-1000])
+    else:
+        config = replace(config, network=SmallDeepLab(widths=(8, 16, 32)))
+    second = Trial(config, seed=3, folder=str(tmp_path / "t"), shared=str(tmp_path), data={})
+    with pytest.raises(ValueError, match=fault):
+        second.advance()
 
 
 def test_what_is_restored_lies_in_memory_as_it_did(tmp_path: Path) -> None:
