@@ -53,7 +53,7 @@ class SearchJob:
     def confirmation(self, state: LedgerState) -> Job:
         """The study of the best so far, as a job of its own."""
         study = confirmed_study(self.search, state, self.code)
-        return Job(self.options, self.loaded, study, self.code, self.storage)
+        return Job(self.options, self.loaded, study, self.code, self.storage, self.search)
 
     def exploration(self, state: LedgerState) -> ExplorationPlan:
         """The trials of exploring, minus what the ledger has."""
@@ -108,11 +108,7 @@ def print_search_plan(job: SearchJob) -> int:
 
 def report_search(job: SearchJob) -> int:
     """The report from the ledger as it is. Returns the exit code."""
-    from mfm_tune.live_search import explored_text
-
-    state = read_ledger(job.storage.ledger)
-    print(explored_text(job.search, explored(state, job.search, job.code)))
-    return report_only(job.confirmation(state))
+    return report_only(job.confirmation(read_ledger(job.storage.ledger)))
 
 
 def _chosen_by(search: Search) -> str:

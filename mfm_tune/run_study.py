@@ -34,6 +34,7 @@ from mfm_tune.plan import (
 from mfm_tune.profiles import PAPER
 from mfm_tune.program import Program
 from mfm_tune.recorder import Recorder, error_file
+from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 from mfm_tune.storage import Storage, check_writable
 
@@ -50,13 +51,14 @@ U = TypeVar("U")
 
 @dataclass(frozen=True)
 class Job:
-    """What one command is about."""
+    """What one command is about; `search` is the one whose best the study confirms."""
 
     options: Options
     loaded: Loaded
     study: Study
     code: TrainingCode
     storage: Storage
+    search: Search | None = None
 
     @property
     def choice(self) -> Choice:
@@ -272,11 +274,15 @@ def report_only(job: Job) -> int:
 
 def write_study_report(job: Job, state: LedgerState) -> None:
     """Write the whole study's report, and print its tables and where it lies."""
-    from mfm_tune.report import write_report
+    from mfm_tune.report import write_report, write_search_report
 
-    folder = job.storage.report(job.study.name, job.study.profile)
+    folder, storage = job.storage.report(job.study.name, job.study.profile), job.storage.root
     try:
-        files = write_report(job.study, state, folder, storage=job.storage.root, fingerprints=job.fingerprints)
+        files = (
+            write_report(job.study, state, folder, storage=storage, fingerprints=job.fingerprints)
+            if job.search is None
+            else write_search_report(job.search, state, folder, storage=storage, code=job.code)
+        )
     except OSError as error:
         raise StorageError(
             f"The report cannot be written to {folder}: {error.strerror}; free space, or give another --storage."
@@ -287,8 +293,10 @@ def write_study_report(job: Job, state: LedgerState) -> None:
 
 def _tables(job: Job, state: LedgerState) -> str:
     """The study's tables as far as they are filled."""
-    from mfm_tune.report import terminal_table
+    from mfm_tune.report import terminal_search, terminal_table
 
+    if job.search is not None:
+        return terminal_search(job.search, state, code=job.code)
     return terminal_table(job.study, state, fingerprints=job.fingerprints)
 
 

@@ -15,6 +15,7 @@ from mfm_tune.identity import config_id
 from mfm_tune.ledger import LedgerState, encoded
 from mfm_tune.plan import trial_folder, trial_key
 from mfm_tune.search_space import Asha, Choice, Float, Integer, Search
+from mfm_tune.tracking_runs import trial_run
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
 
 PRINT = "5" * 64
@@ -136,6 +137,23 @@ def test_a_declaration_is_written_when_it_changed() -> None:
     state.apply({**event, "time": 1})
     assert search_event(search, state) is None
     assert event["parameters"]["option"]["options"] == ["student/miou", 3, "None"]
+
+
+def test_a_point_in_mlflow_carries_its_values_and_its_stage() -> None:
+    """Values are params, so that MLflow's own charts can be drawn over them; confirming is told apart by its seeds."""
+    ledger = told()
+    event = search_event(SEARCH, ledger.state)
+    assert event is not None
+    ledger.tell(event)
+    point = explored(ledger.state, SEARCH)[3]
+    confirmed = trial_key(point.config_id, 1, PRINT)
+    ledger.trial(confirmed, "finished", [1, 2, 3, 4.0])
+    first, second = (trial_run(ledger.state, ledger.state.trials[key], "l", []) for key in (point.key, confirmed))
+    assert {"quality": "3.0", "level": "3"}.items() <= first.params.items()
+    assert first.params.items() - {("seed", "0")} == second.params.items() - {("seed", "1")}
+    tags = {"mfm.search": "stub", "mfm.stage": "explore", "mfm.point": "3", "mlflow.runName": "stub/trial 3/s0"}
+    assert tags.items() <= first.tags.items()
+    assert second.tags["mfm.stage"] == "confirm"
 
 
 @pytest.mark.parametrize(

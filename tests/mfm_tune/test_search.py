@@ -244,7 +244,9 @@ def test_all_stages_in_one_command_and_nothing_twice(tmp_path: Path, capsys: pyt
     baselines = [config_id(config) for config in search.baselines.values()]
     assert all(state.find(each, 0, record.fingerprint).outcome is Outcome.FINISHED  # type: ignore[union-attr]
                for each in baselines for record in finished)  # fmt: skip
-    assert (storage / "reports" / "stub-smoke" / "report.md").is_file()
+    report = (storage / "reports" / "stub-smoke" / "report.md").read_text()
+    assert "oracle selection" in report
+    assert all(f"trial {number}" in report for number in state.selections["stub", "smoke"]["numbers"])
 
     lines = (storage / "ledger.jsonl").read_bytes()
     assert main(command(path, storage, "--inline")) == 0
