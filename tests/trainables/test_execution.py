@@ -1,0 +1,157 @@
+"""How the arithmetic is done: bf16, memory formats, nothing read back, the memory of one term."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.benchmarks import memory
+from tests.benchmarks.memory import META, Watch, step_memory
+from tests.benchmarks.step import Run
+from tests.trainables.auxiliary.training import FEW, Own
+from trainables.auxiliary.task import AuxiliaryTask, StepView
+from trainables.config import Execution, Experiment, Precision, SelfTraining
+from trainables.recipes import SMOKE, dacs, daformer, hrda, mfm, mic
+from trainables.training import self_training_step
+
+CPU = torch.device("cpu")
+SLOW = pytest.mark.slow
+
+
+def recipe(method: Any, *auxiliary: object, **execution: Any) -> Experiment:
+    """A recipe at the smoke scale whose pseudo-labels count."""
+    config = replace(method(SMOKE, *auxiliary), data=FEW, initial=None, execution=Execution(**execution))
+    assert isinstance(config.adaptation, SelfTraining)
+    return replace(config, adaptation=replace(config.adaptation, threshold=0.05))
+
+
+def losses(config: Experiment, steps: int = 1) -> tuple[dict[str, float], Run]:
+    """The losses of the last of some steps on random data, without dropout, and what was trained."""
+    torch.manual_seed(0)
+    run = Run(config, CPU)
+    for module in run.state.student.modules():
+        if isinstance(module, nn.Dropout2d) or type(module).__name__ == "DropPath":
+            module.eval()
+    for _ in range(steps):
+        found = self_training_step(run.state, run.settings, run.source, run.target)
+    assert all(value.dtype in (torch.float32, torch.float64) for value in found.values())
+    return {name: float(value) for name, value in found.items()}, run
+
+
+# -- nothing is read back -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [*(pytest.param(one, marks=SLOW) for one in (dacs, daformer, hrda)), mic])
+def test_a_step_reads_nothing_back_from_the_device(method: Any) -> None:
+    """On the meta device there is nothing to read: `.item()`, `.tolist()`, a branch on a value or a size that depends
+    on one would raise. So nothing in a step waits for a GPU."""
+    assert step_memory(recipe(method, mfm(SMOKE))).peak > 0
+
+
+class ReadsBack(AuxiliaryTask):
+    """A task that looks at a value."""
+
+    name = "reads_back"
+
+    def loss(self, view: StepView) -> Tensor:
+        return view.pseudo.share.float() * float(view.pseudo.share.item())
+
+
+def test_a_task_that_reads_a_value_back_would_be_seen() -> None:
+    """The test above can fail."""
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        step_memory(recipe(dacs, Own(make=lambda *_: ReadsBack())))
+
+
+# -- formats --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", [dacs, *(pytest.param(one, marks=SLOW) for one in (daformer, hrda, mic))])
+def test_memory_formats_and_bf16_give_the_same_losses(method: Any) -> None:
+    """Channels last is the same training to rounding; bf16 autocast is to a few percent; weights stay float32."""
+    plain, _ = losses(recipe(method, mfm(SMOKE), channels_last=False))
+    last, run = losses(recipe(method, mfm(SMOKE), channels_last=True))
+    half, half_run = losses(recipe(method, mfm(SMOKE), precision=Precision.BFLOAT16))
+    assert run.source.image.is_contiguous(memory_format=torch.channels_last)
+    assert run.state.last is not None
+    assert run.state.last.mixed.image.is_contiguous(memory_format=torch.channels_last)
+    assert last == pytest.approx(plain, rel=1e-4, abs=1e-6)
+    for name, value in plain.items():
+        assert half[name] == pytest.approx(value, rel=0.1, abs=2e-2), name
+    assert half != last
+    trained = [p for module in (half_run.state.student, half_run.state.tasks) for p in module.parameters()]
+    assert {p.dtype for p in trained} == {torch.float32}
+    assert all(bool(p.isfinite().all()) for p in trained)
+
+
+# -- memory ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_storage_counts_from_its_birth_to_its_end() -> None:
+    """By hand, in bytes: 1024, two of them, the first one gone, a copy of twice the size, a view that costs nothing."""
+    with Watch(META) as watch:
+        first = torch.empty(256, device=META)
+        second = first + 1
+        assert (watch.now, watch.peak) == (2048, 2048)
+        del first
+        gc.collect()
+        assert watch.now == 1024
+        both = torch.cat([second, second])
+        assert (watch.now, watch.peak) == (3072, 3072)
+        view = both.view(2, 256)[0]
+        torch.empty(10_000)  # on another device
+        del both
+        gc.collect()
+        assert (watch.now, watch.peak) == (3072, 3072)  # the view holds it
+        del view
+        gc.collect()
+        assert watch.now == 1024
+
+
+def test_what_autograd_keeps_counts_until_the_backward_pass() -> None:
+    """sigmoid keeps its output: 400 bytes live on without a name, and go when the graph is used."""
+    weight = torch.empty(100, device=META, requires_grad=True)
+    with Watch(META) as watch:
+        loss = weight.sigmoid().square().sum()
+        gc.collect()
+        assert watch.now >= 400 + 4
+        loss.backward()
+        del loss
+        gc.collect()
+        assert watch.now == 400  # the gradient
+
+
+@pytest.mark.slow
+def test_gradients_add_up_term_by_term_at_the_memory_of_one() -> None:
+    """MIC and MFM add two passes to HRDA's two; the step's peak is far from their sum."""
+    one = step_memory(recipe(hrda)).peak
+    three = step_memory(recipe(mic, mfm(SMOKE))).peak
+    assert three < 1.35 * one
+
+
+def test_fused_attention_holds_no_matrix() -> None:
+    """MFM with every feature cell a token (32 x 64 images: 8 x 16): the fused kernel needs less than plain matrices."""
+    config = recipe(dacs, mfm(SMOKE, grid=64))
+    plain = step_memory(config)
+    with memory.fused_attention():
+        fused = step_memory(config)
+    assert fused.peak < plain.peak
+    assert (fused.held, fused.parameters) == (plain.held, plain.parameters)
+
+
+def test_the_tables_of_memory_are_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row a cell, the verdict for the card, and what MFM adds in percent."""
+    config = recipe(dacs)
+    monkeypatch.setattr(memory, "cells", lambda: {"H' = W' = 64": config})
+    monkeypatch.setattr(memory, "methods", lambda: {"DACS": (config, recipe(dacs, mfm(SMOKE)))})
+    text = memory.table_of_cells(lambda _: memory.Needed(2**30, 3 * 2**30, 1_234_567))
+    assert "| H' = W' = 64 | 1,234,567 | 1.00 | 3.00 | 3.00 | OOM |" in text
+    assert "memory fits a card of 24 GB" in text
+    assert "memory does not fit" in memory.table_of_cells(lambda _: memory.Needed(2**30, 24 * 2**30, 1))
+    text = memory.table_of_methods(lambda one: memory.Needed(0, (4 if one is config else 5) * 2**30, 1))
+    assert "| DACS | 4.00 | 5.00 | +25.0 % |" in text
