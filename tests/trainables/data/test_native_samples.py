@@ -90,15 +90,27 @@ def test_carla_colours_by_a_label_map(samples: Path, tmp_path: Path) -> None:
     assert {0, 1, 2, 5, 8, 13} <= ids
 
 
-@pytest.mark.parametrize("layout", ["rand", "rand_custom_labelmap", "rand_meta_file"])
-def test_colours_of_synthia_rand_by_a_label_map(samples: Path, tmp_path: Path, layout: str) -> None:
+@pytest.mark.parametrize(
+    ("layout", "images", "labels"),
+    [
+        ("rand", "RGB/*.png", "GT/*.png"),
+        ("rand_custom_labelmap", "RGB/*.png", "GT/*.png"),
+        ("rand_meta_file", "RGB/*.png", "GT/*.png"),
+        ("sf", "RGBLeft/*.png", "GTLeft/*.png"),
+        ("al", "RGB/*.png", "SemSeg/*.png"),
+    ],
+)
+def test_colours_of_synthias_other_layouts_by_a_label_map(
+    samples: Path, tmp_path: Path, layout: str, images: str, labels: str
+) -> None:
     colours = {"#000040": 10, "#008080": 2, "#800040": 11, "#00c080": 0, "#800000": 2, "#804080": 0, "#808080": 10}
-    splits = {"train": {"images": "RGB/*.png", "labels": "GT/*.png"}}
+    colours |= {"#98fb98": 9, "#dcdc00": 7, "#4682b4": 10, "#464646": 2, "#404000": 11, "#400080": 13, "#0080c0": 18}
+    splits = {"train": {"images": images, "labels": labels}}
     (tmp_path / "map.json").write_text(json.dumps({"splits": splits, "train_ids": colours, "others": 255}))
     root = samples / "synthia_layout_dummy" / layout
     sizes, ids, count = read_all(read_label_map(tmp_path / "map.json"), root, Split.TRAIN)
     assert (sizes, count) == ({(1, 5)}, 2)
-    assert {0, 2} <= ids
+    assert {"sf": {0, 2, 7, 9, 10}, "al": {0, 10, 11, 13, 18}}.get(layout, {0, 2}) <= ids
 
 
 def test_a_gta_frame_without_its_label_reads_and_is_named_as_a_fault(samples: Path) -> None:
