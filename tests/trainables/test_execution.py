@@ -1,4 +1,4 @@
-"""How the arithmetic is done: bf16, memory formats, nothing read back, the memory of one term."""
+"""How the arithmetic is done: bf16, memory formats, compilation, nothing read back, the memory of one term."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from tests.benchmarks import memory
 from tests.benchmarks.memory import META, Watch, step_memory
@@ -87,6 +88,27 @@ def test_memory_formats_and_bf16_give_the_same_losses(method: Any) -> None:
     trained = [p for module in (half_run.state.student, half_run.state.tasks) for p in module.parameters()]
     assert {p.dtype for p in trained} == {torch.float32}
     assert all(bool(p.isfinite().all()) for p in trained)
+
+
+@pytest.mark.parametrize("method", [dacs, pytest.param(mic, marks=SLOW)])
+def test_compiled_networks_train_alike_and_compile_once(method: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Encoder and decoder of student and teacher go through torch.compile; a new detail crop compiles nothing anew."""
+    counter = CompileCounter()
+
+    def compile_with_counter(self: nn.Module) -> None:
+        self._compiled_call_impl = torch.compile(self._call_impl, backend=counter)
+
+    eager, _ = losses(recipe(method, mfm(SMOKE)), steps=4)
+    monkeypatch.setattr(nn.Module, "compile", compile_with_counter)
+    torch._dynamo.reset()
+    _, run = losses(recipe(method, mfm(SMOKE), compile=True), steps=2)
+    assert counter.frame_count > 0
+    known = counter.frame_count
+    for _ in range(2):
+        found = self_training_step(run.state, run.settings, run.source, run.target)
+    assert counter.frame_count == known
+    assert {name: float(value) for name, value in found.items()} == pytest.approx(eager, rel=1e-3, abs=1e-5)
+    torch._dynamo.reset()
 
 
 # -- memory ---------------------------------------------------------------------------------------------------------
