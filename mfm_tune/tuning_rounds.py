@@ -252,6 +252,10 @@ class _StopWhen(tune.Stopper):
     def __init__(self, asked: Callable[[], bool]) -> None:
         self._asked = asked
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as `Narrator`."""
+        return {}
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
