@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from mfm_tune.report import write_report
+from mfm_tune.report import write_report, write_search_report
+from tests.mfm_tune.made_search import full_search
 from tests.mfm_tune.test_report import full_ledger, full_study, ledger_with_pictures
 
 pytestmark = pytest.mark.browser
@@ -68,13 +69,24 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(study, ledger.state, folder / "report", storage=folder).html
 
 
+@pytest.fixture(scope="module")
+def search_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The report of a search that is through."""
+    folder, made = tmp_path_factory.mktemp("search"), full_search()
+    return write_search_report(made.search, made.state, folder / "report", storage=folder).html
+
+
 def run(chromium: str, page: Path, profile: Path, *options: str) -> str:
     """Open a page and return what Chromium prints."""
     command = [chromium, *QUIET, f"--user-data-dir={profile}", *options, page.as_uri()]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
-def test_nothing_sticks_out_of_a_narrow_or_a_wide_page(chromium: str, page: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("which", ["page", "search_page"])
+def test_nothing_sticks_out_of_a_narrow_or_a_wide_page(
+    which: str, chromium: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    page: Path = request.getfixturevalue(which)
     policy = re.compile(r'<meta http-equiv="Content-Security-Policy"[^>]*>')
     text, policies = policy.subn("", page.read_text(encoding="utf-8"))
     assert policies == 1
