@@ -208,7 +208,7 @@ class LedgerReader:
             batch.add(trial_run_key(record.key), self._final_rows(record, event["time"]))
         for name in self._studies_of(record.config_id):
             batch.studies[name] = None
-            self._count_cells(name, event["time"], batch)
+            self._count_cells(name, event["time"], batch, record.config_id)
 
     def _studies_of(self, config_id: str) -> list[tuple[str, str]]:
         return [name for name, study in self.state.studies.items() if config_id in _configs(study)]
@@ -225,11 +225,18 @@ class LedgerReader:
                 rows.append(Row(clean_key(f"best/{metric}"), max(finite), time, record.step))
         return rows
 
-    def _count_cells(self, name: tuple[str, str], time: int, batch: Batch) -> None:
-        """Bring the numbers of a study's cells up to date, and ask for a row for each one that changed."""
+    def _count_cells(self, name: tuple[str, str], time: int, batch: Batch, config: str | None = None) -> None:
+        """Bring the numbers of a study's cells up to date, and ask for a row for each one that changed.
+
+        Args:
+            config: The one whose trial ended: only cells that rest on it are counted again. None counts all.
+        """
         study = self.state.studies[name]
         finals = _Finals(self.state, tuple(study["seeds"]))
+        every = config is None or config in study["references"].values()
         for cell in declared_cells(study):
+            if not every and config not in (cell.config_id, cell.against):
+                continue
             now = _cell_numbers(study, cell, finals)
             before = self.numbers.get(cell.key, {})
             changed = {key: value for key, value in now.items() if before.get(key) != value}

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 from mfm_tune.identity import Canonical, difference
@@ -300,6 +301,7 @@ def value_text(value: Canonical) -> str:
     return text[:LONGEST_VALUE]
 
 
+@lru_cache(maxsize=4096)  # the same few names at every report
 def clean_key(name: str) -> str:
     """A name that MLflow takes as a key. One that had to change carries a digest, so that no two names become one."""
     cleaned = re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)[:LONGEST_KEY]
