@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
 import ray
+from ray._private import services
 
 from mfm_tune.engine import EngineOptions
 from mfm_tune.errors import OptionError
@@ -38,14 +41,15 @@ class Cluster:
             )
         local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
         try:
-            ray.init(
-                address=address or "local",
-                log_to_driver=self._options.verbose,
-                logging_level=logging.INFO if self._options.verbose else logging.CRITICAL,
-                configure_logging=True,
-                runtime_env=_runtime_environment(self._options),
-                **(local if address is None else {}),
-            )
+            with _without_api_server():
+                ray.init(
+                    address=address or "local",
+                    log_to_driver=self._options.verbose,
+                    logging_level=logging.INFO if self._options.verbose else logging.CRITICAL,
+                    configure_logging=True,
+                    runtime_env=_runtime_environment(self._options),
+                    **(local if address is None else {}),
+                )
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise OptionError(
                 f"--address {address or 'local'} cannot be joined: {str(error).splitlines()[0]}; start the cluster, "
@@ -74,6 +78,25 @@ class Cluster:
                 f"No machine has both {wanted['CPU']:g} CPUs (--cpus-per-trial) and {wanted['GPU']:g} GPUs "
                 "(--gpus-per-trial); ask for less of one."
             )
+
+
+@contextmanager
+def _without_api_server() -> Iterator[None]:
+    """Keeps a Ray that starts here from starting its API server.
+
+    Without a dashboard that server reports usage and does nothing else. Told not to report, it still looks up
+    `metadata.google.internal` and asks 169.254.169.254 which cloud this is, and Ray has no option against that. A Ray
+    whose function has another name starts as ever; a test then sees the look-up.
+    """
+    start = getattr(services, "start_api_server", None)
+    if start is None:
+        yield
+        return
+    services.start_api_server = lambda *_, **__: (None, None)  # what Ray itself returns where the server fails
+    try:
+        yield
+    finally:
+        services.start_api_server = start
 
 
 def places(options: EngineOptions) -> int:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -35,7 +35,8 @@ def _note(what):
 
 def _hook(event, arguments):
     if event == "socket.connect" and isinstance(arguments[1], tuple):
-        _note(f"connect {arguments[1][0]}")
+        datagram = arguments[0].type & 0xF == socket.SOCK_DGRAM  # which sends nothing yet, and asks for a route
+        _note(f"{'route' if datagram else 'connect'} {arguments[1][0]}")
     elif event in ("socket.getaddrinfo", "socket.gethostbyname"):
         _note(f"lookup {arguments[0]}")
     elif event == "socket.sendto" and isinstance(arguments[1], tuple):
@@ -45,6 +46,16 @@ sys.addaudithook(_hook)
 _note("watched")
 """
 LOOPBACK = ("127.0.0.1", "localhost", "::1", "None", "0.0.0.0", socket.gethostname())
+
+
+def beyond(notes: Iterable[str], here: Sequence[str] = LOOPBACK) -> set[str]:
+    """What watched processes connected to or looked up elsewhere than here, such as `lookup example.org`.
+
+    Args:
+        notes: Lines of a watch's log.
+    """
+    acts = [note.split(maxsplit=2)[1:] for note in notes]
+    return {" ".join(act) for act in acts if len(act) == 2 and act[0] != "route" and act[1] not in here}
 
 
 def make_database(path: Path) -> Path:
@@ -65,7 +76,7 @@ def storage_with(empty_database: Path, folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Shown:
-    """A storage folder that was mirrored, moved, and is shown by the UI's server.
+    """A storage folder that was mirrored, copied, moved, and is shown by the UI's server.
 
     Args:
         watched: What its processes connected to and looked up.
@@ -86,7 +97,7 @@ class Shown:
 
 @contextmanager
 def shown_storage(empty_database: Path, folder: Path) -> Iterator[Shown]:
-    """Mirror a ledger with every outcome and pictures, move the folder, and serve it from there."""
+    """Mirror a ledger with every outcome and pictures, copy the folder, delete it, move the copy, and serve that."""
     made = storage_with(empty_database, folder / "made-here")
     fiction = Fiction(pictures=True, outcomes={(DACS, 1): "failed", (DEFAULT, 2): "oom"}, benchmark="shown")
     path = write(made, fiction.events())
@@ -99,9 +110,11 @@ def shown_storage(empty_database: Path, folder: Path) -> Iterator[Shown]:
         subprocess.run(
             [sys.executable, "-m", "mfm_tune.sync", "--storage", str(made)], env=quiet_environment(), check=True
         )
-        moved = folder / "moved" / "there"
+        copied, moved = folder / "copied", folder / "moved" / "there"
+        shutil.copytree(made, copied)
+        shutil.rmtree(made)
         moved.parent.mkdir()
-        made.rename(moved)
+        copied.rename(moved)
         with server(Target(moved)) as address:
             yield Shown(moved, address, log)
 
