@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0  # how long a store may give trouble before this gives up
 LOCK_S = 5.0
+ANSWER_S = 30  # how long a request may take: here somebody waits for the whole, and a slow server is none in trouble
 
 
 class _Parser(argparse.ArgumentParser):
@@ -104,6 +105,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked.add_argument("--from-start", action="store_true", help="deliver everything again, whatever was delivered")
     try:
         given = asked.parse_args(argv)
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER_S))
         os.environ.update(quiet_environment())
         target = Target(given.storage.absolute(), given.tracking_uri)
         rows = synchronise(target, from_start=given.from_start)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mfm_tune.tracking_reader import Row
 
 MOST_ROWS = 1000  # metrics a request
+LEAST_ROWS = 20  # to a server so slow that it does not take more in time
 MOST_TAGS = 100
 PAGE = 200  # runs a search
 LOCK_S = 5.0  # how long opening a SQLite file waits for a lock
@@ -109,6 +110,7 @@ class TrackingStore:
         self.token = token
         self.known = dict(known)
         self.experiments: dict[str, Experiment] = {}
+        self._piece = MOST_ROWS
         with _as_trouble():
             if target.database is not None:
                 prepare_database(target.database)
@@ -256,10 +258,18 @@ class TrackingStore:
             handle.params |= new.keys()
 
     def _write_rows(self, handle: Handle, _run: Run, rows: Sequence[Row]) -> None:
-        for begin in range(0, len(rows), MOST_ROWS):
-            piece = [Metric(row.key, row.value, row.time, row.step) for row in rows[begin : begin + MOST_ROWS]]
-            with _as_trouble():
-                self.client.log_batch(handle.run_id, metrics=piece)
+        """In pieces that get smaller while the store does not take them in time, so that a slow one gets all."""
+        begin = 0
+        while begin < len(rows):
+            piece = [Metric(row.key, row.value, row.time, row.step) for row in rows[begin : begin + self._piece]]
+            try:
+                with _as_trouble():
+                    self.client.log_batch(handle.run_id, metrics=piece)
+            except TroubleError:
+                self._piece = max(LEAST_ROWS, self._piece // 4)
+                raise
+            begin += len(piece)
+            self._piece = min(MOST_ROWS, 2 * self._piece)
 
     def _write_tags(self, handle: Handle, run: Run, _rows: Sequence[Row]) -> None:
         changed = {key: value for key, value in run.tags.items() if handle.tags.get(key) != value}

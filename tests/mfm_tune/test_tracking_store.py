@@ -156,6 +156,41 @@ def test_dying_at_any_request_loses_and_doubles_nothing(storage: Path, monkeypat
     assert contents(storage) == damaged
 
 
+class Slow:
+    """A client of a server that takes no more than 60 numbers in time; it stores what timed out all the same."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def log_batch(self, run: str, metrics: Any = (), **rest: Any) -> None:
+        from mlflow.exceptions import MlflowException
+
+        self._client.log_batch(run, metrics, **rest)
+        if len(metrics) > 60:
+            raise MlflowException("Read timed out.")
+
+
+def test_a_slow_server_gets_everything_in_smaller_pieces(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests that time out are made smaller until they are taken; what was stored meanwhile is not there twice."""
+    from mfm_tune import tracking_store
+
+    write(storage, Fiction(seeds=2, reports=4, metrics=100, benchmark="large").events())
+    real = tracking_store.MlflowClient
+    monkeypatch.setattr(tracking_store, "MlflowClient", lambda **given: Slow(real(**given)))
+    mirroring, refused = Mirroring(Target(storage)), 0
+    while True:
+        try:
+            mirroring.catch_up()
+            break
+        except tracking_store.TroubleError:
+            refused += 1
+    assert 2 <= refused < 60
+    assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
+
+
 def test_a_ledger_that_grows_is_followed(storage: Path) -> None:
     """Lines are delivered as they come, and a trial that goes on is running again until it ends."""
     path = storage / "ledger.jsonl"
