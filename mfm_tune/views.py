@@ -183,7 +183,7 @@ def failures_view() -> View:
         search=f"tags.`mfm.kind` = '{Kind.TRIAL.value}' AND tags.`mfm.outcome` != 'finished' "
         "AND tags.`mfm.outcome` != 'running'",
         columns=("tags.`mfm.outcome`", "tags.`mfm.step`", "tags.`mfm.seed`", "tags.`mfm.study`"),
-        order="attributes.end_time",
+        order="attributes.start_time",
         rising=False,
     )
 
