@@ -17,6 +17,7 @@ from mfm_tune.results import CellResult, Comparison, Results, Standing, TableRes
 from mfm_tune.space import OutOfMemory
 from mfm_tune.statistics import Paired, Verdict, holm
 
+OWN = "a row's own reference"
 TIE = 0.05  # percent: the paper prints one decimal, so a smaller difference is none
 
 
@@ -37,7 +38,7 @@ class Claim:
 
     first: str
     second: str
-    reference: str  # the reference's name under which it was found
+    reference: str  # the reference's name under which it was found, or that it is the row's own
     paper: float
     paired: Paired
 
@@ -65,7 +66,7 @@ def claims(results: Results) -> tuple[Claim, ...]:
         claim = Claim(
             first=results.name_of(cell.cell.config_id),
             second=comparison.name,
-            reference=comparison.name,
+            reference=OWN if comparison is cell.own else comparison.name,
             paper=comparison.paper,
             paired=comparison.paired,
         )
@@ -97,10 +98,31 @@ def status(results: Results) -> str:
 
 
 def headline(results: Results) -> tuple[str, ...]:
-    """The references against the first one: the question that the study is about."""
-    if results.baseline is None:
-        return ("The study names no reference, so no differences are printed.",)
-    return tuple(_main_difference(results, results.baseline.name, each) for each in results.main)
+    """The references against the first one, and rows against their own: the question that the study is about."""
+    base = results.baseline
+    own = _own_differences(results)
+    if base is None:
+        return own or ("The study names no reference, so no differences are printed.",)
+    return (*(_main_difference(results, base.name, each) for each in results.main), *own)
+
+
+def _own_differences(results: Results) -> tuple[str, ...]:
+    """Of rows with references of their own: how many of the differences are told from 0."""
+    own = [cell.own.paired for cell in results.cells if cell.own is not None]
+    if not own:
+        return ()
+    counts = Counter(paired.verdict for paired in own if paired.low is not None)
+    parts = [f"{counts[verdict]} {phrase}" for verdict, phrase in _SHOWN.items() if counts[verdict]]
+    if open_ := len(own) - counts.total():
+        parts.append(f"{open_} without an interval yet")
+    return (f"Of the {counted(len(own), 'difference')} to {OWN}: {', '.join(parts)}.",)
+
+
+_SHOWN = {
+    Verdict.BETTER: "with the whole interval above 0",
+    Verdict.WORSE: "with the whole interval below 0",
+    Verdict.NOT_SHOWN: "not shown (the interval contains 0)",
+}
 
 
 def _main_difference(results: Results, base: str, comparison: Comparison) -> str:
@@ -233,8 +255,9 @@ def how_to_read(results: Results) -> str:
         )
     return (
         f"The tables show {counted(len(every), 'different 95 % interval')}{second}; if no difference were real, about "
-        f"{number(0.05 * len(every))} of them would leave 0 out by chance alone. Here {_count(away)} leave 0 out, and "
-        f"{_count(kept)} would after Holm's correction for reading all of them (5 % family-wise)."
+        f"{number(0.05 * len(every))} of them would leave 0 out by chance alone. Here {_count(away)} "
+        f"{'leaves' if away == 1 else 'leave'} 0 out, and {_count(kept)} would after Holm's correction for reading all "
+        "of them (5 % family-wise)."
     )
 
 

@@ -13,13 +13,14 @@ from pathlib import Path
 
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.ledger import LedgerState
+from mfm_tune.report_classes import class_figures
 from mfm_tune.report_csv import classes_csv, explored_csv, table_csv, trials_csv
 from mfm_tune.report_figures import Figure, figures
 from mfm_tune.report_html import html
 from mfm_tune.report_importance import importances
 from mfm_tune.report_latex import latex
 from mfm_tune.report_markdown import markdown
-from mfm_tune.report_pictures import strip
+from mfm_tune.report_pictures import strips
 from mfm_tune.report_search import search_words
 from mfm_tune.report_search_figures import search_figures
 from mfm_tune.report_tables import printed
@@ -67,9 +68,9 @@ def write_report(
         OSError: The folder cannot be written.
     """
     results = collect(study, state, fingerprints)
-    drawn = figures(results)
+    drawn = {**figures(results), **class_figures(results)}
     texts = {
-        HTML_NAME: html(results, drawn, strip(results, storage)),
+        HTML_NAME: html(results, drawn, strips(results, storage)),
         MARKDOWN_NAME: markdown(results, drawn),
     }
     return _written(folder, {**texts, **_tables(results)}, drawn)
@@ -92,11 +93,11 @@ def write_search_report(
     """
     found = collect_search(search, state, code)
     results, shares = found.results, importances(found)
-    drawn = {**figures(results), **search_figures(found, shares)}
+    drawn = {**figures(results), **class_figures(results), **search_figures(found, shares)}
     said = search_words(found, shares, drawn)
     tables = {**_tables(results), "tables/explored.csv": explored_csv(found)}
     texts = {
-        HTML_NAME: html(results, drawn, strip(results, storage), said, {"explored.csv": explored_csv(found)}),
+        HTML_NAME: html(results, drawn, strips(results, storage), said, {"explored.csv": explored_csv(found)}),
         MARKDOWN_NAME: markdown(results, drawn, said),
     }
     return _written(folder, {**texts, **tables}, drawn)

@@ -1,4 +1,4 @@
-"""What a report draws: the seeds behind each mean, differences with intervals, curves, figures, IoU of each class."""
+"""What a report draws of its tables: the seeds behind each mean, differences with intervals, curves, figures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from mfm_tune.report_svg import (
 )
 from mfm_tune.report_text import cell_text, in_words, metric_name, number, short_standing, signed
 from mfm_tune.results import CellResult, Comparison, ConfigResult, Results, TableResult, paper_number
-from mfm_tune.statistics import Paired, Summary, Verdict, paired_difference, summary
+from mfm_tune.statistics import Summary, summary
 
 PANEL = 380.0  # width of the panels that stand side by side on a wide page, one below the other on a narrow one
 WIDE = 440.0
@@ -33,7 +33,7 @@ COLOURS = 9
 class Figure:
     """A drawing with its words. `table` is the table that it belongs to; `group` is where the page puts it."""
 
-    group: str  # seeds, plot, curves, classes
+    group: str  # seeds, plot, curves, classes (`report_classes`)
     title: str
     description: str
     drawing: Drawing
@@ -49,7 +49,7 @@ class Figure:
 
 
 def figures(results: Results) -> dict[str, Figure]:
-    """All figures by file name; what has no numbers yet is not drawn."""
+    """The figures of the tables by file name; what has no numbers yet is not drawn."""
     return dict(_figures(results))
 
 
@@ -70,7 +70,6 @@ def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
         if own is not None:
             yield f"{name}-difference-own", own
     yield from _curves(results)
-    yield from _classes(results)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -298,7 +297,7 @@ def _places(table: TableResult, left: float, right: float) -> tuple[float, ...]:
 def _curves(results: Results) -> Iterator[tuple[str, Figure]]:
     for table in results.tables:
         named = _named_configs(table)
-        metrics = [table.metric, *([results.second_metric] if results.second_metric else [])]
+        metrics = _of_each_network(table, named)
         curves = {metric: {name: config.curve(metric) for name, config in named.items()} for metric in metrics}
         values = [
             value for of in curves.values() for each in of.values() for line in each.values() for _, value in line
@@ -307,6 +306,14 @@ def _curves(results: Results) -> Iterator[tuple[str, Figure]]:
             if any(curves[metric].values()):
                 name = f"{table.table.name}-curve-{index}"
                 yield name, _curve(table, metric, named, curves[metric], values)
+
+
+def _of_each_network(table: TableResult, configs: Mapping[str, ConfigResult]) -> list[str]:
+    """The table's metric, and the same number of the other networks: `student/miou`, `teacher/miou`."""
+    _, slash, name = table.metric.partition("/")
+    reported = (key for config in configs.values() for record in config.records for key in record.metrics)
+    others = (key for key in reported if slash and key.partition("/")[1:] == (slash, name))
+    return list(dict.fromkeys((table.metric, *others)))
 
 
 def _named_configs(table: TableResult) -> dict[str, ConfigResult]:
@@ -370,72 +377,3 @@ def _mean_line(lines: Lines, finished: Mapping[int, object]) -> list[tuple[int, 
         return []
     shared = sorted(set.intersection(*(set(line) for line in whole)))
     return [(step, fmean(line[step] for line in whole)) for step in shared]
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# IoU of each class
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def _classes(results: Results) -> Iterator[tuple[str, Figure]]:
-    network = results.metric.partition("/")[0]
-    for index, reference in enumerate(results.references[1:], 1):
-        base = results.references[0]
-        names = [
-            name
-            for name in reference.config.classes
-            if base.config.finals(f"{network}/iou/{name}") and reference.config.finals(f"{network}/iou/{name}")
-        ]
-        if names:
-            drawn = _class_bars(network, (base.name, base.config), (reference.name, reference.config), names)
-            yield f"classes-{index}", drawn
-
-
-def _class_bars(
-    network: str, first: tuple[str, ConfigResult], second: tuple[str, ConfigResult], names: Sequence[str]
-) -> Figure:
-    """Mean IoU of two configs, a pair of bars a class, seeds as dots, with the paired difference."""
-    entries = [("bar base", first[0]), ("bar own", second[0]), ("dot over", "a seed")]
-    left = min(150.0, 14 + max(map(text_width, names)))
-    top, row = legend_height(entries, WIDE - left) + 8, 30.0
-    bottom = top + row * len(names)
-    drawing = Drawing(width=WIDE, height=bottom + 38)
-    across = Scale(low=0, high=100, start=left, end=WIDE - 118)
-    legend(drawing, entries, left, 10, WIDE)
-    bottom_axis(drawing, across, top, bottom, f"{network} IoU in percent")
-    drawing.text(WIDE, top - 2, "difference [95 %]", "tick", "end")
-    said = []
-    for index, name in enumerate(names):
-        y = top + row * index
-        drawing.text(left - 8, y + 19, shortened(name, left - 10), "label", "end")
-        values = [config.finals(f"{network}/iou/{name}") for _, config in (first, second)]
-        for offset, kind, label, numbers in ((4, "base", first[0], values[0]), (15, "own", second[0], values[1])):
-            _class_bar(drawing, across, y + offset, kind, f"{name}, {label}", numbers)
-        paired = paired_difference(values[1], values[0])
-        drawing.text(WIDE, y + 19, _short_difference(paired), _verdict_kind(paired), "end")
-        said.append(f"{name}: {in_words(paired)}")
-    return Figure(
-        group="classes",
-        title=f"IoU of each class: {second[0]} against {first[0]}",
-        description="; ".join(said),
-        drawing=drawing,
-    )
-
-
-def _class_bar(drawing: Drawing, across: Scale, y: float, kind: str, title: str, numbers: Mapping[int, float]) -> None:
-    found: Summary = summary(numbers.values())
-    if found.mean is None:
-        return
-    drawing.bar(across(0), y, across(found.mean) - across(0), 10, kind, f"{title}: {number(found.mean)}")
-    for seed, value in numbers.items():
-        drawing.dot(across(value), y + 5, "over", f"{title}, seed {seed}: {number(value)}", radius=2)
-
-
-def _short_difference(paired: Paired) -> str:
-    if paired.low is None or paired.high is None:
-        return signed(paired.mean)
-    return f"{signed(paired.mean)} [{signed(paired.low)}, {signed(paired.high)}]"
-
-
-def _verdict_kind(paired: Paired) -> str:
-    return {Verdict.BETTER: "better", Verdict.WORSE: "worse", Verdict.NOT_SHOWN: "tick"}[paired.verdict]

@@ -7,7 +7,7 @@ marked as safe, and only drawings (escaped when they were drawn) and the style s
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -77,7 +77,7 @@ class Grid:
 def html(
     results: Results,
     figures: Mapping[str, Figure],
-    strip: Strip | None,
+    strips: Sequence[Strip],
     said: Words | None = None,
     files: Mapping[str, str] | None = None,
 ) -> str:
@@ -86,7 +86,7 @@ def html(
     Args:
         results: The numbers.
         figures: By name.
-        strip: Pictures of predictions.
+        strips: Pictures of predictions.
         said: The words; None takes those of a study.
         files: Further downloads, name -> text.
     """
@@ -107,7 +107,8 @@ def html(
         classes=[_drawn(name, each) for name, each in figures.items() if each.group == "classes"],
         class_grids=[(network, grid) for network in networks(results) if (grid := _class_grid(results, network)).rows],
         trials=_trial_grid(results),
-        strip=strip,
+        strips=strips,
+        colours=dict(pair for each in strips for pair in each.colours),
         references=[reference.name for reference in results.references],
         downloads=[
             _download(name, text)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfm_tune.ledger import TrialRecord
 from mfm_tune.program import Outcome
-from mfm_tune.results import Reference, Results
+from mfm_tune.report_classes import pairs
+from mfm_tune.results import ConfigResult, Results
 
 EXAMPLES = 3
 LARGEST = 384  # pixels; larger pictures are made smaller
@@ -33,29 +34,43 @@ class Picture:
 
 @dataclass(frozen=True, kw_only=True)
 class Strip:
-    """Rows of pictures of one seed, and the colours of the classes as `#rrggbb`."""
+    """Rows of pictures of one seed under a title, and the colours of the classes as `#rrggbb`."""
 
-    seed: int
+    title: str
     rows: tuple[tuple[Picture, ...], ...]
     colours: tuple[tuple[str, str], ...]
 
 
-def strip(results: Results, storage: Path) -> Strip | None:
-    """Predictions of the references on the same images, of the first seed that all of them finished."""
-    for seed in results.seeds:
-        pictures = [_pictures(reference, seed) for reference in results.references]
-        if pictures and all(pictures):
-            rows = tuple(
-                row for index in range(EXAMPLES) if (row := _row(results.references, pictures, index, storage))
-            )
+Named = Sequence[tuple[str, ConfigResult]]
+
+
+def strips(results: Results, storage: Path) -> tuple[Strip, ...]:
+    """Predictions on the same images: of the study's references, and of rows beside references of their own."""
+    groups: dict[str, Named] = {"": [(each.name, each.config) for each in results.references]}
+    for pair in pairs(results):
+        if pair.table:
+            groups[pair.title] = [(pair.base, pair.base_config), (pair.other, pair.other_config)]
+    examples = EXAMPLES if len(groups) == 1 else 1
+    made = (_strip(title, named, examples, results.seeds, storage) for title, named in groups.items() if named)
+    return tuple(each for each in made if each is not None)
+
+
+def _strip(title: str, named: Named, examples: int, seeds: Sequence[int], storage: Path) -> Strip | None:
+    """Of the first seed that all configs finished with pictures."""
+    for seed in seeds:
+        pictures = [_pictures(config, seed) for _, config in named]
+        if all(pictures):
+            names = [name for name, _ in named]
+            rows = tuple(row for index in range(examples) if (row := _row(names, pictures, index, storage)))
             if rows:
-                return Strip(seed=seed, rows=rows, colours=_colours(results.references[0], pictures[0], storage))
+                heading = f"{title}, seed {seed}" if title else f"Seed {seed}"
+                return Strip(title=heading, rows=rows, colours=_colours(named[0][1], pictures[0], storage))
     return None
 
 
-def _pictures(reference: Reference, seed: int) -> dict[str, Path]:
-    """Where the pictures of a reference's finished trial lie, relative to the storage folder."""
-    record = reference.config.trials[seed]
+def _pictures(config: ConfigResult, seed: int) -> dict[str, Path]:
+    """Where the pictures of a config's finished trial lie, relative to the storage folder."""
+    record = config.trials[seed]
     if record is None or record.outcome is not Outcome.FINISHED:
         return {}
     return _named(record)
@@ -69,13 +84,10 @@ def _named(record: TrialRecord) -> dict[str, Path]:
 
 
 def _row(
-    references: tuple[Reference, ...], pictures: list[dict[str, Path]], index: int, storage: Path
+    names: Sequence[str], pictures: Sequence[Mapping[str, Path]], index: int, storage: Path
 ) -> tuple[Picture, ...]:
     wanted = [("image", f"image-{index}", pictures[0]), ("ground truth", f"label-{index}", pictures[0])]
-    wanted += [
-        (reference.name, f"prediction-{index}", of_trial)
-        for reference, of_trial in zip(references, pictures, strict=True)
-    ]
+    wanted += [(name, f"prediction-{index}", of_trial) for name, of_trial in zip(names, pictures, strict=True)]
     row = []
     for caption, name, of_trial in wanted:
         what = f"Example {index + 1}: " + (f"prediction of {caption}" if name.startswith("prediction") else caption)
@@ -106,11 +118,11 @@ def _picture(storage: Path, paths: Mapping[str, Path], name: str, caption: str, 
     return Picture(caption=caption, description=what, data=data, width=image.width, height=image.height)
 
 
-def _colours(reference: Reference, paths: Mapping[str, Path], storage: Path) -> tuple[tuple[str, str], ...]:
+def _colours(config: ConfigResult, paths: Mapping[str, Path], storage: Path) -> tuple[tuple[str, str], ...]:
     """(class, colour) pairs as the trial drew them; none where it kept no palette."""
     from PIL import Image, UnidentifiedImageError
 
-    classes = reference.config.classes
+    classes = config.classes
     if "palette" not in paths:
         return ()
     try:

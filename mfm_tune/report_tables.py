@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mfm_tune.live import paper_text
-from mfm_tune.report_text import cell_text, difference, mean_std, metric_name, number, signed
+from mfm_tune.report_text import cell_text, column_text, difference, mean_std, metric_name, number, signed
 from mfm_tune.results import CellResult, Comparison, Results, TableResult
 from mfm_tune.statistics import Verdict
 
@@ -88,8 +88,8 @@ def _headings(results: Results, table: TableResult) -> tuple[str, ...]:
     if table.has_own:
         names.append("minus its reference")
     headings = [metric_name(table.metric), *(["paper"] if table.has_paper else [])]
+    headings += names  # before the further columns, which may be many
     headings += [heading for _, heading in table.table.columns]
-    headings += names
     if results.second_metric is not None:
         second = metric_name(results.second_metric)
         headings += [second, *(f"{second} {name}" for name in names)]
@@ -102,11 +102,11 @@ def _row(results: Results, table: TableResult, cell: CellResult, footnotes: Sequ
     entries = [Entry(cell_text(cell))]
     if table.has_paper:
         entries.append(Entry(paper_text(cell.cell.paper)))
-    papers = table.paper_columns(cell.cell.paper)
-    for column, paper in zip(cell.columns, papers, strict=True):
-        entries.append(Entry(mean_std(column, seeds), detail="" if paper is None else f"paper {number(paper)}"))
     comparisons = [*cell.comparisons, *([cell.own] if table.has_own else [])]
     entries += [_compared(each, named=table.has_own) for each in comparisons]
+    papers = table.paper_columns(cell.cell.paper)
+    for column, paper in zip(cell.columns, papers, strict=True):
+        entries.append(Entry(column_text(column, seeds), detail="" if paper is None else f"paper {number(paper)}"))
     if results.second_metric is not None:
         entries.append(Entry(mean_std(cell.second, seeds)))
         entries += [_second(each) for each in comparisons]
@@ -147,7 +147,7 @@ def _costs(cell: CellResult) -> tuple[Entry, ...]:
 def _quoted_row(results: Results, table: TableResult, index: int) -> Row:
     """A row from the literature: the paper's numbers, and nothing else."""
     row = table.quoted[index]
-    entries = [Entry(""), Entry(number(row.paper.miou))]
+    entries = [Entry(""), Entry(number(row.paper.miou)), *[Entry("")] * (len(table.references) + table.has_own)]
     for paper in table.paper_columns(row.paper):
         entries.append(Entry("", detail="" if paper is None else f"paper {number(paper)}"))
     entries += [Entry("")] * (len(_headings(results, table)) - len(entries))

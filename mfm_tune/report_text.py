@@ -45,6 +45,11 @@ def mean_std(summary: Summary, seeds: int) -> str:
     return f"{number(summary.mean)}{spread} ({count})"
 
 
+def column_text(column: Summary, seeds: int) -> str:
+    """As `mean_std`, for one of many columns: the count of seeds only where some are missing."""
+    return mean_std(column, seeds).removesuffix(f" ({seeds})")
+
+
 def cell_text(cell: CellResult) -> str:
     """The printed metric of a cell, or how its trials ended."""
     return config_text(cell.config, cell.summary)
@@ -88,10 +93,13 @@ def in_words(paired: Paired) -> str:
 
 
 def metric_name(key: str) -> str:
-    """A metric's key for people: `student/miou` is `student mIoU`, `student/iou/car` is `student IoU of car`."""
+    """A metric's key for people: `student/miou` is `student mIoU`, `student/miou10` is `student mIoU of 10 classes`,
+    `student/iou/car` is `student IoU of car`."""
     network, _, rest = key.partition("/")
     if rest == "miou":
         return f"{network} mIoU"
+    if rest.startswith("miou") and rest[4:].isdecimal():
+        return f"{network} mIoU of {rest[4:]} classes"
     if rest.startswith("iou/"):
         return f"{network} IoU of {rest.removeprefix('iou/')}"
     return key

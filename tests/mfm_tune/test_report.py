@@ -348,7 +348,10 @@ def test_a_study_without_a_second_metric_has_no_column_for_it(tmp_path: Path) ->
     study = stub_study({0: 50.0, 1: None}, second_metric=None)
     ledger = MadeLedger(study)
     ledger.finish(lambda config, seed: 50.0 + config.level + seed)
-    assert "teacher" not in page_of(written(study, ledger, tmp_path)).text
+    files = written(study, ledger, tmp_path)
+    (table,) = (path for path in files.tables if path.name == "t.csv")
+    assert "teacher" not in table.read_text(encoding="utf-8").splitlines()[0]
+    assert "teacher mIoU while training" in page_of(files).text  # the curves are there all the same
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -368,7 +371,8 @@ def ledger_with_pictures(study: Study, storage: Path, seeds: Mapping[int, tuple[
                 Image.fromarray(np.full((8, 16, 3), 10 * level + seed, np.uint8)).save(folder / f"{name}.png")
             Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8)).save(folder / "palette.png")
             pictures = {name: f"pictures/{name}.png" for name in (*names, "palette")}
-            ledger.trial(stub(level), seed, {"student/miou": 50.0}, pictures=pictures)
+            metrics = {"student/miou": 50.0, "student/iou/road": 60.0, "student/iou/car": 40.0}
+            ledger.trial(stub(level), seed, metrics, pictures=pictures)
     return ledger
 
 
@@ -383,8 +387,21 @@ def test_predictions_of_one_seed_stand_side_by_side_in_the_page(tmp_path: Path) 
         for what in ("image", "ground truth", "prediction of base", "prediction of default")
     ]
     assert all(image["src"].startswith("data:image/webp;base64,") for image in images)
-    assert "predictions of the student of seed 2" in page.text
+    assert "Seed 2" in page.text
     assert page.all("style") == ["background:#ff0000", "background:#0000ff"]
+
+
+def test_a_row_stands_beside_its_own_reference_in_words_bars_and_pictures(tmp_path: Path) -> None:
+    axis = Axis(
+        name="level", levels=((0, 50.0), (1, 54.0)), make=stub, against=lambda level: stub(0) if level else None
+    )
+    study = stub_study({}, references={}, tables=(Table(name="t", title="Levels", axis=axis),))
+    page = page_of(written(study, ledger_with_pictures(study, tmp_path, {0: (0,), 1: (0,)}), tmp_path))
+    assert "Of the 1 difference to a row's own reference: 1 without an interval yet." in page.text
+    assert "names no reference" not in page.text
+    assert "IoU of each class: 1 against 0, Levels" in page.text
+    said = [attributes["alt"].removeprefix("Example 1: ") for tag, attributes in page.elements if tag == "img"]
+    assert said == ["image", "ground truth", "prediction of 0", "prediction of 1"]
 
 
 @pytest.mark.parametrize("damage", ["gone", "broken"])
