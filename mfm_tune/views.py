@@ -24,7 +24,7 @@ from mfm_tune.tracking_runs import Kind, clean_key, declared_cells, table_tag
 TAG = "mlflow.sharedViewState."
 TRIED = ((3, 17),)  # (major, minor) of MLflow
 MOST_RUNS = 30  # drawn in one chart
-MOST_PICTURES = 12
+MOST_PICTURES = 24
 NAMES = uuid.UUID("0f2b2f3c-54c0-5d64-8a6e-6d666d766965")
 
 Chart = Mapping[str, Any]
