@@ -258,18 +258,19 @@ class TrackingStore:
             handle.params |= new.keys()
 
     def _write_rows(self, handle: Handle, _run: Run, rows: Sequence[Row]) -> None:
-        """In pieces that get smaller while the store does not take them in time, so that a slow one gets all."""
+        """In pieces that get smaller where a server does not take them in time. They stay small: a batch is delivered
+        again from its beginning, so one request in ten that times out would keep it from ever being done."""
         begin = 0
         while begin < len(rows):
             piece = [Metric(row.key, row.value, row.time, row.step) for row in rows[begin : begin + self._piece]]
             try:
                 with _as_trouble():
                     self.client.log_batch(handle.run_id, metrics=piece)
-            except TroubleError:
-                self._piece = max(LEAST_ROWS, self._piece // 4)
+            except TroubleError as error:
+                if "timed out" in str(error):
+                    self._piece = max(LEAST_ROWS, self._piece // 4)
                 raise
             begin += len(piece)
-            self._piece = min(MOST_ROWS, 2 * self._piece)
 
     def _write_tags(self, handle: Handle, run: Run, _rows: Sequence[Row]) -> None:
         changed = {key: value for key, value in run.tags.items() if handle.tags.get(key) != value}
