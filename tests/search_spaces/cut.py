@@ -7,13 +7,10 @@ test can afford.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TypeVar
 
 from mfm_tune.space import Table
 from trainables.config import SmallDeepLab
 from trainables.recipes import PAPER
-
-V = TypeVar("V")
 
 FULL = replace(
     PAPER,
@@ -33,7 +30,7 @@ SMALL = replace(
 )
 
 
-def one_row(table: Table, level: V) -> Table:
+def one_row(table: Table, level: object) -> Table:
     """The table with one of its rows."""
     kept = tuple(pair for pair in table.axis.levels if pair[0] == level)
     return replace(table, axis=replace(table.axis, levels=kept), quoted=())
