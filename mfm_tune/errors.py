@@ -5,6 +5,7 @@ UserError                 one sentence, exit code 2
 ├── OptionError           a command-line option is wrong
 ├── StorageError          the storage folder cannot be used
 │   └── StorageBusyError  another driver holds it
+├── NodeError             a node of the cluster lacks what trials need; one sentence for each node and thing
 └── ChangedCodeError      finished trials were trained by other code
 """
 
@@ -29,6 +30,10 @@ class StorageError(UserError):
 
 class StorageBusyError(StorageError):
     """Another driver is running on the same storage folder."""
+
+
+class NodeError(UserError):
+    """Nodes of a cluster lack the storage, the code or the data: one sentence a line."""
 
 
 class ChangedCodeError(UserError):

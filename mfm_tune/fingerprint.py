@@ -50,6 +50,11 @@ class TrainingCode:
                 self._files[name] = hash_of_source(path)
         self._by_modules: dict[frozenset[str], Fingerprint] = {}
 
+    @property
+    def files(self) -> Mapping[str, str]:
+        """The hash of each file of the packages by name."""
+        return dict(self._files)
+
     def fingerprint(self, config: Any) -> Fingerprint:
         """The fingerprint of the code that trains a config."""
         own = frozenset(name for name in defining_modules(config) if not self._covers(name))

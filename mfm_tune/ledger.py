@@ -14,6 +14,7 @@ with the key `event` and the time in milliseconds since the epoch:
     start    a trial began, or goes on; after an `end` it opens the trial again
     report   what a trial said after a block of steps
     end      a trial's outcome
+    probe    what a step and an evaluation of a cost class took, measured apart from any trial; never a result
     reuse    the user said that results of one fingerprint stand for another
 
 Everything else (the live table, the report, MLflow) is derived from these lines. A line is written in one piece; where
@@ -108,6 +109,21 @@ class TrialRecord:
         return self.wall_s + max(0, self.last_seen - self.attempt_started) / 1000
 
 
+@dataclass(frozen=True, kw_only=True)
+class ProbeRecord:
+    """What was measured of a cost class; `evaluations` are those of a whole trial of `planned_steps`."""
+
+    step_s: float
+    evaluation_s: float
+    evaluations: int
+    planned_steps: int
+
+    @property
+    def seconds_a_step(self) -> float:
+        """Seconds a step, evaluations spread over the steps."""
+        return self.step_s + self.evaluation_s * self.evaluations / self.planned_steps
+
+
 class LedgerState:
     """What the lines of a ledger add up to. `apply` takes in one more event."""
 
@@ -119,6 +135,7 @@ class LedgerState:
         self.proposals: dict[tuple[str, str], list[Event]] = {}
         self.selections: dict[tuple[str, str], Event] = {}
         self.codes: dict[str, dict[str, str]] = {}
+        self.probes: dict[tuple[str, str], ProbeRecord] = {}  # by (benchmark, cost class), the latest
         self.reuse: set[tuple[str, str]] = set()
         self.launches: list[Event] = []
         self._reported: dict[tuple[str, int], None] = {}  # (key, step) in the ledger's order
@@ -143,6 +160,8 @@ class LedgerState:
                 self.configs.setdefault(event["config_id"], _config_record(event))
             case "reuse":
                 self.reuse.add((event["from"], event["to"]))
+            case "probe":
+                self.probes[event["benchmark"], event["cost_class"]] = _probe_record(event)
             case "start":
                 self._start(event)
             case "report":
@@ -230,6 +249,15 @@ def _config_record(event: Event) -> ConfigRecord:
         classes=tuple(event["classes"]),
         planned_steps=event["planned_steps"],
         cost_class=event["cost_class"],
+    )
+
+
+def _probe_record(event: Event) -> ProbeRecord:
+    return ProbeRecord(
+        step_s=event["step_s"],
+        evaluation_s=event["evaluation_s"],
+        evaluations=event["evaluations"],
+        planned_steps=event["planned_steps"],
     )
 
 

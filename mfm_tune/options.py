@@ -21,6 +21,9 @@ class Options:
 
     file: Path | None
     plan: bool = False
+    probe: bool = False
+    simulate: bool = False
+    slots: int | None = None
     report_only: bool = False
     only: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = None
@@ -38,6 +41,11 @@ class Options:
     tracking_uri: str | None = None
     tracking: bool = True
     verbose: bool = False
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether nothing is trained or measured, so that no data set is needed."""
+        return self.plan or self.simulate or self.report_only
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,6 +67,9 @@ def parse_options(argv: Sequence[str]) -> Options:
     return Options(
         file=given.file,
         plan=given.plan,
+        probe=given.probe,
+        simulate=given.simulate,
+        slots=None if given.slots is None else _whole("--slots", given.slots),
         report_only=given.report_only,
         only=tuple(given.only),
         seeds=None if given.seeds is None else _seeds(given.seeds),
@@ -71,7 +82,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         reuse=given.reuse,
         retrain=given.retrain,
         retry=frozenset(retry),
-        cpus_per_trial=_cpus(given.cpus_per_trial),
+        cpus_per_trial=_whole("--cpus-per-trial", given.cpus_per_trial),
         gpus_per_trial=None if given.gpus_per_trial is None else _gpus(given.gpus_per_trial),
         tracking_uri=given.tracking_uri,
         tracking=not given.no_tracking,
@@ -101,7 +112,13 @@ def _parser() -> _Parser:
     add("--storage", metavar="DIR", type=Path, default=DEFAULT_STORAGE, help="ledger, checkpoints, reports (./runs)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
+    what.add_argument("--probe", action="store_true", help="measure two steps of each cost that the ledger does not "
+        "know, then as --plan")  # fmt: skip
+    what.add_argument("--simulate", action="store_true", help="replay the ledger's curves: what --asha would have "
+        "saved, and which winner it would have picked")  # fmt: skip
     what.add_argument("--report-only", action="store_true", help="write the report from the ledger, and train nothing")
+    add("--slots", metavar="N", help="with --plan, --probe, --simulate: trials side by side; default: as many as fit "
+        "on this machine")  # fmt: skip
     code = parser.add_mutually_exclusive_group()
     code.add_argument("--reuse", action="store_true", help="let results of other training code stand")
     code.add_argument("--retrain", action="store_true", help="train again what other training code has finished")
@@ -124,6 +141,11 @@ def _check_together(given: argparse.Namespace) -> None:
         raise OptionError("--asha compares trials that run side by side, which --inline does not do; give one of them.")
     if given.inline and given.address:
         raise OptionError("--address names a Ray cluster, which --inline does not use; give one of them.")
+    if given.slots is not None and not (given.plan or given.probe or given.simulate):
+        raise OptionError(
+            "--slots is how many trials --plan, --probe and --simulate count on; when trials run, the machines decide, "
+            "and --cpus-per-trial and --gpus-per-trial."
+        )
     if given.no_tracking and given.tracking_uri:
         raise OptionError(
             "--tracking-uri says where MLflow is, and --no-tracking that there is none; give one of them."
@@ -154,9 +176,9 @@ def _data(given: Sequence[str]) -> dict[str, str]:
     return paths
 
 
-def _cpus(text: str) -> int:
+def _whole(option: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
-        raise OptionError(f"--cpus-per-trial must be an integer of at least 1, got '{text}'.")
+        raise OptionError(f"{option} must be an integer of at least 1, got '{text}'.")
     return int(text)
 
 

@@ -318,8 +318,8 @@ def changed_code(plan: Plan, state: LedgerState, others: Mapping[tuple[str, str]
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def describe(plan: Plan, expected: str) -> list[str]:
-    """The plan as lines for people: cells, distinct configs, trials done and to do, expected time."""
+def describe(plan: Plan, time: str, cost: str) -> list[str]:
+    """The plan as lines for people: cells, distinct configs, trials done and to do, expected time and cost."""
     by_table = ", ".join(f"{table.name} {table.axis.name} {len(table.axis.levels)}" for table in plan.tables)
     seeds = ", ".join(str(seed) for seed in plan.study.seeds)
     return [
@@ -327,7 +327,8 @@ def describe(plan: Plan, expected: str) -> list[str]:
         f"  cells    {len(plan.cells)} ({by_table})",
         f"  configs  {plan.distinct} distinct",
         f"  trials   {len(plan.trials)} (seeds {seeds}): {counted(plan)}",
-        f"  time     {expected}",
+        f"  time     {time}",
+        f"  cost     {cost}",
     ]
 
 

@@ -46,6 +46,17 @@ def numbers_only(report: Report) -> Report:
     return {**report, "metrics": {name: value for name, value in metrics.items() if isinstance(value, int | float)}}
 
 
+class Probe(TypedDict, total=False):
+    """What a few steps and an evaluation took, measured apart from any trial."""
+
+    step_s: float  # seconds a training step, after a warm-up
+    evaluation_s: float  # seconds an evaluation with its checkpoint
+    evaluations: int  # evaluations of a whole trial
+    memory_mib: float  # peak memory: of the GPU, else of the process
+    machine: dict[str, str]
+    error: str  # where memory did not suffice, one sentence, and nothing else is there
+
+
 class Running(Protocol):
     """A trial in progress."""
 
@@ -91,6 +102,13 @@ class Program(Protocol):
             folder: The trial's own folder: checkpoint, final weights, pictures. A checkpoint there is continued.
             shared: Folder for artefacts that trials share (warm starts); safe against concurrent writers.
             data: Dataset name -> path of its store or folder.
+        """
+
+    def probe(self, config: Any, *, folder: str, data: Mapping[str, str]) -> Probe:
+        """Measure a step and an evaluation in this process. Leaves nothing behind but files in `folder`.
+
+        Running out of memory is said in the answer; anything else that goes wrong raises, a ValueError where the
+        program refuses what it was given.
         """
 
     def trainable(self) -> type:

@@ -19,13 +19,13 @@ from pathlib import Path
 from mfm_tune.engine import Interrupted, signals_as_interruption
 from mfm_tune.errors import UserError
 from mfm_tune.fingerprint import TrainingCode
-from mfm_tune.ledger import read_ledger
 from mfm_tune.loading import load_search_space, summaries
 from mfm_tune.options import Options, parse_options
-from mfm_tune.plan import changed_code, describe, results_of_other_code, selected_tables
+from mfm_tune.plan import selected_tables
 from mfm_tune.profiles import check_data, choose
+from mfm_tune.run_outlook import print_plan, probe_costs, simulate_asha
 from mfm_tune.run_search import SearchJob, check_options, print_search_plan, report_search, train_search
-from mfm_tune.run_study import REPOSITORY, Job, expected_time, report_only, train_study
+from mfm_tune.run_study import REPOSITORY, Job, report_only, train_study
 from mfm_tune.search_space import Search
 from mfm_tune.storage import Storage, driver
 
@@ -63,14 +63,18 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     else:
         selected_tables(declared, options.only)  # an unknown name is refused before anything is written
         job = Job(options, loaded, declared, code, storage)
-    check_data(loaded, declared, options.data, to_train=not (options.plan or options.report_only))
+    check_data(loaded, declared, options.data, to_train=not options.only_reads)
     if chosen.notice:
         print(chosen.notice)
     if options.plan:
-        return print_search_plan(job) if isinstance(job, SearchJob) else _print_plan(job)
+        return print_search_plan(job) if isinstance(job, SearchJob) else print_plan(job)
+    if options.simulate:
+        return simulate_asha(job)
     if options.report_only:
         return report_search(job) if isinstance(job, SearchJob) else report_only(job)
     with signals_as_interruption(), driver(job.storage):
+        if options.probe:
+            return probe_costs(job)
         return train_search(job, argv) if isinstance(job, SearchJob) else train_study(job, argv)
 
 
@@ -81,19 +85,6 @@ def _list_search_spaces() -> int:
     width = max((len(str(path)) for path, _ in found), default=0)
     for path, summary in found:
         print(f"{path!s:{width}}  {summary}")
-    return 0
-
-
-def _print_plan(job: Job) -> int:
-    state = read_ledger(job.storage.ledger)
-    plan = job.plan(state)
-    others = results_of_other_code(plan, state)
-    if others and job.options.reuse:
-        state.reuse.update(others)  # in memory only
-        plan = job.plan(state)
-    print("\n".join(describe(plan, expected_time(job, plan, state))))
-    if others and not (job.options.reuse or job.options.retrain):
-        print(changed_code(plan, state, others))
     return 0
 
 

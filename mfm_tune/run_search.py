@@ -13,7 +13,7 @@ from mfm_tune.errors import OptionError
 from mfm_tune.events import search_event
 from mfm_tune.exploration import best, confirmed_study, explored, point_name, selected, selection_event
 from mfm_tune.fingerprint import TrainingCode
-from mfm_tune.forecast import StepTimes, duration, makespan
+from mfm_tune.forecast import StepTimes, duration, makespan, resource_hours
 from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
 from mfm_tune.loading import Loaded
 from mfm_tune.options import Options
@@ -139,8 +139,10 @@ def _expected(job: Job, plan: ExplorationPlan, trials: Sequence[Trial], missing:
     seconds += [(times.seconds(like), like.planned_steps)] * unknown
     known = [each * steps for each, steps in seconds if each is not None]
     if len(known) < len(seconds):
-        return "unknown: the ledger has no step time for some of these trials yet"
-    return f"at most about {duration(makespan(known, job.slots))}, {job.slots} at a time; early stopping saves some"
+        return "unknown: the ledger has no step time for some of these trials; --probe measures them"
+    hours = resource_hours(sum(known), cpus=job.options.cpus_per_trial, gpus=job.gpus_per_trial)
+    wall = duration(makespan(known, job.slots))
+    return f"at most about {wall}, {job.slots} at a time, {hours}; early stopping saves some"
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -16,10 +16,10 @@ from mfm_tune.engine import EngineOptions, Interrupted, Stopping, local_gpus, lo
 from mfm_tune.errors import StorageError
 from mfm_tune.events import code_events, launch_event, study_event
 from mfm_tune.fingerprint import TrainingCode
-from mfm_tune.forecast import StepTimes, duration, expected_seconds
 from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
 from mfm_tune.loading import Loaded
 from mfm_tune.options import Options
+from mfm_tune.outlook import Outlook, Places, outlook
 from mfm_tune.plan import (
     Choice,
     Plan,
@@ -74,7 +74,9 @@ class Job:
 
     @property
     def slots(self) -> int:
-        """How many trials run at once, as far as this machine knows."""
+        """How many trials run at once: as the user says for a forecast, else as far as this machine knows."""
+        if self.options.slots is not None:
+            return self.options.slots
         return 1 if self.options.inline else local_slots(self.options.cpus_per_trial, self.gpus_per_trial)
 
     @property
@@ -87,20 +89,11 @@ class Job:
         return make_plan(self.study, state, self.code, self.choice)
 
 
-def expected_time(job: Job, plan: Plan, state: LedgerState) -> str:
-    """How long a plan takes, in words."""
-    if not plan.to_do:
-        return "nothing to do"
-    seconds = expected_seconds(plan.to_do, StepTimes(state), job.slots)
-    if seconds is None:
-        return "unknown: the ledger has no step time for some of these trials yet"
-    return f"about {duration(seconds)}, {_side_by_side(job)}"
-
-
-def _side_by_side(job: Job) -> str:
-    if job.options.address:
-        return f"if as many trials run side by side on the cluster as would here ({job.slots})"
-    return "one trial after the other" if job.slots == 1 else f"{job.slots} trials side by side"
+def outlook_of(job: Job, plan: Plan, state: LedgerState) -> Outlook:
+    """What a plan takes, in words."""
+    guessed = job.options.address is not None and job.options.slots is None
+    places = Places(slots=job.slots, cpus=job.options.cpus_per_trial, gpus=job.gpus_per_trial, guessed=guessed)
+    return outlook(plan.to_do, state, places)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -189,7 +182,7 @@ def _headline(job: Job, plan: Plan, state: LedgerState) -> str:
     where = f"on {job.options.address}" if job.options.address else f"{job.slots} at a time"
     return (
         f"{job.study.name}, profile {job.study.profile}: {len(plan.cells)} cells, {plan.distinct} configs, "
-        f"{len(plan.trials)} trials ({counted(plan)}), {where}; expected time: {expected_time(job, plan, state)}"
+        f"{len(plan.trials)} trials ({counted(plan)}), {where}; expected time: {outlook_of(job, plan, state).time}"
     )
 
 

@@ -41,7 +41,14 @@ FLOORS = (
     ("trainables.training",),
     ("trainables.checkpoint", "trainables.initial", "trainables.pictures"),
     ("trainables.trial",),
-    ("trainables.tune", "trainables.export", "trainables.predict", "trainables.evaluate", "trainables.exported"),
+    (
+        "trainables.tune",
+        "trainables.probe",
+        "trainables.export",
+        "trainables.predict",
+        "trainables.evaluate",
+        "trainables.exported",
+    ),
     ("trainables.program",),
 )
 

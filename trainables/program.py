@@ -19,6 +19,7 @@ from trainables.config import (
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, TOY_CITY_CLASSES
 
 if TYPE_CHECKING:
+    from trainables.probe import Probe
     from trainables.trial import Trial
 
 
@@ -72,6 +73,12 @@ class Segmentation:
         from trainables.trial import Trial
 
         return Trial(config, seed=seed, folder=folder, shared=shared, data=data)
+
+    def probe(self, config: Experiment, *, folder: str, data: Mapping[str, str]) -> Probe:
+        """Measure a step and an evaluation in this process (see `trainables.probe`)."""
+        from trainables.probe import probe
+
+        return probe(config, folder=folder, data=data)
 
     def trainable(self) -> type:
         """The Ray Tune class trainable."""

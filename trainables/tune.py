@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import random
+import socket
 import sys
 import traceback
 from collections.abc import Mapping
@@ -101,9 +102,19 @@ class ProgramTrial(tune.Trainable):
     def _opened(self) -> Running:
         resources = self.trial_resources.required_resources if self.trial_resources is not None else {}
         os.environ["OMP_NUM_THREADS"] = str(max(1, int(resources.get("CPU", 1))))
+        self._check_folder()
         running = self.open_running(**self._arguments)
         begin_as_fresh_process(int(self._arguments["seed"]), gpus=float(resources.get("GPU", 0)))
         return running
+
+    def _check_folder(self) -> None:
+        """The driver has made every trial's folder; a node that joined late may not have the disk they lie on."""
+        folder = self._arguments["folder"]
+        if not os.path.isdir(folder):
+            raise ValueError(
+                f"The machine {socket.gethostname()} does not see {folder}, which the driver has made; mount the "
+                "storage folder there under the same path, or remove the machine from the cluster."
+            )
 
     def _close(self) -> None:
         running, self._running = self._running, None

@@ -1,24 +1,28 @@
-"""How many results a second go through Tune's controller into the ledger.
+"""How many results a second go through Tune's controller into the ledger and on to MLflow.
 
     python -m tests.benchmarks.controller_rate [--trials 200] [--results 10]
 
-Trials do nothing but report, with 40 metrics and two confusion matrices. The same trials run twice: with the ledger,
-and with a recorder that keeps nothing; their ratio is what recording costs. (1,000 trials of 10 results is the size
-of a large search.)
+Trials do nothing but report, with 40 metrics and two confusion matrices; all of them are pending at once. The same
+trials run three times: with a recorder that keeps nothing, with the ledger, and with the ledger and the mirror to
+MLflow (SQLite). The ratios are what recording costs; the mirror must have everything soon after the last result.
+(1,000 trials of 10 results is the size of a large search.)
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from mfm_tune.engine import EngineOptions
 from mfm_tune.program import Outcome, Report
 from mfm_tune.recorder import Recorder
+from mfm_tune.tracking import caught_up, start_mirror
 from mfm_tune.tuning import run_with_ray
 from tests.benchmarks.instant_program import REPOSITORY, Instant, InstantProgram, new_recorder, trials_of
 
@@ -55,22 +59,56 @@ def main() -> int:
     parser.add_argument("--results", type=int, default=10, help="of each trial")
     given = parser.parse_args()
     print(f"load average {os.getloadavg()[0]:.1f}; {given.trials} trials of {given.results} results")
-    rates = {kind: rate(kind, given.trials, given.results) for kind in (Forgetful, Timed)}
-    print(f"{'without a ledger':<24}{rates[Forgetful]:>8.0f} results/s")
-    print(f"{'with the ledger':<24}{rates[Timed]:>8.0f} results/s")
-    print(f"{'ratio':<24}{rates[Timed] / rates[Forgetful]:>8.2f}")
+    forgotten = measure(Forgetful, given.trials, given.results)
+    kept = measure(Timed, given.trials, given.results)
+    mirrored = measure(Timed, given.trials, given.results, mirror=True)
+    print(f"{'':<32}{'results/s':>10}{'ratio':>8}{'gap between results, ms: median':>34}{'99 %':>8}{'most':>8}")
+    for name, each in (("no ledger", forgotten), ("ledger", kept), ("ledger and mirror", mirrored)):
+        median, late, most = (1000 * gap for gap in each.gaps)
+        print(f"{name:<32}{each.rate:>10.0f}{each.rate / forgotten.rate:>8.2f}{median:>34.2f}{late:>8.2f}{most:>8.0f}")
+    print(f"MLflow had everything {mirrored.behind_s:.1f} s after the last of {mirrored.results:,} results")
     return 0
 
 
-def rate(kind: type[Timed], trials: int, results: int) -> float:
-    """Results a second between the first and the last."""
+@dataclass(frozen=True)
+class Measured:
+    """When results came; seconds that the mirror had not caught up after the last of them."""
+
+    times: list[float]
+    behind_s: float
+
+    @property
+    def results(self) -> int:
+        return len(self.times)
+
+    @property
+    def rate(self) -> float:
+        """Results a second between the first and the last."""
+        return (len(self.times) - 1) / (self.times[-1] - self.times[0])
+
+    @property
+    def gaps(self) -> tuple[float, float, float]:
+        """Seconds between results: median, 99th percentile, most."""
+        gaps = [after - before for before, after in zip(self.times, self.times[1:], strict=False)]
+        return statistics.median(gaps), statistics.quantiles(gaps, n=100)[98], max(gaps)
+
+
+def measure(kind: type[Timed], trials: int, results: int, *, mirror: bool = False) -> Measured:
+    """Run the trials; with a mirror, wait until it has delivered everything."""
     planned = trials_of([Instant(number=number, blocks=results) for number in range(trials)])
     with tempfile.TemporaryDirectory() as folder:
         storage = Path(folder)
         recorder, _ = new_recorder(storage, planned, kind)
+        assert isinstance(recorder, Timed)
+        process = start_mirror(storage, None) if mirror else None
         run_with_ray(InstantProgram(), planned, recorder, EngineOptions(storage=storage, import_paths=(REPOSITORY,)))
-    assert isinstance(recorder, Timed)
-    return (len(recorder.times) - 1) / (recorder.times[-1] - recorder.times[0])
+        behind_s = 0.0
+        if process is not None:
+            while not caught_up(process.target):
+                time.sleep(0.1)
+            behind_s = max(0.0, time.perf_counter() - recorder.times[-1])
+            process.finish(1.0)
+    return Measured(recorder.times, behind_s)
 
 
 if __name__ == "__main__":

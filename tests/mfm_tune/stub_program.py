@@ -14,11 +14,11 @@ import os
 import struct
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mfm_tune.program import Outcome, Report
+from mfm_tune.program import Outcome, Probe, Report
 
 PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
 CHECKPOINT = "checkpoint.json"
@@ -86,6 +86,15 @@ class StubProgram:
 
     def open(self, config: StubConfig, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> StubRunning:
         return StubRunning(config, seed=seed, folder=folder)
+
+    def probe(self, config: StubConfig, *, folder: str, data: Mapping[str, str]) -> Probe:
+        running = StubRunning(replace(config, steps=4, interval=2), seed=0, folder=folder)
+        report = running.advance()
+        running.close()
+        if report["outcome"] == "oom":
+            return Probe(error=report["error"])
+        machine = dict(report["machine"])
+        return Probe(step_s=config.sleep_s, evaluation_s=0.5, evaluations=2, memory_mib=1.0, machine=machine)
 
     def trainable(self) -> type:
         from tests.mfm_tune.stub_trainable import StubTrial

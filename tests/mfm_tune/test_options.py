@@ -59,6 +59,9 @@ def test_gpus_may_be_none_a_share_or_several() -> None:
         (["f.py", "--inline", "--address", "auto"], "--address names a Ray cluster"),
         (["f.py", "--reuse", "--retrain"], "not allowed with"),
         (["f.py", "--plan", "--report-only"], "not allowed with"),
+        (["f.py", "--plan", "--probe"], "not allowed with"),
+        (["f.py", "--plan", "--slots", "0"], "--slots must be an integer of at least 1, got '0'"),
+        (["f.py", "--slots", "4"], "--slots is how many trials --plan, --probe and --simulate count on"),
         (["f.py", "--sedes", "0"], "unrecognized arguments: --sedes"),
     ],
 )

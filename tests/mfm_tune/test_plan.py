@@ -8,9 +8,10 @@ import pytest
 
 from mfm_tune.errors import OptionError
 from mfm_tune.fingerprint import TrainingCode
-from mfm_tune.forecast import StepTimes, duration, expected_seconds, makespan
+from mfm_tune.forecast import StepTimes, duration, forecast, makespan, resource_hours
 from mfm_tune.identity import canonical, config_id
 from mfm_tune.ledger import LedgerState
+from mfm_tune.outlook import Places, outlook
 from mfm_tune.plan import Choice, Plan, Status, changed_code, describe, make_plan, results_of_other_code
 from mfm_tune.program import Outcome
 from mfm_tune.space import Axis, Study, Table
@@ -136,17 +137,61 @@ def test_results_of_other_code_are_counted_and_the_changed_files_named() -> None
 
 
 def test_the_time_is_known_where_a_config_or_its_cost_class_ran() -> None:
-    """Nothing ran: unknown. One of the class ran at 2 s a step: nine trials of 4 steps on two slots."""
-    assert expected_seconds(plan().to_do, StepTimes(LedgerState()), 2) is None
+    """Nothing ran: unknown. One of the class ran at 2 s a step: nine trials of 4 steps on two slots, 72 s in all."""
+    nothing = forecast(plan().to_do, StepTimes(LedgerState()), 2)
+    assert (nothing.wall_s, nothing.busy_s, nothing.unknown) == (None, 0.0, {"stub, 0 s a step": 10})
     state = told(Outcome.FINISHED)
-    assert expected_seconds(plan(state).to_do, StepTimes(state), 2) == 40.0
+    known = forecast(plan(state).to_do, StepTimes(state), 2)
+    assert (known.wall_s, known.busy_s, known.unknown) == (40.0, 72.0, {})
+
+
+def test_a_probe_tells_the_time_until_a_trial_of_the_class_has_run() -> None:
+    """1 s a step and two evaluations of 4 s make 3 s a step of four; a trial that took 2 s a step knows better."""
+    state = LedgerState()
+    state.apply(probed(step_s=1.0, evaluation_s=4.0))
+    assert forecast(plan().to_do, StepTimes(state), 1).wall_s == 10 * 4 * 3.0
+    ran = told(Outcome.FINISHED)
+    ran.apply(probed(step_s=1.0, evaluation_s=4.0))
+    assert forecast(plan(ran).to_do, StepTimes(ran), 1).wall_s == 9 * 4 * 2.0
+    assert plan(state).to_do == plan().to_do  # a probe is never a result
+
+
+def probed(step_s: float, evaluation_s: float) -> dict[str, Any]:
+    """What `--probe` writes of the study's one cost class."""
+    class_of = {"benchmark": "stub", "cost_class": "stub, 0 s a step"}
+    times = {"step_s": step_s, "evaluation_s": evaluation_s, "evaluations": 2, "planned_steps": 4}
+    return {"event": "probe", "time": 0, **class_of, **times}
 
 
 def test_an_open_trial_costs_only_what_is_left_of_it() -> None:
     """A trial that was killed at step 2 of 4 has two steps left."""
     state = told(Outcome.FINISHED, None, step=2, wall_s=4.0)
     left = [trial for trial in plan(state).to_do if trial.step == 2]
-    assert expected_seconds(left, StepTimes(state), 1) == pytest.approx(4.0)
+    assert forecast(left, StepTimes(state), 1).wall_s == pytest.approx(4.0)
+
+
+@pytest.mark.parametrize(
+    ("trials", "state", "places", "time", "cost"),
+    [
+        (0, told(), {"slots": 1}, "nothing to do", "nothing"),
+        (1, LedgerState(), {"slots": 1}, "unknown: the ledger has no step time of 1 of cost class stub", "unknown"),
+        (9, told(Outcome.FINISHED), {"slots": 2}, "about 40 s, 2 trials side by side", "about 0.02 CPU-hours"),
+        (9, told(Outcome.FINISHED), {"slots": 1, "cpus": 4}, "about 72 s, one trial", "about 0.08 CPU-hours"),
+        (9, told(Outcome.FINISHED), {"slots": 1, "gpus": 0.5}, "about 72 s", "about 0.01 GPU-hours (0.5 GPUs a trial)"),
+        (9, told(Outcome.FINISHED), {"slots": 2, "guessed": True}, "about 40 s, if as many trials", "about 0.02"),
+    ],
+)
+def test_an_outlook_in_words(trials: int, state: LedgerState, places: dict[str, Any], time: str, cost: str) -> None:
+    """Wall-clock on the places, hours of what trials take; what is unknown is said."""
+    said = outlook(plan(state).to_do[:trials], state, Places(**{"cpus": 1, "gpus": 0.0, **places}))
+    assert said.time.startswith(time)
+    assert said.cost.startswith(cost)
+
+
+def test_hours_are_of_gpus_where_a_trial_takes_any() -> None:
+    """Two hours on half a GPU are one GPU-hour."""
+    assert resource_hours(7200, cpus=4, gpus=0.5) == "1 GPU-hours"
+    assert resource_hours(36_000_000, cpus=2, gpus=0) == "20,000 CPU-hours"
 
 
 def test_the_last_job_ends_when_places_are_filled_in_order() -> None:
@@ -166,11 +211,12 @@ def test_durations_are_said_as_people_say_them(seconds: float, text: str) -> Non
 
 def test_a_plan_in_words() -> None:
     """Cells, distinct configs, trials done and to do, time."""
-    lines = describe(plan(told(Outcome.FINISHED, Outcome.OOM)), "about 2 min")
+    lines = describe(plan(told(Outcome.FINISHED, Outcome.OOM)), "about 2 min", "about 3.2 GPU-hours")
     assert lines == [
         "A stub (study stub, profile smoke)",
         "  cells    4 (a quality 2, b level 2)",
         "  configs  5 distinct",
         "  trials   10 (seeds 0, 1): 1 finished, 1 out of memory, 8 to do",
         "  time     about 2 min",
+        "  cost     about 3.2 GPU-hours",
     ]

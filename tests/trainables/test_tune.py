@@ -66,7 +66,7 @@ class CountingTrial(ProgramTrial):
 @pytest.fixture
 def worker() -> Iterator[CountingTrial]:
     names = ("first", "second", "refused", "raises")
-    places = {"folder": "", "shared": "", "data": {}}
+    places = {"folder": ".", "shared": "", "data": {}}
     manifest = {name: {"config": name, "seed": 7, **places} for name in names}
     worker = CountingTrial.__new__(CountingTrial)  # Tune's own constructor makes a folder in the home directory
     worker.setup({"trial": "first"}, manifest)
