@@ -5,11 +5,15 @@ from __future__ import annotations
 import json
 import os
 import pickle
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.trainables.models.tiny import built
 from tests.trainables.trained import finished_trial
@@ -213,15 +217,33 @@ SmallDeepLabJson = {"class": "SmallDeepLab", "widths": [8, 16, 24], "norm": "gro
 
 
 @pytest.mark.slow
-def test_at_full_size_the_exported_logits_are_the_students(tmp_path: Path) -> None:
-    """DeepLab-V2 R101 and DAFormer MiT-B5 with random weights: equal logits, the published parameter counts."""
-    for config, count in ((dacs(PAPER, mfm(PAPER)), 43_219_846), (daformer(PAPER, mfm(PAPER)), 85_155_283)):
-        student = built(config.network).to(memory_format=torch.channels_last)
-        model = describe(config, CITYSCAPES_CLASSES, MEAN, STD, 1).to_json()
-        checkpoint.save(tmp_path / "final.safetensors", dict(student.state_dict()), {"step": 1, "model": model})
-        assert export.main([str(tmp_path / "final.safetensors"), str(tmp_path / "model")]) == 0
-        exported = load_model(tmp_path / "model").segmentor
-        image = torch.rand(1, 3, 128, 256).contiguous(memory_format=torch.channels_last)
-        with torch.no_grad():
-            assert torch.equal(exported.predict(image), student.predict(image))
-        assert parameter_count(exported) == count
+@pytest.mark.parametrize(
+    ("make", "count"), [(dacs, 43_219_846), (daformer, 85_155_283), (hrda, 85_685_990), (mic, 85_685_990)]
+)
+def test_at_full_size_the_exported_model_is_the_student_at_the_baselines_cost(
+    make: Any, count: int, tmp_path: Path
+) -> None:
+    """Random weights, trained with MFM: equal logits, the published parameter counts, and as many operations as the
+    network of the baseline."""
+    config = make(PAPER, mfm(PAPER))
+    student = built(config.network).to(memory_format=torch.channels_last)
+    model = describe(config, CITYSCAPES_CLASSES, MEAN, STD, 1).to_json()
+    checkpoint.save(tmp_path / "final.safetensors", dict(student.state_dict()), {"step": 1, "model": model})
+    assert export.main([str(tmp_path / "final.safetensors"), str(tmp_path / "model")]) == 0
+    exported = load_model(tmp_path / "model").segmentor
+    image = torch.rand(1, 3, 128, 256).contiguous(memory_format=torch.channels_last)
+    with torch.no_grad():
+        assert torch.equal(exported.predict(image), student.predict(image))
+    assert parameter_count(exported) == count
+    with torch.device("meta"):
+        baseline = build_segmentor(make(PAPER).network, 19).eval()
+    assert parameter_count(baseline) == count
+    assert operations(exported.to("meta")) == operations(baseline) > 0
+
+
+def operations(segmentor: Segmentor) -> int:
+    """Floating-point operations of a prediction at a training crop's size, counted without computing them."""
+    off = mock.patch.object(torch, "autocast", return_value=nullcontext())  # the meta device has none
+    with off, FlopCounterMode(display=False) as counter, torch.no_grad():
+        segmentor.predict(torch.empty(1, 3, 1024, 1024, device="meta"))
+    return counter.get_total_flops()

@@ -169,7 +169,7 @@ def test_iterations_are_those_of_the_slow_reference(name: str) -> None:
             key: float(value) for key, value in self_training_step(state, config.adaptation, source, target).items()
         }
         assert found == pytest.approx(wanted, rel=1e-9), t
-        assert 0 < found["pseudo_label_share"] < 1, "the case says nothing about q"
+        assert t > 0 or found["pseudo_label_share"] == 0.5
         assert_same(slow.student, state.student)
         assert state.teacher is not None
         assert_same(slow.teacher, state.teacher.network)
