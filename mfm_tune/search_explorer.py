@@ -38,6 +38,7 @@ class Explorer(Iterator[Trial]):
         self._writer = writer
         self._recorder = recorder
         self._points = list(plan.points)
+        self._given: set[str] = set()
         self._queue = deque(plan.to_do)
 
     def __next__(self) -> Trial:
@@ -51,7 +52,8 @@ class Explorer(Iterator[Trial]):
         """
         while self._queue or self._wants_more():
             trial = self._queue.popleft() if self._queue else self._proposed()
-            if trial is not None:
+            if trial is not None and trial.key not in self._given:  # a point that is a baseline, which may still run
+                self._given.add(trial.key)
                 self._recorder.add(trial)
                 return trial
         raise StopIteration

@@ -164,6 +164,18 @@ def test_a_failed_trial_is_told_as_failed_and_tried_again_by_the_next_launch() -
     assert [state for _, state, _ in driver.told()] == [TrialState.COMPLETE] * SEARCH.trials
 
 
+def test_trials_that_run_side_by_side_are_different_ones() -> None:
+    """Also where a point is a baseline that has not ended yet."""
+    first = {"quality": 40.0, "level": 0, "sign": "plus"}
+    driver = Driver(changed(SEARCH, first=(first,), baselines={"default": SEARCH.make(first)}), ["finished"])
+    plan = plan_exploration(driver.search, CODE, driver.state, Choice())
+    recorder = Recorder(driver.memory, driver.state, storage=Path("/nowhere"), launch="", study="", profile="",
+                        trials=plan.to_do)  # type: ignore[arg-type]  # fmt: skip
+    keys = [trial.key for trial in Explorer(plan, driver.memory, recorder)]  # type: ignore[arg-type]
+    assert len(keys) == len(set(keys)) == SEARCH.trials
+    assert len(driver.state.proposals["stub", "smoke"]) == SEARCH.trials
+
+
 @pytest.mark.parametrize("sampler", [Tpe(startup=2), Random(), Grid()], ids=str)
 def test_a_discrete_space_is_gone_through_once_and_then_called_exhausted(sampler: Any) -> None:
     """However much one point is favoured, none is trained twice."""
@@ -329,19 +341,20 @@ def test_ctrl_c_while_exploring_and_while_confirming(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
-def test_kills_of_a_search_on_ray(tmp_path: Path) -> None:
+@pytest.mark.parametrize("engine", [["--inline"], []], ids=["inline", "ray"])
+def test_kills_of_a_search(tmp_path: Path, engine: list[str]) -> None:
     """Kill -9 of a driver with all its processes, three times: 40 points in all, none twice, the steps of a search
     that nothing disturbed but for a checkpoint's interval a trial in flight, and the stops of a replay."""
     path = write_search(tmp_path, "trials=40, confirm=2, seeds=(0, 1)", sleep_s=0.03)
     storage = tmp_path / "runs"
     in_flight: Counter[str] = Counter()
     for moment in (30, 75, 120):
-        driver = process(path, storage)
+        driver = process(path, storage, *engine)
         wait_until(lambda moment=moment: steps_done(storage) >= moment, driver)  # type: ignore[misc]
         os.killpg(driver.pid, signal.SIGKILL)
         driver.communicate()
         in_flight.update(key for key, record in state_of(storage).trials.items() if record.outcome is None)
-    last = process(path, storage)
+    last = process(path, storage, *engine)
     said, errors = last.communicate(timeout=900)
     assert last.returncode == 0, said + errors
 
