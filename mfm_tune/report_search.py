@@ -64,7 +64,7 @@ def _summary(found: SearchResults) -> Iterator[str]:
             "upper mark for a search that has none."
         )
     else:
-        yield f"Chosen by {criterion.label}: {LABEL_FREE}; target mIoU is printed to judge it."
+        yield f"{capital(selected_by(found))}; {TARGET_MIOU.label} is printed to judge it."
     yield _status(found)
     winner = found.winner
     if winner is not None:
@@ -95,7 +95,7 @@ def _status(found: SearchResults) -> str:
 def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     search, criterion = found.search, found.search.criterion
     metric = metric_name(search.metric)
-    among = f"the best of {len(found.confirmed)} confirmed by their mean {criterion.label}"
+    among = f"the best of {len(found.confirmed)} confirmed by {criterion.label} over all seeds"
     yield (
         f"Winner, {among}: {winner.name} ({values_text(winner.point.values)}), {metric} "
         f"{mean_std(winner.cell.summary, len(search.seeds))}."
