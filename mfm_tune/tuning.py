@@ -49,8 +49,8 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
     Raises:
         Interrupted: Ctrl-C or SIGTERM came. Trials in progress keep their last checkpoint and stay open. A second
             signal ends the run without waiting for workers.
-        UserError: The program refused what it was given, the resources asked for do not exist, or the cluster's
-            address does not answer.
+        UserError: The program refused what it was given, the resources asked for do not exist, the cluster's address
+            does not answer, or one of its nodes lacks what trials need.
         StorageError: The ledger cannot be written.
     """
     if isinstance(trials, Sequence) and not trials:
@@ -58,11 +58,14 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
     make_folders(trials if isinstance(trials, Sequence) else (), options)
     set_environment(options.address, verbose=options.verbose)
     from mfm_tune.tuning_cluster import Cluster
+    from mfm_tune.tuning_nodes import check_nodes
     from mfm_tune.tuning_rounds import Rounds
 
     with Interruption() as interruption, Cluster(options) as cluster:
         interruption.listen()  # Ray put its own handler of SIGTERM in place
         cluster.check_resources()
+        if options.address is not None:
+            check_nodes(program, trials if isinstance(trials, Sequence) else (), options)
         Rounds(program, trials, recorder, options, stop_asked=interruption.came).run()
     if interruption.number is not None:
         raise Interrupted(interruption.number)

@@ -22,7 +22,7 @@ from mfm_tune.node import MARK, Question, Seen, complaints, gpu_complaint, look
 from mfm_tune.plan import Trial
 from mfm_tune.program import Program
 
-ANSWER_S = 120.0  # how long nodes have: a worker starts there and reads the code
+ANSWER_S = 300.0  # how long nodes have: a worker starts there and reads the code
 SETTLE_S = 10.0  # how long a shared disk may take to show here what was written there
 
 
