@@ -11,11 +11,12 @@ from types import TracebackType
 from typing import Any, Self
 
 import ray
-from ray._private import services
 
 from mfm_tune.engine import EngineOptions
-from mfm_tune.errors import OptionError
+from mfm_tune.errors import OptionError, UserError
 
+NOBODY = "http://127.0.0.1:9"  # the port of the discard service, on which nothing listens
+PROXY_VARIABLES = ("http_proxy", "no_proxy", "NO_PROXY")
 OBJECT_STORE_BYTES = 128 * 2**20  # the manifest and reports are all that goes through it
 
 
@@ -39,17 +40,12 @@ class Cluster:
             raise OptionError(
                 f"--address must be HOST:PORT of the cluster's head, or 'auto' on one of its machines, got '{address}'."
             )
-        local: dict[str, Any] = {"include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        environment = _runtime_environment(self._options)
         try:
-            with _without_api_server():
-                ray.init(
-                    address=address or "local",
-                    log_to_driver=self._options.verbose,
-                    logging_level=logging.INFO if self._options.verbose else logging.CRITICAL,
-                    configure_logging=True,
-                    runtime_env=_runtime_environment(self._options),
-                    **(local if address is None else {}),
-                )
+            if address is None:
+                self._start(environment)
+            else:
+                self._init(address=address, runtime_env=environment)
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise OptionError(
                 f"--address {address or 'local'} cannot be joined: {str(error).splitlines()[0]}; start the cluster, "
@@ -61,6 +57,32 @@ class Cluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         ray.shutdown()
+
+    def _start(self, environment: dict[str, Any]) -> None:
+        """Start a Ray of our own. A busy machine may need longer than Ray waits, so a second try is made."""
+        local = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        for last_try in (False, True):
+            try:
+                with _no_questions_to_the_network():
+                    self._init(**local, runtime_env=environment)
+                return
+            except Exception as error:  # Ray has no narrower class for a start that took too long
+                if "timed out" not in str(error):
+                    raise
+                ray.shutdown()
+                if last_try:
+                    raise UserError(
+                        "Ray did not start on this machine within its time, in two tries; give the same command again "
+                        "when the machine is less busy, or give --inline."
+                    ) from error
+
+    def _init(self, **arguments: Any) -> None:
+        ray.init(
+            log_to_driver=self._options.verbose,
+            logging_level=logging.INFO if self._options.verbose else logging.CRITICAL,
+            configure_logging=True,
+            **arguments,
+        )
 
     def check_resources(self) -> None:
         """Raise `OptionError` unless some node can hold one trial: Tune would wait for ever."""
@@ -81,22 +103,20 @@ class Cluster:
 
 
 @contextmanager
-def _without_api_server() -> Iterator[None]:
-    """Keeps a Ray that starts here from starting its API server.
+def _no_questions_to_the_network() -> Iterator[None]:
+    """Within, processes that start ask an address of this machine where they would ask the network over HTTP.
 
-    Without a dashboard that server reports usage and does nothing else. Told not to report, it still looks up
-    `metadata.google.internal` and asks 169.254.169.254 which cloud this is, and Ray has no option against that. A Ray
-    whose function has another name starts as ever; a test then sees the look-up.
+    Ray's API server, told not to report usage, still looks up `metadata.google.internal` and asks 169.254.169.254 which
+    cloud this is, and no option of Ray's prevents it. A proxy that is not there ends both at once. Workers get the
+    user's own settings back (`_runtime_environment`).
     """
-    start = getattr(services, "start_api_server", None)
-    if start is None:
-        yield
-        return
-    services.start_api_server = lambda *_, **__: (None, None)  # what Ray itself returns where the server fails
+    before = {name: os.environ.pop(name, None) for name in PROXY_VARIABLES}
+    os.environ["http_proxy"] = NOBODY
     try:
         yield
     finally:
-        services.start_api_server = start
+        os.environ.pop("http_proxy")
+        os.environ.update({name: value for name, value in before.items() if value is not None})
 
 
 def places(options: EngineOptions) -> int:
@@ -123,6 +143,8 @@ def _runtime_environment(options: EngineOptions) -> dict[str, Any]:
     variables = {
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",  # a trial that was given no GPU sees none
     }
+    if options.address is None:  # what `_no_questions_to_the_network` hid
+        variables |= {name: os.environ.get(name, "") for name in PROXY_VARIABLES}
     if options.import_paths:  # the search space's own classes come from where this process has them
         known = os.environ.get("PYTHONPATH", "")
         variables["PYTHONPATH"] = os.pathsep.join([*options.import_paths, *([known] if known else [])])
