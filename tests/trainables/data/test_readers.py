@@ -153,7 +153,7 @@ def test_a_folder_pair_reads_colours_and_unlabelled_splits(tmp_path: Path) -> No
         ({"train_ids": {"0": 0, "#000000": 1}}, "must all be ids, or all be colours"),
         ({"train_ids": {"300": 0}}, "from 0 to 255 or a colour"),
         ({"train_ids": {"0": 19}}, "from 0 to 18, or 255"),
-        ({"train_ids": {"0": 0}}, "splits must hold one or more of train, val, test"),
+        ({"train_ids": {"0": 0}}, "splits must hold one or more of source, train, val, test"),
         ({"train_ids": {"0": 0}, "splits": {"train": {"images": "a.png"}}}, "must be a path with one *"),
         ({"train_ids": {"0": 0}, "splits": {"train": {"images": "*"}}, "scored": "val"}, "one of the file's splits"),
         ({"train_ids": {"0": 0}, "splits": {"train": {"images": "*"}}, "name": "My City"}, "lower-case letters"),
