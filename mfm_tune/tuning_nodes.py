@@ -23,6 +23,7 @@ from mfm_tune.plan import Trial
 from mfm_tune.program import Program
 
 ANSWER_S = 300.0  # how long nodes have: a worker starts there and reads the code
+GONE_S = 30.0  # how long Ray takes to notice that a node is gone
 SETTLE_S = 10.0  # how long a shared disk may take to show here what was written there
 
 
@@ -35,8 +36,7 @@ def check_nodes(program: Program, trials: Sequence[Trial], options: EngineOption
     """
     with _question(program, trials, options) as question:
         here = look(question, "here")
-        known: list[Mapping[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        nodes = {node["NodeID"]: node for node in known if node["Alive"]}
+        nodes = _alive()
         asked = {name: _ask(name, question) for name in nodes}
         said: list[str] = []
         answers: list[Seen] = []
@@ -44,7 +44,7 @@ def check_nodes(program: Program, trials: Sequence[Trial], options: EngineOption
         for name, answer in asked.items():
             seen = _answer(answer, nodes[name])
             if isinstance(seen, str):
-                said.append(seen)
+                said.extend(() if _dies(name) else [seen])
                 continue
             answers.append(seen if seen.storage else replace(seen, storage=_not_shared(question, name)))
         for seen in answers:
@@ -52,6 +52,22 @@ def check_nodes(program: Program, trials: Sequence[Trial], options: EngineOption
         said.extend(_gpu_complaints(answers))
     if said:
         raise NodeError("\n".join(said))
+
+
+def _alive() -> dict[str, Mapping[str, Any]]:
+    """The nodes that Ray takes for alive, by id."""
+    known: list[Mapping[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return {node["NodeID"]: node for node in known if node["Alive"]}
+
+
+def _dies(node: str) -> bool:
+    """Whether a node that gave no answer is gone, which Ray finds out only after a while. No trial will start there."""
+    end = time.monotonic() + GONE_S
+    while node in _alive():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def _gpu_complaints(answers: Sequence[Seen]) -> list[str]:

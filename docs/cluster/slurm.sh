@@ -54,10 +54,15 @@ import sys, time
 
 import ray
 
-ray.init(address=sys.argv[1], log_to_driver=False, logging_level="ERROR")
 end = time.monotonic() + 180
-while (alive := sum(node["Alive"] for node in ray.nodes())) < int(sys.argv[2]) and time.monotonic() < end:
+alive = 0
+while alive < int(sys.argv[2]) and time.monotonic() < end:
     time.sleep(1)
+    try:
+        ray.init(address=sys.argv[1], log_to_driver=False, logging_level="CRITICAL", ignore_reinit_error=True)
+        alive = sum(node["Alive"] for node in ray.nodes())
+    except ConnectionError:
+        continue  # the head is not ready yet
 print(f"{alive} of {sys.argv[2]} nodes are there", flush=True)
 PYTHON
 

@@ -15,13 +15,13 @@ import argparse
 import os
 import secrets
 import statistics
+import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,21 +65,50 @@ def simulated_cluster() -> Iterator[Cluster]:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 0, "num_gpus": 0, "include_dashboard": False, "object_store_memory": STORE_BYTES}
-    cluster: Any = Cluster(initialize_head=True, head_node_args=head)
+    cluster: Any = _patiently(lambda: Cluster(initialize_head=True, head_node_args=head))
     try:
         yield cluster
     finally:
         cluster.shutdown()
 
 
-def add_nodes(cluster: Cluster, count: int, *, gpus: int, cpus: int) -> list[Any]:
-    """Add nodes to a simulated cluster."""
-    made: list[Any] = [
-        cluster.add_node(num_cpus=cpus, num_gpus=gpus, object_store_memory=STORE_BYTES, wait=False)
-        for _ in range(count)
-    ]
-    cluster.wait_for_nodes(timeout=600)
-    return made
+def add_nodes(cluster: Cluster, count: int, *, gpus: int, cpus: int) -> None:
+    """Add nodes to a simulated cluster, and wait until they are there."""
+    settings: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus, "object_store_memory": STORE_BYTES}
+    for _ in range(count):
+        _patiently(lambda: cluster.add_node(**settings))
+
+
+def _patiently(start: Callable[[], Any]) -> Any:
+    """Start a node; on a busy machine it gives up after 30 s, and is started again."""
+    for _ in range(4):
+        try:
+            return start()
+        except Exception as error:
+            if "timed out during startup" not in str(error):
+                raise
+    return start()
+
+
+@contextmanager
+def joining_node(address: str, *, gpus: int, cpus: int, within: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """A node that is started as a person would, and ends with the context; it is there some seconds later.
+
+    Args:
+        within: Shell commands before it, in a mount namespace of its own.
+    """
+    start = (
+        f"ray start --address={address} --num-cpus={cpus} --num-gpus={gpus} --object-store-memory={STORE_BYTES} "
+        "--disable-usage-stats --block"
+    )
+    command = ["unshare", "-m", "sh", "-c", f"{within} && exec {start}"] if within else start.split()
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    node = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        yield node
+    finally:
+        node.terminate()
+        node.wait()
 
 
 class Disturbing(Recorder):
@@ -116,21 +145,19 @@ def run(
         died[node.node_id] = time.time()
         cluster.remove_node(node, allow_graceful=False)
 
-    def grow() -> None:
-        adding.append(threading.Thread(target=lambda: add_nodes(cluster, 1, **add)))
-        adding[-1].start()
-
-    adding: list[threading.Thread] = []
     ends = {trials * (number + 1) // 5: kill for number in range(kills)}
-    recorder.disturb_at({**ends, trials * (kills + 1) // 5: grow})
-    begun = time.perf_counter()
-    run_with_ray(
-        PlacedProgram(), planned, recorder,
-        EngineOptions(storage=storage, address=cluster.address, gpus_per_trial=fraction, import_paths=(REPOSITORY,)),
-    )  # fmt: skip
-    took = time.perf_counter() - begun
-    for thread in adding:
-        thread.join()
+    options = EngineOptions(
+        storage=storage, address=cluster.address, gpus_per_trial=fraction, import_paths=(REPOSITORY,)
+    )
+    with ExitStack() as joined:
+
+        def grow() -> None:
+            joined.enter_context(joining_node(cluster.address, **add))
+
+        recorder.disturb_at({**ends, trials * (kills + 1) // 5: grow})
+        begun = time.perf_counter()
+        run_with_ray(PlacedProgram(), planned, recorder, options)
+        took = time.perf_counter() - begun
     outcomes: dict[Outcome | None, int] = defaultdict(int)
     for trial in planned:
         outcomes[state.trials[trial.key].outcome] += 1

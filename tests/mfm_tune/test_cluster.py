@@ -18,7 +18,7 @@ from mfm_tune.errors import NodeError
 from mfm_tune.ledger import read_ledger
 from mfm_tune.program import Outcome
 from mfm_tune.run import REPOSITORY, main
-from tests.benchmarks.cluster import add_nodes, run, simulated_cluster
+from tests.benchmarks.cluster import add_nodes, joining_node, run, simulated_cluster
 from tests.mfm_tune.stub_launch import Launched, launch, stub_trials
 from tests.mfm_tune.stub_program import PROGRESS, StubConfig
 from tests.mfm_tune.test_kill import REAL, results
@@ -61,10 +61,14 @@ def test_real_training_that_loses_a_node_ends_with_the_bits_of_one_machine(clust
     space.write_text(REAL)
     done = subprocess.run(command(space, alone, "--inline"), cwd=REPOSITORY, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    killer = threading.Thread(target=kill_a_node_at_work, args=(cluster, spread))
+    ended = threading.Event()
+    killer = threading.Thread(target=kill_a_node_at_work, args=(cluster, spread, ended))
     killer.start()
-    assert main(command(space, spread, "--address", cluster.address, "--gpus-per-trial", "1")[3:]) == 0
-    killer.join()
+    try:
+        assert main(command(space, spread, "--address", cluster.address, "--gpus-per-trial", "1")[3:]) == 0
+    finally:
+        ended.set()
+        killer.join()
     assert len(cluster.worker_nodes) == 1
     expected, got = (read_ledger(storage / "ledger.jsonl").trials for storage in (alone, spread))
     assert {key: results(record) for key, record in got.items()} == {
@@ -81,10 +85,9 @@ def command(space: Path, storage: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "mfm_tune.run", str(space), "--storage", str(storage), "--no-tracking", *more]
 
 
-def kill_a_node_at_work(cluster: Any, storage: Path) -> None:
+def kill_a_node_at_work(cluster: Any, storage: Path, ended: threading.Event) -> None:
     """Wait for a trial beyond its first checkpoint (step 3 of 12), and kill the node that it runs on."""
-    end = time.monotonic() + 300
-    while time.monotonic() < end:
+    while not ended.is_set():
         for progress in storage.glob("trials/*/*/progress"):
             content = progress.read_bytes()
             if len(content) == PROGRESS.size and 3 < PROGRESS.unpack(content)[1] < 9:
@@ -121,20 +124,15 @@ def test_a_node_that_lacks_storage_code_and_data_is_refused_by_name(cluster: Any
         pytest.skip("needs mount namespaces (unshare -m)")
     store = data / "store"
     store.mkdir()
-    start = (
-        f"ray start --address={cluster.address} --num-cpus=1 --num-gpus=0 --object-store-memory={80 * 2**20} --block"
-    )
-    node = subprocess.Popen(["unshare", "-m", "sh", "-c", f"{over} && exec {start}"], stdout=subprocess.DEVNULL)
-    try:
-        cluster_has(cluster, 3)
+    there = alive(cluster)
+    with joining_node(cluster.address, gpus=0, cpus=1, within=over) as node:
+        while alive(cluster) == there:
+            assert node.poll() is None, "the node did not start"
         with pytest.raises(NodeError) as refused:
             launch(storage, stub_trials([StubConfig()]), address=cluster.address, data={"toy": str(store)})
-    finally:
-        node.terminate()
-        node.wait()
     said = str(refused.value).splitlines()
     names = {line.split(" (")[1].split(")")[0] for line in said}
-    assert len(names) == 1  # of one node, by its address and id
+    assert len(names) == 1, said  # of one node, by its address and id
     assert [line.partition(") ")[2].partition(";")[0] for line in said] == [
         f"cannot use the storage folder {storage}: what this machine has written there is not to be seen",
         "has another version of tests/mfm_tune/stub_program.py",
@@ -144,16 +142,15 @@ def test_a_node_that_lacks_storage_code_and_data_is_refused_by_name(cluster: Any
     assert [path.name for path in storage.iterdir() if path.name.startswith(".nodes")] == []
 
 
-def cluster_has(cluster: Any, nodes: int) -> None:
-    """Wait until so many nodes are alive, the head among them."""
+def alive(cluster: Any) -> int:
+    """How many nodes are alive, the head among them."""
     import ray
 
     ray.init(address=cluster.address, log_to_driver=False, logging_level="CRITICAL")
-    end = time.monotonic() + 120
-    while sum(node["Alive"] for node in ray.nodes()) < nodes:
-        assert time.monotonic() < end, "the node did not come up"
-        time.sleep(0.2)
-    ray.shutdown()
+    try:
+        return sum(node["Alive"] for node in ray.nodes())
+    finally:
+        ray.shutdown()
 
 
 # --------------------------------------------------------------------------------------------------------------------
