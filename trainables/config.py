@@ -807,11 +807,19 @@ class Precision(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Execution:
-    """How the arithmetic is done. Part of the identity, because it changes the last bits."""
+    """How the arithmetic is done. Part of the identity, because it changes the last bits.
+
+    Args:
+        precision: Of the passes; weights are float32 under bf16 autocast.
+        channels_last: Images and weights in NHWC.
+        compile: Encoders and decoders go through `torch.compile`.
+        cuda_graphs: Encoders' passes are recorded once and replayed (`trainables.cuda_graphs`); a CPU ignores it.
+    """
 
     precision: Precision = Precision.FLOAT32
     channels_last: bool = True
     compile: bool = False
+    cuda_graphs: bool = field(default=False, metadata={"identity": "when set"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ from torch import nn
 from trainables import checkpoint
 from trainables.adaptation.teacher import Teacher
 from trainables.auxiliary.build import build_tasks
+from trainables.auxiliary.feature_distance import FeatureDistanceTask
 from trainables.auxiliary.task import AuxiliaryTask
 from trainables.config import (
     AdamW,
@@ -24,6 +25,7 @@ from trainables.config import (
     SelfTraining,
     WarmStart,
 )
+from trainables.cuda_graphs import GraphedModule
 from trainables.data.domains import Batch, Domains
 from trainables.data.open import training_size
 from trainables.models.build import build_segmentor
@@ -83,12 +85,28 @@ def assemble(config: Experiment, streams: Streams, student: Segmentor, domains: 
         tasks.to(device=reference.device, dtype=reference.dtype)
     if config.execution.compile:
         for network in (student, *([teacher.network] if teacher else [])):
-            network.encoder.compile()
+            if not config.execution.cuda_graphs:  # else what is recorded is the compiled form
+                network.encoder.compile()
             network.decoder.compile()
     groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
     optimizer = build_optimizer(groups, config.optimizer)
     student.train()
-    return State(config, streams, student, teacher, tasks, optimizer, domains.mean, domains.std)
+    graphed = _graphed(config, student, teacher, tasks)
+    return State(config, streams, student, teacher, tasks, optimizer, domains.mean, domains.std, graphed)
+
+
+def _graphed(
+    config: Experiment, student: Segmentor, teacher: Teacher | None, tasks: nn.ModuleList
+) -> tuple[GraphedModule, ...]:
+    """The encoders, in the modes that training has them in, with their passes to be recorded as CUDA graphs."""
+    if not config.execution.cuda_graphs or next(student.parameters()).device.type != "cuda":
+        return ()
+    encoders = [student.encoder, *([teacher.network.encoder] if teacher else [])]
+    encoders += [task.imagenet_encoder for task in tasks if isinstance(task, FeatureDistanceTask)]
+    return tuple(
+        GraphedModule(encoder, torch.compile(encoder.forward) if config.execution.compile else None)
+        for encoder in encoders
+    )
 
 
 def warm_start(

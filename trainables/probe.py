@@ -38,9 +38,11 @@ def probe(config: Experiment, *, folder: str, data: Mapping[str, str]) -> Probe:
         ValueError: A data set or published weights have no path, or cannot be used.
     """
     trial = Trial(shortened(config), seed=0, folder=folder, shared=str(Path(folder) / "shared"), data=data)
-    domains = _FewImages(trial.domains)
-    trial.domains = cast(Domains, domains)
     try:
+        if not trial.opened:
+            return Probe(error=trial.advance()["error"])
+        domains = _FewImages(trial.domains)
+        trial.domains = cast(Domains, domains)
         for _ in range(2):
             domains.shown = 0
             begun = time.perf_counter()

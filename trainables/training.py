@@ -20,6 +20,7 @@ from trainables.adaptation.pseudo_label import pseudo_label
 from trainables.adaptation.teacher import Teacher
 from trainables.auxiliary.task import AuxiliaryTask, Mixed, PseudoLabel, StepView
 from trainables.config import AdamW, Experiment, Precision, SelfTraining
+from trainables.cuda_graphs import GraphedModule
 from trainables.data.domains import Batch
 from trainables.models.segmentor import Encoded, SegmentationLoss, Segmentor
 from trainables.optimization import clip_gradients, set_learning_rate
@@ -41,6 +42,7 @@ class State:
         optimizer: Over the student and the tasks.
         step: Steps taken.
         mean, std: Normalisation of images (grey levels, RGB).
+        graphed: The modules whose passes are replayed CUDA graphs.
         last: The latest step as auxiliary tasks saw it, for pictures.
     """
 
@@ -52,6 +54,7 @@ class State:
     optimizer: torch.optim.Optimizer
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    graphed: tuple[GraphedModule, ...] = ()
     step: int = 0
     last: StepView | None = field(default=None, repr=False)
 
@@ -62,7 +65,7 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
     assert teacher is not None
     set_learning_rate(state.optimizer, state.config.schedule, step)
     teacher.follow(student, step)
-    state.optimizer.zero_grad(set_to_none=True)
+    _clear_gradients(state)
 
     sharing, separate = _by_graph(state.tasks, step)
     with autocast(state):
@@ -86,7 +89,7 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
 def supervised_step(state: State, batch: Batch) -> Losses:
     """One iteration of plain cross-entropy: source-only, the warm start, and the target-supervised oracle."""
     set_learning_rate(state.optimizer, state.config.schedule, state.step)
-    state.optimizer.zero_grad(set_to_none=True)
+    _clear_gradients(state)
     seed_dropout(state, Purpose.DROPOUT_SOURCE)
     box = state.student.draw_box(state.streams, Purpose.DETAIL_SOURCE, state.step, _size(batch))
     with autocast(state):
@@ -154,6 +157,12 @@ def autocast(state: State) -> Iterator[None]:
 def seed_dropout(state: State, purpose: Purpose, item: int = 0) -> None:
     """Make the dropout and drop-path masks of the next pass a function of (seed, purpose, step)."""
     torch.manual_seed(state.streams.torch_seed(purpose, state.step, item))
+
+
+def _clear_gradients(state: State) -> None:
+    state.optimizer.zero_grad(set_to_none=True)
+    for module in state.graphed:
+        module.begin_step()
 
 
 def _mix(state: State, settings: SelfTraining, source: Batch, target: Batch, pseudo: PseudoLabel) -> Mixed:

@@ -118,11 +118,22 @@ class Trial:
         self.data = data
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         check_weights(config, data)
-        self.domains = open_domains(config, data, self.device)
         self._state: State | None = None
         self._finished = False
         self._resumed_at_end = False
         self._step_ms = math.nan  # of the latest block; NaN until one was trained in this process
+        self._too_large = ""  # why the images cannot be held in memory, if they cannot
+        try:
+            self.domains = open_domains(config, data, self.device)
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
+            self._too_large = str(error)
+
+    @property
+    def opened(self) -> bool:
+        """Whether memory holds the images; if not, the outcome of `advance` is `oom`."""
+        return not self._too_large
 
     def advance(self) -> Report:
         """Train up to the next evaluation, evaluate, write a checkpoint, and report.
@@ -130,14 +141,14 @@ class Trial:
         Raises:
             Exception: Whatever goes wrong, except running out of memory and divergence, which are outcomes.
         """
+        if not self.opened:
+            return self._out_of_memory(self._too_large)
         try:
             state = self._begun()
             end = self._train_block(state)
             return self._evaluated(state) if end else self._diverged(state)
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
-            return self._out_of_memory(str(error))
-        except RuntimeError as error:
-            if "can't allocate memory" not in str(error):
+        except Exception as error:
+            if not ran_out_of_memory(error):
                 raise
             return self._out_of_memory(str(error))
 
@@ -306,6 +317,19 @@ class Trial:
         domains = self.domains
         model = describe(self.config, domains.classes, domains.mean, domains.std, state.step)
         return {"step": state.step, "model": model.to_json()}
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error, or the one it was raised over, says that memory of a GPU or of the machine did not suffice.
+
+    A CUDA graph that runs out of memory while it is recorded raises that it could not be recorded.
+    """
+    first = error.__context__
+    return (
+        isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (isinstance(first, Exception) and ran_out_of_memory(first))
+    )
 
 
 def set_numerics(threads: int) -> None:

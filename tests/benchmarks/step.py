@@ -7,12 +7,13 @@ python -m tests.benchmarks.step --scale paper --precision bf16 --compile --batch
 Needs torch, torchvision, timm and numpy; ray and mlflow need not be installed. A recipe and the same recipe with MFM
 take turns step by step, so that a busy machine slows both alike; times are medians, on one CPU thread of the time that
 the processor worked for this process. Parts are timed in steps of their own, where a GPU waits for each part. Peak
-memory is measured in a process of its own: of the GPU, or of that process.
+memory is that of tensors on the GPU, in the first steps of a recipe, or of a process of its own on a CPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import re
@@ -209,7 +210,10 @@ def config_of(name: str, given: argparse.Namespace) -> Experiment:
         config,
         batch_size=given.batch or config.batch_size,
         execution=Execution(
-            precision=PRECISIONS[given.precision], channels_last=not given.no_channels_last, compile=given.compile
+            precision=PRECISIONS[given.precision],
+            channels_last=not given.no_channels_last,
+            compile=given.compile,
+            cuda_graphs=given.cuda_graphs,
         ),
         optimizer=config.optimizer if isinstance(config.optimizer, AdamW) else AdamW(),
     )
@@ -231,23 +235,41 @@ def measure(given: argparse.Namespace, device: torch.device) -> list[Row]:
     rows = []
     for method in methods:
         names = [name for name in given.recipe if name.partition("+")[0] == method]
-        runs = [Run(config_of(name, given), device) for name in names]
-        for _ in range(WARM_UP):
-            for run in runs:
-                run.step()
+        runs, peaks = [], []
+        for name in names:
+            before = resident_mib(device)
+            runs.append(Run(config_of(name, given), device))
+            for _ in range(WARM_UP):
+                runs[-1].step()
+            peaks.append(peak_mib(device) - before if device.type == "cuda" else peak_of(name, given))
         times = [[run.timed() for run in runs] for _ in range(given.steps)]
         parts = [[run.parts() for run in runs] for _ in range(max(1, given.steps // 2))]
         for index, (name, run) in enumerate(zip(names, runs, strict=True)):
             step = median(time[index] for time in times)
             each = {part: median(one[index].get(part, 0.0) for one in parts) for part in parts[0][index]}
-            rows.append(Row(name, step, each, peak_of(name, given), 2 * run.config.batch_size))
+            rows.append(Row(name, step, each, peaks[index], 2 * run.config.batch_size))
             print(f"{name}: {step:.1f} ms a step, {rows[-1].peak_mib:.0f} MiB", file=sys.stderr, flush=True)
-        del runs
+        del runs, run
+        gc.collect()  # a recorded module and its recordings hold each other
     return rows
 
 
+def resident_mib(device: torch.device) -> float:
+    """MiB that tensors take on a GPU; the peak is counted from here on."""
+    if device.type != "cuda":
+        return 0.0
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    return torch.cuda.memory_allocated(device) / 2**20
+
+
+def peak_mib(device: torch.device) -> float:
+    """The most MiB that tensors took on a GPU since `resident_mib` was asked."""
+    return torch.cuda.max_memory_allocated(device) / 2**20
+
+
 def peak_of(name: str, given: argparse.Namespace) -> float:
-    """Peak memory of a recipe in MiB, in a process of its own."""
+    """Peak memory of a recipe in MiB on a CPU, of a process of its own."""
     argv = [sys.executable, "-m", "tests.benchmarks.step", "--memory-of", name, *given.argv]
     told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     return float(json.loads(told.splitlines()[-1])["peak_mib"])
@@ -258,8 +280,6 @@ def own_peak(name: str, given: argparse.Namespace, device: torch.device) -> floa
     run = Run(config_of(name, given), device)
     for _ in range(2):
         run.step()
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
 
 
@@ -278,7 +298,8 @@ def table(rows: Sequence[Row], given: argparse.Namespace, device: torch.device) 
         f"# A training step, {given.scale} recipes",
         "",
         f"{where['device_name']}; torch {where['torch']}, {where['threads']} thread(s), {platform.system()}; "
-        f"{given.precision}{', compiled' if given.compile else ', eager'}, "
+        f"{given.precision}{', compiled' if given.compile else ', eager'}"
+        f"{', CUDA graphs' if given.cuda_graphs else ''}, "
         f"{'NCHW' if given.no_channels_last else 'channels_last'}; "
         f"batch {config.batch_size} + {config.batch_size}, {sizes}; median of {given.steps} steps"
         f"{', processor time' if by_processor(device) else ''}.",
@@ -290,7 +311,7 @@ def table(rows: Sequence[Row], given: argparse.Namespace, device: torch.device) 
     for row in rows:
         base = known.get(row.name.partition("+")[0])
         time_ratio = f"x {row.step_ms / base.step_ms:.2f}" if base and base is not row else ""
-        memory_ratio = f"+{100 * (row.peak_mib / base.peak_mib - 1):.0f} %" if base and base is not row else ""
+        memory_ratio = f"{100 * (row.peak_mib / base.peak_mib - 1):+.0f} %" if base and base is not row else ""
         crops = 1000 * row.crops / row.step_ms
         lines.append(
             f"| {row.name} | {row.step_ms:.1f} | {crops:.1f} | {row.peak_mib:.0f} | {time_ratio} | {memory_ratio} |"
@@ -331,7 +352,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _file_name(given: argparse.Namespace, device: torch.device) -> str:
     where = machine(device, config_of(given.recipe[0], given))["device_name"]
-    words = ["step", given.scale, given.precision, *(["compiled"] if given.compile else []), where.partition(",")[0]]
+    ways = [*(["compiled"] if given.compile else []), *(["graphs"] if given.cuda_graphs else [])]
+    words = ["step", given.scale, given.precision, *ways, where.partition(",")[0]]
     return re.sub(r"[^a-z0-9]+", "-", "-".join(words).lower()).strip("-")
 
 
@@ -351,6 +373,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", type=int, default=10, help="timed steps of each recipe (10)")
     add("--precision", choices=list(PRECISIONS), default="fp32", help="arithmetic of the passes (fp32)")
     add("--compile", action="store_true", help="compile encoders and decoders")
+    add("--cuda-graphs", action="store_true", help="replay encoders' passes, on a GPU")
     add("--no-channels-last", action="store_true", help="keep images and weights in NCHW")
     add("--threads", type=int, default=1, help="CPU threads (1)")
     add("--cpu", action="store_true", help="stay on the CPU where there is a GPU")

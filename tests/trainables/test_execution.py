@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch._dynamo.testing import CompileCounter
 
+from mfm_tune.identity import config_id
 from tests.benchmarks import memory
 from tests.benchmarks.memory import META, Watch, step_memory
 from tests.benchmarks.step import Run
@@ -109,6 +110,17 @@ def test_compiled_networks_train_alike_and_compile_once(method: Any, monkeypatch
     assert counter.frame_count == known
     assert {name: float(value) for name, value in found.items()} == pytest.approx(eager, rel=1e-3, abs=1e-5)
     torch._dynamo.reset()
+
+
+def test_a_cpu_ignores_cuda_graphs() -> None:
+    """The same losses, and nothing is recorded; the id of a config without them is what it was before they existed."""
+    eager, _ = losses(recipe(dacs, mfm(SMOKE)))
+    asked, run = losses(recipe(dacs, mfm(SMOKE), cuda_graphs=True))
+    assert run.state.graphed == ()
+    assert asked == eager
+    plain = recipe(dacs)
+    assert config_id(plain) == config_id(replace(plain, execution=Execution(cuda_graphs=False)))
+    assert config_id(plain) != config_id(replace(plain, execution=Execution(cuda_graphs=True)))
 
 
 # -- memory ---------------------------------------------------------------------------------------------------------

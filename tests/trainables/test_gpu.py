@@ -7,6 +7,7 @@ import multiprocessing
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,10 +21,14 @@ from mfm_tune.program import Outcome
 from mfm_tune.recorder import Recorder
 from mfm_tune.tuning import run_with_ray
 from trainables import checkpoint
-from trainables.config import Experiment
+from trainables.config import Experiment, Precision, SelfTraining
+from trainables.data.open import open_domains
+from trainables.initial import begin, in_layout
 from trainables.program import Segmentation
-from trainables.recipes import MINI, SMOKE, dacs_mfm
-from trainables.trial import FINAL, Report, Trial
+from trainables.randomness import Streams
+from trainables.recipes import MINI, SMOKE, dacs, dacs_mfm, daformer, hrda, mfm, mic
+from trainables.training import Losses, State, self_training_step
+from trainables.trial import FINAL, Report, Trial, set_numerics
 
 pytestmark = [
     pytest.mark.gpu,
@@ -64,12 +69,13 @@ def test_a_trial_runs_end_to_end(tmp_path: Path) -> None:
     assert all(array.device.type == "cpu" and bool(array.isfinite().all()) for array in weights.values())
 
 
-def test_running_out_of_memory_is_an_outcome_and_the_device_works_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mebibytes", [pytest.param(64, id="images"), pytest.param(256, id="a step")])
+def test_running_out_of_memory_is_an_outcome_and_the_device_works_on(tmp_path: Path, mebibytes: int) -> None:
     """A real one, of the allocator's: the trial says how much it had, and the next trial of this process trains."""
     larger = replace(dacs_mfm(MINI), initial=SMOKE.initial, batch_size=64)
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction(64 * 2**20 / total)
+    torch.cuda.set_per_process_memory_fraction(mebibytes * 2**20 / total)
     try:
         (report,) = trained(larger, tmp_path / "large", blocks=1)
     finally:
@@ -78,6 +84,87 @@ def test_running_out_of_memory_is_an_outcome_and_the_device_works_on(tmp_path: P
     assert report["error"].startswith("Out of memory after step 0")
     assert "CUDA out of memory" in report["error"]
     assert trained(dacs_mfm(SMOKE), tmp_path / "small")[-1]["outcome"] == "finished"
+
+
+# -- CUDA graphs ----------------------------------------------------------------------------------------------------
+
+
+def with_graphs(config: Experiment, graphs: bool, **execution: Any) -> Experiment:
+    return replace(config, execution=replace(config.execution, cuda_graphs=graphs, **execution))
+
+
+def after_steps(config: Experiment, steps: int, folder: Path) -> tuple[list[Losses], State]:
+    """Losses of every step and the state; from random weights, so that no time goes into a warm start."""
+    device, streams = torch.device("cuda"), Streams(0)
+    set_numerics(1)
+    domains = open_domains(config, {}, device)
+    state = begin(replace(config, initial=None), streams, domains, folder, {}, device)
+    assert isinstance(config.adaptation, SelfTraining)
+    found = []
+    for step in range(steps):
+        source = in_layout(domains.source(streams, step, config.batch_size), config)
+        target = in_layout(domains.target(streams, step, config.batch_size), config)
+        losses = self_training_step(state, config.adaptation, source, target)
+        found.append({name: loss.clone() for name, loss in losses.items()})
+    return found, state
+
+
+@pytest.mark.parametrize("precision", [Precision.FLOAT32, Precision.BFLOAT16])
+@pytest.mark.parametrize("method", [dacs, daformer])
+def test_replayed_passes_train_as_eager_ones_do(method: Any, precision: Precision, tmp_path: Path) -> None:
+    """Losses, weights and running statistics bit for bit, with drop path drawn anew in every pass."""
+    config = method(SMOKE, mfm(SMOKE))
+    eager_losses, eager = after_steps(with_graphs(config, False, precision=precision), 6, tmp_path)
+    losses, graphed = after_steps(with_graphs(config, True, precision=precision), 6, tmp_path)
+    assert graphed.graphed
+    assert eager.teacher is not None
+    assert graphed.teacher is not None
+    torch.testing.assert_close(losses, eager_losses, rtol=0, atol=0)
+    for ours, theirs in ((graphed.student, eager.student), (graphed.teacher.network, eager.teacher.network)):
+        torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("precision", "limit"), [(Precision.FLOAT32, 1e-5), (Precision.BFLOAT16, 1e-2)])
+@pytest.mark.parametrize("method", [hrda, mic])
+def test_an_encoder_that_runs_twice_in_a_pass_has_its_gradients_added_up(
+    method: Any, precision: Precision, limit: float, tmp_path: Path
+) -> None:
+    """HRDA's context and detail: losses bit for bit, gradients to the rounding of a sum in another order."""
+    config = method(SMOKE, mfm(SMOKE))
+    eager_losses, eager = after_steps(with_graphs(config, False, precision=precision), 1, tmp_path)
+    losses, graphed = after_steps(with_graphs(config, True, precision=precision), 1, tmp_path)
+    torch.testing.assert_close(losses, eager_losses, rtol=0, atol=0)
+    ours, theirs = (torch.cat([p.grad.flatten() for p in state.student.parameters()]) for state in (graphed, eager))
+    assert float((ours - theirs).norm() / theirs.norm()) < limit
+
+
+def test_frozen_statistics_have_a_recording_of_their_own(tmp_path: Path) -> None:
+    """MFM with frozen statistics runs the same encoder twice a step, once moving them and once not."""
+    task = replace(mfm(SMOKE), freeze_statistics=True)
+    _, eager = after_steps(with_graphs(dacs(SMOKE, task), False), 4, tmp_path)
+    _, graphed = after_steps(with_graphs(dacs(SMOKE, task), True), 4, tmp_path)
+    torch.testing.assert_close(graphed.student.state_dict(), eager.student.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("graphs", [False, True])
+@pytest.mark.parametrize("method", [dacs, daformer, hrda, mic])
+def test_a_step_never_waits_for_the_device(method: Any, graphs: bool, tmp_path: Path) -> None:
+    """CUDA itself raises where the host would wait: no value is read back, nothing is copied while the host stands."""
+    config = with_graphs(method(SMOKE, mfm(SMOKE)), graphs)
+    _, state = after_steps(config, 3, tmp_path)
+    domains = open_domains(config, {}, torch.device("cuda"))
+    source, target = (in_layout(draw(Streams(0), 3, 2), config) for draw in (domains.source, domains.target))
+    assert isinstance(config.adaptation, SelfTraining)
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(4):  # with and without jitter and blur
+            self_training_step(state, config.adaptation, source, target)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+# -- killed and resumed ---------------------------------------------------------------------------------------------
 
 
 def train_until_killed(config: Experiment, folder: Path) -> None:

@@ -131,8 +131,7 @@ def jitter_normalised(
     image: Tensor, draw: JitterDraw, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Tensor:
     """Jitter a normalised batch [B, 3, H, W] in [0, 1] space and normalise it again."""
-    centre = image.new_tensor(mean).view(1, 3, 1, 1)
-    spread = image.new_tensor(std).view(1, 3, 1, 1)
+    centre, spread = (_like(image, torch.tensor(each, dtype=torch.float64)).view(1, 3, 1, 1) for each in (mean, std))
     return (colour_jitter((image * spread + centre) / 255, draw) * 255 - centre) / spread
 
 
@@ -147,7 +146,7 @@ def colour_jitter(image: Tensor, draw: JitterDraw) -> Tensor:
         operations = draw.order[:, place]
         for operation in operations.unique().tolist():
             rows = torch.nonzero(operations == operation).flatten()
-            factor = _factor(draw, operation)[rows].to(image).view(-1, 1, 1, 1)
+            factor = _like(image, _factor(draw, operation)[rows]).view(-1, 1, 1, 1)
             where = rows.to(image.device, non_blocking=True)
             image[where] = _apply(operation, image[where], factor)
     return image
@@ -181,7 +180,7 @@ def rgb_to_hsv(image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """[B, 3, H, W] in [0, 1] from hue in turns, saturation and value."""
-    offset = torch.tensor([5.0, 3.0, 1.0], device=hue.device, dtype=hue.dtype).view(1, 3, 1, 1)
+    offset = (5 - 2 * torch.arange(3, device=hue.device, dtype=hue.dtype)).view(1, 3, 1, 1)
     k = (offset + hue * 6) % 6
     return value - value * saturation * torch.minimum(k, 4 - k).clamp_(0, 1)
 
@@ -214,4 +213,9 @@ def _kernels(sigma: Tensor, radius: int, channels: int, like: Tensor) -> Tensor:
     place = torch.arange(-radius, radius + 1, dtype=torch.float64)
     weight = torch.exp(-(place**2) / (2 * sigma.double().view(-1, 1) ** 2))
     weight = weight / weight.sum(dim=1, keepdim=True)
-    return weight.repeat_interleave(channels, dim=0).unsqueeze(1).to(like)
+    return _like(like, weight.repeat_interleave(channels, dim=0).unsqueeze(1))
+
+
+def _like(image: Tensor, drawn: Tensor) -> Tensor:
+    """What was drawn on the host in an image's dtype on its device; nobody waits for it to arrive."""
+    return drawn.to(image.device, image.dtype, non_blocking=True)

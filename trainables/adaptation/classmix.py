@@ -27,7 +27,7 @@ def chosen_classes(label: Tensor, keys: Tensor) -> Tensor:
         [B, 256], bool.
     """
     present = torch.zeros(IDS, device=label.device, dtype=torch.bool)
-    present[label.flatten()] = True
+    present.index_fill_(0, label.flatten(), True)
     count = (present.sum() + 1) // 2
     rank = keys.masked_fill(~present, torch.inf).argsort(dim=1).argsort(dim=1)
     return rank < count

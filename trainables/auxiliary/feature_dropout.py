@@ -36,7 +36,7 @@ class FeatureDropoutTask(AuxiliaryTask):
 
         def drop(stage: Tensor) -> Tensor:
             score = view.streams.uniform(Purpose.FEATURE_DROP, view.step, tuple(stage.shape[:2]), item=next(items))
-            return drop_channels(stage, score.to(stage.device), self.probability)
+            return drop_channels(stage, score.to(stage.device, non_blocking=True), self.probability)
 
         return edited_target_loss(view, drop)
 

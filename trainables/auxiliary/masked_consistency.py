@@ -37,7 +37,7 @@ class MaskedConsistencyTask(AuxiliaryTask):
         size = (image.shape[-2], image.shape[-1])
         keep = block_mask(view.streams, view.step, len(image), size, self.config.block, self.config.ratio)
         box = view.student.draw_box(view.streams, Purpose.DETAIL_MASKED, view.step, size)
-        masked = image * keep.to(device=image.device, dtype=image.dtype)  # 0 is the mean colour
+        masked = image * keep.to(image.device, image.dtype, non_blocking=True)  # 0 is the mean colour
         loss = view.student.loss(view.student(masked, box), label, weight)
         main = self.config.weight * loss.main
         return main if loss.detail is None else main + loss.detail

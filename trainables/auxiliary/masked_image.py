@@ -58,7 +58,8 @@ class MaskedImageTask(AuxiliaryTask):
         keep = random_keep(
             view.streams, view.step, len(image), grid, self.ratio, MaskDraw.EXACT, purpose=Purpose.IMAGE_PATCHES
         )
-        return spread(keep.to(image), self.patch, (image.shape[-2], image.shape[-1]))
+        keep = keep.to(image.device, image.dtype, non_blocking=True)
+        return spread(keep, self.patch, (image.shape[-2], image.shape[-1]))
 
 
 def spread(patches: Tensor, patch: int, size: tuple[int, int]) -> Tensor:

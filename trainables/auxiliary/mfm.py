@@ -84,7 +84,7 @@ class MfmTask(AuxiliaryTask):
             features = self._stacked(encoded)
             keep = random_keep(
                 view.streams, view.step, len(features[-1]), self.config.grid, self.config.ratio, self.config.draw
-            ).to(features[-1].device)
+            ).to(features[-1].device, non_blocking=True)
             match self.config.objective:
                 case Objective.PIXEL_CLASSIFICATION:
                     return self._classification(view, encoded, features, keep)

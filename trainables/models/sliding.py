@@ -49,7 +49,7 @@ def average(boxes: tuple[Box, ...], parts: list[Tensor], size: tuple[int, int]) 
     for box, part in zip(boxes, parts, strict=True):
         box.crop(total).add_(part)
         box.crop(count).add_(1)
-    return total / count.to(total.device)
+    return total / count.to(total.device, non_blocking=True)
 
 
 def slide(
