@@ -165,8 +165,8 @@ def in_layout(batch: Batch, config: Experiment) -> Batch:
     image = batch.image
     if config.execution.precision is Precision.FLOAT64:
         image = image.double()
-    if config.execution.channels_last:
-        image = image.contiguous(memory_format=torch.channels_last)
+    layout = torch.channels_last if config.execution.channels_last else torch.contiguous_format
+    image = image.contiguous(memory_format=layout)
     return Batch(image, batch.label, batch.valid)
 
 

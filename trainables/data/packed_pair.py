@@ -378,9 +378,13 @@ class OneAhead:
 
 
 def normalised(image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """(grey level - mean) / std on the image's device: [B, H, W, 3] uint8 -> [B, 3, H, W] float32."""
-    planes = image.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
-    return planes.sub_(mean[:, None, None]).div_(std[:, None, None])
+    """(grey level - mean) / std on the image's device: [B, H, W, 3] uint8 -> [B, 3, H, W] float32, channels last.
+
+    A row of pixels is one long vector here, with mean and std repeated along it: three at a time would be slow.
+    """
+    columns = image.shape[2]
+    rows = image.flatten(2).float().sub_(mean.repeat(columns)).div_(std.repeat(columns))
+    return rows.view(image.shape).permute(0, 3, 1, 2)
 
 
 def _writable(window: np.ndarray, flip: bool) -> Tensor:
