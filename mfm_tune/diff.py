@@ -2,9 +2,10 @@
 
     python -m mfm_tune.diff A B [--storage DIR] [--metric TEXT ...]
 
-A and B are config ids, trial keys, or beginnings of either that fit one config. Configs are compared over all seeds
-that both have, with the 95 % interval of the paired differences; two trial keys compare these two trials alone. Only
-finished trials count. Exit codes: 0, or 2 with one sentence.
+A and B are config ids, trial keys, or beginnings of either that fit one config; beside each id stands what the studies
+and searches of the ledger call it. Configs are compared over all seeds that both have, with the 95 % interval of the
+paired differences; two trial keys compare these two trials alone. Only finished trials count. Exit codes: 0, or 2 with
+one sentence.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from mfm_tune.options import DEFAULT_STORAGE
 from mfm_tune.program import Outcome
 from mfm_tune.results import ConfigResult
 from mfm_tune.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
+from mfm_tune.tracking_runs import declared_cells
 
 LONGEST_VALUE = 40
 MOST_NAMED = 5
@@ -40,12 +42,14 @@ class Side:
     """One of the two that are compared.
 
     Args:
-        name: As it is printed.
+        id: Config id or trial key, to be copied.
+        labels: What people call the config.
         config: Canonical form.
         result: The trials that count, one a seed.
     """
 
-    name: str
+    id: str
+    labels: tuple[str, ...]
     config: Canonical
     result: ConfigResult
 
@@ -67,7 +71,7 @@ def find(state: LedgerState, text: str) -> Side:
     if not text or not configs:
         raise OptionError(f"'{text}' begins no config id and no trial key of this ledger; {_known(state)}.")
     if len(configs) > 1:
-        raise OptionError(f"'{text}' begins {len(configs)} configs ({_some(configs)}); give more of it.")
+        raise OptionError(f"'{text}' begins {len(configs)} configs: {_ids(state, configs)}; give more of it.")
     config = next(iter(configs))
     chosen = trials or state.trials.values()
     by_seed: dict[int, TrialRecord | None] = {}
@@ -78,24 +82,46 @@ def find(state: LedgerState, text: str) -> Side:
         raise StorageError(f"The ledger has no config {config}, of which '{text}' is a trial; restore it from a copy.")
     canonical: Canonical = json.loads(json.dumps(known.config))
     result = ConfigResult(config_id=config, trials=dict(sorted(by_seed.items())), classes=known.classes)
-    return Side(name=_name(config, trials), config=canonical, result=result)
+    return Side(id=_id(config, trials), labels=labels_of(state, config), config=canonical, result=result)
+
+
+def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
+    """What studies and searches call a config, as reports do: references, rows of tables, points of searches."""
+    named = (
+        (name, each)
+        for declared in (*state.studies.values(), *state.searches.values())
+        for name, each in declared.get("references", declared.get("baselines", {})).items()
+    )
+    cells = (cell for study in state.studies.values() for cell in declared_cells(study))
+    points = (point for proposals in state.proposals.values() for point in proposals)
+    every = (
+        *named,
+        *((f"{cell.axis} {cell.level}", cell.config_id) for cell in cells),
+        *((f"trial {point['number']} of {point['search']}", point["config_id"]) for point in points),
+    )
+    return tuple(dict.fromkeys(label for label, each in every if each == config))
 
 
 def _standing(record: TrialRecord) -> tuple[bool, int]:
     return record.stands, record.last_seen or 0
 
 
-def _name(config: str, trials: Sequence[TrialRecord]) -> str:
+def _id(config: str, trials: Sequence[TrialRecord]) -> str:
     return trials[0].key if len(trials) == 1 else config
 
 
 def _known(state: LedgerState) -> str:
-    return f"it has {_some(state.configs)}" if state.configs else "it has none yet"
+    return f"it has {_ids(state, state.configs)}" if state.configs else "it has none yet"
 
 
-def _some(names: Iterable[str]) -> str:
-    every = sorted(names)
-    return ", ".join(every[:MOST_NAMED]) + (f" and {len(every) - MOST_NAMED} more" if len(every) > MOST_NAMED else "")
+def _ids(state: LedgerState, configs: Iterable[str]) -> str:
+    """Some config ids, each with its first label."""
+    every = [(each, labels_of(state, each)[:1]) for each in sorted(configs)]
+    return _some([" ".join((each, *(f"({label})" for label in labels))) for each, labels in every])
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -109,7 +135,8 @@ def describe(a: Side, b: Side, wanted: Sequence[str] = ()) -> list[str]:
     Args:
         wanted: Only metrics whose names hold one of these; empty takes all.
     """
-    return [f"A  {a.name}", f"B  {b.name}", "", *_fields(a, b), "", *_metrics(a, b, wanted)]
+    heads = [(letter, side.id, _some(side.labels)) for letter, side in (("A", a), ("B", b))]
+    return [*_aligned(heads, left=3), "", *_fields(a, b), "", *_metrics(a, b, wanted)]
 
 
 def _fields(a: Side, b: Side) -> list[str]:

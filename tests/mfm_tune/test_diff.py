@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 
 from mfm_tune import diff
+from mfm_tune.diff import labels_of
+from mfm_tune.identity import config_id
 from mfm_tune.ledger import read_ledger
 from mfm_tune.plan import trial_key
 from mfm_tune.statistics import paired_difference
+from tests.mfm_tune.made_search import BASELINE, MadeSearch
 from tests.mfm_tune.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, write
 
 
@@ -54,6 +57,37 @@ def test_two_trials_are_compared_alone(storage: Path, capsys: pytest.CaptureFixt
     assert f"A  {DACS}-s2-{FINGERPRINT[:8]}" in out
     assert "an interval needs two seeds" in out
     assert "loss/source" not in out
+
+
+def test_configs_are_called_as_in_reports(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside each id, which can be copied, stand its references and rows; a sentence that lists ids names them too."""
+    code, out, _ = said(storage, capsys, DACS, "000000000128")
+    assert code == 0
+    assert out.splitlines()[:2] == [f"A  {DACS}  DACS, case Baseline", "B  000000000128  dim 128"]
+    _, out, _ = said(storage, capsys, f"{DEFAULT}-s2", "000000000256")
+    assert out.splitlines()[0].split("  ")[1:] == [
+        f"{DEFAULT}-s2-{FINGERPRINT[:8]}",
+        "default, case Masking + Rebuilding",
+    ]
+    _, _, err = said(storage, capsys, "0000", DEFAULT)
+    assert f"begins 3 configs: {DACS} (DACS), 000000000128 (dim 128), 000000000256 (dim 256);" in err
+
+
+def test_a_config_that_nothing_declares_has_its_id_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As where a row was renamed since: no name is made up."""
+    write(tmp_path, [event for event in Fiction(seeds=1).events() if event["event"] != "study"])
+    code, out, _ = said(tmp_path, capsys, DACS, DEFAULT)
+    assert code == 0
+    assert out.splitlines()[:2] == [f"A  {DACS}", f"B  {DEFAULT}"]
+
+
+def test_points_and_baselines_of_a_search_have_names() -> None:
+    """A search's baselines by name, its points by number, as its report has them."""
+    made = MadeSearch()
+    made.point(3, {"student/miou": 50.0})
+    (point,) = made.state.proposals["stub", "mini"]
+    assert labels_of(made.state, point["config_id"]) == ("trial 3 of stub",)
+    assert labels_of(made.state, config_id(BASELINE)) == ("DACS",)
 
 
 def test_a_config_equals_itself(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
