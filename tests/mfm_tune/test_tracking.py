@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from mfm_tune import sync
+from mfm_tune import run, run_study, sync
 from mfm_tune.errors import OptionError
+from mfm_tune.ledger import read_ledger
+from mfm_tune.program import Outcome, Report
+from mfm_tune.recorder import Recorder
 from mfm_tune.tracking import (
     Mirror,
     Target,
@@ -25,9 +30,11 @@ from mfm_tune.tracking import (
     start_mirror,
     without_password,
 )
+from mfm_tune.ui import server
 from tests.mfm_tune.stub_launch import launch, stub_trials
 from tests.mfm_tune.stub_program import StubConfig
-from tests.mfm_tune.tracking_ledger import Fiction, expected, rows, stored, write
+from tests.mfm_tune.stub_space import forgotten_after, write_space
+from tests.mfm_tune.tracking_ledger import Fiction, Number, expected, rows, stored, write
 from tests.mfm_tune.tracking_places import (
     Shown,
     beyond,
@@ -154,6 +161,60 @@ def test_no_trial_waits_for_a_server_in_trouble(
     assert f"python -m mfm_tune.sync --storage {storage} --tracking-uri {address}" in said
     assert sync.main(["--storage", str(storage)]) == 0
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_during_a_study_and_starts_later(
+    empty_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is stopped in the middle of the third of six trials: the study ends without it, says how to deliver,
+    and one `sync` later MLflow has exactly the ledger's rows, and one run a trial, cell and study."""
+    storage, place = tmp_path / "storage", Target(storage_with(empty_database, tmp_path / "served"))
+    assert place.database is not None
+    place.folder.mkdir()
+    monkeypatch.setattr(run_study, "MIRROR_S", 0.1)
+    with ExitStack() as serving:
+        address = serving.enter_context(server(place))
+        stopped = _stop_at(7, serving, place.database, monkeypatch)
+        space = write_space(tmp_path, 'STUDY = study("smoke")')
+        with forgotten_after(tmp_path):
+            assert run.main([str(space), "--storage", str(storage), "--inline", "--tracking-uri", address]) == 0
+    ledger, command = storage / "ledger.jsonl", ["--storage", str(storage), "--tracking-uri", address]
+    records = read_ledger(ledger).trials.values()
+    assert [record.outcome for record in records] == [Outcome.FINISHED] * 6
+    assert max(record.ended or 0 for record in records) - stopped[0] < 5000  # less than one request may take
+    assert 0 < _how_many(stored(place.database)) < _how_many(expected(ledger))
+    assert f"python -m mfm_tune.sync {' '.join(command)}" in capsys.readouterr().out
+
+    with server(place, int(address.rpartition(":")[2])):
+        for options in ([], [], ["--from-start"]):
+            assert sync.main([*command, *options]) == 0
+            assert stored(place.database) == expected(ledger)
+            kinds = rows(place.database, "SELECT value, count(*) FROM tags WHERE key = 'mfm.kind' GROUP BY value")
+            assert dict(kinds) == {"trial": 6, "cell": 2, "study": 1}
+
+
+def _stop_at(number: int, serving: ExitStack, database: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Stop a server between two reports of a study, when something has been delivered to it; the list then has the
+    time at which it was stopped, in milliseconds since the epoch."""
+    reported, reports, stopped = Recorder.reported, itertools.count(1), list[int]()
+
+    def stop(recorder: Recorder, key: str, report: Report) -> None:
+        reported(recorder, key, report)
+        if next(reports) == number:
+            deadline = time.monotonic() + SECONDS
+            while not rows(database, "SELECT * FROM metrics LIMIT 1"):
+                assert time.monotonic() < deadline, "the mirror delivered nothing"
+                time.sleep(0.05)
+            serving.close()
+            stopped.append(time.time_ns() // 1_000_000)
+
+    monkeypatch.setattr(Recorder, "reported", stop)
+    return stopped
+
+
+def _how_many(numbers: Mapping[str, list[Number]]) -> int:
+    return sum(map(len, numbers.values()))
 
 
 def _wait_for_a_write(database: Path, since: int) -> None:
