@@ -79,9 +79,11 @@ def test_mfm_has_the_papers_default_at_the_networks_size() -> None:
 
 def test_without_the_folder_one_sentence_says_what_to_type(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run.main([FILE, "--inline", "--no-tracking", "--storage", str(tmp_path / "runs")]) == 2
-    told = capsys.readouterr().err.strip()
-    assert "\n" not in told
-    assert told.endswith("add --data realpair=PATH.")
+    told = capsys.readouterr().err.splitlines()
+    assert told == [
+        "Profile 'mini' of 'camvid' needs data that is not given; add --data realpair=PATH; stores are made once by",
+        "    python -m trainables.data prepare realpair --root REALPAIR_FOLDER --out REALPAIR_STORE --size native",
+    ]
     assert not (tmp_path / "runs").exists()
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from trainables.config import Experiment, PackedPair
+from trainables.config import Experiment, PackedPair, RealPhotographs
+
+PHOTOGRAPHS = "realpair"  # the data set, whatever its folder is called in --data
 
 Box = tuple[int, int]
 
@@ -31,20 +33,24 @@ def store_name(dataset: str) -> str:
 
 
 def store_commands(configs: Iterable[Experiment]) -> dict[str, str]:
-    """For each data set that the configs read from a store, the command that makes a store for all of them.
+    """For each name in --data that the configs read from a store, the command that makes a store for all of them.
 
     Configs that see a data set at different sizes (HRDA's is twice DAFormer's) share a store of native size.
     """
     boxes: dict[str, set[tuple[Box, Box | None]]] = {}
+    photographs: dict[str, str] = {}
     for config in configs:
+        if isinstance(config.data, RealPhotographs):
+            photographs[config.data.folder] = prepare_command(PHOTOGRAPHS, None)
         if isinstance(config.data, PackedPair):
             pair = config.data
             boxes.setdefault(pair.source.value, set()).add((pair.source_size, None))
             boxes.setdefault(pair.target.value, set()).add((pair.target_size, pair.evaluation_size))
-    return {
+    pairs = {
         name: prepare_command(name, *sizes.pop()) if len(sizes) == 1 else prepare_command(name, None)
         for name, sizes in boxes.items()
     }
+    return pairs | photographs
 
 
 def source_command(config: PackedPair) -> str:
