@@ -12,7 +12,7 @@ with the key `event` and the time in milliseconds since the epoch:
     selection which points of a search are confirmed, by which terms
     config   a config's canonical form, once
     start    a trial began, or goes on; after an `end` it opens the trial again
-    report   what a trial said after a block of steps
+    report   what a trial said after a block of steps; with an `outcome` where it was its last word
     end      a trial's outcome
     probe    what a step and an evaluation of a cost class took, measured apart from any trial; never a result
     reuse    the user said that results of one fingerprint stand for another
@@ -165,7 +165,8 @@ class LedgerState:
             case "start":
                 self._start(event)
             case "report":
-                self._reported.setdefault((event["key"], event["step"]))
+                if event.get("outcome") is None:  # a last word is judged by no scheduler
+                    self._reported.setdefault((event["key"], event["step"]))
                 self.trials[event["key"]] = _reported(self.trials[event["key"]], event)
             case "end":
                 self.trials[event["key"]] = _ended(self.trials[event["key"]], event)
@@ -191,7 +192,11 @@ class LedgerState:
         return tuple(self.trials[key] for key in self._keys(config_id, seed).values())
 
     def history(self, keys: Collection[str]) -> tuple[ReportOf, ...]:
-        """What these trials reported, in the order in which it was first reported."""
+        """What these trials reported before their last words, in the order in which it was first reported.
+
+        A scheduler judged none of the last ones: NaN there is that of a trial that diverged, or ran out of memory and
+        is tried again, not of one to be stopped.
+        """
         by_step = {(key, each["step"]): each for key in keys if key in self.trials for each in self.trials[key].reports}
         known = (name for name in self._reported if name in by_step)
         return tuple((key, self.trials[key].seed, by_step[key, step]) for key, step in known)

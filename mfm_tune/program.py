@@ -68,7 +68,7 @@ class Running(Protocol):
         """
 
     def close(self) -> None:
-        """Give memory and files back."""
+        """Give memory and files back. Checkpoints stay: no trial knows whether the driver has heard its last report."""
 
 
 class Program(Protocol):
@@ -99,7 +99,8 @@ class Program(Protocol):
         Args:
             config: What to train.
             seed: Seed of every draw.
-            folder: The trial's own folder: checkpoint, final weights, pictures. A checkpoint there is continued.
+            folder: The trial's own folder: checkpoint, final weights, pictures. A checkpoint there is continued; its
+                name begins with `checkpoint.`, and the driver removes it once the ledger says that the trial finished.
             shared: Folder for artefacts that trials share (warm starts); safe against concurrent writers.
             data: Dataset name -> path of its store or folder.
         """

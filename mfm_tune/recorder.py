@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -106,6 +107,7 @@ class Recorder:
             confusion=report.get("confusion", {}),
             pictures=report.get("pictures", {}),
             machine=report.get("machine", {}),
+            **({"outcome": report["outcome"]} if report.get("outcome") else {}),
         )
         if self._display is not None:
             _shown(self._display.reported, trial, self.state.trials[key])
@@ -132,6 +134,8 @@ class Recorder:
         self._write(**event)
         if outcome is Outcome.FAILED:
             self._keep_text(trial, error)
+        if outcome is Outcome.FINISHED:
+            self._remove_checkpoints(trial)
         if self._display is not None:
             _shown(self._display.ended, trial, self.state.trials[key])
 
@@ -150,6 +154,12 @@ class Recorder:
 
     def _write(self, **event: object) -> None:
         self.state.apply(self._writer.append(event))
+
+    def _remove_checkpoints(self, trial: Trial) -> None:
+        """Only now: a trial that removed them itself would begin anew where its driver ends before it hears of it."""
+        for path in (self._storage / trial.folder).glob("checkpoint.*"):
+            with suppress(OSError):  # it takes space, and nothing else
+                path.unlink()
 
     def _keep_text(self, trial: Trial, error: str) -> None:
         """Put the traceback of a failed trial into its folder, where a person looks for it. The ledger has it too."""

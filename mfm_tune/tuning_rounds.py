@@ -212,9 +212,8 @@ class Narrator(tune.Callback):
             self._recorder.reported(key, report)
         outcome = report.get("outcome")
         if outcome is None:
-            rung = self._scheduler.stopped_at(key)
-            if rung is not None:
-                self._recorder.ended(key, Outcome.STOPPED, rung=rung)
+            if self._scheduler.stopped_at(key) == report["step"]:  # an earlier stop is one that the trial went on from
+                self._recorder.ended(key, Outcome.STOPPED, rung=report["step"])
             return
         if outcome == Outcome.OOM.value and self.retry_out_of_memory:
             self.out_of_memory.add(key)

@@ -119,7 +119,6 @@ class Trial:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         check_weights(config, data)
         self._state: State | None = None
-        self._finished = False
         self._resumed_at_end = False
         self._step_ms = math.nan  # of the latest block; NaN until one was trained in this process
         self._too_large = ""  # why the images cannot be held in memory, if they cannot
@@ -153,12 +152,10 @@ class Trial:
             return self._out_of_memory(str(error))
 
     def close(self) -> None:
-        """Give memory and files back; a finished trial's checkpoint goes, its final weights stay."""
+        """Give memory and files back. The checkpoint stays: the driver removes it once it has written the end down."""
         if self._state is not None:
             self._progress.close()
         self._state = None
-        if self._finished:
-            (self.folder / CHECKPOINT).unlink(missing_ok=True)
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -245,7 +242,6 @@ class Trial:
             report["pictures"] = save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
             checkpoint.save(self.folder / FINAL, dict(state.student.state_dict()), self._numbers(state))
             report["outcome"] = "finished"
-            self._finished = True
         return report
 
     def _scores(self, state: State) -> tuple[dict[str, Scores], dict[str, float]]:

@@ -10,7 +10,7 @@ import struct
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ def launch(
     storage.mkdir(parents=True, exist_ok=True)
     writer = LedgerWriter(storage / "ledger.jsonl")
     state = read_ledger(storage / "ledger.jsonl")
-    left = [trial for trial in trials if not _stands(state, trial)]
+    left = [_known(state, trial) for trial in trials if not _stands(state, trial)]
     recorder = recorder_of(writer, state, storage=storage, launch="stub", study="stub", profile="smoke", trials=trials)
     given = EngineOptions(
         storage=storage,
@@ -108,6 +108,12 @@ def launch(
 def _stands(state: LedgerState, trial: Trial) -> bool:
     record = state.trials.get(trial.key)
     return record is not None and record.outcome in RESULTS
+
+
+def _known(state: LedgerState, trial: Trial) -> Trial:
+    """The trial, at the step that the ledger knows, as a plan has it."""
+    record = state.trials.get(trial.key)
+    return trial if record is None else replace(trial, step=record.step)
 
 
 def executed_steps(storage: Path, trial: Trial) -> int:

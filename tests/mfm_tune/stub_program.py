@@ -114,7 +114,6 @@ class StubRunning:
         self.folder = Path(folder)
         self.step = 0
         self.state = hashlib.sha256(f"{config.level}/{config.quality}/{seed}".encode()).hexdigest()
-        self.finished = False
         self.resumed = False
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / WORKERS).open("a") as workers:
@@ -134,15 +133,11 @@ class StubRunning:
             if early is not None:
                 return early
         self._save()
-        report = self._report(Outcome.FINISHED if self.step >= steps else None)
-        self.finished = self.step >= steps
-        return report
+        return self._report(Outcome.FINISHED if self.step >= steps else None)
 
     def close(self) -> None:
-        """Close files; a finished trial's checkpoint goes."""
+        """Close files."""
         os.close(self._progress)
-        if self.finished:
-            (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
     def _one_step(self) -> Report | None:
         config, step = self.config, self.step + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from mfm_tune.engine import Interrupted
 from mfm_tune.errors import UserError
 from mfm_tune.program import Outcome
+from mfm_tune.recorder import Recorder
 from tests.mfm_tune.stub_launch import executed_steps, launch, stub_trials
 from tests.mfm_tune.stub_program import StubConfig
 
@@ -68,3 +70,43 @@ def test_a_trial_sees_what_it_was_given(tmp_path: Path, gpus: float, seen: str) 
     launch(tmp_path, stub_trials([StubConfig()]), inline=True, cpus_per_trial=3, gpus_per_trial=gpus)
     assert os.environ["OMP_NUM_THREADS"] == "3"
     assert os.environ["CUDA_VISIBLE_DEVICES"] == seen
+
+
+class Killed(BaseException):
+    """The driver is gone."""
+
+
+def dying(after: int) -> Callable[..., Recorder]:
+    """A recorder whose driver is killed when so many lines are written."""
+
+    class Dying(Recorder):
+        left = after
+
+        def _write(self, **event: object) -> None:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            super()._write(**event)
+
+    return Dying
+
+
+def test_a_driver_killed_between_any_two_lines_comes_to_the_same_ends(tmp_path: Path) -> None:
+    """Also where a rung's report is in the ledger and its stop is not, or a divergence's report and not its end: each
+    trial ends as in a run that nothing disturbed, at the same rung, and none trains more than a block twice."""
+    configs = [StubConfig(steps=8, quality=quality) for quality in (60.0, 40.0, 70.0)]
+    bad = [StubConfig(steps=8, interval=4, quality=80, **{at: 4}) for at in ("nan_at", "oom_at")]  # beyond a rung
+    trials = stub_trials([*configs, *bad])
+    undisturbed = launch(tmp_path / "undisturbed", trials, inline=True, asha=True)
+    expected = [(undisturbed.record(trial).outcome, undisturbed.record(trial).rung) for trial in trials]
+    assert {outcome for outcome, _ in expected} == {
+        Outcome.FINISHED, Outcome.STOPPED, Outcome.DIVERGED, Outcome.OOM
+    }  # fmt: skip
+    lines = len(undisturbed.events) - 1  # without the first, which is the format's
+    for killed_at in range(lines):
+        storage = tmp_path / f"killed-{killed_at}"
+        with pytest.raises(Killed):
+            launch(storage, trials, inline=True, asha=True, recorder_of=dying(killed_at))
+        after = launch(storage, trials, inline=True, asha=True)
+        assert [(after.record(trial).outcome, after.record(trial).rung) for trial in trials] == expected, killed_at
+        assert all(executed_steps(storage, trial) <= undisturbed.record(trial).step + 4 for trial in trials), killed_at

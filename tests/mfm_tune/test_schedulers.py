@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mfm_tune.engine import EngineOptions, Stopping
 from mfm_tune.errors import UserError
-from mfm_tune.ledger import LedgerState, LedgerWriter
+from mfm_tune.ledger import LedgerState, LedgerWriter, ReportOf
 from mfm_tune.plan import Trial
-from mfm_tune.program import Outcome
+from mfm_tune.program import Outcome, Report
 from mfm_tune.recorder import Recorder
-from mfm_tune.schedulers import InOrder
-from mfm_tune.tuning_rounds import RETRIES, Narrator
+from mfm_tune.schedulers import InOrder, Stopper
+from mfm_tune.tuning_rounds import RETRIES, Narrator, Rounds, report_of
 from tests.mfm_tune.stub_launch import stub_trials
-from tests.mfm_tune.stub_program import StubConfig
+from tests.mfm_tune.stub_program import StubConfig, StubProgram
 
 
 @dataclass
@@ -46,13 +48,21 @@ def test_the_first_in_order_that_waits_runs_next(statuses: list[str], draw: Any)
     assert chosen is next((trial for trial in trials if trial.status == "PENDING"), None)
 
 
+def recorder_of(folder: Path, trials: Sequence[Trial]) -> Recorder:
+    """A recorder on a ledger in a file."""
+    writer = LedgerWriter(folder / "ledger.jsonl")
+    return Recorder(writer, LedgerState(), storage=folder, launch="", study="", profile="", trials=trials)
+
+
 def narrator_of(folder: Path, trials: Sequence[Trial], *, retry: bool = False) -> tuple[Narrator, LedgerState]:
-    """A narrator on a ledger in a file."""
-    state = LedgerState()
-    recorder = Recorder(
-        LedgerWriter(folder / "ledger.jsonl"), state, storage=folder, launch="", study="", profile="", trials=trials
-    )
-    return Narrator(recorder, InOrder([trial.key for trial in trials]), retry_out_of_memory=retry), state
+    """A narrator on such a ledger."""
+    recorder = recorder_of(folder, trials)
+    return Narrator(recorder, InOrder([trial.key for trial in trials]), retry_out_of_memory=retry), recorder.state
+
+
+def reported(trial: Trial, step: int, value: float) -> ReportOf:
+    """What a trial of 8 steps reported."""
+    return trial.key, trial.seed, Report(step=step, planned_steps=8, metrics={"student/miou": value})
 
 
 def result(outcome: str, *, refused: str = "") -> dict[str, Any]:
@@ -104,3 +114,32 @@ def test_a_trial_given_up_too_early_is_run_again_and_one_that_used_its_retries_h
     narrator.on_trial_error(0, [], told)
     assert state.trials[trial.key].outcome is Outcome.FAILED
     assert "died unexpectedly" in state.trials[trial.key].error
+
+
+@pytest.mark.parametrize("given", [tuple, iter], ids=["table", "search"])
+def test_a_stop_that_the_ledger_never_heard_of_is_made_up_for(given: Any, tmp_path: Path) -> None:
+    """The driver went away between the report at a rung and the stop: the trial does not go on to the next rung."""
+    good, weak, new = stub_trials([StubConfig(steps=8, level=level) for level in range(3)])
+    stopping = Stopping(history=(reported(good, 2, 60.0), reported(weak, 2, 40.0)))
+    recorder = recorder_of(tmp_path, [good, weak, new])
+    trials: Iterable[Trial] = given((replace(good, step=2), replace(weak, step=2), new))
+    options = EngineOptions(storage=tmp_path, stopping=stopping)
+    rounds = Rounds(StubProgram(), trials, recorder, options, stop_asked=lambda: False)
+    assert [trial.key for trial in rounds._coming or rounds._trials] == [good.key, new.key]
+    ended = recorder.state.trials
+    assert {key: (record.outcome, record.rung) for key, record in ended.items()} == {weak.key: (Outcome.STOPPED, 2)}
+
+
+def test_a_trial_that_goes_on_from_an_earlier_stop_is_not_stopped_by_it(tmp_path: Path) -> None:
+    """It was stopped once, went on when asked to, and is now judged by what it reports now."""
+    good, weak = stub_trials([StubConfig(steps=8, level=level) for level in range(2)])
+    history = (reported(good, 2, 60.0), reported(weak, 2, 40.0), reported(good, 4, 60.0), reported(weak, 4, 70.0))
+    recorder = recorder_of(tmp_path, [good, weak])
+    scheduler = InOrder([good.key, weak.key], Stopper(Stopping(history=history)), report_of)
+    narrator, told = Narrator(recorder, scheduler, retry_out_of_memory=False), TuneTrial({"trial": weak.key})
+    narrator.on_trial_start(0, [], told)
+    report = {"step": 6, "planned_steps": 8, "metrics": {"student/miou": 71.0}, "outcome": None}
+    came = {"report": json.dumps(report), "seed": 0, "refused": "", "done": False}
+    assert scheduler.on_trial_result(None, told, came) == InOrder.CONTINUE
+    narrator.on_trial_result(0, [], told, came)
+    assert recorder.state.trials[weak.key].outcome is None
