@@ -47,12 +47,13 @@ def outlook(trials: Sequence[Trial], state: LedgerState, places: Places) -> Outl
             cost=f"at least {hours}, the others unknown" if expected.busy_s else "unknown",
         )
     return Outlook(
-        time=f"about {duration(expected.wall_s)}, {_side_by_side(places)}",
+        time=f"about {duration(expected.wall_s)}, {side_by_side(places)}",
         cost=f"about {hours} ({places.gpus:g} GPUs a trial)" if places.gpus else f"about {hours}",
     )
 
 
-def _side_by_side(places: Places) -> str:
+def side_by_side(places: Places) -> str:
+    """How many trials run at once, in words."""
     if places.guessed:
         return f"if as many trials run side by side on the cluster as would here ({places.slots}); --slots says better"
     return "one trial after the other" if places.slots == 1 else f"{places.slots} trials side by side"

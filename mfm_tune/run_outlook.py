@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
 from functools import partial
 
@@ -10,7 +10,8 @@ from mfm_tune.criteria import Criterion
 from mfm_tune.engine import EngineOptions, Stopping
 from mfm_tune.errors import StorageError
 from mfm_tune.identity import config_id
-from mfm_tune.ledger import LedgerWriter, read_ledger
+from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
+from mfm_tune.options import Options
 from mfm_tune.plan import Plan, changed_code, describe, results_of_other_code
 from mfm_tune.probe import Measure, in_this_process, probe
 from mfm_tune.program import Program
@@ -66,11 +67,24 @@ def simulate_asha(job: Job | SearchJob) -> int:
     if isinstance(job, SearchJob):
         search, slots = job.search, job.confirmation(state).slots
         stopping = Stopping(scheduler=search.scheduler or Asha(), criterion=search.criterion)
-        _simulate(job.exploration(state), stopping, search.baselines, slots, search.name)
+        _simulate(_reused(job.options, job.exploration, state), stopping, search.baselines, slots, search.name)
     else:
         stopping = Stopping(criterion=Criterion(key=job.study.metric, label=job.study.metric))
-        _simulate(job.plan(state), stopping, job.study.references, job.slots, job.study.name)
+        plan = _reused(job.options, job.plan, state)
+        _simulate(plan, stopping, job.study.references, job.slots, job.study.name)
     return 0
+
+
+def _reused(options: Options, plan_of: Callable[[LedgerState], Plan], state: LedgerState) -> Plan:
+    """The plan, with results of other code where the user lets them stand; else a line says that there are some."""
+    plan = plan_of(state)
+    others = results_of_other_code(plan, state)
+    if others and options.reuse:
+        state.reuse.update(others)  # in memory only
+        return plan_of(state)
+    if others and not options.retrain:
+        print(changed_code(plan, state, others))
+    return plan
 
 
 def _simulate(plan: Plan, stopping: Stopping, first: Mapping[str, Config], slots: int, name: str) -> None:

@@ -17,6 +17,7 @@ from mfm_tune.forecast import StepTimes, duration, makespan, resource_hours
 from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
 from mfm_tune.loading import Loaded
 from mfm_tune.options import Options
+from mfm_tune.outlook import side_by_side
 from mfm_tune.plan import Choice, Status, Trial, changed_code, results_of_other_code
 from mfm_tune.recorder import Recorder
 from mfm_tune.run_study import (
@@ -27,6 +28,7 @@ from mfm_tune.run_study import (
     display_class,
     engine_of,
     engine_options,
+    places_of,
     report_only,
     say_failures,
     settled,
@@ -142,7 +144,8 @@ def _expected(job: Job, plan: ExplorationPlan, trials: Sequence[Trial], missing:
         return "unknown: the ledger has no step time for some of these trials; --probe measures them"
     hours = resource_hours(sum(known), cpus=job.options.cpus_per_trial, gpus=job.gpus_per_trial)
     wall = duration(makespan(known, job.slots))
-    return f"at most about {wall}, {job.slots} at a time, {hours}; early stopping saves some"
+    saved = "; early stopping saves some" if plan.search.scheduler is not None else ""
+    return f"at most about {wall}, {side_by_side(places_of(job))}, {hours}{saved}"
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from mfm_tune.engine import EngineOptions, Interrupted, Stopping, local_gpus, lo
 from mfm_tune.errors import StorageError
 from mfm_tune.events import code_events, launch_event, study_event
 from mfm_tune.fingerprint import TrainingCode
+from mfm_tune.identity import config_id
 from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
 from mfm_tune.loading import Loaded
 from mfm_tune.options import Options
@@ -91,9 +92,13 @@ class Job:
 
 def outlook_of(job: Job, plan: Plan, state: LedgerState) -> Outlook:
     """What a plan takes, in words."""
+    return outlook(plan.to_do, state, places_of(job))
+
+
+def places_of(job: Job) -> Places:
+    """Where a job's trials will run, as far as it is known before."""
     guessed = job.options.address is not None and job.options.slots is None
-    places = Places(slots=job.slots, cpus=job.options.cpus_per_trial, gpus=job.gpus_per_trial, guessed=guessed)
-    return outlook(plan.to_do, state, places)
+    return Places(slots=job.slots, cpus=job.options.cpus_per_trial, gpus=job.gpus_per_trial, guessed=guessed)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -236,11 +241,16 @@ def engine_options(job: Job, stopping: Stopping | None = None) -> EngineOptions:
 
 
 def _stopping(job: Job, plan: Plan, state: LedgerState) -> Stopping | None:
-    """Early stopping of a table, which only the user asks for."""
+    """Early stopping of a table, which only the user asks for. References go on: every cell is compared with them."""
     if not job.options.asha:
         return None
     keys = [planned.record.key for planned in plan.trials if planned.record is not None]
-    return Stopping(criterion=Criterion(key=job.study.metric, label=job.study.metric), history=state.history(keys))
+    references = {config_id(config) for config in job.study.references.values()}
+    return Stopping(
+        criterion=Criterion(key=job.study.metric, label=job.study.metric),
+        never=frozenset(each.trial.key for each in plan.trials if each.trial.config_id in references),
+        history=state.history(keys),
+    )
 
 
 def report_only(job: Job) -> int:

@@ -12,7 +12,7 @@ import heapq
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 from mfm_tune.criteria import Criterion
@@ -23,6 +23,7 @@ from mfm_tune.program import Outcome, Report
 from mfm_tune.schedulers import Stopper
 
 ORDERS = 20
+NAMED = 3  # other winners that are named
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,8 @@ def _block(curve: Curve, block: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """The config that a seed's trials speak for, under the full budget and among those that were not stopped.
+    """The config that a seed's trials speak for, under the full budget and among those that were not stopped. What the
+    configs are compared with (baselines, references) is none of them.
 
     `regret` is how much better the full budget's winner is, both after all steps.
     """
@@ -145,13 +147,15 @@ def simulate(
 
     Args:
         stopping: The rule, and the criterion by which it compares and by which winners win.
-        first: Ids of configs that start first whatever the order (the references).
+        first: Ids of configs that start first whatever the order, and that are never stopped (the references).
     """
+    stopping = replace(stopping, never=frozenset(curve.key for curve in curves if curve.config_id in first))
+    rivals = [curve for curve in curves if curve.config_id not in first]
     results = []
     for order in range(orders):
         drawn = _ordered(curves, first, order)
         full, early = replay(drawn, None, slots), replay(drawn, Stopper(stopping), slots)
-        results.append(Simulated(full=full, early=early, picks=_picks(drawn, stopping.criterion, early.stopped)))
+        results.append(Simulated(full=full, early=early, picks=_picks(rivals, stopping.criterion, early.stopped)))
     return tuple(results)
 
 
@@ -200,7 +204,7 @@ def describe_simulation(results: Sequence[Simulated], names: Mapping[str, str], 
             _winner(seed, results, names, stopping.criterion)
             for seed in dict.fromkeys(p.seed for p in results[0].picks)
         ),
-        "  (after all steps; the start order is drawn, the references stand first)",
+        "  (after all steps; the start order is drawn; the references stand first, are never stopped, and win nothing)",
     ]
 
 
@@ -212,7 +216,8 @@ def _winner(seed: int, results: Sequence[Simulated], names: Mapping[str, str], c
     picks = [pick for result in results for pick in result.picks if pick.seed == seed]
     hits = sum(pick.early == pick.full for pick in picks)
     others = dict.fromkeys(names.get(pick.early, pick.early) for pick in picks if pick.early != pick.full)
-    instead = f", else {', '.join(others)}" if others else ""
+    more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
+    instead = f", else {', '.join(list(others)[:NAMED])}{more}" if others else ""
     full = names.get(picks[0].full, picks[0].full)
     return (
         f"  seed {seed:<6}  best {criterion.label}: {full}; picked in {hits} of {len(picks)} orders{instead}; "

@@ -15,6 +15,7 @@ from collections import namedtuple
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,6 +174,23 @@ def test_a_failed_trial_whose_cause_is_gone_goes_on_from_its_checkpoint(
     assert metrics(storage) == undisturbed
 
 
+def test_early_stopping_of_a_table_never_stops_its_references(
+    write: Write, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every cell is compared with them, whenever they come to a rung."""
+    given: list[Any] = []
+
+    def engine(program: object, trials: object, recorder: object, options: Any) -> None:
+        given.extend((trials, options.stopping))
+
+    monkeypatch.setattr("mfm_tune.run_study.engine_of", lambda job: engine)
+    path = write('STUDY = study("smoke", seeds=(0, 1), references={"one": StubConfig(level=1)})')
+    assert main([str(path), "--storage", str(storage), "--no-tracking", "--asha"]) == 1  # nothing was trained
+    trials, stopping = given
+    assert stopping.never == {trial.key for trial in trials if trial.config.level == 1}
+    assert len(stopping.never) == 2
+
+
 def test_results_of_other_code_stop_a_launch_until_it_is_said_what_to_do(
     write: Write, run: Run, storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -199,6 +217,11 @@ def test_results_of_other_code_stop_a_launch_until_it_is_said_what_to_do(
     assert "The report marks results of earlier code" in capsys.readouterr().out
     assert len(keys_of(storage, "start")) == 2
 
+    capsys.readouterr()
+    assert run(path, "--simulate", "--reuse") == 0
+    assert "2 of 2 trials replayed" in capsys.readouterr().out
+    assert run(path, "--simulate") == 2
+    assert "give --reuse" in capsys.readouterr().out
     assert run(path, "--plan", "--reuse") == 0
     assert "2 finished, 0 to do" in capsys.readouterr().out
     assert run(path, "--reuse") == 0
