@@ -67,7 +67,7 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
 def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
     """Catch up, and try again while the store gives trouble."""
     from mfm_tune.tracking_reader import BrokenLedgerError
-    from mfm_tune.tracking_store import TroubleError
+    from mfm_tune.tracking_store import RefusedError, TroubleError
 
     deadline, delay = time.monotonic() + patience_s, 1.0
     while True:
@@ -76,6 +76,8 @@ def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
             return
         except BrokenLedgerError as error:
             raise StorageError(f"{error} Restore the file from a copy, or remove that line.") from error
+        except RefusedError as error:
+            raise _not_delivered(target, "refused", str(error)) from error
         except TroubleError as error:
             if time.monotonic() + delay > deadline:
                 raise _not_delivered(target, error.word, str(error)) from error

@@ -123,13 +123,24 @@ class Target:
 
 
 def _check_uri(uri: str) -> None:
-    parts = urlsplit(uri)
-    server = parts.scheme in ("http", "https") and parts.hostname
-    if not server and parts.scheme.partition("+")[0] not in DATABASES:
+    if not _is_server(uri) and not _is_database(uri):
         raise OptionError(
-            f"--tracking-uri must be the address of an MLflow server or database, got '{uri}'; "
-            "such as http://127.0.0.1:5000 or postgresql://user@host/name."
+            f"--tracking-uri must be the address of an MLflow server or database, got '{without_password(uri)}'; "
+            "such as http://127.0.0.1:5000 or postgresql+psycopg2://user@host/name."
         )
+
+
+def _is_server(uri: str) -> bool:
+    try:
+        parts = urlsplit(uri)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not close, a port that is no number
+        return False
+
+
+def _is_database(uri: str) -> bool:
+    scheme, slashes, _ = uri.partition("://")
+    return bool(slashes) and scheme.partition("+")[0] in DATABASES
 
 
 # --------------------------------------------------------------------------------------------------------------------

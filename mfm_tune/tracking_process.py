@@ -80,19 +80,23 @@ class Mirroring:
 
         Raises:
             TroubleError: The store does not answer; nothing is lost.
+            RefusedError: The store takes no experiment of this name.
         """
         if not self._ledger or self._ledger != ledger_identity(self.target.ledger):
             self._begin()
         if not self._ledger or self._nothing_new():
             return
-        from mfm_tune.tracking_store import VanishedError
+        from mfm_tune.tracking_store import TroubleError, VanishedError
 
         try:
             self._deliver()
         except VanishedError:
             self._forget = True
             self._begin()
-            self._deliver()
+            try:
+                self._deliver()
+            except VanishedError as error:
+                raise TroubleError("failing", str(error)) from error
 
     def _nothing_new(self) -> bool:
         """Whether the cursor stands at the ledger's end, and no report can have changed."""

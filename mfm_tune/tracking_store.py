@@ -111,10 +111,16 @@ class TrackingStore:
         self.known = dict(known)
         self.experiments: dict[str, Experiment] = {}
         self._piece = MOST_ROWS
-        with _as_trouble():
-            if target.database is not None:
-                prepare_database(target.database)
-            self.client = MlflowClient(tracking_uri=target.uri)
+        try:
+            with _as_trouble():
+                if target.database is not None:
+                    prepare_database(target.database)
+                self.client = MlflowClient(tracking_uri=target.uri)
+        except TroubleError:
+            raise
+        except Exception as error:  # a database's own: its driver is not installed, it does not answer
+            detail = f"{type(error).__name__}: {error}"
+            raise TroubleError(_word(detail), without_password(detail)) from error
 
     def has_token(self, experiment: str) -> bool:
         """Whether an experiment is there and bears this mirror's token."""
@@ -128,6 +134,8 @@ class TrackingStore:
             return self.experiments[name]
         with _as_trouble():
             found = self.client.get_experiment_by_name(name) or self._created(name)
+        if found.name != name:  # a server that answers anything with an empty object takes nothing
+            raise TroubleError("failing", f"Asked for the experiment {name}, the server gave '{found.name}'.")
         experiment = Experiment(
             id=found.experiment_id, deleted=found.lifecycle_stage == "deleted", tags=dict(found.tags)
         )

@@ -22,7 +22,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.client import HTTPResponse
+from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -67,27 +67,37 @@ def server(target: Target, port: int = 0) -> Iterator[str]:
 
     Raises:
         OptionError: The port is taken.
-        StorageError: The server did not start; the sentence names its log.
+        StorageError: The server did not start; the sentence names its log, or what cannot be written.
     """
     port = _free_port(port)
-    target.artifacts.mkdir(parents=True, exist_ok=True)
     log = target.folder / "ui.log"
-    environment = {**quiet_environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with log.open("wb") as file:
-        process = subprocess.Popen(
-            server_command(target, port),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is this process's; it ends the server in order
-        )
+    try:
+        process = _started(target, port, log)
+    except OSError as error:
+        raise StorageError(
+            f"MLflow's server did not start ({error.strerror}: {error.filename}); make {target.storage} writable, or "
+            "show a copy of it."
+        ) from error
     try:
         address = f"http://127.0.0.1:{port}"
         _wait_until_ready(process, address, log)
         yield address
     finally:
         _end(process)
+
+
+def _started(target: Target, port: int, log: Path) -> subprocess.Popen[bytes]:
+    for folder in (target.artifacts, target.folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with log.open("wb") as file:
+        return subprocess.Popen(
+            server_command(target, port),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            env={**quiet_environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            start_new_session=True,  # Ctrl-C is this process's; it ends the server in order
+        )
 
 
 def links(target: Target, state: LedgerState, address: str) -> list[Link]:
@@ -117,7 +127,7 @@ def _experiment(address: str, name: str) -> dict[str, Any] | None:
         if error.code == 404:
             return None
         reason = f"it answers {error.code}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
     raise StorageError(f"The MLflow server {address} does not answer as it should ({reason}); see its log.")
 
@@ -158,7 +168,7 @@ def reads_our_views(version: str) -> bool:
 
 def server_version(address: str) -> str:
     """The version that a server says it has; empty where it does not say."""
-    with suppress(OSError, ValueError), _opened(f"{address.rstrip('/')}/version") as answer:
+    with suppress(OSError, HTTPException, ValueError), _opened(f"{address.rstrip('/')}/version") as answer:
         return str(answer.read(200).decode())
     return ""
 

@@ -9,9 +9,9 @@ from filelock import FileLock
 
 from mfm_tune import sync
 from mfm_tune.errors import StorageError
-from mfm_tune.tracking import Target
+from mfm_tune.tracking import Target, read_cursor
 from tests.mfm_tune.tracking_ledger import Fiction, expected, stored, write
-from tests.mfm_tune.tracking_places import dead_address, storage_with
+from tests.mfm_tune.tracking_places import answering_server, dead_address, storage_with
 
 
 def test_it_delivers_and_says_how_much(
@@ -33,6 +33,8 @@ def test_it_delivers_and_says_how_much(
     [
         ([], "There is no ledger in"),
         (["--tracking-uri", "nowhere"], "--tracking-uri must be the address"),
+        (["--tracking-uri", "http://[::1"], "--tracking-uri must be the address"),
+        (["--tracking-uri", "http://127.0.0.1:port"], "--tracking-uri must be the address"),
         (["--port", "3"], "unrecognized arguments"),
     ],
 )
@@ -51,6 +53,32 @@ def test_a_server_that_is_dead_is_named(tmp_path: Path) -> None:
     write(tmp_path, Fiction(seeds=1).events())
     with pytest.raises(StorageError, match=r"is unreachable .* nothing is lost"):
         sync.synchronise(Target(tmp_path, dead_address()), patience_s=0.0)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "word"),
+    [
+        (200, b"{}", "failing"),
+        (200, b"[]", "failing"),
+        (400, b'{"error_code": "INVALID_PARAMETER_VALUE", "message": "no"}', "refused"),
+        (404, b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no"}', "unreachable"),
+        (404, b"", "refused"),
+    ],
+)
+def test_a_server_that_is_no_mlflow_has_taken_nothing(tmp_path: Path, status: int, body: bytes, word: str) -> None:
+    """However it answers: one sentence, and the cursor does not move."""
+    write(tmp_path, Fiction(seeds=1, reports=1, widths=(128,)).events())
+    with answering_server(status, body) as address:
+        with pytest.raises(StorageError, match=f"is {word} .* nothing is lost"):
+            sync.synchronise(Target(tmp_path, address), patience_s=0.0)
+        assert read_cursor(Target(tmp_path, address)) is None
+
+
+def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    """As where its driver is not installed; the sentence has the reason, and not the password."""
+    write(tmp_path, Fiction(seeds=1, reports=1, widths=(128,)).events())
+    with pytest.raises(StorageError, match=r"me:\*\*\*@host/name is failing \(NoSuchModuleError: .*nothing is lost"):
+        sync.synchronise(Target(tmp_path, "mssql+nodriver://me:secret@host/name"), patience_s=0.0)
 
 
 def test_a_mirror_at_work_is_left_alone(

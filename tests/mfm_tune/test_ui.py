@@ -11,6 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.ledger import read_ledger
 from mfm_tune.tracking import Target, ledger_identity, quiet_environment
 from tests.mfm_tune.tracking_ledger import DACS, Fiction, rows, write
-from tests.mfm_tune.tracking_places import Shown, asked, dead_address
+from tests.mfm_tune.tracking_places import Shown, asked, dead_address, no_web_server
 
 
 def links_of(shown: Shown) -> list[ui.Link]:
@@ -148,6 +150,7 @@ def test_the_command_ends_on_ctrl_c_and_leaves_nothing(shown: Shown, tmp_path: P
     [
         ([], "There is no ledger in"),
         (["--tracking-uri", "here"], "--tracking-uri must be"),
+        (["--tracking-uri", "http://127.0.0.1:port"], "--tracking-uri must be"),
         (["--port", "x"], "--port"),
     ],
 )
@@ -168,11 +171,25 @@ def test_a_port_that_is_taken_is_refused(shown: Shown) -> None:
         pass
 
 
-def test_a_dead_server_is_named(tmp_path: Path) -> None:
-    """Links to a server that does not answer are refused in a sentence."""
-    path = write(tmp_path, Fiction(seeds=1).events())
-    with pytest.raises(StorageError, match="does not answer as it should"):
-        ui.links(Target(tmp_path), read_ledger(path), dead_address())
+@pytest.mark.parametrize("server", [dead_address, no_web_server])
+def test_a_server_that_does_not_answer_is_named(
+    server: Callable[[], str | AbstractContextManager[str]], tmp_path: Path
+) -> None:
+    """Links to an address where nothing listens, or something else than a web server, are refused in a sentence."""
+    path, made = write(tmp_path, Fiction(seeds=1).events()), server()
+    with (
+        nullcontext(made) if isinstance(made, str) else made as address,
+        pytest.raises(StorageError, match="does not answer as it should"),
+    ):
+        ui.links(Target(tmp_path), read_ledger(path), address)
+
+
+def test_a_storage_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    """The server needs a place for its log: one sentence with the path that cannot be had."""
+    (tmp_path / "tracking").write_text("no folder")
+    sentence = rf"did not start \(File exists: {tmp_path}/tracking\); make"
+    with pytest.raises(StorageError, match=sentence), ui.server(Target(tmp_path)):
+        pass
 
 
 # -- a browser ------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -151,15 +151,23 @@ def asked(address: str, path: str, body: Mapping[str, Any] | None = None) -> Any
         return json.load(answer)
 
 
-@contextmanager
-def failing_server() -> Iterator[str]:
+def failing_server() -> AbstractContextManager[str]:
     """A server that answers everything with 500."""
+    return answering_server(500, b"")
+
+
+@contextmanager
+def answering_server(status: int, body: bytes) -> Iterator[str]:
+    """A server that answers everything alike."""
 
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
-            self.send_response(500)
-            self.send_header("Content-Length", "0")
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
+            self.wfile.write(body)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
 
@@ -180,6 +188,25 @@ def failing_server() -> Iterator[str]:
 def hanging_server() -> Iterator[str]:
     """A server that accepts connections and never answers."""
     with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+@contextmanager
+def no_web_server() -> Iterator[str]:
+    """Something that greets whoever connects, and speaks no HTTP."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def greet() -> None:
+            with suppress(OSError):  # until it is closed
+                while True:
+                    connection, _ = listening.accept()
+                    with connection:
+                        connection.sendall(b"SSH-2.0-none\r\n")
+                        connection.shutdown(socket.SHUT_WR)
+                        while connection.recv(4096):
+                            pass
+
+        threading.Thread(target=greet, daemon=True).start()
         yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
