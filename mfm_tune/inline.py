@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 from collections.abc import Iterable
@@ -9,13 +10,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from mfm_tune.engine import EngineOptions, make_folders, signals_as_interruption
-from mfm_tune.errors import UserError
+from mfm_tune.errors import StorageError, UserError
 from mfm_tune.plan import Trial
 from mfm_tune.program import Outcome, Program, Running, numbers_only
 from mfm_tune.recorder import Recorder
 
 if TYPE_CHECKING:
     from mfm_tune.schedulers import Stopper
+
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # every further trial would only train up to its first checkpoint
 
 
 def run_inline(program: Program, trials: Iterable[Trial], recorder: Recorder, options: EngineOptions) -> None:
@@ -26,7 +30,7 @@ def run_inline(program: Program, trials: Iterable[Trial], recorder: Recorder, op
     Raises:
         Interrupted: Ctrl-C or SIGTERM came; the trial in progress stays open and goes on at the next launch.
         UserError: The program refused what it was given (no images in a data set's folder, say).
-        StorageError: The ledger cannot be written.
+        StorageError: The disk is full.
     """
     os.environ["OMP_NUM_THREADS"] = str(options.cpus_per_trial)  # as many threads and GPUs as a worker would have
     if options.gpus_per_trial == 0:
@@ -61,8 +65,13 @@ def _run_trial(
                 running.close()
     except UserError:
         raise
-    except Exception:
+    except Exception as error:
         recorder.ended(trial.key, Outcome.FAILED, error=traceback.format_exc())
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise StorageError(
+                f"The disk is full, {error.filename or options.storage / trial.folder} cannot be written: "
+                f"{error.strerror}; free space, or give another --storage."
+            ) from error
 
 
 def _opened(program: Program, trial: Trial, recorder: Recorder, options: EngineOptions) -> Running:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,21 +25,24 @@ def save(path: Path, arrays: Arrays, numbers: dict[str, Any]) -> None:
     """Write tensors and JSON-able numbers to a file that is either the old one or the new one, never half of each.
 
     Raises:
-        OSError: The disk has not twice the file's size free; nothing was written.
+        OSError: The disk has not twice the file's size free (ENOSPC), or cannot be written; the old file stands.
     """
     size = sum(array.numel() * array.element_size() for array in arrays.values())
     path.parent.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(path.parent).free
     if free < 2 * size + 2**20:
-        raise OSError(
-            f"{path} needs {2 * size / 2**20:.0f} MiB free to be replaced safely, got {free / 2**20:.0f} MiB; "
-            "free some space and run the same command again."
-        )
+        needed = f"{2 * size / 2**20:.0f} MiB must be free to replace it safely, got {free / 2**20:.0f} MiB"
+        raise OSError(errno.ENOSPC, needed, str(path))
     for left_behind in path.parent.glob(f".{path.name}.*"):  # by a process that was killed while it wrote
         left_behind.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     unique = {name: array.detach().contiguous().cpu().clone() for name, array in arrays.items()}
-    save_file(unique, temporary, metadata={"numbers": json.dumps(numbers)})
+    try:
+        save_file(unique, temporary, metadata={"numbers": json.dumps(numbers)})
+    except SafetensorError as error:  # it hides the operating system's error in its text, such as that of a quota
+        temporary.unlink(missing_ok=True)
+        number = re.search(r"os error (\d+)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
     with open(temporary, "rb") as written:
         os.fsync(written.fileno())
     os.replace(temporary, path)

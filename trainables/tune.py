@@ -6,6 +6,7 @@ next trial milliseconds. So every trial must begin as in a fresh process: nothin
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import os
@@ -18,6 +19,8 @@ from typing import Any, Protocol
 
 import numpy as np
 from ray import tune
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # every further trial would only train up to its first checkpoint
 
 
 class Running(Protocol):
@@ -40,7 +43,8 @@ class ProgramTrial(tune.Trainable):
         report       the trial's report as JSON text: Tune keeps histories of every number it sees, but not of a text
         trial_step   training steps done
         seed         the trial's seed
-        refused      why the trial cannot be opened with what it was given, one sentence, else an empty text
+        refused      why no trial can go on (one cannot be opened with what it was given, the disk is full), one
+                     sentence, else an empty text
         done         whether the trial has an outcome
 
     A trial that cannot be opened, or that raises, ends with the outcome `failed` and its traceback; the worker goes on
@@ -77,7 +81,7 @@ class ProgramTrial(tune.Trainable):
         except Exception as error:
             if device_is_lost():
                 raise
-            refused = str(error) if self._running is None and isinstance(error, ValueError) else ""
+            refused = self._refused(error)
             report = {"step": self._steps_done, "outcome": "failed", "error": traceback.format_exc()}
         self._steps_done = int(report["step"])
         return {
@@ -115,6 +119,15 @@ class ProgramTrial(tune.Trainable):
                 f"The machine {socket.gethostname()} does not see {folder}, which the driver has made; mount the "
                 "storage folder there under the same path, or remove the machine from the cluster."
             )
+
+    def _refused(self, error: Exception) -> str:
+        """Why no trial can go on, one sentence; empty where the error is this trial's own."""
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            return (
+                f"The disk is full, {error.filename or self._arguments['folder']} cannot be written: {error.strerror}; "
+                "free space, or give another --storage."
+            )
+        return str(error) if self._running is None and isinstance(error, ValueError) else ""
 
     def _close(self) -> None:
         running, self._running = self._running, None

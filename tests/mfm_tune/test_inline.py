@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -10,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from mfm_tune.engine import Interrupted
-from mfm_tune.errors import UserError
+from mfm_tune.errors import StorageError, UserError
 from mfm_tune.program import Outcome
 from mfm_tune.recorder import Recorder
-from tests.mfm_tune.stub_launch import executed_steps, launch, stub_trials
-from tests.mfm_tune.stub_program import StubConfig
+from tests.mfm_tune.stub_launch import Launched, executed_steps, launch, stub_trials
+from tests.mfm_tune.stub_program import StubConfig, StubRunning
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +42,23 @@ def test_a_program_that_refuses_ends_the_run(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="has no images"):
         launch(tmp_path, trials, inline=True)
     assert len(launch(tmp_path, trials[1:], inline=True).keys_of("start")) == 2
+
+
+def test_a_full_disk_ends_the_run_and_the_next_launch_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every further trial would only train up to its first checkpoint. Nothing is made up: what is tried again
+    finishes."""
+    trials = stub_trials([StubConfig(level=level) for level in range(3)])
+
+    def full(running: StubRunning) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(running.folder / "checkpoint"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StubRunning, "_save", full)
+        with pytest.raises(StorageError, match=r"^The disk is full, .*: No space left on device; free space"):
+            launch(tmp_path, trials, inline=True)
+    assert Launched(tmp_path).keys_of("start") == [trials[0].key]
+    after = launch(tmp_path, trials, inline=True)
+    assert [after.record(trial).outcome for trial in trials] == [Outcome.FINISHED] * 3
 
 
 def test_a_signal_leaves_the_trial_open_and_it_goes_on(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import shutil
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from trainables import checkpoint
 from trainables.config import Experiment, SmallDeepLab
@@ -104,6 +107,31 @@ def test_a_checkpoint_that_cannot_be_continued_is_one_sentence(fault: str, tmp_p
     second = Trial(config, seed=3, folder=str(tmp_path / "t"), shared=str(tmp_path), data={})
     with pytest.raises(ValueError, match=fault):
         second.advance()
+
+
+def test_a_full_disk_is_told_by_its_number_and_costs_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too little space is seen beforehand, a quota only when it is hit; the checkpoint before stands, and no part."""
+    saved = tmp_path / CHECKPOINT
+    checkpoint.save(saved, {"weight": torch.zeros(4)}, {"step": 1})
+    before = saved.read_bytes()
+
+    def over_quota(*_: object, **__: object) -> None:
+        raise SafetensorError("I/O error: Disk quota exceeded (os error 122)")
+
+    usage = shutil._ntuple_diskusage(100, 99, 1)  # type: ignore[attr-defined]
+    for number, module, name, fault in (
+        (errno.ENOSPC, shutil, "disk_usage", lambda _: usage),
+        (errno.EDQUOT, checkpoint, "save_file", over_quota),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, name, fault)
+            with pytest.raises(OSError, match=str(saved)) as full:
+                checkpoint.save(saved, {"weight": torch.ones(4)}, {"step": 2})
+        assert full.value.errno == number
+    assert saved.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
 
 
 def test_what_is_restored_lies_in_memory_as_it_did(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import random
@@ -45,6 +46,8 @@ class Counting:
         torch.set_grad_enabled(False)
         if self.name == "raises":
             raise RuntimeError("no further")
+        if self.name == "full":
+            raise OSError(errno.ENOSPC, "No space left on device", "/runs/checkpoint")
         outcome = "finished" if self.step == 3 else None
         return {"step": self.step, "metrics": {"drawn": torch.rand(()), "numpy": np.float32(0.5)}, "outcome": outcome}
 
@@ -65,7 +68,7 @@ class CountingTrial(ProgramTrial):
 
 @pytest.fixture
 def worker() -> Iterator[CountingTrial]:
-    names = ("first", "second", "refused", "raises")
+    names = ("first", "second", "refused", "raises", "full")
     places = {"folder": ".", "shared": "", "data": {}}
     manifest = {name: {"config": name, "seed": 7, **places} for name in names}
     worker = CountingTrial.__new__(CountingTrial)  # Tune's own constructor makes a folder in the home directory
@@ -94,7 +97,8 @@ def test_each_trial_begins_as_in_a_fresh_process(worker: CountingTrial) -> None:
 
 
 def test_a_trial_that_raises_or_is_refused_ends_with_an_outcome_and_the_worker_goes_on(worker: CountingTrial) -> None:
-    """A worker that refuses a trial would cost the next one, too; only what cannot be opened is `refused`."""
+    """A worker that refuses a trial would cost the next one, too; only what no other trial could do either is
+    `refused`: what cannot be opened, and writing on a full disk."""
     assert worker.reset_config({"trial": "refused"})
     (refused,) = results_of(worker)
     assert refused["refused"] == "The folder has no images; give another."
@@ -103,6 +107,9 @@ def test_a_trial_that_raises_or_is_refused_ends_with_an_outcome_and_the_worker_g
     report = json.loads(raised["report"])
     assert (report["outcome"], report["step"], raised["refused"]) == ("failed", 0, "")
     assert "RuntimeError: no further" in report["error"]
+    assert worker.reset_config({"trial": "full"})
+    (full,) = results_of(worker)
+    assert full["refused"].startswith("The disk is full, /runs/checkpoint cannot be written: No space left on device;")
     assert worker.reset_config({"trial": "first"})
     assert results_of(worker)[-1]["trial_step"] == 3
 
