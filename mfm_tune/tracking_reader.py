@@ -100,16 +100,21 @@ class LedgerReader:
         """Go on by whole lines, about `limit` bytes, at most to the offset `stop`; None where no whole line is left.
 
         Raises:
-            BrokenLedgerError: A line that ends is no event. What was read before it is kept.
+            BrokenLedgerError: The line at `offset` ends and is no event. What stands before it was read by then.
             OSError: The ledger cannot be read.
         """
         lines = self._lines(limit, stop)
         if not lines:
             return None
-        batch = Batch(end=self.offset)
+        begin, batch = self.offset, Batch(end=self.offset)
         for line in lines:
-            if line.strip():
-                self._take(self._parsed(line), batch)
+            try:
+                if line.strip():
+                    self._take(self._parsed(line), batch)
+            except BrokenLedgerError:
+                if batch.end == begin:
+                    raise
+                return batch  # to be delivered first; the next read raises
             self.offset += len(line)
             batch.end = self.offset
         return batch

@@ -98,7 +98,9 @@ def test_a_broken_ledger_is_named_by_its_place(tmp_path: Path, empty_database: P
     """What is before the broken line is delivered; the sentence names the byte and the remedy."""
     storage = storage_with(empty_database, tmp_path / "storage")
     path = write(storage, Fiction(seeds=1, reports=1, widths=(128,)).events())
+    whole = expected(path)
     with path.open("ab") as file:
         file.write(b"broken\n")
     with pytest.raises(StorageError, match=r"byte \d+ .* Restore the file from a copy"):
         sync.synchronise(Target(storage))
+    assert stored(storage / "mlflow.db") == whole

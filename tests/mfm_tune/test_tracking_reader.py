@@ -93,13 +93,20 @@ def test_a_line_that_is_being_written_is_left_for_later(tmp_path: Path) -> None:
 
 
 def test_a_broken_line_is_named_by_its_place(tmp_path: Path) -> None:
-    """A line that ends and is no event stops the reader with the byte at which it begins."""
-    path = write(tmp_path, list(Fiction(seeds=1).events())[:3])
+    """A line that ends and is no event stops the reader with the byte at which it begins, once what is before it was
+    read."""
+    path = write(tmp_path, list(Fiction(seeds=1).events())[:9])
     size = path.stat().st_size
+    whole = comparable(all_rows(LedgerReader(path), 10**9))
     with path.open("ab") as file:
         file.write(b'{"event": "rep\n')
-    with pytest.raises(BrokenLedgerError, match=f"byte {size} "):
-        LedgerReader(path).read()
+    reader = LedgerReader(path)
+    before = reader.read()
+    assert before is not None
+    assert (before.end, comparable(before.rows)) == (size, whole)
+    for _ in range(2):
+        with pytest.raises(BrokenLedgerError, match=f"byte {size} "):
+            reader.read()
 
 
 def test_cells_have_mean_std_and_paired_interval(ledger: Path) -> None:

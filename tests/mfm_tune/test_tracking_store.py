@@ -16,6 +16,7 @@ import pytest
 from mfm_tune.plan import trial_key
 from mfm_tune.tracking import ENVIRONMENT, Target, ledger_identity, read_cursor
 from mfm_tune.tracking_process import Mirroring
+from mfm_tune.tracking_reader import BrokenLedgerError
 from mfm_tune.tracking_runs import trial_run_key
 from tests.mfm_tune.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, expected, rows, stored, tags_of, write
 from tests.mfm_tune.tracking_places import storage_with
@@ -206,6 +207,19 @@ def test_a_ledger_that_grows_is_followed(storage: Path) -> None:
     mirroring.catch_up()
     ((status,),) = rows(storage / "mlflow.db", "SELECT status FROM runs WHERE run_uuid = ?", run_id(storage, DACS_0))
     assert status == "RUNNING"
+
+
+def test_a_broken_line_that_is_removed_while_a_mirror_runs_costs_no_row(storage: Path) -> None:
+    """What stands before the line is delivered, and after its removal all that follows."""
+    path = storage / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*lines[:20], b"broken\n", *lines[20:]]))
+    mirroring = Mirroring(Target(storage))
+    with pytest.raises(BrokenLedgerError):
+        mirroring.catch_up()
+    path.write_bytes(b"".join(lines))
+    mirroring.catch_up()
+    assert is_exact(storage)
 
 
 def test_a_run_that_the_user_deleted_stays_deleted(storage: Path) -> None:
