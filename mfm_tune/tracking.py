@@ -27,6 +27,7 @@ from mfm_tune.errors import OptionError
 from mfm_tune.ledger import FILE_NAME
 
 SLOW_S = 10.0  # a mirror that has not moved for this long, with lines before it, is called behind
+MARKED = 256  # bytes before the cursor that must not have changed
 GRACE_S = 2.0  # between asking a mirror to end and ending it
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
@@ -155,6 +156,7 @@ class Cursor:
     Args:
         ledger: Identity of the ledger (`ledger_identity`).
         offset: Bytes of the ledger that are delivered, up to a line's end.
+        mark: What stands before that end (`ledger_mark`): something else, where the ledger was restored or edited.
         token: A random word that the mirror left in each experiment; a store that lacks it is not the one meant.
         experiments: Names of the experiments that were written to.
         runs: Key -> MLflow's run id.
@@ -162,6 +164,7 @@ class Cursor:
 
     ledger: str
     offset: int
+    mark: str
     token: str
     experiments: tuple[str, ...] = ()
     runs: Mapping[str, str] = field(default_factory=dict)
@@ -177,6 +180,15 @@ def ledger_identity(path: Path) -> str:
     return hashlib.sha256(first).hexdigest()[:12] if first.endswith(b"\n") else ""
 
 
+def ledger_mark(path: Path, offset: int) -> str:
+    """Twelve digits that tell what stands before an offset in a ledger from what stood there before."""
+    begin = max(0, offset - MARKED)
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(begin)
+        return hashlib.sha256(file.read(offset - begin)).hexdigest()[:12]
+    return ""
+
+
 def read_cursor(target: Target) -> Cursor | None:
     """The cursor, or None where there is none, or none that fits the ledger as it is."""
     content = _read_json(target.cursor)
@@ -184,14 +196,15 @@ def read_cursor(target: Target) -> Cursor | None:
         cursor = Cursor(
             ledger=str(content["ledger"]),
             offset=int(content["offset"]),
+            mark=str(content["mark"]),
             token=str(content["token"]),
             experiments=tuple(content["experiments"]),
             runs=dict(content["runs"]),
         )
     except (KeyError, TypeError, ValueError):
         return None
-    fits = cursor.ledger == ledger_identity(target.ledger) and 0 <= cursor.offset <= ledger_size(target)
-    return cursor if fits else None
+    same = cursor.ledger == ledger_identity(target.ledger) and 0 <= cursor.offset <= ledger_size(target)
+    return cursor if same and cursor.mark == ledger_mark(target.ledger, cursor.offset) else None
 
 
 def write_cursor(target: Target, cursor: Cursor) -> None:

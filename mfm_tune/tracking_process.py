@@ -27,6 +27,7 @@ from mfm_tune.tracking import (
     Cursor,
     Target,
     ledger_identity,
+    ledger_mark,
     ledger_size,
     quiet_environment,
     read_cursor,
@@ -159,6 +160,7 @@ class Mirroring:
         self._cursor = Cursor(
             ledger=self._ledger,
             offset=self._delivered,
+            mark=ledger_mark(self.target.ledger, self._delivered),
             token=store.token,
             experiments=tuple(name for name in names if name in store.experiments or self._delivered),
             runs=dict(store.known),

@@ -271,6 +271,19 @@ def test_a_store_that_was_emptied_is_filled_again(storage: Path, empty_database:
     assert is_exact(storage)
 
 
+def test_a_ledger_that_was_restored_from_a_copy_is_read_again(storage: Path) -> None:
+    """An older copy that has grown past the cursor since, by other lines: none of these counts as delivered."""
+    path = storage / "ledger.jsonl"
+    content = path.read_bytes()
+    Mirroring(Target(storage)).catch_up()
+    path.write_bytes(b"".join(content.splitlines(keepends=True)[:9]))
+    write(storage, [event for event in Fiction(seeds=2, reports=4).events() if event["event"] != "ledger"])
+    assert path.stat().st_size > len(content)
+    Mirroring(Target(storage)).catch_up()
+    there = stored(storage / "mlflow.db")
+    assert all(set(numbers) <= set(there[key]) for key, numbers in expected(path).items())
+
+
 def test_another_ledger_does_not_touch_our_runs(storage: Path, empty_database: Path, tmp_path: Path) -> None:
     """Two storage folders with the same trials, mirrored to one place, keep their runs apart."""
     other = tmp_path / "other"
