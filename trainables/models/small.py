@@ -21,7 +21,11 @@ def _norm(kind: Norm, channels: int) -> nn.Module:
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions with norms, and a 1x1 shortcut where the shape changes."""
+    """Two 3x3 convolutions with norms, and a 1x1 shortcut where the shape changes.
+
+    The shortcut's stride is a pooling of 1x1 before it: oneDNN 3.12's weight gradient of a strided 1x1 convolution reads
+    and writes beyond its buffers where the input has fewer than 16 channels and the CPU has AVX-512.
+    """
 
     def __init__(self, inputs: int, outputs: int, norm: Norm, stride: int = 1, dilation: int = 1) -> None:
         super().__init__()
@@ -29,13 +33,17 @@ class ResidualBlock(nn.Module):
         self.norm1 = _norm(norm, outputs)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, dilation, dilation, bias=False)
         self.norm2 = _norm(norm, outputs)
+        self.stride = stride
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or inputs != outputs:
-            self.shortcut = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Conv2d(inputs, outputs, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         out = F.relu(self.norm1(self.conv1(x)), inplace=True)
-        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(x), inplace=True)
+        return F.relu(self.norm2(self.conv2(out)) + self.shortcut(self._strided(x)), inplace=True)
+
+    def _strided(self, x: Tensor) -> Tensor:
+        return x if self.stride == 1 else F.avg_pool2d(x, 1, self.stride)
 
 
 class SmallEncoder(nn.Module):
