@@ -23,8 +23,8 @@ def _norm(kind: Norm, channels: int) -> nn.Module:
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with norms, and a 1x1 shortcut where the shape changes.
 
-    The shortcut's stride is a pooling of 1x1 before it: oneDNN 3.12's weight gradient of a strided 1x1 convolution reads
-    and writes beyond its buffers where the input has fewer than 16 channels and the CPU has AVX-512.
+    The shortcut's stride is a pooling of 1x1 before it: oneDNN 3.12's weight gradient of a strided 1x1 convolution
+    overruns its buffers where the input has fewer than 16 channels and the CPU has AVX-512.
     """
 
     def __init__(self, inputs: int, outputs: int, norm: Norm, stride: int = 1, dilation: int = 1) -> None:
