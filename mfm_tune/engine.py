@@ -24,6 +24,7 @@ from mfm_tune.plan import Trial
 from mfm_tune.search_space import Asha, Scheduler
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CARRY_ON = "To carry on, give the same command again."
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -139,12 +139,18 @@ def selected(state: LedgerState, search: Search, code: TrainingCode | None = Non
     Confirming goes on with trials that were stopped early, which would change a ranking that is made anew.
     """
     points = explored(state, search, code)
-    selection = state.selections.get(_name(search))
-    if selection is not None and selection == {**selection, **_terms(search)}:
+    selection = selection_of(state, search)
+    if selection is not None:
         by_number = {each.number: each for each in points}
         if all(number in by_number for number in selection["numbers"]):
             return tuple(by_number[number] for number in selection["numbers"])
     return best(points, search)
+
+
+def selection_of(state: LedgerState, search: Search) -> Event | None:
+    """The selection that was written when exploring was complete, by the terms of today; None where there is none."""
+    selection = state.selections.get(_name(search))
+    return selection if selection is not None and selection == {**selection, **_terms(search)} else None
 
 
 def selection_event(search: Search, points: Sequence[Explored]) -> Event:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mfm_tune.engine import Interrupted, signals_as_interruption
+from mfm_tune.engine import CARRY_ON, Interrupted, signals_as_interruption
 from mfm_tune.errors import UserError
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.loading import load_search_space, summaries
@@ -42,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Interrupted as stop:
         return stop.exit_code
-    except KeyboardInterrupt:
+    except KeyboardInterrupt:  # before a run began, or while nothing but reading was asked for
+        print(f"Stopped by SIGINT; nothing was lost. {CARRY_ON}")
         return 130
     except BrokenPipeError:  # the reader of a pipe went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, closing
 from functools import partial
 
 from mfm_tune.criteria import Criterion
-from mfm_tune.engine import EngineOptions, Stopping
+from mfm_tune.engine import CARRY_ON, EngineOptions, Interrupted, Stopping
 from mfm_tune.errors import StorageError
 from mfm_tune.identity import config_id
 from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
@@ -46,7 +46,11 @@ def probe_costs(job: Job | SearchJob) -> int:
         if isinstance(job, SearchJob):  # whose points that are still to be proposed are like those that are known
             trials += [planned.trial for planned in job.exploration(state).trials]
         measurer = _measurer(study.study.program, engine_options(study))
-        probe(measurer, trials, state, writer, storage=job.storage.root, say=partial(print, flush=True))
+        try:
+            probe(measurer, trials, state, writer, storage=job.storage.root, say=partial(print, flush=True))
+        except Interrupted as stop:
+            print(f"Stopped by {stop.number.name}; the ledger keeps what was measured. {CARRY_ON}", flush=True)
+            raise
     return print_search_plan(job) if isinstance(job, SearchJob) else print_plan(job)
 
 

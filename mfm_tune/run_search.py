@@ -8,10 +8,10 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mfm_tune.engine import Interrupted
+from mfm_tune.engine import CARRY_ON, Interrupted
 from mfm_tune.errors import OptionError
 from mfm_tune.events import search_event
-from mfm_tune.exploration import best, confirmed_study, explored, point_name, selected, selection_event
+from mfm_tune.exploration import best, confirmed_study, explored, point_name, selected, selection_event, selection_of
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.forecast import StepTimes, duration, makespan, resource_hours
 from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
@@ -28,6 +28,7 @@ from mfm_tune.run_study import (
     display_class,
     engine_of,
     engine_options,
+    farewell,
     places_of,
     report_only,
     say_failures,
@@ -161,10 +162,20 @@ def train_search(job: SearchJob, argv: Sequence[str]) -> int:
         declared = search_event(job.search, state)
         if declared is not None:
             state.apply(writer.append(declared))
-        with tracking(job.options) as mirror:
-            if not _explore(job, state, writer, argv, mirror):
-                return say_failures(job.exploration(state), job.storage)
-            return max(_confirm(job, state, writer, argv, mirror), say_failures(job.exploration(state), job.storage))
+        try:
+            with tracking(job.options) as mirror:
+                return _stages(job, state, writer, argv, mirror)
+        except Interrupted as stop:
+            print(_farewell(job, state, stop), flush=True)
+            raise
+
+
+def _stages(
+    job: SearchJob, state: LedgerState, writer: LedgerWriter, argv: Sequence[str], mirror: Mirror | None
+) -> int:
+    if not _explore(job, state, writer, argv, mirror):
+        return say_failures(job.exploration(state), job.storage)
+    return max(_confirm(job, state, writer, argv, mirror), say_failures(job.exploration(state), job.storage))
 
 
 def _explore(
@@ -175,19 +186,19 @@ def _explore(
     print(f"{job.search.name}, profile {job.search.profile}: exploring {_counted_exploration(plan)}", flush=True)
     begins = bool(plan.to_do or plan.to_propose)
     if begins:
-        try:
-            exhausted = _run_exploration(job, plan, writer, argv, mirror)
-        except Interrupted as stop:
-            print(_farewell(job, state, stop), flush=True)
-            raise
-        if exhausted:
+        if _run_exploration(job, plan, writer, argv, mirror):
             print(f"All points of the search that differ are explored: {len(plan.points)} of {job.search.trials}.")
         plan = job.exploration(state)
-        if any(planned.status in (Status.NEW, Status.OPEN) for planned in plan.trials):
+        if _explores(plan):
             return False
     if begins or (job.search.name, job.search.profile) not in state.selections:
         state.apply(writer.append(selection_event(job.search, best(plan.points, job.search))))
     return True
+
+
+def _explores(plan: ExplorationPlan) -> bool:
+    """Whether a trial of exploring has not ended."""
+    return any(planned.to_do and planned.status in (Status.NEW, Status.OPEN) for planned in plan.trials)
 
 
 def _run_exploration(
@@ -232,14 +243,16 @@ def _confirm(
 
 
 def _farewell(job: SearchJob, state: LedgerState, stop: Interrupted) -> str:
-    """What is said when a signal stopped exploring."""
+    """What is said when a signal stopped the search: what is done at this stage, what is open, how to carry on."""
     from mfm_tune.live_search import explored_text
 
     plan = job.exploration(state)
+    if selection_of(state, job.search) is not None and not _explores(plan):
+        return farewell(job.confirmation(state), state, stop)
     open_now = sum(planned.status is Status.OPEN for planned in plan.trials)
     going_on = f" The {open_now} in progress go on from their last checkpoints." if open_now else ""
     return (
         f"{explored_text(job.search, plan.points)}\n"
         f"Stopped by {stop.number.name} while exploring {_counted_exploration(plan)}.{going_on} "
-        "To carry on, give the same command again."
+        f"{CARRY_ON}"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from mfm_tune.criteria import Criterion
-from mfm_tune.engine import EngineOptions, Interrupted, Stopping, local_gpus, local_slots
+from mfm_tune.engine import CARRY_ON, EngineOptions, Interrupted, Stopping, local_gpus, local_slots
 from mfm_tune.errors import StorageError
 from mfm_tune.events import code_events, launch_event, study_event
 from mfm_tune.fingerprint import TrainingCode
@@ -112,8 +112,12 @@ def train_study(job: Job, argv: Sequence[str]) -> int:
         state = read_ledger(job.storage.ledger)
         plan = settled(job.options, job.plan, state, writer)
         launch = declare(job, plan, state, writer, argv)
-        with tracking(job.options) as mirror:
-            return carry_out(job, plan, state, writer, launch, mirror)
+        try:
+            with tracking(job.options) as mirror:
+                return carry_out(job, plan, state, writer, launch, mirror)
+        except Interrupted as stop:
+            print(farewell(job, state, stop), flush=True)
+            raise
 
 
 def carry_out(
@@ -121,13 +125,9 @@ def carry_out(
 ) -> int:
     """Run a plan's trials, write the report, name what failed. Returns the exit code."""
     print(_headline(job, plan, state), flush=True)
-    try:
-        if plan.to_do:
-            _run_trials(job, plan, state, writer, launch, mirror)
-        write_study_report(job, state)
-    except Interrupted as stop:
-        print(_farewell(job, state, stop), flush=True)
-        raise
+    if plan.to_do:
+        _run_trials(job, plan, state, writer, launch, mirror)
+    write_study_report(job, state)
     return say_failures(job.plan(state), job.storage)
 
 
@@ -303,7 +303,7 @@ def _tables(job: Job, state: LedgerState) -> str:
     return terminal_table(job.study, state, fingerprints=job.fingerprints)
 
 
-def _farewell(job: Job, state: LedgerState, stop: Interrupted) -> str:
+def farewell(job: Job, state: LedgerState, stop: Interrupted) -> str:
     """What is said when a signal stopped the run: the tables so far, what is open, how to carry on."""
     plan = job.plan(state)
     open_now = sum(planned.status is Status.OPEN for planned in plan.trials)
@@ -311,7 +311,7 @@ def _farewell(job: Job, state: LedgerState, stop: Interrupted) -> str:
     return (
         f"{_tables(job, state)}\n"
         f"Stopped by {stop.number.name}: of {len(plan.trials)} trials {counted(plan)}.{going_on} "
-        "To carry on, give the same command again."
+        f"{CARRY_ON}"
     )
 
 

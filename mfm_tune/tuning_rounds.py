@@ -66,10 +66,10 @@ class Rounds:
         Raises:
             UserError: What the program or the recorder raised; trials in progress stay open.
         """
-        if self._coming is not None:
-            self._one_by_one(self._coming)
-        else:
+        if self._coming is None:
             self._round(self._trials, gpus=self._options.gpus_per_trial)
+        elif not self._stopping():
+            self._one_by_one(self._coming)
         self._again(gpus=self._options.gpus_per_trial)
         alone = [trial for trial in self._trials if trial.key in self._narrator.out_of_memory]
         self._narrator.retry_out_of_memory = False

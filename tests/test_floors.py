@@ -38,6 +38,7 @@ FLOORS = (
         "trainables.optimization",
         "trainables.selection",
     ),
+    ("trainables.cuda_graphs",),
     ("trainables.training",),
     ("trainables.checkpoint", "trainables.initial", "trainables.pictures"),
     ("trainables.trial",),

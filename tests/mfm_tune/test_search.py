@@ -339,6 +339,24 @@ def test_ctrl_c_while_exploring_and_while_confirming(tmp_path: Path) -> None:
     assert len(explored_keys(state_of(storage))) == 12
 
 
+def test_a_stopped_point_that_is_cut_off_while_it_is_confirmed_is_not_selected_anew(tmp_path: Path) -> None:
+    """With the exploring seed among those that confirm: the trial is confirming's to finish, and the choice stands."""
+    path, storage = write_search(tmp_path, "trials=4, confirm=4, seeds=(0, 1)"), tmp_path / "runs"
+    assert main(command(path, storage, "--inline")) == 0
+    ledger = storage / "ledger.jsonl"
+    lines = ledger.read_text().splitlines(keepends=True)
+    chosen = next(number for number, line in enumerate(lines) if '"event":"selection"' in line)
+    again = next(key for key in explored_keys(state_of(storage)) if any(
+        '"event":"start"' in line and key in line for line in lines[chosen:]))  # fmt: skip
+    further = [number for number, line in enumerate(lines) if number > chosen and '"report"' in line and again in line]
+    ledger.write_text("".join(lines[: further[0] + 1]))  # killed after its first further report
+    assert state_of(storage).trials[again].outcome is None
+    assert main(command(path, storage, "--plan")) == 0
+    assert main(command(path, storage, "--inline")) == 0
+    assert ledger.read_text().count('"event":"selection"') == 1
+    assert state_of(storage).trials[again].outcome is Outcome.FINISHED
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("engine", [["--inline"], []], ids=["inline", "ray"])
