@@ -1,6 +1,7 @@
 """A simulated cluster: how well its GPUs are packed while nodes die and come.
 
     python -m tests.benchmarks.cluster [--nodes 8] [--gpus 4] [--trials 200] [--fractions 1 0.5 0.25] [--workers 64]
+                                       [--out tests/benchmarks/results]
 
 Ray's own cluster utility starts the nodes on this machine, with GPUs that are on the books only; trials sleep. For
 each fraction of a GPU all trials run once; two nodes are killed and one is added on the way. A GPU's utilisation is
@@ -194,15 +195,73 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20, help="of a trial on a whole GPU, more on a fraction")
     parser.add_argument("--fractions", type=float, nargs="+", default=[1.0, 0.5, 0.25])
     parser.add_argument("--workers", type=int, default=64, help="at most")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the tables there, too, after each run")
     given = parser.parse_args()
-    print(f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}; {given.trials} trials a run", flush=True)
+    load = os.getloadavg()[0]
+    print(f"{os.cpu_count()} cores, load average {load:.1f}; {given.trials} trials a run", flush=True)
+    runs: list[Told] = []
     for fraction in given.fractions:
         gpus = max(1, min(given.gpus, int(given.workers * fraction / given.nodes)))
-        _one(given, fraction, gpus)
+        runs.append(_one(given, fraction, gpus))
+        if given.out is not None:
+            given.out.mkdir(parents=True, exist_ok=True)
+            (given.out / "cluster.md").write_text(page(runs, given, load))
     return 0
 
 
-def _one(given: argparse.Namespace, fraction: float, gpus: int) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """A run, and on what it ran."""
+
+    ran: Ran
+    fraction: float
+    nodes: int
+    gpus: int
+
+    @property
+    def places(self) -> int:
+        """Trials at once, before nodes die and come."""
+        return int(self.nodes * self.gpus / self.fraction)
+
+    @property
+    def outcomes(self) -> str:
+        """`200 finished`."""
+        return ", ".join(f"{count} {each.value if each else 'open'}" for each, count in self.ran.outcomes.items())
+
+
+def page(runs: Sequence[Told], given: argparse.Namespace, load: float) -> str:
+    """The runs as a page of tables."""
+    options = f"--nodes {given.nodes} --gpus {given.gpus} --trials {given.trials} --workers {given.workers}"
+    lines = [
+        "# A simulated cluster while nodes die and come",
+        "",
+        f"`python -m tests.benchmarks.cluster {options}` on one machine of {os.cpu_count()} cores, load average "
+        f"{load:.1f} at the start. In each run two nodes are killed (after a fifth and two fifths of the trials) and "
+        "one is added (after three fifths). A GPU's utilisation is the share of its time, from its first trial until "
+        "the last trial of all has started (or its node dies), that trials had. GPUs are on Ray's books only, and "
+        f"trials sleep for {given.seconds:g} s divided by the fraction; where there would be more than {given.workers} "
+        "workers, which are real processes, a node has fewer GPUs.",
+        "",
+        "| GPUs a trial | nodes x GPUs | places | trials | attempts | s | utilisation: mean | lowest GPU |",
+        "| ---: | ---: | ---: | --- | ---: | ---: | ---: | ---: |",
+    ]
+    for told in runs:
+        used = told.ran.all_used
+        lines.append(
+            f"| {told.fraction:g} | {told.nodes} x {told.gpus} | {told.places} | {told.outcomes} | "
+            f"{told.ran.attempts} | {told.ran.seconds:.0f} | {statistics.fmean(used):.1f} % | {min(used):.1f} % |"
+        )
+    for told in runs:
+        lines += ["", f"## {told.fraction:g} GPU a trial: percent of each GPU's time", ""]
+        lines += ["| node | " + " | ".join(f"GPU {number}" for number in range(told.gpus)) + " |"]
+        lines += ["| ---: |" + " ---: |" * told.gpus]
+        for number, shares in enumerate(told.ran.used.values(), start=1):
+            cells = [f"{shares[str(gpu)]:.1f}" if str(gpu) in shares else "no trial" for gpu in range(told.gpus)]
+            lines.append(f"| {number} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _one(given: argparse.Namespace, fraction: float, gpus: int) -> Told:
     cpus = int(gpus / fraction)
     with simulated_cluster() as cluster, tempfile.TemporaryDirectory() as folder:
         add_nodes(cluster, given.nodes, gpus=gpus, cpus=cpus)
@@ -210,13 +269,14 @@ def _one(given: argparse.Namespace, fraction: float, gpus: int) -> None:
             cluster, Path(folder), trials=given.trials, fraction=fraction, seconds=given.seconds / fraction, kills=2,
             add={"gpus": gpus, "cpus": cpus},
         )  # fmt: skip
-    outcomes = ", ".join(f"{count} {outcome.value if outcome else 'open'}" for outcome, count in ran.outcomes.items())
-    print(f"\n{fraction:g} GPU a trial, {given.nodes} nodes x {gpus} GPUs, {gpus * given.nodes / fraction:.0f} places")
-    print(f"  {outcomes}; {ran.attempts} attempts; {ran.seconds:.0f} s")
+    told = Told(ran=ran, fraction=fraction, nodes=given.nodes, gpus=gpus)
+    print(f"\n{fraction:g} GPU a trial, {given.nodes} nodes x {gpus} GPUs, {told.places} places")
+    print(f"  {told.outcomes}; {ran.attempts} attempts; {ran.seconds:.0f} s")
     for number, (_, shares) in enumerate(ran.used.items(), start=1):
         print(f"  node {number}: " + "  ".join(f"GPU {gpu} {share:5.1f} %" for gpu, share in shares.items()))
     every = ran.all_used
     print(f"  all GPUs: mean {statistics.fmean(every):.1f} %, lowest {min(every):.1f} %", flush=True)
+    return told
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How many results a second go through Tune's controller into the ledger and on to MLflow.
 
-    python -m tests.benchmarks.controller_rate [--trials 200] [--results 10]
+    python -m tests.benchmarks.controller_rate [--trials 200] [--results 10] [--out tests/benchmarks/results]
 
 Trials do nothing but report, with 40 metrics and two confusion matrices; all of them are pending at once. The same
 trials run three times: with a recorder that keeps nothing, with the ledger, and with the ledger and the mirror to
@@ -16,6 +16,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,17 +58,45 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--results", type=int, default=10, help="of each trial")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the table there, too")
     given = parser.parse_args()
-    print(f"load average {os.getloadavg()[0]:.1f}; {given.trials} trials of {given.results} results")
+    load = os.getloadavg()[0]
+    print(f"load average {load:.1f}; {given.trials} trials of {given.results} results", flush=True)
     forgotten = measure(Forgetful, given.trials, given.results)
     kept = measure(Timed, given.trials, given.results)
     mirrored = measure(Timed, given.trials, given.results, mirror=True)
     print(f"{'':<32}{'results/s':>10}{'ratio':>8}{'gap between results, ms: median':>34}{'99 %':>8}{'most':>8}")
-    for name, each in (("no ledger", forgotten), ("ledger", kept), ("ledger and mirror", mirrored)):
+    measured = {"no ledger": forgotten, "ledger": kept, "ledger and mirror": mirrored}
+    for name, each in measured.items():
         median, late, most = (1000 * gap for gap in each.gaps)
         print(f"{name:<32}{each.rate:>10.0f}{each.rate / forgotten.rate:>8.2f}{median:>34.2f}{late:>8.2f}{most:>8.0f}")
     print(f"MLflow had everything {mirrored.behind_s:.1f} s after the last of {mirrored.results:,} results")
+    if given.out is not None:
+        given.out.mkdir(parents=True, exist_ok=True)
+        (given.out / "controller_rate.md").write_text(page(measured, given, load))
     return 0
+
+
+def page(measured: Mapping[str, Measured], given: argparse.Namespace, load: float) -> str:
+    """The table as a page."""
+    first, mirrored = next(iter(measured.values())), measured["ledger and mirror"]
+    lines = [
+        "# Results a second through Tune's controller",
+        "",
+        f"`python -m tests.benchmarks.controller_rate --trials {given.trials} --results {given.results}` on "
+        f"{os.cpu_count()} cores, load average {load:.1f} at the start: {given.trials:,} trials that do nothing but "
+        f"report, all pending at once, and {mirrored.results:,} results of 40 metrics and two confusion matrices in "
+        "each run.",
+        "",
+        "| | results/s | ratio | gap between results, ms: median | 99 % | most |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for name, each in measured.items():
+        median, late, most = (1000 * gap for gap in each.gaps)
+        rate = f"{each.rate:.0f} | {each.rate / first.rate:.2f}"
+        lines.append(f"| {name} | {rate} | {median:.2f} | {late:.2f} | {most:.0f} |")
+    lines += ["", f"MLflow (SQLite) had everything {mirrored.behind_s:.1f} s after the last result."]
+    return "\n".join(lines) + "\n"
 
 
 @dataclass(frozen=True)

@@ -361,8 +361,9 @@ def test_a_stopped_point_that_is_cut_off_while_it_is_confirmed_is_not_selected_a
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("engine", [["--inline"], []], ids=["inline", "ray"])
 def test_kills_of_a_search(tmp_path: Path, engine: list[str]) -> None:
-    """Kill -9 of a driver with all its processes, three times: 40 points in all, none twice, the steps of a search
-    that nothing disturbed but for a checkpoint's interval a trial in flight, and the stops of a replay."""
+    """Kill -9 of a driver with all its processes, three times, and Ctrl-C once: 40 points in all, none twice, the
+    steps of a search that nothing disturbed but for a checkpoint's interval a trial in flight, and the stops of a
+    replay."""
     path = write_search(tmp_path, "trials=40, confirm=2, seeds=(0, 1)", sleep_s=0.03)
     storage = tmp_path / "runs"
     in_flight: Counter[str] = Counter()
@@ -372,6 +373,16 @@ def test_kills_of_a_search(tmp_path: Path, engine: list[str]) -> None:
         os.killpg(driver.pid, signal.SIGKILL)
         driver.communicate()
         in_flight.update(key for key, record in state_of(storage).trials.items() if record.outcome is None)
+    interrupted = process(path, storage, *engine)
+    wait_until(lambda: steps_done(storage) >= 150, interrupted)
+    os.killpg(interrupted.pid, signal.SIGINT)  # as a terminal's Ctrl-C, which reaches workers too
+    said, errors = interrupted.communicate(timeout=250)
+    assert interrupted.returncode == 130, errors
+    assert "Explored with seed 0: the best 10 of" in said
+    assert "Stopped by SIGINT while exploring 40 points" in said
+    assert said.rstrip().endswith("To carry on, give the same command again.")
+    assert "Traceback" not in errors
+    in_flight.update(key for key, record in state_of(storage).trials.items() if record.outcome is None)
     last = process(path, storage, *engine)
     said, errors = last.communicate(timeout=900)
     assert last.returncode == 0, said + errors
