@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.errors import StorageError
@@ -55,6 +56,8 @@ class EngineOptions:
         gpus_per_trial: GPUs of one trial; a fraction shares one.
         address: Address of a Ray cluster; None starts Ray on this machine.
         stopping: Lets a scheduler stop trials early, comparing trials of one seed; None lets all go on.
+        known: Where trials are made up on the way, configs and values that theirs will be like: nodes of a cluster are
+            asked for the code that defines them.
         import_paths: Folders that workers need on `sys.path` to import the search space's own classes.
         verbose: Pass on what the libraries print.
     """
@@ -65,6 +68,7 @@ class EngineOptions:
     gpus_per_trial: float = 0.0
     address: str | None = None
     stopping: Stopping | None = None
+    known: tuple[Any, ...] = ()
     import_paths: tuple[str, ...] = ()
     verbose: bool = False
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from mfm_tune.engine import CARRY_ON, Interrupted
 from mfm_tune.errors import OptionError
@@ -18,7 +18,8 @@ from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
 from mfm_tune.loading import Loaded
 from mfm_tune.options import Options
 from mfm_tune.outlook import side_by_side
-from mfm_tune.plan import Choice, Status, Trial, changed_code, results_of_other_code
+from mfm_tune.plan import Choice as Wanted
+from mfm_tune.plan import Status, Trial, changed_code, results_of_other_code
 from mfm_tune.recorder import Recorder
 from mfm_tune.run_study import (
     Job,
@@ -36,7 +37,7 @@ from mfm_tune.run_study import (
     tracking,
 )
 from mfm_tune.search_explorer import ExplorationPlan, Explorer, plan_exploration, stopping
-from mfm_tune.search_space import Search
+from mfm_tune.search_space import Choice, Search
 from mfm_tune.storage import Storage
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class SearchJob:
 
     def exploration(self, state: LedgerState) -> ExplorationPlan:
         """The trials of exploring, minus what the ledger has."""
-        return plan_exploration(self.search, self.code, state, Choice(retry=self.options.retry))
+        return plan_exploration(self.search, self.code, state, Wanted(retry=self.options.retry))
 
 
 def check_options(options: Options) -> None:
@@ -223,8 +224,15 @@ def _run_exploration(
             display=display,
         )
         explorer = Explorer(plan, writer, recorder)
-        engine_of(study)(job.search.program, explorer, recorder, engine_options(study, stopping(plan)))
+        options = replace(engine_options(study, stopping(plan)), known=_known(plan))
+        engine_of(study)(job.search.program, explorer, recorder, options)
     return explorer.exhausted
+
+
+def _known(plan: ExplorationPlan) -> tuple[Any, ...]:
+    """Configs that stand for those of points to come, and the options that these choose among."""
+    choices = [each for each in plan.search.parameters.values() if isinstance(each, Choice)]
+    return (*(each.trial.config for each in plan.trials), *(option for each in choices for option in each.options))
 
 
 def _confirm(

@@ -65,7 +65,8 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
         interruption.listen()  # Ray put its own handler of SIGTERM in place
         cluster.check_resources()
         if options.address is not None:
-            check_nodes(program, trials if isinstance(trials, Sequence) else (), options)
+            configs = [trial.config for trial in trials] if isinstance(trials, Sequence) else options.known
+            check_nodes(program, configs, options)
         Rounds(program, trials, recorder, options, stop_asked=interruption.came).run()
     if interruption.number is not None:
         raise Interrupted(interruption.number)

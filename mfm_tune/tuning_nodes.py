@@ -19,7 +19,6 @@ from mfm_tune.engine import EngineOptions
 from mfm_tune.errors import NodeError, StorageError
 from mfm_tune.identity import defining_modules
 from mfm_tune.node import MARK, Question, Seen, complaints, gpu_complaint, look
-from mfm_tune.plan import Trial
 from mfm_tune.program import Program
 
 ANSWER_S = 300.0  # how long nodes have: a worker starts there and reads the code
@@ -27,14 +26,17 @@ GONE_S = 30.0  # how long Ray takes to notice that a node is gone
 SETTLE_S = 10.0  # how long a shared disk may take to show here what was written there
 
 
-def check_nodes(program: Program, trials: Sequence[Trial], options: EngineOptions) -> None:
+def check_nodes(program: Program, configs: Sequence[Any], options: EngineOptions) -> None:
     """Ask every node that is alive: one tiny task each, all at once.
+
+    Args:
+        configs: Those of the trials, or others of the same classes.
 
     Raises:
         NodeError: A node lacks something; every such node is named, one sentence for each thing.
         StorageError: The storage folder cannot be written here.
     """
-    with _question(program, trials, options) as question:
+    with _question(program, configs, options) as question:
         here = look(question, "here")
         nodes = _alive()
         asked = {name: _ask(name, question) for name in nodes}
@@ -81,12 +83,10 @@ def _gpu_complaints(answers: Sequence[Seen]) -> list[str]:
 
 
 @contextmanager
-def _question(program: Program, trials: Sequence[Trial], options: EngineOptions) -> Iterator[Question]:
+def _question(program: Program, configs: Sequence[Any], options: EngineOptions) -> Iterator[Question]:
     """A question with its token in the storage, which is removed at the end."""
     folder = options.storage / f".nodes-{secrets.token_hex(4)}"
     token = secrets.token_hex(16)
-    own = {module for trial in trials for module in defining_modules(trial.config)}
-    modules = (*program.packages, *sorted(module for module in own if not _within(module, program.packages)))
     try:
         folder.mkdir(parents=True)
         (folder / MARK).write_text(token)
@@ -96,9 +96,15 @@ def _question(program: Program, trials: Sequence[Trial], options: EngineOptions)
             "or give another --storage."
         ) from error
     try:
-        yield Question(folder=str(folder), token=token, modules=modules, data=options.data)
+        yield Question(folder=str(folder), token=token, modules=modules_of(program, configs), data=options.data)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def modules_of(program: Program, configs: Sequence[Any]) -> tuple[str, ...]:
+    """The training code: the program's packages, and the modules that define further parts of configs."""
+    own = {module for config in configs for module in defining_modules(config)}
+    return (*program.packages, *sorted(module for module in own if not _within(module, program.packages)))
 
 
 def _within(module: str, packages: Sequence[str]) -> bool:

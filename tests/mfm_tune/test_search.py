@@ -270,6 +270,20 @@ def test_all_stages_in_one_command_and_nothing_twice(tmp_path: Path, capsys: pyt
     assert len(explored_keys(state_of(storage))) == 14
 
 
+def test_nodes_are_asked_for_the_code_that_a_search_defines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points are made up while others run; classes of the search's own file are known before, by its baselines."""
+    from mfm_tune.tuning_nodes import modules_of
+
+    path, given = write_search(tmp_path), []
+    own = "from dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass Own(StubConfig):\n    pass\n"
+    text = path.read_text().replace("\n\n\ndef config", f"\n{own}\n\ndef config")
+    path.write_text(text.replace("return StubConfig", "return Own"))
+    monkeypatch.setattr("mfm_tune.run_search.engine_of", lambda job: lambda *arguments: given.extend(arguments))
+    assert main(command(path, tmp_path / "runs")) == 1  # nothing was trained
+    program, _, _, options = given
+    assert modules_of(program, options.known) == (*program.packages, path.stem)
+
+
 def test_a_plan_of_a_search_imports_neither_torch_nor_ray_nor_optuna(tmp_path: Path) -> None:
     argv = command(write_search(tmp_path), tmp_path / "runs", "--plan")
     code = (
