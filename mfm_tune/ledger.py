@@ -175,17 +175,16 @@ class LedgerState:
         """The trial that stands for a config and seed under a fingerprint of the code.
 
         A result of this very code comes first; then a result of code that the user said stands for it (`reuse`); then
-        an open, stopped or failed trial of this very code. A trial that other code left open is never found: going on
-        with it would mix two programs in one result.
+        an open, stopped or failed trial of this very code; then one that such other code ran and a scheduler stopped. A
+        trial that other code left open is never found: going on with it would mix two programs in one result.
         """
         exact = self.trials.get(self._keys(config_id, seed).get(fingerprint, ""))
         if exact is not None and exact.stands:
             return exact
-        for other in self._stand_for(fingerprint):
-            record = self.trials.get(self._keys(config_id, seed).get(other, ""))
-            if record is not None and record.stands:
-                return record
-        return exact
+        keys = (self._keys(config_id, seed).get(other, "") for other in self._stand_for(fingerprint))
+        others = [self.trials[key] for key in keys if key in self.trials]
+        stopped = (each for each in others if each.outcome is Outcome.STOPPED)
+        return next((each for each in others if each.stands), exact or next(stopped, None))
 
     def attempts_of(self, config_id: str, seed: int) -> tuple[TrialRecord, ...]:
         """All trials of a config and seed, whatever code trained them, oldest first."""

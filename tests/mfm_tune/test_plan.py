@@ -116,6 +116,18 @@ def test_what_asha_stopped_stays_stopped_under_asha() -> None:
     assert plan(state).trials[0].to_do
 
 
+def test_what_asha_stopped_stays_stopped_when_other_code_is_reused() -> None:
+    """A search whose code changed in what does not matter is not explored again; run without ASHA it begins anew, since
+    no trial goes on with another program's checkpoint."""
+    state = told(Outcome.STOPPED, None, fingerprint="f" * 64)
+    assert plan(state, asha=True).trials[0].to_do
+    state.reuse.add(("f" * 64, plan().trials[0].trial.fingerprint))
+    again = plan(state, asha=True).trials
+    assert (again[0].status, again[0].to_do, again[1].status) == (Status.STOPPED, False, Status.NEW)
+    assert plan(state).trials[0].to_do
+    assert plan(state).trials[0].trial.step == 0
+
+
 def test_results_of_other_code_are_counted_and_the_changed_files_named() -> None:
     """Finished trials of another fingerprint are neither counted as done nor passed over in silence."""
     state = told(Outcome.FINISHED, Outcome.FINISHED, Outcome.FAILED, fingerprint="f" * 64)
