@@ -22,7 +22,7 @@ from mfm_tune.tracking import Target, quiet_environment, without_password
 if TYPE_CHECKING:
     from mfm_tune.tracking_process import Mirroring
 
-PATIENCE_S = 30.0  # how long a store may give trouble before this gives up
+PATIENCE_S = 30.0  # how long a store may give trouble, and take nothing, before this gives up
 LOCK_S = 5.0
 ANSWER_S = 30  # how long a request may take: here somebody waits for the whole, and a slow server is none in trouble
 
@@ -38,7 +38,7 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
     Args:
         target: From where to where.
         from_start: Deliver everything again; MLflow drops what it has.
-        patience_s: How long the store may give trouble.
+        patience_s: How long the store may give trouble, and take nothing.
 
     Raises:
         StorageError: There is no ledger, or it is broken, or the store does not take what it is given.
@@ -71,6 +71,7 @@ def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
 
     deadline, delay = time.monotonic() + patience_s, 1.0
     while True:
+        taken = mirroring.taken
         try:
             mirroring.catch_up()
             return
@@ -79,6 +80,8 @@ def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
         except RefusedError as error:
             raise _not_delivered(target, "refused", str(error)) from error
         except TroubleError as error:
+            if mirroring.taken != taken:
+                deadline, delay = time.monotonic() + patience_s, 1.0
             if time.monotonic() + delay > deadline:
                 raise _not_delivered(target, error.word, str(error)) from error
         time.sleep(delay)

@@ -54,13 +54,14 @@ class Delivery:
         self._reader = reader
         self._storage = Storage(target.storage)
         self._refusals: dict[str, int] = {}
+        self._sent: dict[str, set[str]] = {}  # names of files of the batch that is being delivered
         self._stamps: dict[tuple[str, str], Stamp] = {}
 
     def deliver(self, batch: Batch) -> int:
         """Deliver a batch, and return how many rows it had. Delivering it twice changes nothing.
 
         Raises:
-            TroubleError: It could not be delivered, or not wholly.
+            TroubleError: It could not be delivered, or not wholly; given again, it goes on from there.
         """
         trials = {key: self._write_trial(key, batch) for key in batch.trials}
         for cell in batch.former.values():
@@ -70,7 +71,8 @@ class Delivery:
         for key, handle in trials.items():
             if handle is not None:
                 self._write_files(key, handle, partial(self._trial_files, key, batch))
-        return sum(len(rows) for rows in batch.rows.values())
+        self._sent.clear()
+        return batch.count
 
     def deliver_reports(self) -> bool:
         """Copy reports that are new or have changed. Returns whether there were any."""
@@ -173,7 +175,7 @@ class Delivery:
 
     def _write(self, run: Run, batch: Batch) -> Handle | None:
         try:
-            return self.store.write(run, batch.rows.get(run.key, ()))
+            return self.store.write(run, batch.rows.get(run.key, []))
         except RefusedError as error:
             _say(f"{run.key}: {error}")
             return self.store.experiment(run.experiment).runs.get(run.key)
@@ -183,8 +185,13 @@ class Delivery:
         keep the runs waiting for ever."""
         if self._refusals.get(key, 0) >= PATIENCE:
             return False
+        sent = self._sent.setdefault(key, set())
         try:
-            self.store.write_files(handle, files())
+            for name, content in files().items():
+                if name not in sent:
+                    self.store.write_file(handle, name, content)
+                    sent.add(name)
+                    self._refusals.pop(key, None)
         except RefusedError as error:
             self._refusals[key] = PATIENCE
             _say(f"files of {key}: {error}")
@@ -192,7 +199,6 @@ class Delivery:
         except ArtifactTroubleError:
             self._refusals[key] = self._refusals.get(key, 0) + 1
             raise
-        self._refusals.pop(key, None)
         return True
 
 

@@ -67,6 +67,11 @@ class Mirroring:
         """How far the ledger is delivered."""
         return self._delivered
 
+    @property
+    def taken(self) -> int:
+        """Changes whenever the store has taken something."""
+        return 0 if self._delivery is None else self._delivery.store.taken
+
     def _begin(self) -> None:
         self._ledger = ledger_identity(self.target.ledger)
         self._reader = LedgerReader(self.target.ledger)
@@ -214,10 +219,12 @@ def _follow(target: Target, driver: Driver, mirroring: Mirroring) -> int:
         if last and deadline is None:
             deadline = time.monotonic() + DRAIN_S
             mirroring.look_at_reports()
+        taken = mirroring.taken
         trouble = _one_pass(target, mirroring)
         if last and not trouble:
             return 0
-        delay = min(LONGEST_WAIT_S, max(1.0, 2 * delay)) if trouble else 0.0
+        stuck = trouble and mirroring.taken == taken  # else a server that misses some requests is asked on
+        delay = min(LONGEST_WAIT_S, 2 * delay) if stuck and delay else float(trouble)
         if deadline is not None and time.monotonic() + delay > deadline:
             return 1
         if last:

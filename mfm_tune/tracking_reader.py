@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +48,8 @@ class Batch:
 
     Args:
         end: Offset of its end in the ledger.
-        rows: Run key -> rows.
+        rows: Run key -> rows. Those that are delivered leave it, so that a batch that is tried again goes on there.
+        count: How many rows it had.
         trials: Keys of the trials to bring up to date.
         started: Keys of the trials that began or went on.
         reports: Trial key -> its newest report event, for the confusion matrices.
@@ -59,6 +60,7 @@ class Batch:
 
     end: int
     rows: dict[str, list[Row]] = field(default_factory=dict)
+    count: int = 0
     trials: dict[str, None] = field(default_factory=dict)
     started: dict[str, None] = field(default_factory=dict)
     reports: dict[str, Event] = field(default_factory=dict)
@@ -66,9 +68,10 @@ class Batch:
     studies: dict[tuple[str, str], None] = field(default_factory=dict)
     former: dict[str, DeclaredCell] = field(default_factory=dict)
 
-    def add(self, key: str, rows: Iterable[Row]) -> None:
+    def add(self, key: str, rows: Sequence[Row]) -> None:
         """Rows for a run."""
         self.rows.setdefault(key, []).extend(rows)
+        self.count += len(rows)
 
 
 class LedgerReader:

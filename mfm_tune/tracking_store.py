@@ -6,6 +6,7 @@ ledger's time and value, so that MLflow drops what it has, and artefacts have na
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
@@ -100,6 +101,9 @@ class TrackingStore:
         token: A random word to leave in each experiment.
         known: Key -> run id, where several runs have one key: the one that was written to so far.
 
+    Attributes:
+        taken: How many writes it has taken.
+
     Raises:
         TroubleError: It does not answer, is locked, or cannot be made.
     """
@@ -110,6 +114,7 @@ class TrackingStore:
         self.token = token
         self.known = dict(known)
         self.experiments: dict[str, Experiment] = {}
+        self.taken = 0
         self._piece = MOST_ROWS
         try:
             with _as_trouble():
@@ -149,12 +154,16 @@ class TrackingStore:
         """Write those tags that differ. Those of a deleted experiment stay as they are."""
         for key, value in tags.items():
             if not experiment.deleted and experiment.tags.get(key) != value:
-                with _as_trouble():
+                with self._writing():
                     self.client.set_experiment_tag(experiment.id, key, value)
                 experiment.tags[key] = value
 
-    def write(self, run: Run, rows: Sequence[Row]) -> Handle | None:
+    def write(self, run: Run, rows: list[Row]) -> Handle | None:
         """Bring a run up to date: params, rows, tags, status, in this order. None where somebody deleted it.
+
+        Args:
+            run: As it should be.
+            rows: Those that it gets; what is delivered is taken off, whatever is raised then.
 
         Raises:
             TroubleError: Try again later.
@@ -175,20 +184,32 @@ class TrackingStore:
             raise RefusedError("; ".join(refusals))
         return handle
 
-    def write_files(self, handle: Handle, files: Mapping[str, bytes | Path]) -> None:
-        """Write artefacts: name -> content, or a file to copy.
+    def write_file(self, handle: Handle, name: str, content: bytes | Path) -> None:
+        """Write an artefact: its content, or a file to copy.
 
         Raises:
-            ArtifactTroubleError: They could not be written now.
-            RefusedError: They never can.
+            ArtifactTroubleError: It could not be written now, while runs could be.
+            TroubleError: Nothing can be written now.
+            RefusedError: It never can.
         """
-        for name, content in files.items():
+        try:
             if self.target.served:
                 self._upload(handle, name, content)
             else:
                 self._copy(handle, name, content)
+        except ArtifactTroubleError:
+            with _as_trouble():
+                self.client.get_run(handle.run_id)
+            raise
+        self.taken += 1
 
     # -- runs ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with _as_trouble():
+            yield
+        self.taken += 1
 
     @property
     def _token_tag(self) -> str:
@@ -227,7 +248,7 @@ class TrackingStore:
         chosen = min(runs, key=lambda run: (run.info.run_id != self.known.get(key), run.info.run_id))
         for run in runs:
             if run is not chosen:
-                with _as_trouble():
+                with self._writing():
                     self.client.log_batch(run.info.run_id, tags=_tags({"mfm.duplicate_of": chosen.info.run_id}))
                     self.client.delete_run(run.info.run_id)
         return chosen
@@ -238,7 +259,7 @@ class TrackingStore:
             return None
         if run.key not in experiment.runs:
             try:
-                with _as_trouble():
+                with self._writing():
                     made = self.client.create_run(
                         experiment.id,
                         start_time=run.started,
@@ -258,50 +279,48 @@ class TrackingStore:
             handle.deleted = self.client.get_run(handle.run_id).info.lifecycle_stage == "deleted"
         return handle.deleted
 
-    def _write_params(self, handle: Handle, run: Run, _rows: Sequence[Row]) -> None:
+    def _write_params(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
         new = {key: value for key, value in run.params.items() if key not in handle.params}
         if new:
-            with _as_trouble():
+            with self._writing():
                 self.client.log_batch(handle.run_id, params=[Param(key, value) for key, value in new.items()])
             handle.params |= new.keys()
 
-    def _write_rows(self, handle: Handle, _run: Run, rows: Sequence[Row]) -> None:
-        """In pieces that get smaller where a server does not take them in time. They stay small: a batch is delivered
-        again from its beginning, so one request in ten that times out would keep it from ever being done."""
-        begin = 0
-        while begin < len(rows):
-            piece = [Metric(row.key, row.value, row.time, row.step) for row in rows[begin : begin + self._piece]]
+    def _write_rows(self, handle: Handle, _run: Run, rows: list[Row]) -> None:
+        """In pieces that get smaller where a server does not take them in time, and stay small."""
+        while rows:
+            piece = [Metric(row.key, row.value, row.time, row.step) for row in rows[: self._piece]]
             try:
-                with _as_trouble():
+                with self._writing():
                     self.client.log_batch(handle.run_id, metrics=piece)
             except TroubleError as error:
                 if "timed out" in str(error):
                     self._piece = max(LEAST_ROWS, self._piece // 4)
                 raise
-            begin += len(piece)
+            del rows[: len(piece)]
 
-    def _write_tags(self, handle: Handle, run: Run, _rows: Sequence[Row]) -> None:
+    def _write_tags(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
         changed = {key: value for key, value in run.tags.items() if handle.tags.get(key) != value}
         pairs = _tags(changed)
         for begin in range(0, len(pairs), MOST_TAGS):
-            with _as_trouble():
+            with self._writing():
                 self.client.log_batch(handle.run_id, tags=pairs[begin : begin + MOST_TAGS])
         handle.tags |= changed
         for key in [key for key in handle.tags if key.startswith("mfm.in.") and key not in run.tags]:
-            with _as_trouble():
+            with self._writing():
                 self.client.delete_tag(handle.run_id, key)  # the config left that table
             del handle.tags[key]
 
-    def _write_status(self, handle: Handle, run: Run, _rows: Sequence[Row]) -> None:
+    def _write_status(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
         if (handle.status, handle.ended) == (run.status.value, run.ended):
             return
         if run.status is RunStatus.RUNNING:
             if handle.status == run.status.value:
                 return
-            with _as_trouble():
+            with self._writing():
                 self.client.update_run(handle.run_id, status=run.status.value)
         else:
-            with _as_trouble():
+            with self._writing():
                 self.client.set_terminated(handle.run_id, status=run.status.value, end_time=run.ended)
             handle.ended = run.ended
         handle.status = run.status.value
@@ -324,6 +343,8 @@ class TrackingStore:
         except OSError as error:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise TroubleError("full", f"{path} cannot be written: {error.strerror}.") from error
             raise ArtifactTroubleError("files", f"{path} cannot be written: {error.strerror}.") from error
 
     def _upload(self, handle: Handle, name: str, content: bytes | Path) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
 import json
 import random
 import shutil
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from mfm_tune import sync, tracking_process
 from mfm_tune.plan import trial_key
-from mfm_tune.tracking import ENVIRONMENT, Target, ledger_identity, read_cursor
+from mfm_tune.tracking import ENVIRONMENT, Target, caught_up, ledger_identity, read_cursor
 from mfm_tune.tracking_process import Mirroring
 from mfm_tune.tracking_reader import BrokenLedgerError
 from mfm_tune.tracking_runs import trial_run_key
@@ -187,6 +192,158 @@ def test_a_slow_server_gets_everything_in_smaller_pieces(storage: Path, monkeypa
             mirroring.catch_up()
     mirroring.catch_up()
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
+
+
+class Served:
+    """A client of a server, which is a SQLite file here.
+
+    Args:
+        database: The file.
+        fails: Asked before each request: whether this one gets no answer.
+
+    Attributes:
+        files: (run id, path) of the files it was given.
+    """
+
+    def __init__(self, database: Path, fails: Callable[[str], bool]) -> None:
+        from mlflow import MlflowClient
+
+        self._client = MlflowClient(tracking_uri=f"sqlite:///{database}")
+        self._fails = fails
+        self.files: list[tuple[str, str]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._ask(name)
+            return method(*args, **kwargs)
+
+        return call
+
+    def log_artifact(self, run: str, path: str, folder: str | None) -> None:
+        self._ask("log_artifact")
+        self.files.append((run, str(Path(folder or "", Path(path).name))))
+
+    def _ask(self, name: str) -> None:
+        from mlflow.exceptions import MlflowException
+
+        if self._fails(name):
+            raise MlflowException(f"http request {name}: Read timed out.")
+
+
+def served(storage: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[[str], bool]) -> tuple[Mirroring, Served]:
+    """A mirror of a storage folder to a server."""
+    client = Served(storage / "mlflow.db", fails)
+    monkeypatch.setattr("mfm_tune.tracking_store.MlflowClient", lambda **_: client)
+    return Mirroring(Target(storage, "http://127.0.0.1:9")), client
+
+
+def passes(mirroring: Mirroring, most: int) -> int:
+    """How many passes it takes to catch up."""
+    from mfm_tune.tracking_store import TroubleError
+
+    for number in range(1, most + 1):
+        try:
+            mirroring.catch_up()
+        except TroubleError:
+            continue
+        return number
+    raise AssertionError(f"{most} passes were not enough")
+
+
+def test_a_server_that_misses_one_request_in_seven_gets_everything(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass goes on where the last one ended, so that a batch of many requests is done some time; no file is left out
+    for that, and none is sent twice."""
+    write(storage, Fiction(seeds=2, reports=4, metrics=100, benchmark="large").events())
+    requests = itertools.count(1)
+    mirroring, client = served(storage, monkeypatch, lambda _: next(requests) % 7 == 0)
+    assert passes(mirroring, 300) > 10
+    assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
+    assert len(client.files) == len(set(client.files)) == 8 * 3  # config, and confusion matrix as table and picture
+
+
+def test_as_long_as_a_server_takes_something_it_is_asked_again_soon(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Waits that grow are for a server that takes nothing: neither a mirror nor `sync` gives up on one that does."""
+    waits: list[float] = []
+
+    class Clock:
+        def monotonic(self) -> float:
+            return sum(waits)
+
+        def sleep(self, seconds: float) -> None:
+            waits.append(seconds)
+
+    class Gone:
+        def is_set(self) -> bool:
+            return caught_up(mirroring.target)
+
+        def wait(self, seconds: float) -> None:
+            waits.append(seconds)
+
+    write(storage, Fiction(seeds=2, reports=4, metrics=100, benchmark="large").events())
+    requests = itertools.count(1)
+    mirroring, _ = served(storage, monkeypatch, lambda _: next(requests) % 7 == 0)
+    assert tracking_process._follow(mirroring.target, SimpleNamespace(gone=Gone()), mirroring) == 0  # type: ignore[arg-type]
+    assert len(waits) > 10
+    assert max(waits) == 1.0
+    assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
+
+    waits.clear()
+    mirroring.target.cursor.unlink()
+    monkeypatch.setattr(sync, "time", Clock())
+    assert sync.synchronise(mirroring.target, patience_s=3.0) > 0
+    assert sum(waits) > 3.0
+    assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
+
+
+def test_files_are_not_left_out_because_the_server_is_down(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that goes away just before a file, and stays away for long, gets it when it comes back."""
+    path = storage / "ledger.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:5]))  # a trial has begun
+    down = False
+
+    def fails(name: str) -> bool:
+        nonlocal down
+        down = down or (name == "log_artifact" and not client.files)
+        return down
+
+    mirroring, client = served(storage, monkeypatch, fails)
+    with pytest.raises(AssertionError, match="not enough"):
+        passes(mirroring, 6)
+    monkeypatch.setattr(client, "_fails", lambda _: False)
+    mirroring.catch_up()
+    assert client.files == [(run_id(storage, DACS_0), "config.json")]
+
+
+def test_files_wait_for_a_full_disk(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long there is no space: the word is `full`, and every file is there in the end."""
+    from mfm_tune.tracking_store import TroubleError
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    mirroring = Mirroring(Target(storage))
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        for _ in range(6):
+            with pytest.raises(TroubleError) as caught:
+                mirroring.catch_up()
+            assert caught.value.word == "full"
+    mirroring.catch_up()
+    assert len(list(storage.glob("artifacts/*/*/artifacts/config.json"))) == 8
+
+
+def test_a_server_that_takes_no_files_gets_the_runs(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are tried a few times, and then left out."""
+    mirroring, client = served(storage, monkeypatch, lambda name: name == "log_artifact")
+    assert passes(mirroring, 40) <= 1 + 3 * 8
+    assert client.files == []
+    assert is_exact(storage)
 
 
 def test_a_ledger_that_grows_is_followed(storage: Path) -> None:
