@@ -104,12 +104,16 @@ class ProgramTrial(tune.Trainable):
         self._steps_done = 0
 
     def _opened(self) -> Running:
-        resources = self.trial_resources.required_resources if self.trial_resources is not None else {}
-        os.environ["OMP_NUM_THREADS"] = str(max(1, int(resources.get("CPU", 1))))
+        os.environ["OMP_NUM_THREADS"] = str(max(1, int(self.given("CPU", 1))))
         self._check_folder()
         running = self.open_running(**self._arguments)
-        begin_as_fresh_process(int(self._arguments["seed"]), gpus=float(resources.get("GPU", 0)))
+        begin_as_fresh_process(int(self._arguments["seed"]), gpus=self.given("GPU"))
         return running
+
+    def given(self, resource: str, otherwise: float = 0) -> float:
+        """How much of a resource the trial has from Tune."""
+        resources = self.trial_resources.required_resources if self.trial_resources is not None else {}
+        return float(resources.get(resource, otherwise))
 
     def _check_folder(self) -> None:
         """The driver has made every trial's folder; a node that joined late may not have the disk they lie on."""
@@ -149,6 +153,7 @@ class SegmentationTrial(ProgramTrial):
         """See `trainables.trial.Trial`."""
         from trainables.trial import Trial
 
+        limit_memory(self.given("GPU"))  # opening puts images into the GPU's memory
         return Trial(config, seed=seed, folder=folder, shared=shared, data=data)
 
 
@@ -157,8 +162,7 @@ def begin_as_fresh_process(seed: int, *, gpus: float) -> None:
 
     Args:
         seed: Seeds the global generators. Training draws from its own streams; a library may not.
-        gpus: A fraction of a GPU becomes a limit on its memory, because Ray only keeps the books: a trial that needs
-            more runs out of memory itself, and does not take the memory of those beside it.
+        gpus: What the trial has of them, see `limit_memory`.
     """
     random.seed(seed)
     np.random.seed(seed)
@@ -168,9 +172,17 @@ def begin_as_fresh_process(seed: int, *, gpus: float) -> None:
     torch.manual_seed(seed)
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
+    limit_memory(gpus)
     if gpus > 0 and torch.cuda.is_available():
-        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
         torch.cuda.reset_peak_memory_stats()
+
+
+def limit_memory(gpus: float) -> None:
+    """Make a fraction of a GPU a limit on its memory, because Ray only keeps the books: a trial that needs more runs
+    out of memory itself, and does not take the memory of those beside it."""
+    torch = sys.modules.get("torch")
+    if torch is not None and gpus > 0 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(min(1.0, gpus))
 
 
 def device_is_lost() -> bool:

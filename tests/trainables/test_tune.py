@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ import torch
 from mfm_tune.ledger import LedgerState, read_ledger
 from mfm_tune.program import Outcome
 from trainables.recipes import SMOKE
-from trainables.tune import ProgramTrial, begin_as_fresh_process
+from trainables.tune import ProgramTrial, SegmentationTrial, begin_as_fresh_process
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
@@ -112,6 +113,21 @@ def test_a_trial_that_raises_or_is_refused_ends_with_an_outcome_and_the_worker_g
     assert full["refused"].startswith("The disk is full, /runs/checkpoint cannot be written: No space left on device;")
     assert worker.reset_config({"trial": "first"})
     assert results_of(worker)[-1]["trial_step"] == 3
+
+
+def test_a_fraction_of_a_gpu_limits_its_memory_before_anything_is_put_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening holds images in the GPU's memory, which would be that of the trials beside it. (CUDA is made up here.)"""
+    calls: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", calls.append)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda: None)
+    monkeypatch.setattr("trainables.trial.Trial", lambda config, **_: calls.append("opened"))
+    half = SimpleNamespace(required_resources={"CPU": 1.0, "GPU": 0.5})
+    monkeypatch.setattr(SegmentationTrial, "trial_resources", half, raising=False)
+    worker = SegmentationTrial.__new__(SegmentationTrial)
+    worker.setup({"trial": "one"}, {"one": {"config": None, "seed": 0, "folder": ".", "shared": "", "data": {}}})
+    worker._opened()
+    assert calls == [0.5, "opened", 0.5]
 
 
 def test_global_generators_are_seeded() -> None:
