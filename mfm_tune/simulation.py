@@ -109,8 +109,8 @@ def _block(curve: Curve, block: int) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """The config that a seed's trials speak for, under the full budget and among those that were not stopped. What the
-    configs are compared with (baselines, references) is none of them.
+    """The config that a seed's trials speak for, under the full budget and as a search ranks them that stops trials.
+    What the configs are compared with (baselines, references) is none of them.
 
     `regret` is how much better the full budget's winner is, both after all steps.
     """
@@ -177,12 +177,21 @@ def _picks(curves: Sequence[Curve], criterion: Criterion, stopped: Mapping[str, 
     picks = []
     for seed in dict.fromkeys(curve.seed for curve in curves):
         scored = [curve for curve in curves if curve.seed == seed and math.isfinite(curve.value(criterion))]
-        kept = [curve for curve in scored if curve.key not in stopped]
-        if kept:
-            full, early = (max(each, key=lambda curve: curve.value(criterion)) for each in (scored, kept))
+        if scored:
+            full = max(scored, key=lambda curve: curve.value(criterion))
+            early = max(scored, key=lambda curve: _seen(curve, criterion, stopped.get(curve.key)))
             regret = full.value(criterion) - early.value(criterion)
             picks.append(Pick(seed=seed, full=full.config_id, early=early.config_id, regret=regret))
     return tuple(picks)
+
+
+def _seen(curve: Curve, criterion: Criterion, rung: int | None) -> tuple[bool, int, float]:
+    """By what a search ranks a trial: finished ones, then stopped ones, those that came further first."""
+    if rung is None:
+        return True, 0, curve.value(criterion)
+    report = next(each for each in curve.reports if each["step"] == rung)
+    value = criterion.oriented(report["metrics"].get(criterion.key, math.nan))
+    return False, rung, value if math.isfinite(value) else -math.inf
 
 
 # --------------------------------------------------------------------------------------------------------------------

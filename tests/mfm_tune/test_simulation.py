@@ -65,6 +65,10 @@ def test_a_baseline_is_never_stopped_and_wins_nothing() -> None:
     for result in simulate(curves, Stopping(), 3, first=["c0"]):
         assert "c0-s0" not in result.early.stopped
         assert (result.picks[0].full, result.picks[0].early) == ("c1", "c1")
+    strong = [curve(number, value) for number, value in enumerate(((70,) * 4, (50, 50, 60, 60), (40, 90, 90, 90)))]
+    [given] = simulate(strong, Stopping(), 1, first=["c0"], orders=1)
+    assert set(given.early.stopped) == {"c1-s0", "c2-s0"}  # against the baseline, so that the best of them is picked
+    assert (given.picks[0].full, given.picks[0].early, given.picks[0].regret) == ("c2", "c1", 30.0)
     late = [replace(curves[0], reports=curve(0, (1,) * 4).reports), *others]
     assert all("c0-s0" not in result.early.stopped for result in simulate(late, Stopping(), 3, first=["c0"]))
 
