@@ -170,7 +170,7 @@ def is_finite(value: Value) -> bool:
 any_run = given(curves, st.integers(1, 4), st.lists(st.integers(1, 5), min_size=1, max_size=5))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @any_run
 def test_every_trial_ends_whatever_it_reports(values: list[Curve], workers: int, paces: list[int]) -> None:
     """NaN, infinity, None and missing metrics hang nothing: each trial finishes, or was stopped at one of the rungs."""
@@ -178,14 +178,14 @@ def test_every_trial_ends_whatever_it_reports(values: list[Curve], workers: int,
 
 
 @pytest.mark.slow
-@settings(max_examples=4000, deadline=None)
+@settings(max_examples=4000)
 @any_run
 def test_every_trial_ends_in_thousands_of_runs(values: list[Curve], workers: int, paces: list[int]) -> None:
     """The same, thousands of times."""
     check_every_trial_ends(values, workers, paces)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(curves, st.integers(1, 4), st.sampled_from([Asha(brackets=2), Asha(reduction_factor=3), Median(trials=2)]))
 def test_every_trial_ends_under_other_rules(values: list[Curve], workers: int, scheduler: Scheduler) -> None:
     """Brackets, another factor, median stopping; and a replay of the ledger judges each trial as it was judged."""
@@ -201,7 +201,7 @@ def test_every_trial_ends_under_other_rules(values: list[Curve], workers: int, s
     assert {key: judged.stopped_at(key) for key in reported} == {key: ends(state)[key][1] for key in reported}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(st.lists(st.integers(0, 100), min_size=4, max_size=4), min_size=1, max_size=8))
 def test_smaller_is_better_mirrors_larger_is_better(values: list[list[int]]) -> None:
     """A criterion's direction turns the comparison around, and nothing else."""
@@ -238,7 +238,7 @@ def check_every_trial_ends(values: list[Curve], workers: int, paces: list[int]) 
     assert all((rung in (2, 4)) == (outcome is Outcome.STOPPED) for outcome, rung in ends(state).values())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(curves)
 def test_a_trial_without_a_number_is_stopped_at_the_rung(values: list[Curve]) -> None:
     """Ray's ASHA lets NaN pass every rung, so that a diverged trial takes the whole budget; ours does not."""
@@ -253,7 +253,7 @@ def test_a_trial_without_a_number_is_stopped_at_the_rung(values: list[Curve]) ->
             assert is_finite(curve[1])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(good_curves, st.integers(0, 8), st.sampled_from([math.nan, math.inf, -math.inf, None, MISSING]))
 def test_a_trial_without_a_number_moves_no_cut_off(values: list[Curve], place: int, bad: Value) -> None:
     """The others end as if it had not been there."""
@@ -264,7 +264,7 @@ def test_a_trial_without_a_number_moves_no_cut_off(values: list[Curve], place: i
     assert together == alone
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(good_curves, curves)
 def test_seeds_do_not_meet(values: list[Curve], others: list[Curve]) -> None:
     """A seed whose numbers are lower throughout loses no trial for that."""
@@ -275,7 +275,7 @@ def test_seeds_do_not_meet(values: list[Curve], others: list[Curve]) -> None:
     assert {key: together[key] for key in alone} == alone
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(good_curves)
 def test_the_first_and_the_best_so_far_always_go_on(values: list[Curve]) -> None:
     """So a reference that stands first finishes; and among growing numbers nobody is stopped."""
@@ -288,7 +288,7 @@ def test_the_first_and_the_best_so_far_always_go_on(values: list[Curve]) -> None
     assert set(risen.values()) == {(Outcome.FINISHED, None)}
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(curves, st.lists(st.integers(1, 12), min_size=1, max_size=3))
 def test_a_restart_goes_on_as_if_there_had_been_none(values: list[Curve], kills: list[int]) -> None:
     """Rungs are rebuilt from the ledger: the driver killed between any two blocks, the same trials are stopped."""
@@ -299,7 +299,7 @@ def test_a_restart_goes_on_as_if_there_had_been_none(values: list[Curve], kills:
     assert ends(disturbed.run()) == undisturbed
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(good_curves.map(lambda each: each[0]), min_size=3, max_size=8))
 def test_a_stopped_trial_never_enters_an_average(values: list[Curve]) -> None:
     """Each printed number is that of finished trials, and the cell of a stopped one says that seeds are missing."""
@@ -327,7 +327,7 @@ def test_a_stopped_trial_never_enters_an_average(values: list[Curve]) -> None:
         assert cell.complete == (len(finished) == 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(2, 4), st.integers(1, 4), st.integers(1, 500), st.integers(1, 500))
 def test_rungs_lie_at_parts_of_the_planned_steps(factor: int, count: int, blocks: int, step: int) -> None:
     """The number of rungs at or below a step is that of the planned steps / factor**k reached."""

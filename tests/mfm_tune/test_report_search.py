@@ -143,7 +143,7 @@ score = st.floats(0, 100).map(lambda value: round(value, 2))
 trial = st.tuples(st.sampled_from([Outcome.FINISHED, Outcome.STOPPED, Outcome.DIVERGED, None]), score, score, score)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(trial, min_size=1, max_size=14))
 def test_numbers_are_the_same_whatever_stopped_trials_reported(trials: list[Any]) -> None:
     """The same search with other numbers in every trial that did not finish: what is told of it does not move."""

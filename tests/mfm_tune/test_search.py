@@ -133,7 +133,7 @@ class Driver:
         return [(trial.params, trial.state, trial.intermediate_values) for trial in study.trials]
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     st.lists(st.sampled_from([each for each in ENDS if each != "failed"]), min_size=1, max_size=9),
     st.lists(st.integers(0, 6), max_size=3),
@@ -221,7 +221,7 @@ def test_points_that_are_no_config_are_drawn_again() -> None:
         propose(impossible, [])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 1000), st.integers(1, 4), st.integers(1, 4))
 def test_a_grid_visits_every_combination_once(seed: int, points: int, levels: int) -> None:
     search = changed(SEARCH, explore_seed=seed,

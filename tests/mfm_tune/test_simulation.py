@@ -76,7 +76,7 @@ def test_a_baseline_is_never_stopped_and_wins_nothing() -> None:
 steps_of = st.lists(st.floats(0.01, 10), min_size=1, max_size=12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(steps_of, st.integers(1, 5))
 def test_without_a_scheduler_slots_are_filled_as_the_forecast_says(paces: list[float], slots: int) -> None:
     """The virtual clock is that of `makespan`."""
@@ -89,7 +89,7 @@ def test_without_a_scheduler_slots_are_filled_as_the_forecast_says(paces: list[f
 values = st.lists(st.tuples(*[st.floats(0, 100)] * 4), min_size=1, max_size=8)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(values, st.integers(1, 3))
 def test_a_replay_stops_the_trials_that_a_run_stops(curves: list[tuple[float, ...]], slots: int) -> None:
     """The same curves through the narrator, the recorder and the ledger end at the same rungs."""

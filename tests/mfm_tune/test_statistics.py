@@ -111,7 +111,6 @@ def test_holm_is_stricter_than_reading_each_alone() -> None:
     assert holm([0.04]) == (True,)
 
 
-@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=20))
 def test_rank_correlations_are_those_of_scipy_ties_included(pairs: list[tuple[int, int]]) -> None:
     first, second = [float(a) for a, _ in pairs], [float(b) for _, b in pairs]

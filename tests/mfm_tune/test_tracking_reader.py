@@ -53,7 +53,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(tmp_path_factory.mktemp("ledger"), fiction.events())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(limit=st.integers(1, 9000))
 def test_rows_do_not_depend_on_how_the_ledger_is_cut_up(ledger: Path, limit: int) -> None:
     """Reading in pieces of any size gives the rows, in order, that reading at once gives."""

@@ -97,7 +97,7 @@ def test_agreement_is_the_share_of_pixels_with_one_class_and_needs_a_teacher() -
 # -- streaming ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=4), st.integers(0, 1000))
 def test_the_criteria_do_not_depend_on_how_images_are_batched(batches: list[int], seed: int) -> None:
     """Nor on the order in which batches were asked for: pixels are drawn by image, the same ones each time."""
@@ -184,7 +184,6 @@ def test_wrong_settings_are_one_sentence(make: Any, sentence: str) -> None:
         make()
 
 
-@settings(deadline=None)
 @given(st.integers(2, 3000), st.floats(0.001, 0.5))
 def test_a_division_splits_the_images_in_two_the_same_way_each_time(images: int, share: float) -> None:
     division = divide(images, SourceHoldout(share=share))

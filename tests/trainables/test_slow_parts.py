@@ -31,7 +31,7 @@ from trainables.models.segmentor import Box
 from trainables.optimization import learning_rate_factor
 from trainables.randomness import Purpose, Recorded
 
-FEW = settings(max_examples=20, deadline=None)
+FEW = settings(max_examples=20)
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9))
 
 
@@ -202,7 +202,7 @@ def test_colour_jitter_is_todays_color_jiggle(order: tuple[int, ...]) -> None:
     torch.testing.assert_close(jitter_normalised(image, draw, zeros, ones), wanted, rtol=0, atol=2e-5)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**31),
     size=st.tuples(st.integers(11, 150), st.integers(11, 150)),

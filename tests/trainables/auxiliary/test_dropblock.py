@@ -57,7 +57,7 @@ def test_all_dropped_is_zero_and_finite() -> None:
     assert float(stage.grad.abs().max()) == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     rows=st.integers(1, 7),
     columns=st.integers(1, 7),

@@ -73,7 +73,7 @@ def test_a_source_without_enough_of_any_class_is_refused() -> None:
         RareClasses(np.full((4, 20), 200), RareClassSampling())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(seed=st.integers(0, 2**32 - 1), size=st.tuples(st.integers(8, 60), st.integers(8, 60)))
 def test_a_crop_lies_in_the_image_and_is_as_large_as_it_can_be(seed: int, size: tuple[int, int]) -> None:
     label = native.blocks(*size, [0, 1, 12, 255], seed, cell=3)
@@ -112,7 +112,7 @@ def test_an_image_smaller_than_the_crop_is_padded_with_ignored_pixels() -> None:
     assert (filled == 255).sum() == 4 * 8 - 15
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_the_valid_box_is_where_a_mask_of_the_margins_would_be_after_resize_crop_and_flip(data: st.DataObject) -> None:
     native_size = (data.draw(st.integers(8, 50)), data.draw(st.integers(8, 50)))

@@ -62,7 +62,7 @@ def windows(draw: st.DrawFn) -> Box:
 
 
 @pytest.mark.parametrize("store", ["fitted", "native"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(number=st.integers(0, IMAGES - 1), window=windows())
 def test_any_window_is_exactly_that_of_the_decoded_and_resized_original(
     folder: Path, store: str, number: int, window: Box
@@ -77,7 +77,7 @@ def test_any_window_is_exactly_that_of_the_decoded_and_resized_original(
     np.testing.assert_array_equal(split.sized_label(number, size), resize_label(label, size))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     native_size=st.tuples(st.integers(1, 40), st.integers(1, 40)),
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),

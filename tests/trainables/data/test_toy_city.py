@@ -50,7 +50,7 @@ def labels(style: Style, pool: Pool, count: int = 60) -> NDArray[np.uint8]:
 
 
 @given(index=st.integers(0, 40), count=st.integers(1, 6), seed=st.integers(0, 3), pool=st.sampled_from(Pool))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_image_i_is_the_same_alone_and_in_pools_of_any_size(index: int, count: int, seed: int, pool: Pool) -> None:
     index %= count
     pooled = draw_pool(TARGET, (32, 64), count, seed, pool)

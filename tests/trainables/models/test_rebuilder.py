@@ -297,7 +297,7 @@ def test_other_image_sizes_pass_through_the_same_module() -> None:
     assert [stage.shape for stage in rebuilt] == [stage.shape for stage in pyramid]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     heads=st.integers(1, 4),
     width=st.integers(1, 6),

@@ -195,7 +195,7 @@ def randomised(module: Rebuilder, seed: int) -> Rebuilder:
     return module
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**31),
     batch=st.integers(1, 3),
