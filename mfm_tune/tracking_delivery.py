@@ -149,7 +149,11 @@ class Delivery:
             tags |= table_views(event, here)
         tags |= experiment_views(self._reader.pictures.get(name, {}), studies)
         tags["mlflow.note.content"] = experiment_note(experiment.id, studies)
-        self.store.set_experiment_tags(experiment, tags)
+        for key, value in tags.items():
+            try:
+                self.store.set_experiment_tags(experiment, {key: value})
+            except RefusedError as error:
+                _say(f"{key} of {name}: {error}")
 
     def _experiment_of(self, cell: DeclaredCell) -> str | None:
         config = self._reader.state.configs.get(cell.config_id)

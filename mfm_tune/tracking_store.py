@@ -245,9 +245,10 @@ class TrackingStore:
 
     def _chosen(self, key: str, runs: Sequence[MlflowRun]) -> MlflowRun:
         """The run that counts. More than one is left by a request that timed out and succeeded later."""
-        chosen = min(runs, key=lambda run: (run.info.run_id != self.known.get(key), run.info.run_id))
+        known = self.known.get(key)
+        chosen = min(runs, key=lambda run: (run.info.run_id != known, _is_deleted(run), run.info.run_id))
         for run in runs:
-            if run is not chosen:
+            if run is not chosen and not _is_deleted(run):
                 with self._writing():
                     self.client.log_batch(run.info.run_id, tags=_tags({"mfm.duplicate_of": chosen.info.run_id}))
                     self.client.delete_run(run.info.run_id)
@@ -366,11 +367,15 @@ class TrackingStore:
                 raise RefusedError(f"{name} cannot be uploaded: {type(error).__name__}: {error}") from error
 
 
+def _is_deleted(run: MlflowRun) -> bool:
+    return bool(run.info.lifecycle_stage == "deleted")
+
+
 def _as_handle(run: MlflowRun) -> Handle:
     return Handle(
         run_id=run.info.run_id,
         root=run.info.artifact_uri,
-        deleted=run.info.lifecycle_stage == "deleted",
+        deleted=_is_deleted(run),
         tags=dict(run.data.tags),
         params=set(run.data.params),
         status=run.info.status,

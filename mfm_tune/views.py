@@ -25,6 +25,7 @@ TAG = "mlflow.sharedViewState."
 TRIED = ((3, 17),)  # (major, minor) of MLflow
 MOST_RUNS = 30  # drawn in one chart
 MOST_PICTURES = 24
+LONGEST_NOTE = 19_000  # characters; MLflow takes 20,000
 NAMES = uuid.UUID("0f2b2f3c-54c0-5d64-8a6e-6d666d766965")
 
 Chart = Mapping[str, Any]
@@ -221,16 +222,25 @@ def experiment_views(pictures: Mapping[str, int], studies: Sequence[Event]) -> d
 def experiment_note(experiment: str, studies: Sequence[Event]) -> str:
     """What stands above an experiment's runs: links to the views of its tables."""
     lines = ["Mirror of a mfm_tune ledger; the report, not this page, is the authority for mean ± std.", ""]
+    left_out = 0
     for study in studies:
-        lines.append(f"**{study['title']}**")
-        for table in study["tables"]:
-            links = (
-                f"[{kind.value}]({table_view(study, table, kind).saved_link(experiment).removeprefix('/')})"
-                for kind in ViewKind
-            )
-            lines.append(f"- {table['title']}: {', '.join(links)}")
-        lines.append("")
+        links = [_table_links(experiment, study, table) for table in study["tables"]]
+        block = [f"**{study['title']}**", *links, ""]
+        if sum(map(len, (*lines, *block))) > LONGEST_NOTE:
+            left_out += len(links)
+        else:
+            lines += block
+    if left_out:
+        lines += [f"and {left_out} tables more, which the menu of views has.", ""]
     return "\n".join([*lines, f"[failures]({failures_view().saved_link(experiment).removeprefix('/')})"])
+
+
+def _table_links(experiment: str, study: Event, table: Mapping[str, Any]) -> str:
+    links = (
+        f"[{kind.value}]({table_view(study, table, kind).saved_link(experiment).removeprefix('/')})"
+        for kind in ViewKind
+    )
+    return f"- {table['title']}: {', '.join(links)}"
 
 
 def _cell_columns(study: Event) -> tuple[str, ...]:

@@ -420,6 +420,34 @@ def test_a_run_that_was_made_twice_counts_once(storage: Path) -> None:
             assert stages[0] == "active"  # the cursor knows which one was written to
 
 
+def test_a_twin_that_the_user_deleted_first_is_left_alone(storage: Path) -> None:
+    """A run that was made twice, one of the two deleted by hand: the other one counts, and nothing is in the way."""
+    from mlflow import MlflowClient
+
+    target = Target(storage)
+    Mirroring(target).catch_up()
+    client = MlflowClient(tracking_uri=target.uri)
+    first = client.get_run(run_id(storage, DACS_0))
+    tags = {key: first.data.tags[key] for key in ("mfm.key", "mfm.ledger", "mfm.trial_key", "mfm.kind")}
+    client.delete_run(client.create_run(first.info.experiment_id, tags=tags).info.run_id)
+    for lost in (False, True):
+        if lost:
+            target.cursor.unlink()
+        Mirroring(target).catch_up()
+        assert is_exact(storage)
+
+
+def test_a_view_that_is_refused_keeps_no_row_waiting(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by a server that takes shorter tags: the runs and the other views are written."""
+    from mfm_tune import tracking_delivery
+
+    monkeypatch.setattr(tracking_delivery, "experiment_note", lambda *_: "x" * 100_000)
+    Mirroring(Target(storage)).catch_up()
+    assert is_exact(storage)
+    keys = rows(storage / "mlflow.db", "SELECT key FROM experiment_tags WHERE key LIKE 'mlflow.sharedViewState.%'")
+    assert ("mlflow.sharedViewState.mfm-failures",) in keys
+
+
 def test_a_store_that_was_emptied_is_filled_again(storage: Path, empty_database: Path) -> None:
     """The cursor is a hint: a new database does not bear the mirror's token, so all is delivered again."""
     Mirroring(Target(storage)).catch_up()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -92,6 +93,16 @@ def test_the_note_links_each_table() -> None:
     note = experiment_note("3", [STUDY])
     for table in STUDY["tables"]:
         assert f"mfm-fiction-{table['name']}-cells" in note
+
+
+def test_the_note_of_many_studies_fits() -> None:
+    """Tables that have no room are counted; they have their views all the same."""
+    studies = [{**STUDY, "study": f"study-{number}"} for number in range(100)]
+    note = experiment_note("3", studies)
+    assert len(note) < LIMIT
+    assert "study-5-a-cells" in note
+    assert re.search(r"and \d+ tables more", note)
+    assert "mfm-failures" in note
 
 
 def test_pictures_have_names_that_a_replay_repeats() -> None:
