@@ -80,18 +80,43 @@ def test_real_training_that_loses_a_node_ends_with_the_bits_of_one_machine(clust
         assert (spread / path.relative_to(alone)).read_bytes() == path.read_bytes()
 
 
+def test_a_node_that_is_taken_away_after_notice_costs_no_retry(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pre-empted, as a spot machine of a cloud: with no retry allowed its trials go on elsewhere all the same."""
+    grown_to(cluster, 2)
+    monkeypatch.setattr("mfm_tune.tuning_rounds.RETRIES", 0)
+    trials = stub_trials([StubConfig(steps=10, level=level, sleep_s=1) for level in range(2 * GPUS)])
+    ended = threading.Event()
+    killer = threading.Thread(target=kill_a_node_at_work, args=(cluster, tmp_path, ended), kwargs={"notice": True})
+    killer.start()
+    try:
+        after = launch(tmp_path, trials, address=cluster.address, gpus_per_trial=1.0)
+    finally:
+        ended.set()
+        killer.join()
+    records = [after.record(trial) for trial in trials]
+    assert [record.outcome for record in records] == [Outcome.FINISHED] * len(trials)
+    assert max(record.attempts for record in records) == 2
+
+
 def command(space: Path, storage: Path, *more: str) -> list[str]:
     """The command that trains the study."""
     return [sys.executable, "-m", "mfm_tune.run", str(space), "--storage", str(storage), "--no-tracking", *more]
 
 
-def kill_a_node_at_work(cluster: Any, storage: Path, ended: threading.Event) -> None:
-    """Wait for a trial beyond its first checkpoint (step 3 of 12), and kill the node that it runs on."""
+def kill_a_node_at_work(cluster: Any, storage: Path, ended: threading.Event, *, notice: bool = False) -> None:
+    """Wait for a trial beyond its first checkpoint, and kill the node that it runs on, with notice or without."""
     while not ended.is_set():
         for progress in storage.glob("trials/*/*/progress"):
             content = progress.read_bytes()
             if len(content) == PROGRESS.size and 3 < PROGRESS.unpack(content)[1] < 9:
                 node = next(each for each in cluster.worker_nodes if holds(each, progress))
+                if notice:
+                    told = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "spot"]
+                    drain = [str(Path(sys.executable).parent / "ray"), "drain-node", "--address", cluster.address,
+                             "--node-id", node.node_id, *told, "--deadline-remaining-seconds", "1"]  # fmt: skip
+                    subprocess.run(drain, check=True, capture_output=True)
                 cluster.remove_node(node, allow_graceful=False)
                 return
         time.sleep(0.01)
