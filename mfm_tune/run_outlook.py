@@ -71,7 +71,8 @@ def simulate_asha(job: Job | SearchJob) -> int:
     if isinstance(job, SearchJob):
         search, slots = job.search, job.confirmation(state).slots
         stopping = Stopping(scheduler=search.scheduler or Asha(), criterion=search.criterion)
-        _simulate(_reused(job.options, job.exploration, state), stopping, search.baselines, slots, search.name)
+        plan = _reused(job.options, job.exploration, state)
+        _simulate(plan, stopping, search.baselines, slots, search.name, baselines_win=False)
     else:
         stopping = Stopping(criterion=Criterion(key=job.study.metric, label=job.study.metric))
         plan = _reused(job.options, job.plan, state)
@@ -91,7 +92,17 @@ def _reused(options: Options, plan_of: Callable[[LedgerState], Plan], state: Led
     return plan
 
 
-def _simulate(plan: Plan, stopping: Stopping, first: Mapping[str, Config], slots: int, name: str) -> None:
+def _simulate(
+    plan: Plan,
+    stopping: Stopping,
+    baselines: Mapping[str, Config],
+    slots: int,
+    name: str,
+    *,
+    baselines_win: bool = True,
+) -> None:
+    """Replay a plan's finished trials. A search confirms its baselines anyhow and chooses among points; in a table the
+    default stands among the references, and is a level like any other."""
     from mfm_tune.simulation import curves_of, describe_simulation, simulate
 
     curves = curves_of([planned.record for planned in plan.trials if planned.record is not None])
@@ -106,5 +117,7 @@ def _simulate(plan: Plan, stopping: Stopping, first: Mapping[str, Config], slots
         f"{name}, profile {plan.study.profile}: {len(curves)} of {len(plan.trials)} trials replayed from the ledger on "
         f"{where}, {stopping.scheduler}"
     )
-    results = simulate(curves, stopping, slots, first=[config_id(config) for config in first.values()])
+    first = [config_id(config) for config in baselines.values()]
+    winners = configs if baselines_win else configs.difference(first)
+    results = simulate(curves, stopping, slots, first=first, winners=winners)
     print("\n".join(describe_simulation(results, {config: plan.name_of(config) for config in configs}, stopping)))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -110,7 +110,6 @@ def _block(curve: Curve, block: int) -> int:
 @dataclass(frozen=True, kw_only=True)
 class Pick:
     """The config that a seed's trials speak for, under the full budget and as a search ranks them that stops trials.
-    What the configs are compared with (baselines, references) is none of them.
 
     `regret` is how much better the full budget's winner is, both after all steps.
     """
@@ -141,16 +140,23 @@ class Simulated:
 
 
 def simulate(
-    curves: Sequence[Curve], stopping: Stopping, slots: int, *, first: Sequence[str] = (), orders: int = ORDERS
+    curves: Sequence[Curve],
+    stopping: Stopping,
+    slots: int,
+    *,
+    first: Sequence[str] = (),
+    winners: Collection[str] | None = None,
+    orders: int = ORDERS,
 ) -> tuple[Simulated, ...]:
     """Run curves without and with early stopping, in the given order and in others drawn with the seeds 1, 2, ...
 
     Args:
         stopping: The rule, and the criterion by which it compares and by which winners win.
         first: Ids of configs that start first whatever the order, and that are never stopped (the references).
+        winners: Ids of configs that can win; None for all.
     """
     stopping = replace(stopping, never=frozenset(curve.key for curve in curves if curve.config_id in first))
-    rivals = [curve for curve in curves if curve.config_id not in first]
+    rivals = [curve for curve in curves if winners is None or curve.config_id in winners]
     results = []
     for order in range(orders):
         drawn = _ordered(curves, first, order)
@@ -213,7 +219,7 @@ def describe_simulation(results: Sequence[Simulated], names: Mapping[str, str], 
             _winner(seed, results, names, stopping.criterion)
             for seed in dict.fromkeys(p.seed for p in results[0].picks)
         ),
-        "  (after all steps; the start order is drawn; the references stand first, are never stopped, and win nothing)",
+        "  (after all steps; the start order is drawn; what all are compared with stands first and is never stopped)",
     ]
 
 

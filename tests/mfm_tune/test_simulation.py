@@ -58,15 +58,17 @@ def test_the_winner_that_asha_would_have_picked() -> None:
     assert {result.picks[0].early for result in orders} == {"c0", "c1"}  # started first, it is not stopped
 
 
-def test_a_baseline_is_never_stopped_and_wins_nothing() -> None:
-    """As when trials run: it may come to a rung last, because its first steps take long, and goes on all the same."""
+def test_a_baseline_is_never_stopped_and_wins_where_it_may() -> None:
+    """As when trials run: it may come to a rung last, because its first steps take long, and goes on all the same. A
+    search chooses among the others."""
     slow, *others = [curve(number, (value,) * 4) for number, value in enumerate((70, 60, 50))]
     curves = [replace(slow, step_s=9.0), *others]
-    for result in simulate(curves, Stopping(), 3, first=["c0"]):
-        assert "c0-s0" not in result.early.stopped
-        assert (result.picks[0].full, result.picks[0].early) == ("c1", "c1")
+    for winners, best in ((None, "c0"), (["c1", "c2"], "c1")):
+        for result in simulate(curves, Stopping(), 3, first=["c0"], winners=winners):
+            assert "c0-s0" not in result.early.stopped
+            assert (result.picks[0].full, result.picks[0].early) == (best, best)
     strong = [curve(number, value) for number, value in enumerate(((70,) * 4, (50, 50, 60, 60), (40, 90, 90, 90)))]
-    [given] = simulate(strong, Stopping(), 1, first=["c0"], orders=1)
+    [given] = simulate(strong, Stopping(), 1, first=["c0"], winners=["c1", "c2"], orders=1)
     assert set(given.early.stopped) == {"c1-s0", "c2-s0"}  # against the baseline, so that the best of them is picked
     assert (given.picks[0].full, given.picks[0].early, given.picks[0].regret) == ("c2", "c1", 30.0)
     late = [replace(curves[0], reports=curve(0, (1,) * 4).reports), *others]
