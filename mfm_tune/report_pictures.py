@@ -16,6 +16,7 @@ from mfm_tune.ledger import TrialRecord
 from mfm_tune.program import Outcome
 from mfm_tune.report_classes import pairs
 from mfm_tune.results import ConfigResult, Results
+from mfm_tune.tracking_pictures import UNREADABLE
 
 EXAMPLES = 3
 LARGEST = 384  # pixels; larger pictures are made smaller
@@ -99,14 +100,14 @@ def _row(
 
 
 def _picture(storage: Path, paths: Mapping[str, Path], name: str, caption: str, what: str) -> Picture | None:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     if name not in paths:
         return None
     try:
         with Image.open(storage / paths[name]) as opened:
             image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError):
+    except UNREADABLE:
         return None
     photograph = name.startswith("image")
     resample = Image.Resampling.LANCZOS if photograph else Image.Resampling.NEAREST
@@ -120,7 +121,7 @@ def _picture(storage: Path, paths: Mapping[str, Path], name: str, caption: str, 
 
 def _colours(config: ConfigResult, paths: Mapping[str, Path], storage: Path) -> tuple[tuple[str, str], ...]:
     """(class, colour) pairs as the trial drew them; none where it kept no palette."""
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     classes = config.classes
     if "palette" not in paths:
@@ -128,7 +129,7 @@ def _colours(config: ConfigResult, paths: Mapping[str, Path], storage: Path) -> 
     try:
         with Image.open(storage / paths["palette"]) as opened:
             image = opened.convert("RGB")
-    except (OSError, UnidentifiedImageError):
+    except UNREADABLE:
         return ()
     if image.width != len(classes):
         return ()

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -303,14 +304,13 @@ class Mirror:
 
     def finish(self, timeout_s: float) -> None:
         """Wait until the mirror has caught up, at most so long; then it ends, and a line says what is still missing."""
-        if self._process is None:
-            return
-        try:
-            _close_input(self._process)
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout_s)
-        finally:
-            _end(self._process)
+        if self._process is not None:
+            try:
+                _close_input(self._process)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout_s)
+            finally:
+                _end(self._process)
         if not caught_up(self.target):
             print(_what_is_missing(self.target), flush=True)
 
@@ -361,11 +361,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _what_is_missing(target: Target) -> str:
     state = read_state(target)
     why = f" ({state.word})" if state and state.word else ""
-    uri = "" if target.given is None else f" --tracking-uri {without_password(target.given)}"
-    return (
-        f"MLflow is behind the ledger{why}; nothing is lost: the next run delivers the rest, "
-        f"or: python -m mfm_tune.sync --storage {target.storage}{uri}"
-    )
+    uri = [] if target.given is None else ["--tracking-uri", without_password(target.given)]
+    command = shlex.join(["python", "-m", "mfm_tune.sync", "--storage", str(target.storage), *uri])
+    return f"MLflow is behind the ledger{why}; nothing is lost: the next run delivers the rest, or: {command}"
 
 
 def without_password(uri: str) -> str:

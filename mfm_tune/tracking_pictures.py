@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 NAMES = uuid.UUID("6f6b5e0c-8f0b-5d0e-9a57-6d666d74756e")  # a namespace of our own for uuid5
 THUMBNAIL = 256  # pixels on the longer side
+UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a file that is no picture, or half of one
 CELL = 34  # pixels of one entry of a confusion matrix
 Matrix = Sequence[Sequence[int]]
 
@@ -34,7 +35,7 @@ def picture_files(trial_key: str, report: Event, folder: Path) -> dict[str, byte
         try:
             content = (folder / path).read_bytes()
             small = _thumbnail(content)
-        except (OSError, ValueError):
+        except UNREADABLE:
             continue
         stem = picture_name(trial_key, name, report["step"], report["time"])
         files[f"{stem}.png"] = content

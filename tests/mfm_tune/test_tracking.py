@@ -86,12 +86,17 @@ def test_passwords_are_not_printed() -> None:
     assert without_password("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
 
 
-def test_a_mirror_that_cannot_be_started_costs_no_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_that_cannot_be_started_costs_no_trial(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A machine without a process to spare says `stopped`, and the end of the run says how to deliver later."""
     monkeypatch.setattr(subprocess, "Popen", _no_process)
-    mirror = start_mirror(tmp_path, None)
+    storage = tmp_path / "a storage"
+    write(storage, Fiction(seeds=1, reports=1).events())
+    mirror = start_mirror(storage, None)
     assert mirror.lag() == "stopped"
     mirror.finish(1.0)
+    assert f"or: python -m mfm_tune.sync --storage '{storage}'\n" in capsys.readouterr().out
 
 
 def _no_process(*_: object, **__: object) -> None:

@@ -6,12 +6,14 @@ import base64
 import json
 import re
 import zlib
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from mfm_tune.tracking_pictures import confusion_files, picture_name
+from mfm_tune.report_pictures import _picture
+from mfm_tune.tracking_pictures import confusion_files, picture_files, picture_name
 from mfm_tune.views import (
     ViewKind,
     experiment_note,
@@ -111,6 +113,32 @@ def test_pictures_have_names_that_a_replay_repeats() -> None:
     assert name == picture_name("key", "prediction-0", 10, 5)
     assert name != picture_name("other", "prediction-0", 10, 5)
     assert name.startswith("images/prediction-0+step+10+timestamp+5+")
+
+
+def broken_pictures() -> dict[str, bytes]:
+    """Files that are no PNG, half of one, or one with other bytes in it."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 32)).save(buffer, "png")
+    whole = buffer.getvalue()
+    data = whole.index(b"IDAT")
+    piece = whole[data : data + 8]  # what follows is no name of a chunk
+    garbled = (
+        whole[: data - 4] + b"\0\0\0\4" + piece + zlib.crc32(piece).to_bytes(4, "big") + b"\0\0\0\4" + b"\xff" * 12
+    )
+    return {"text": b"no picture", "half": whole[: data + 9], "garbled": garbled, "empty": b""}
+
+
+@pytest.mark.parametrize("kind", ["text", "half", "garbled", "empty"])
+def test_a_broken_picture_is_left_out(kind: str, tmp_path: Path) -> None:
+    """By the mirror, and by the report: neither ends with it."""
+    (tmp_path / "image-0.png").write_bytes(broken_pictures()[kind])
+    report = {"pictures": {"image-0": "image-0.png"}, "step": 10, "time": 5}
+    assert picture_files("key", report, tmp_path) == {}
+    assert _picture(tmp_path, {"image-0": Path("image-0.png")}, "image-0", "", "") is None
 
 
 def test_a_confusion_matrix_is_a_table_and_a_picture() -> None:
