@@ -7,8 +7,10 @@ a module runs twice in one pass (HRDA's encoder) its gradients are added up in a
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from types import MethodType
 from typing import Any
 
 import torch
@@ -68,6 +70,10 @@ class GraphedModule:
         recording.idle = False
         outputs: tuple[Tensor, ...] = _Replay.apply(recording, recording.anchor, *inputs)
         return outputs
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Forward:
+        """The `forward` of a copied module: a recording reads the weights of the module that it was made of."""
+        return MethodType(type(self._module).forward, copy.deepcopy(self._module, memo))
 
     def _form(self, inputs: Sequence[Tensor]) -> Hashable:
         """All that decides which kernels a call runs, but for what never changes."""

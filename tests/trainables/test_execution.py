@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 from dataclasses import replace
 from typing import Any
@@ -18,6 +19,7 @@ from tests.benchmarks.step import Run
 from tests.trainables.auxiliary.training import FEW, Own
 from trainables.auxiliary.task import AuxiliaryTask, StepView
 from trainables.config import Execution, Experiment, Precision, SelfTraining
+from trainables.cuda_graphs import GraphedModule
 from trainables.recipes import SMOKE, dacs, daformer, hrda, mfm, mic
 from trainables.training import self_training_step
 
@@ -121,6 +123,21 @@ def test_a_cpu_ignores_cuda_graphs() -> None:
     plain = recipe(dacs)
     assert config_id(plain) == config_id(replace(plain, execution=Execution(cuda_graphs=False)))
     assert config_id(plain) != config_id(replace(plain, execution=Execution(cuda_graphs=True)))
+
+
+def test_a_copy_of_a_graphed_module_runs_by_itself() -> None:
+    """AdaBN copies the student: the copy has weights of its own, and passes that are not the original's recordings."""
+    student = losses(recipe(dacs))[1].state.student.eval()
+    graphed = GraphedModule(student.encoder)
+    copied = copy.deepcopy(student)
+    assert student.encoder.forward is graphed
+    assert getattr(copied.encoder.forward, "__self__", None) is copied.encoder
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.zero_()
+        image = torch.randn(1, 3, 32, 64)
+        assert float(copied(image).logits.abs().max()) > 0
+        assert float(student.train()(image).logits.abs().max()) == 0  # in the other mode it runs as it always did
 
 
 # -- memory ---------------------------------------------------------------------------------------------------------
