@@ -124,6 +124,9 @@ def _run(path: Path, root: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
+    parent, _, last = name.rpartition(".")
+    if parent:  # as an import does; else `from package import module` would find an older one
+        setattr(sys.modules[parent], last, module)
     return module
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pickle
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -54,6 +55,19 @@ def test_each_mistake_is_one_sentence_with_its_place(write: Write, body: str, se
         load_search_space(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+def test_a_file_of_a_package_that_is_loaded_again_is_the_one_that_imports_find(tmp_path: Path) -> None:
+    """Both ways of importing it lead to the same module, so that its enums and classes exist once."""
+    package = tmp_path / "spaces_of_mine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    with forgotten_after(tmp_path):
+        path = write_space(package, 'STUDY = study("mini")')
+        load_search_space(path)
+        load_search_space(path)
+        module = importlib.import_module("spaces_of_mine.space_under_test")
+        assert getattr(importlib.import_module("spaces_of_mine"), "space_under_test", None) is module
 
 
 def test_a_missing_file_a_folder_and_a_strange_name_are_one_sentence(tmp_path: Path) -> None:
