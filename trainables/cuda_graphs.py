@@ -33,13 +33,13 @@ class GraphedModule:
 
     Args:
         module: On a CUDA device; returns a tuple of tensors. Weights and buffers may change, in place.
-        forward: What is recorded, if not the module's own `forward` (compiled, say).
     """
 
-    def __init__(self, module: nn.Module, forward: Forward | None = None) -> None:
+    def __init__(self, module: nn.Module) -> None:
         self._module = module
-        self._forward: Forward = module.forward if forward is None else forward
+        self._forward: Forward = module.forward
         self._training = module.training
+        self._modules = list(module.modules())
         self._norms = [layer for layer in module.modules() if isinstance(layer, BATCH_NORMS)]
         self._parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
         self._gradients = [torch.zeros_like(parameter) for parameter in self._parameters]
@@ -57,7 +57,7 @@ class GraphedModule:
                 recording.idle = True
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The module's outputs. Those that have a graph last until their backward pass is over."""
+        """The module's outputs, propagated back once at most, within the step (else `RuntimeError`)."""
         if self._module.training is not self._training:
             return self._forward(*inputs)
         recordings = self._recordings[self._form(inputs)]
@@ -80,7 +80,8 @@ class GraphedModule:
         arithmetic = torch.get_autocast_dtype("cuda") if torch.is_autocast_enabled("cuda") else None
         momenta = tuple(layer.momentum for layer in self._norms)  # 0 freezes the running statistics
         shapes = tuple((each.shape, each.stride(), each.dtype, each.requires_grad) for each in inputs)
-        return shapes, torch.is_grad_enabled(), arithmetic, momenta
+        modes = tuple(layer.training for layer in self._modules)
+        return shapes, torch.is_grad_enabled(), arithmetic, momenta, modes
 
     def _record(self, inputs: Sequence[Tensor]) -> Recording:
         """Record, and leave running statistics and random numbers as they were."""
@@ -92,7 +93,8 @@ class GraphedModule:
             enabled=torch.is_autocast_enabled("cuda"),
             cache_enabled=False,  # a cast weight must be cast anew in every replay
         )
-        with arithmetic:
+        here = torch.cuda.stream(torch.cuda.current_stream())  # a recording that fails would leave another one current
+        with arithmetic, here:
             recording = Recording(self._forward, inputs, self._parameters, self._gradients)
         with torch.no_grad():
             for buffer, before in buffers:
@@ -111,7 +113,8 @@ class Recording:
         gradients: Where to add them, one for each parameter.
 
     Attributes:
-        idle: Whether the outputs of the last run are no longer needed.
+        idle: Whether the activations of the last run are no longer needed.
+        runs: Forward passes so far.
         anchor: A tensor that makes outputs require gradients.
         backward: The graph of the backward pass, if there is one.
     """
@@ -120,6 +123,8 @@ class Recording:
         self, forward: Forward, inputs: Sequence[Tensor], parameters: Sequence[Tensor], gradients: Sequence[Tensor]
     ) -> None:
         self.idle = True
+        self.runs = 0
+        self._propagated = 0  # the run whose activations a backward pass has used up
         self.backward: torch.cuda.CUDAGraph | None = None
         self._inputs = [each.detach().clone().requires_grad_(each.requires_grad) for each in inputs]
         needing = [each for each in self._inputs if each.requires_grad]
@@ -137,7 +142,8 @@ class Recording:
         self._output_gradients = [torch.zeros_like(output) for output in self._outputs]
         self.backward = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.backward, pool=self._graph.pool(), capture_error_mode=THREAD_LOCAL):
-            found = torch.autograd.grad(self._outputs, wanted, self._output_gradients, allow_unused=True)
+            with torch.autocast("cuda", enabled=False):  # as eager backward passes run
+                found = torch.autograd.grad(self._outputs, wanted, self._output_gradients, allow_unused=True)
             self._input_gradients = found[: len(needing)]
             used = [(to, of) for to, of in zip(gradients, found[len(needing) :], strict=True) if of is not None]
             torch._foreach_add_([to for to, _ in used], [of for _, of in used])
@@ -148,11 +154,22 @@ class Recording:
         for own, given in zip(self._inputs, inputs, strict=True):
             own.detach().copy_(given.detach())
         self._graph.replay()
+        self.runs += 1
         return self._outputs
 
-    def run_backward(self, gradients: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
-        """Replay the backward pass, which adds to the parameters' gradients; the gradients of the inputs."""
+    def run_backward(self, run: int, gradients: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        """Replay the backward pass of a run, which adds to the parameters' gradients; the gradients of the inputs.
+
+        Raises:
+            RuntimeError: The run's activations are gone: another run or a backward pass has overwritten them.
+        """
         assert self.backward is not None
+        if run != self.runs or run == self._propagated:
+            raise RuntimeError(
+                "A replayed pass is propagated back once, and within its step; add up losses before `backward`, or "
+                "train with Execution(cuda_graphs=False)."
+            )
+        self._propagated = run
         for own, given in zip(self._output_gradients, gradients, strict=True):
             own.copy_(given)
         self.backward.replay()
@@ -179,10 +196,11 @@ class _Replay(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, recording: Recording, anchor: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        ctx.recording = recording
-        return tuple(output.detach() for output in recording.run(inputs))
+        outputs = tuple(output.clone() for output in recording.run(inputs))
+        ctx.recording, ctx.run = recording, recording.runs
+        return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return None, None, *ctx.recording.run_backward(gradients)
+        return None, None, *ctx.recording.run_backward(ctx.run, gradients)

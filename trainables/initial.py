@@ -83,26 +83,23 @@ def assemble(config: Experiment, streams: Streams, student: Segmentor, domains: 
         teacher = Teacher(student, config.adaptation.momentum)
         tasks = build_tasks(config.auxiliary, config.adaptation, student, streams, training_size(config.data))
         tasks.to(device=reference.device, dtype=reference.dtype)
-    graphs = config.execution.cuda_graphs and reference.device.type == "cuda"
     if config.execution.compile:
         for network in (student, *([teacher.network] if teacher else [])):
-            if not graphs:  # else what is recorded is the compiled form
-                network.encoder.compile()
+            network.encoder.compile()
             network.decoder.compile()
     groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
     optimizer = build_optimizer(groups, config.optimizer)
     student.train()
-    graphed = _graphed(student, teacher, tasks, config.execution.compile) if graphs else ()
+    graphs = config.execution.cuda_graphs and reference.device.type == "cuda"
+    graphed = _graphed(student, teacher, tasks) if graphs else ()
     return State(config, streams, student, teacher, tasks, optimizer, domains.mean, domains.std, graphed)
 
 
-def _graphed(
-    student: Segmentor, teacher: Teacher | None, tasks: nn.ModuleList, compiled: bool
-) -> tuple[GraphedModule, ...]:
+def _graphed(student: Segmentor, teacher: Teacher | None, tasks: nn.ModuleList) -> tuple[GraphedModule, ...]:
     """The encoders, in the modes that training has them in, with their passes to be recorded as CUDA graphs."""
     encoders = [student.encoder, *([teacher.network.encoder] if teacher else [])]
     encoders += [task.imagenet_encoder for task in tasks if isinstance(task, FeatureDistanceTask)]
-    return tuple(GraphedModule(encoder, torch.compile(encoder.forward) if compiled else None) for encoder in encoders)
+    return tuple(GraphedModule(encoder) for encoder in encoders)
 
 
 def warm_start(

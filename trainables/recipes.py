@@ -24,7 +24,6 @@ from trainables.config import (
     Data,
     DeepLabV2,
     Evaluation,
-    Execution,
     Experiment,
     FeatureDistance,
     ImageNetWeights,
@@ -94,7 +93,7 @@ class Scale:
 
     Args:
         name: The profile: `smoke`, `mini` or `paper`.
-        data, network, initial, optimizer, schedule, batch_size, evaluation, execution: As in `Experiment`.
+        data, network, initial, optimizer, schedule, batch_size, evaluation: As in `Experiment`.
         native_grid: (rows, columns) of the network's last features, which a printed H' = W' is a fraction of.
         dim_divisor: A printed dim is divided by this.
         heads: Attention heads of the Rebuilder.
@@ -118,7 +117,6 @@ class Scale:
     heads: int
     rebuilder_learning_rate: float | None
     threshold: float = PAPER_THRESHOLD
-    execution: Execution = field(default_factory=Execution)
     needs: tuple[str, ...] = ()
     comparable: tuple[str, ...] = field(default=())
     daformer: DAFormerScale | None = None
@@ -238,7 +236,6 @@ PAPER = Scale(
     dim_divisor=1,
     heads=16,
     rebuilder_learning_rate=None,
-    execution=Execution(cuda_graphs=True),
     needs=("gta", "cityscapes", "resnet101-v1c"),
     daformer=DAFormerScale(
         network=DAFormer(),  # MiT-B5 and the separable ASPP, rates 1, 6, 12, 18
@@ -301,7 +298,6 @@ def dacs(scale: Scale, *auxiliary: object) -> Experiment:
         schedule=scale.schedule,
         batch_size=scale.batch_size,
         evaluation=scale.evaluation,
-        execution=scale.execution,
     )
 
 
@@ -347,7 +343,6 @@ def daformer(scale: Scale, *auxiliary: object) -> Experiment:
         schedule=scale.schedule,
         batch_size=scale.batch_size,
         evaluation=scale.evaluation,
-        execution=scale.execution,
     )
 
 

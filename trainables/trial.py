@@ -31,6 +31,7 @@ from trainables.training import Losses, State, self_training_step, supervised_st
 
 CHECKPOINT = "checkpoint.safetensors"
 FINAL = "final.safetensors"
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
 
 
@@ -316,15 +317,9 @@ class Trial:
 
 
 def ran_out_of_memory(error: Exception) -> bool:
-    """Whether an error, or the one it was raised over, says that memory of a GPU or of the machine did not suffice.
-
-    A CUDA graph that runs out of memory while it is recorded raises that it could not be recorded.
-    """
-    first = error.__context__
-    return (
-        isinstance(error, torch.cuda.OutOfMemoryError | MemoryError)
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
-        or (isinstance(first, Exception) and ran_out_of_memory(first))
+    """Whether an error says that memory of a GPU or of the machine did not suffice, be it torch's or CUDA's own."""
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     )
 
 
@@ -338,9 +333,12 @@ def set_numerics(threads: int) -> None:
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """Peak memory in MiB: of this trial on a GPU, of the whole process so far on a CPU."""
+    """Peak memory in MiB: what this trial kept reserved on a GPU, of the whole process so far on a CPU.
+
+    Reserved, because replayed CUDA graphs use memory that counts as allocated only while they are recorded.
+    """
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**20
+        return torch.cuda.max_memory_reserved(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 

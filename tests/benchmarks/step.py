@@ -7,7 +7,7 @@ python -m tests.benchmarks.step --scale paper --precision bf16 --compile --batch
 Needs torch, torchvision, timm and numpy; ray and mlflow need not be installed. A recipe and the same recipe with MFM
 take turns step by step, so that a busy machine slows both alike; times are medians, on one CPU thread of the time that
 the processor worked for this process. Parts are timed in steps of their own, where a GPU waits for each part. Peak
-memory is that of tensors on the GPU, in the first steps of a recipe, or of a process of its own on a CPU.
+memory is what the allocator reserves on the GPU in the first steps of a recipe, or a process of its own on a CPU.
 """
 
 from __future__ import annotations
@@ -255,17 +255,17 @@ def measure(given: argparse.Namespace, device: torch.device) -> list[Row]:
 
 
 def resident_mib(device: torch.device) -> float:
-    """MiB that tensors take on a GPU; the peak is counted from here on."""
+    """MiB that are reserved on a GPU; the peak is counted from here on."""
     if device.type != "cuda":
         return 0.0
     torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.memory_allocated(device) / 2**20
+    return torch.cuda.memory_reserved(device) / 2**20
 
 
 def peak_mib(device: torch.device) -> float:
-    """The most MiB that tensors took on a GPU since `resident_mib` was asked."""
-    return torch.cuda.max_memory_allocated(device) / 2**20
+    """The most MiB that were reserved on a GPU since `resident_mib` was asked; recorded passes keep theirs."""
+    return torch.cuda.max_memory_reserved(device) / 2**20
 
 
 def peak_of(name: str, given: argparse.Namespace) -> float:

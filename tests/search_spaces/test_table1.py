@@ -139,10 +139,9 @@ def test_the_paper_profile_says_what_it_needs() -> None:
 def test_a_smaller_profile_changes_sizes_only(profile: str) -> None:
     """Every row: the difference of its config to the paper's, printed (pytest -s), holds fields of size only.
 
-    Smoke's confidence threshold is lower too: its few steps make no teacher that is sure of anything. Replayed CUDA
-    graphs, which the paper's networks need to keep a GPU busy, change no number.
+    Smoke's confidence threshold is lower too: its few steps make no teacher that is sure of anything.
     """
-    allowed = {"execution.cuda_graphs"} | ({"adaptation.threshold"} if profile == "smoke" else set())
+    allowed = {"adaptation.threshold"} if profile == "smoke" else set()
     for table in STUDIES[profile].tables:
         for method in Method:
             changes = difference(

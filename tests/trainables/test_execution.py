@@ -125,6 +125,12 @@ def test_a_cpu_ignores_cuda_graphs() -> None:
     assert config_id(plain) != config_id(replace(plain, execution=Execution(cuda_graphs=True)))
 
 
+def test_compiled_and_replayed_passes_exclude_each_other() -> None:
+    """Nobody has seen the two together."""
+    with pytest.raises(ValueError, match="must not both be set"):
+        Execution(compile=True, cuda_graphs=True)
+
+
 def test_a_copy_of_a_graphed_module_runs_by_itself() -> None:
     """AdaBN copies the student: the copy has weights of its own, and passes that are not the original's recordings."""
     student = losses(recipe(dacs))[1].state.student.eval()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from mfm_tune.engine import EngineOptions
 from mfm_tune.identity import config_id
@@ -22,6 +23,7 @@ from mfm_tune.recorder import Recorder
 from mfm_tune.tuning import run_with_ray
 from trainables import checkpoint
 from trainables.config import Experiment, Precision, SelfTraining
+from trainables.cuda_graphs import GraphedModule
 from trainables.data.open import open_domains
 from trainables.initial import begin, in_layout
 from trainables.program import Segmentation
@@ -89,6 +91,15 @@ def test_running_out_of_memory_is_an_outcome_and_the_device_works_on(tmp_path: P
 # -- CUDA graphs ----------------------------------------------------------------------------------------------------
 
 
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (self.convolution(image),)
+
+
 def with_graphs(config: Experiment, graphs: bool, **execution: Any) -> Experiment:
     return replace(config, execution=replace(config.execution, cuda_graphs=graphs, **execution))
 
@@ -136,6 +147,25 @@ def test_an_encoder_that_runs_twice_in_a_pass_has_its_gradients_added_up(
     torch.testing.assert_close(losses, eager_losses, rtol=0, atol=0)
     ours, theirs = (torch.cat([p.grad.flatten() for p in state.student.parameters()]) for state in (graphed, eager))
     assert float((ours - theirs).norm() / theirs.norm()) < limit
+
+
+def test_a_replayed_pass_is_propagated_back_once() -> None:
+    """A second backward pass, or one after a further run of the recording, would read what was overwritten."""
+    graphed = GraphedModule(Pair().cuda())
+    image = torch.ones(2, 3, 8, 8, device="cuda")
+    graphed.begin_step()
+    (first,) = graphed(image)
+    kept = first.detach()
+    first.sum().backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="propagated back once"):
+        first.sum().backward()
+    graphed.begin_step()
+    (second,) = graphed(2 * image)
+    assert not torch.equal(kept, second)  # outputs are the caller's: a further run does not change them
+    graphed.begin_step()
+    graphed(3 * image)
+    with pytest.raises(RuntimeError, match="propagated back once"):
+        second.sum().backward()
 
 
 def test_frozen_statistics_have_a_recording_of_their_own(tmp_path: Path) -> None:
