@@ -814,19 +814,12 @@ class Execution:
         channels_last: Images and weights in NHWC.
         compile: Encoders and decoders go through `torch.compile`.
         cuda_graphs: Encoders' passes are recorded once and replayed (`trainables.cuda_graphs`); a CPU ignores it.
-
-    Raises:
-        ValueError: Both `compile` and `cuda_graphs`.
     """
 
     precision: Precision = Precision.FLOAT32
     channels_last: bool = True
     compile: bool = False
     cuda_graphs: bool = field(default=False, metadata={"identity": "when set"})
-
-    def __post_init__(self) -> None:
-        if self.compile and self.cuda_graphs:
-            raise ValueError("Execution.compile and Execution.cuda_graphs must not both be set; choose one of them.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

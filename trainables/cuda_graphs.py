@@ -33,11 +33,12 @@ class GraphedModule:
 
     Args:
         module: On a CUDA device; returns a tuple of tensors. Weights and buffers may change, in place.
+        compiled: Record the passes as `torch.compile` makes them.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, *, compiled: bool = False) -> None:
         self._module = module
-        self._forward: Forward = module.forward
+        self._forward: Forward = torch.compile(module.forward, dynamic=False) if compiled else module.forward
         self._training = module.training
         self._modules = list(module.modules())
         self._norms = [layer for layer in module.modules() if isinstance(layer, BATCH_NORMS)]

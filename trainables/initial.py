@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -34,6 +34,8 @@ from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
 from trainables.randomness import Purpose, Streams
 from trainables.training import State, supervised_step
+
+COMPILED_FORMS = 64  # sizes and modes that a process compiles a module's code for
 
 
 def begin(
@@ -83,23 +85,29 @@ def assemble(config: Experiment, streams: Streams, student: Segmentor, domains: 
         teacher = Teacher(student, config.adaptation.momentum)
         tasks = build_tasks(config.auxiliary, config.adaptation, student, streams, training_size(config.data))
         tasks.to(device=reference.device, dtype=reference.dtype)
-    if config.execution.compile:
-        for network in (student, *([teacher.network] if teacher else [])):
-            network.encoder.compile()
-            network.decoder.compile()
     groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
     optimizer = build_optimizer(groups, config.optimizer)
     student.train()
+    networks = [student, *([teacher.network] if teacher else [])]
+    encoders = [network.encoder for network in networks]
+    encoders += [task.imagenet_encoder for task in tasks if isinstance(task, FeatureDistanceTask)]
+    compiled = config.execution.compile
     graphs = config.execution.cuda_graphs and reference.device.type == "cuda"
-    graphed = _graphed(student, teacher, tasks) if graphs else ()
+    if compiled:
+        _compile([network.decoder for network in networks] + ([] if graphs else encoders))
+    graphed = tuple(GraphedModule(encoder, compiled=compiled) for encoder in encoders) if graphs else ()
     return State(config, streams, student, teacher, tasks, optimizer, domains.mean, domains.std, graphed)
 
 
-def _graphed(student: Segmentor, teacher: Teacher | None, tasks: nn.ModuleList) -> tuple[GraphedModule, ...]:
-    """The encoders, in the modes that training has them in, with their passes to be recorded as CUDA graphs."""
-    encoders = [student.encoder, *([teacher.network.encoder] if teacher else [])]
-    encoders += [task.imagenet_encoder for task in tasks if isinstance(task, FeatureDistanceTask)]
-    return tuple(GraphedModule(encoder) for encoder in encoders)
+def _compile(modules: Iterable[nn.Module]) -> None:
+    """Through `torch.compile`, once for every size and mode.
+
+    Left to itself, torch generalises over sizes as soon as a second one comes (the next trial of this process,
+    evaluation), and its inductor fails on the strided MiT encoder; and it goes on uncompiled after 8 forms of a module.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_FORMS)
+    for module in modules:
+        module.compile(dynamic=False)
 
 
 def warm_start(

@@ -7,7 +7,8 @@ python -m tests.benchmarks.step --scale paper --precision bf16 --compile --batch
 Needs torch, torchvision, timm and numpy; ray and mlflow need not be installed. A recipe and the same recipe with MFM
 take turns step by step, so that a busy machine slows both alike; times are medians, on one CPU thread of the time that
 the processor worked for this process. Parts are timed in steps of their own, where a GPU waits for each part. Peak
-memory is what the allocator reserves on the GPU in the first steps of a recipe, or a process of its own on a CPU.
+memory is what the allocator reserves on the GPU for the first steps of a recipe, with no other one there, or that of a
+process of its own on a CPU.
 """
 
 from __future__ import annotations
@@ -61,13 +62,14 @@ class Domains:
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured of one recipe: milliseconds a step, its parts, and MiB at the peak."""
+    """What was measured of one recipe: milliseconds a step, its parts, MiB at the peak, seconds of its first steps."""
 
     name: str
     step_ms: float
     parts: dict[str, float]
     peak_mib: float
     crops: int
+    ready_s: float
 
 
 class Run:
@@ -229,43 +231,47 @@ def _sized(config: Experiment, size: tuple[int, int]) -> Experiment:
     return replace(config, data=data, network=network)
 
 
-def measure(given: argparse.Namespace, device: torch.device) -> list[Row]:
+def measure(given: argparse.Namespace, device: torch.device) -> Iterator[Row]:
     """Time every recipe; one with MFM in turns with the one without."""
     methods = list(dict.fromkeys(name.partition("+")[0] for name in given.recipe))
-    rows = []
     for method in methods:
         names = [name for name in given.recipe if name.partition("+")[0] == method]
-        runs, peaks = [], []
-        for name in names:
-            before = resident_mib(device)
-            runs.append(Run(config_of(name, given), device))
+        first = [first_steps(name, given, device) for name in names]
+        runs = [Run(config_of(name, given), device) for name in names]
+        for run in runs:
             for _ in range(WARM_UP):
-                runs[-1].step()
-            peaks.append(peak_mib(device) - before if device.type == "cuda" else peak_of(name, given))
+                run.step()
         times = [[run.timed() for run in runs] for _ in range(given.steps)]
         parts = [[run.parts() for run in runs] for _ in range(max(1, given.steps // 2))]
         for index, (name, run) in enumerate(zip(names, runs, strict=True)):
             step = median(time[index] for time in times)
             each = {part: median(one[index].get(part, 0.0) for one in parts) for part in parts[0][index]}
-            rows.append(Row(name, step, each, peaks[index], 2 * run.config.batch_size))
-            print(f"{name}: {step:.1f} ms a step, {rows[-1].peak_mib:.0f} MiB", file=sys.stderr, flush=True)
+            seconds, peak = first[index]
+            print(f"{name}: {step:.1f} ms a step, {peak:.0f} MiB", file=sys.stderr, flush=True)
+            yield Row(name, step, each, peak, 2 * run.config.batch_size, seconds)
         del runs, run
         gc.collect()  # a recorded module and its recordings hold each other
-    return rows
 
 
-def resident_mib(device: torch.device) -> float:
-    """MiB that are reserved on a GPU; the peak is counted from here on."""
+def first_steps(name: str, given: argparse.Namespace, device: torch.device) -> tuple[float, float]:
+    """Seconds of a recipe's first steps, compiling and recording included, and its peak memory in MiB, on its own.
+
+    On a GPU it is what was reserved: recorded passes keep memory that counts as allocated only while they are recorded.
+    """
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    run = Run(config_of(name, given), device)
+    started = time.perf_counter()
+    for _ in range(WARM_UP):
+        run.step()
+    seconds = time.perf_counter() - started
     if device.type != "cuda":
-        return 0.0
-    torch.cuda.empty_cache()
-    torch.cuda.reset_peak_memory_stats(device)
-    return torch.cuda.memory_reserved(device) / 2**20
-
-
-def peak_mib(device: torch.device) -> float:
-    """The most MiB that were reserved on a GPU since `resident_mib` was asked; recorded passes keep theirs."""
-    return torch.cuda.max_memory_reserved(device) / 2**20
+        return seconds, peak_of(name, given)
+    peak = torch.cuda.max_memory_reserved(device) / 2**20
+    del run
+    gc.collect()
+    return seconds, peak
 
 
 def peak_of(name: str, given: argparse.Namespace) -> float:
@@ -304,8 +310,9 @@ def table(rows: Sequence[Row], given: argparse.Namespace, device: torch.device) 
         f"batch {config.batch_size} + {config.batch_size}, {sizes}; median of {given.steps} steps"
         f"{', processor time' if by_processor(device) else ''}.",
         "",
-        "| recipe | ms a step | crops/s | peak MiB | over the recipe without MFM: time | memory |",
-        "|---|---:|---:|---:|---:|---:|",
+        "| recipe | ms a step | crops/s | peak MiB | over the recipe without MFM: time | memory "
+        f"| first {WARM_UP} steps, s |",
+        "|---|---:|---:|---:|---:|---:|---:|",
     ]
     known = {row.name: row for row in rows}
     for row in rows:
@@ -314,7 +321,8 @@ def table(rows: Sequence[Row], given: argparse.Namespace, device: torch.device) 
         memory_ratio = f"{100 * (row.peak_mib / base.peak_mib - 1):+.0f} %" if base and base is not row else ""
         crops = 1000 * row.crops / row.step_ms
         lines.append(
-            f"| {row.name} | {row.step_ms:.1f} | {crops:.1f} | {row.peak_mib:.0f} | {time_ratio} | {memory_ratio} |"
+            f"| {row.name} | {row.step_ms:.1f} | {crops:.1f} | {row.peak_mib:.0f} | {time_ratio} | {memory_ratio} "
+            f"| {row.ready_s:.1f} |"
         )
     names = list(dict.fromkeys(part for row in rows for part in row.parts))
     lines += ["", "Parts, ms (timed in steps of their own; `rest` of a pass holds its task's own modules):", ""]
@@ -336,16 +344,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if given.memory_of:
             print(json.dumps({"peak_mib": own_peak(given.memory_of, given, device)}))
             return 0
-        rows = measure(given, device)
+        path = None if given.out is None else given.out / f"{_file_name(given, device)}.md"
+        rows = []
+        for row in measure(given, device):
+            rows.append(row)
+            if path is not None:  # a run that is cut off leaves what it has measured
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(table(rows, given, device))
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    text = table(rows, given, device)
-    print(text)
-    if given.out is not None:
-        given.out.mkdir(parents=True, exist_ok=True)
-        path = given.out / f"{_file_name(given, device)}.md"
-        path.write_text(text)
+    print(table(rows, given, device))
+    if path is not None:
         print(path, file=sys.stderr)
     return 0
 
