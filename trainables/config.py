@@ -434,15 +434,43 @@ class SelfTraining:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class PhotoMetricDistortion:
+    """MMSegmentation's colour distortion of 8-bit images; each part happens to every second image.
+
+    Args:
+        brightness: Added: at most so many grey levels, either way.
+        contrast, saturation: Ranges of the factors.
+        hue: Turned by at most so many hues of 180 (steps of 2 degrees), either way.
+    """
+
+    brightness: float = 32
+    contrast: tuple[float, float] = (0.5, 1.5)
+    saturation: tuple[float, float] = (0.5, 1.5)
+    hue: int = 18
+
+    def __post_init__(self) -> None:
+        _number(self, "brightness", low=0, high=255)
+        _whole(self, "hue", low=0, high=90)
+        for name in ("contrast", "saturation"):
+            low, high = getattr(self, name)
+            if not 0 <= low <= high < math.inf:
+                raise ValueError(
+                    f"{_name(self, name)} must be two numbers of at least 0, the smaller first, got {(low, high)!r}."
+                )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SourceOnly:
     """Source cross-entropy alone.
 
     Args:
+        distortion: Colour distortion of the source images; None is off.
         adapt_statistics: Re-estimate BatchNorm statistics on this many target batches before each evaluation (AdaBN);
             None leaves them.
     """
 
     adapt_statistics: int | None = None
+    distortion: PhotoMetricDistortion | None = field(default=None, metadata={"identity": "when set"})
 
     def __post_init__(self) -> None:
         if self.adapt_statistics is not None:

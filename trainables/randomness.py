@@ -44,6 +44,8 @@ class Purpose(Enum):
     MASKED_JITTER_ORDER = "masked jitter order"
     MASKED_BLUR_GATE = "masked blur gate"
     MASKED_BLUR_SIGMA = "masked blur sigma"
+    DISTORTION_GATE = "distortion gate"
+    DISTORTION_FACTOR = "distortion factor"
     IMAGE_MASK = "image mask"  # masked image consistency
     DETAIL_SOURCE = "detail crop, source pass"  # HRDA's crop boxes
     DETAIL_MIXED = "detail crop, mixed pass"

@@ -36,6 +36,7 @@ from trainables.config import (
     Norm,
     Objective,
     PackedPair,
+    PhotoMetricDistortion,
     RareClassSampling,
     RealPhotographs,
     Rebuilder,
@@ -372,13 +373,15 @@ def mic(scale: Scale, *auxiliary: object) -> Experiment:
     return hrda(scale, MaskedConsistency(block=_daformer_scale(scale).mask_block), *auxiliary)
 
 
-def source_only(scale: Scale, adapt_statistics: int | None = None) -> Experiment:
+def source_only(
+    scale: Scale, adapt_statistics: int | None = None, distortion: PhotoMetricDistortion | None = None
+) -> Experiment:
     """Cross-entropy on the source alone, for as many steps; `adapt_statistics`: AdaBN on that many target batches.
 
-    The reference implementation's own source-only training distorts colours as well. Here it differs from DACS in the
-    adaptation and in nothing else.
+    It differs from DACS in the adaptation and in nothing else. The DAFormer family's own source-only training distorts
+    colours as well: `distortion=PhotoMetricDistortion()`.
     """
-    return replace(dacs(scale), adaptation=SourceOnly(adapt_statistics=adapt_statistics))
+    return replace(dacs(scale), adaptation=SourceOnly(adapt_statistics=adapt_statistics, distortion=distortion))
 
 
 def oracle(scale: Scale) -> Experiment:

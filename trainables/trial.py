@@ -11,6 +11,7 @@ import resource
 import struct
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from trainables import checkpoint
+from trainables.adaptation.photometric import distort, draw_distortion
 from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
 from trainables.data.open import open_domains
 from trainables.description import describe
@@ -213,8 +215,12 @@ class Trial:
                 source = in_layout(self.domains.source(self.streams, step, size), self.config)
                 target = in_layout(self.domains.target(self.streams, step, size), self.config)
                 return self_training_step(state, settings, source, target)
-            case SourceOnly():
-                return supervised_step(state, in_layout(self.domains.source(self.streams, step, size), self.config))
+            case SourceOnly(distortion=distortion):
+                source = self.domains.source(self.streams, step, size)
+                if distortion is not None:
+                    draw = draw_distortion(distortion, self.streams, step, size)
+                    source = replace(source, image=distort(source.image, draw, self.domains.mean, self.domains.std))
+                return supervised_step(state, in_layout(source, self.config))
             case TargetSupervised():
                 batch = self.domains.labelled_target(self.streams, step, size)
                 return supervised_step(state, in_layout(batch, self.config))

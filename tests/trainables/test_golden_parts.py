@@ -6,21 +6,22 @@ import json
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from tests.trainables.golden_cases import RECORDED, read, tensor
 from trainables.adaptation.augmentation import JitterDraw, gaussian_blur, jitter_normalised, kernel_size
 from trainables.adaptation.classmix import chosen_classes, classmix
+from trainables.adaptation.photometric import DistortionDraw, distort, distort_levels, draw_distortion
 from trainables.adaptation.pseudo_label import label_logits
 from trainables.adaptation.teacher import Teacher
 from trainables.auxiliary.task import PseudoLabel
-from trainables.config import Margins, Schedule
+from trainables.config import Margins, PhotoMetricDistortion, Schedule
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.evaluation import ConfusionMatrix, scores
 from trainables.losses import cross_entropy
 from trainables.models.segmentor import Box, upsample
 from trainables.optimization import learning_rate_factor
-from trainables.randomness import Purpose, Recorded
+from trainables.randomness import Purpose, Recorded, Streams
 
 WEIGHTS = ("ones", "constant", "random", "zero", "rows")
 
@@ -237,3 +238,38 @@ def test_evaluation_resizes_logits_twice() -> None:
     logits = upsample(upsample(tensor(data["resize/low_logits"]), sizes[1]), sizes[2])
     assert torch.allclose(logits[..., ::8, ::8], tensor(data["resize/logits_every8"]), atol=1e-4)
     assert torch.equal(logits.argmax(1), tensor(data["resize/argmax"]).long())
+
+
+# -- the distortion of source-only training -------------------------------------------------------------------------
+
+
+def recorded_distortion() -> tuple[Tensor, Tensor, DistortionDraw]:
+    """Grey levels before and after, and the draws between them."""
+    data = read(RECORDED / "photometric_distortion.npz")
+    columns = tensor(data["draws"]).unbind(dim=1)
+    draw = DistortionDraw(*(column.bool() for column in columns[:5]), *columns[5:])
+    return tensor(data["image"]).float(), tensor(data["distorted"]).float(), draw
+
+
+def test_distorted_images_are_those_of_opencv() -> None:
+    """Every combination of the five coin tosses, to the grey level but for one tie; also as a normalised batch."""
+    image, expected, draw = recorded_distortion()
+    off = (distort_levels(image, draw) - expected).abs()
+    assert float(off.max()) <= 1
+    assert float((off > 0).double().mean()) < 1e-4
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (IMAGENET_MEAN, IMAGENET_STD))
+    normalised = distort((image - mean) / std, draw, IMAGENET_MEAN, IMAGENET_STD)
+    torch.testing.assert_close(normalised * std + mean, distort_levels(image, draw), atol=1e-3, rtol=0)
+
+
+def test_distortions_are_drawn_from_their_ranges() -> None:
+    """Each part for about every second image, factors and shifts over the whole range; hues are whole, -18 to 17."""
+    draw = draw_distortion(PhotoMetricDistortion(), Streams(0), 0, 4000)
+    for happens in (draw.brighter, draw.contrasted, draw.saturated, draw.turned, draw.contrast_last):
+        assert 0.45 < float(happens.double().mean()) < 0.55
+    assert -32 <= float(draw.brightness.min()) < -31.9
+    assert 31.9 < float(draw.brightness.max()) < 32
+    for factor in (draw.contrast, draw.saturation):
+        assert 0.5 <= float(factor.min()) < 0.501
+        assert 1.499 < float(factor.max()) < 1.5
+    assert draw.hue.unique().tolist() == list(range(-18, 18))

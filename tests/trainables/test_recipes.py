@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from tests.trainables.trained import finished_trial, tiny
+from trainables import trial
+from trainables.adaptation.photometric import distort, draw_distortion
 from trainables.config import (
     SGD,
     DAFormer,
@@ -23,12 +27,14 @@ from trainables.config import (
     Mfm,
     MiT,
     PackedPair,
+    PhotoMetricDistortion,
     RareClassSampling,
     SelfTraining,
     SourceDataset,
     SourceStyle,
     ToyCity,
 )
+from trainables.data.domains import Batch
 from trainables.data.open import open_domains
 from trainables.initial import assemble, new_student
 from trainables.models.build import build_segmentor
@@ -50,7 +56,7 @@ from trainables.recipes import (
     original_dacs,
     source_only,
 )
-from trainables.training import self_training_step
+from trainables.training import Losses, State, self_training_step, supervised_step
 
 CPU = torch.device("cpu")
 SMALL = (SMOKE, MINI)
@@ -326,6 +332,28 @@ def test_the_lower_and_upper_marks_see_as_many_images() -> None:
         assert source_only(scale).batch_size == dacs(scale).batch_size
         assert oracle(scale).batch_size == 2 * dacs(scale).batch_size
         assert source_only(scale).schedule == oracle(scale).schedule == dacs(scale).schedule
+
+
+def test_source_only_distorts_colours_where_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is trained on are the source's images of each step, distorted by the draws of that step."""
+    seen: list[Batch] = []
+
+    def step(state: State, batch: Batch) -> Losses:
+        seen.append(batch)
+        return supervised_step(state, batch)
+
+    monkeypatch.setattr(trial, "supervised_step", step)
+    config = tiny(source_only(SMOKE, distortion=PhotoMetricDistortion()))
+    finished_trial(tmp_path / "trial", config).close()
+    streams, domains = Streams(0), open_domains(config, {}, CPU)
+    assert len(seen) == config.schedule.steps
+    for number, batch in enumerate(seen):
+        plain = domains.source(streams, number, config.batch_size)
+        draw = draw_distortion(PhotoMetricDistortion(), streams, number, config.batch_size)
+        assert torch.equal(batch.image, distort(plain.image, draw, domains.mean, domains.std))
+        assert not torch.equal(batch.image, plain.image)
+        assert batch.label is not None
+        assert torch.equal(batch.label, plain.label)
 
 
 def test_losses_of_every_small_recipe_are_finite_and_move_all_networks() -> None:

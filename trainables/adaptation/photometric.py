@@ -1,0 +1,140 @@
+"""The colour distortion of source-only training, batched on the device.
+
+MMSegmentation's `PhotoMetricDistortion`, which the DAFormer family's source-only training applies after crop and flip:
+brightness, contrast, saturation and hue, each for every second image, contrast before or after the other two. The
+published pipeline works on 8-bit images, hue in steps of 2 degrees; this takes the same steps and rounds as it does.
+Draws are made on the host; images never leave the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trainables.config import PhotoMetricDistortion
+from trainables.randomness import Purpose, Streams
+
+HUES = 180  # of an 8-bit image
+FRACTION = 12  # bits behind the point in the published pipeline's conversion to HSV
+SECTORS = (
+    (0, 3, 1),
+    (2, 0, 1),
+    (1, 0, 3),
+    (1, 2, 0),
+    (3, 1, 0),
+    (0, 1, 2),
+)  # R, G, B: 0 value, 1 low, 2 falling, 3 rising
+
+
+@dataclass(frozen=True, slots=True)
+class DistortionDraw:
+    """What happens to each image, [B] each: whether (bool), with which factor or shift (grey levels, hues of 180)."""
+
+    brighter: Tensor
+    contrasted: Tensor
+    saturated: Tensor
+    turned: Tensor
+    contrast_last: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+
+
+def draw_distortion(settings: PhotoMetricDistortion, streams: Streams, step: int, batch: int) -> DistortionDraw:
+    """The draws of one step."""
+    brighter, contrasted, saturated, turned, last = streams.uniform(Purpose.DISTORTION_GATE, step, (5, batch)) >= 0.5
+
+    def between(item: int, low: float, high: float) -> Tensor:
+        return streams.uniform(Purpose.DISTORTION_FACTOR, step, (batch,), low, high, item=item)
+
+    brightness = between(0, -settings.brightness, settings.brightness)
+    contrast, saturation = between(1, *settings.contrast), between(2, *settings.saturation)
+    hue = between(3, -settings.hue, settings.hue).floor()
+    return DistortionDraw(brighter, contrasted, saturated, turned, last, brightness, contrast, saturation, hue)
+
+
+def distort(
+    image: Tensor, draw: DistortionDraw, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Tensor:
+    """Distort a normalised batch [B, 3, H, W]; the result is normalised too.
+
+    Args:
+        image: Normalised by mean and std (grey levels).
+        draw: Of `draw_distortion`.
+        mean, std: Of R, G, B.
+    """
+    centre, spread = (torch.tensor(each, dtype=torch.float64).view(1, 3, 1, 1) for each in (mean, std))
+    centre, spread = (each.to(image.device, image.dtype, non_blocking=True) for each in (centre, spread))
+    levels = (image * spread + centre).round().clamp(0, 255)
+    return (distort_levels(levels, draw) - centre) / spread
+
+
+def distort_levels(levels: Tensor, draw: DistortionDraw) -> Tensor:
+    """Distort a batch [B, 3, H, W] of whole grey levels 0 to 255, R, G, B."""
+
+    def each(drawn: Tensor) -> Tensor:
+        drawn = drawn if drawn.dtype == torch.bool else drawn.to(levels.dtype)
+        return drawn.to(levels.device, non_blocking=True).view(-1, 1, 1, 1)
+
+    contrasted = _scaled(levels + each(draw.brightness * draw.brighter), 1)
+    contrasted = torch.where(
+        each(draw.contrasted & ~draw.contrast_last), _scaled(contrasted, each(draw.contrast)), contrasted
+    )
+    hue, saturation, value = levels_to_hsv(contrasted)
+    saturated = levels_of_hsv(hue, _scaled(saturation, each(draw.saturation)), value)
+    saturated = torch.where(each(draw.saturated), saturated, contrasted)
+    hue, saturation, value = levels_to_hsv(saturated)
+    turned = levels_of_hsv((hue + each(draw.hue)) % HUES, saturation, value)
+    turned = torch.where(each(draw.turned), turned, saturated)
+    return torch.where(each(draw.contrasted & draw.contrast_last), _scaled(turned, each(draw.contrast)), turned)
+
+
+def _scaled(levels: Tensor, factor: Tensor | float) -> Tensor:
+    """Times a factor, as an 8-bit image: clipped, and cut to whole numbers."""
+    return (levels * factor).clamp(0, 255).floor()
+
+
+def levels_to_hsv(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Hue 0 to 179, saturation and value 0 to 255, each [B, 1, H, W] and whole, of grey levels [B, 3, H, W].
+
+    In fixed point, by reciprocals with 12 bits behind the point, which decides how they are rounded.
+    """
+    red, green, blue = levels.int().split(1, dim=1)
+    value = levels.amax(dim=1, keepdim=True).int()
+    spread = value - levels.amin(dim=1, keepdim=True).int()
+    sector = torch.where(
+        value == red, green - blue, torch.where(value == green, blue - red + 2 * spread, red - green + 4 * spread)
+    )
+    hue = _rounded(sector * _reciprocal(spread, HUES / 6))
+    saturation = _rounded(spread * _reciprocal(value, 255))
+    hue = torch.where(hue < 0, hue + HUES, hue)
+    return hue.to(levels.dtype), saturation.to(levels.dtype), value.to(levels.dtype)
+
+
+def levels_of_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """Grey levels [B, 3, H, W], rounded, of 8-bit hue, saturation and value.
+
+    The products are those of the published pipeline, since many of them end half way between two levels.
+    """
+    turn = hue * (6 / HUES)
+    sector = turn.floor()
+    along, saturation, value = turn - sector, saturation * (1 / 255), value * (1 / 255)
+    low = value * (1 - saturation)
+    falling = value * (1 - saturation * along)
+    rising = value * (1 - saturation * (1 - along))
+    mixtures = torch.cat([value, low, falling, rising], dim=1)
+    which = torch.tensor(SECTORS).to(hue.device, non_blocking=True)[sector.long().squeeze(1) % 6]
+    return (mixtures.gather(1, which.movedim(-1, 1)) * 255).round()
+
+
+def _reciprocal(of: Tensor, times: float) -> Tensor:
+    """times / of with 12 bits behind the point, 0 for 0."""
+    inverse = (times * 2**FRACTION / of.clamp(min=1).double()).round().int()
+    return torch.where(of == 0, torch.zeros_like(inverse), inverse)
+
+
+def _rounded(fixed: Tensor) -> Tensor:
+    return torch.bitwise_right_shift(fixed + 2 ** (FRACTION - 1), FRACTION)
