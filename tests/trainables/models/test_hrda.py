@@ -228,3 +228,14 @@ def test_batch_norm_sees_all_detail_windows_at_once() -> None:
     segmentor.predict(torch.randn(2, 3, 128, 128))
     assert int(segmentor.decoder.get_buffer("head.fusion.bottleneck.bn.num_batches_tracked")) == 2
     assert int(segmentor.decoder.get_buffer("attention.fusion.bn.num_batches_tracked")) == 1
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@torch.no_grad()
+def test_both_resolutions_reach_the_encoder_in_the_images_layout(layout: torch.memory_format) -> None:
+    """Dense, whatever the box: the same strides, so that one compiled form does for both."""
+    segmentor = tiny("hrda_daformer")
+    strides: list[tuple[int, ...]] = []
+    segmentor.encoder.register_forward_pre_hook(lambda _, inputs: strides.append(inputs[0].stride()))
+    segmentor.encode(torch.randn(2, 3, 128, 128).contiguous(memory_format=layout), Box(8, 16, 64, 64))
+    assert strides == [torch.empty(2, 3, 64, 64).contiguous(memory_format=layout).stride()] * 2
