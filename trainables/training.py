@@ -168,8 +168,6 @@ def _clear_gradients(state: State) -> None:
 def _mix(state: State, settings: SelfTraining, source: Batch, target: Batch, pseudo: PseudoLabel) -> Mixed:
     mixed = classmix(source, target, pseudo, state.streams, state.step)
     image = augment(mixed.image, settings.jitter, settings.blur, state.streams, state.step, state.mean, state.std)
-    if state.config.execution.channels_last:
-        image = image.contiguous(memory_format=torch.channels_last)
     return Mixed(image, mixed.label, mixed.weight, mixed.pasted)
 
 

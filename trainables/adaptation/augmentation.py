@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.config import Blur, ColourJitter
+from trainables.models.segmentor import laid_out
 from trainables.randomness import Purpose, Streams
 
 EPSILON = 1e-6  # of the HSV saturation, kornia 0.5.8's
@@ -81,7 +82,7 @@ def augment(
     purposes: AugmentationPurposes = MIXED,
     per_image: bool = True,
 ) -> Tensor:
-    """Jitter and blur a normalised batch [B, 3, H, W]; each happens to the whole batch or not at all.
+    """Jitter and blur a normalised batch [B, 3, H, W], in its memory format; each happens to the whole batch or not.
 
     Args:
         image: Normalised by mean and std (grey levels).
@@ -90,6 +91,7 @@ def augment(
         per_image: An order of operations and a sigma for each image (mixed images), or one for the batch (masked image
             consistency); factors are always drawn for each image.
     """
+    given = image
     if jitter is not None and gate(streams, purposes.jitter_gate, step, jitter.probability):
         draw = draw_jitter(jitter, streams, step, len(image), purposes, per_image)
         image = jitter_normalised(image, draw, mean, std)
@@ -97,7 +99,7 @@ def augment(
         count = len(image) if per_image else 1
         sigma = streams.uniform(purposes.sigma, step, (count,), *blur.sigma).expand(len(image))
         image = gaussian_blur(image, sigma, reach=5 * blur.sigma[1])
-    return image
+    return laid_out(image, given)
 
 
 def gate(streams: Streams, purpose: Purpose, step: int, probability: float) -> bool:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from trainables.auxiliary.task import Mixed, PseudoLabel
 from trainables.data.domains import Batch
+from trainables.models.segmentor import laid_out
 from trainables.randomness import Purpose, Streams
 
 IDS = 256  # label values are bytes; 255 (ignored) takes part like a class, as in the reference implementation
@@ -16,8 +17,7 @@ def chosen_classes(label: Tensor, keys: Tensor) -> Tensor:
     """Which classes each image pastes.
 
     Of the n classes present in the whole batch, each image takes the ceil(n / 2) with the smallest random keys. All of
-    it stays on
-    the device: no count is read back to the host.
+    it stays on the device: no count is read back to the host.
 
     Args:
         label: Source labels of the batch [B, H, W].
@@ -42,7 +42,7 @@ def classmix(source: Batch, target: Batch, pseudo: PseudoLabel, streams: Streams
     chosen = chosen_classes(source.label, keys)
     pasted = chosen.gather(1, source.label.flatten(1)).view_as(source.label)
     return Mixed(
-        image=torch.where(pasted.unsqueeze(1), source.image, target.image),
+        image=laid_out(torch.where(pasted.unsqueeze(1), source.image, target.image), target.image),
         label=torch.where(pasted, source.label, pseudo.label),
         weight=pseudo.weight.masked_fill(pasted, 1.0),
         pasted=pasted.unsqueeze(1),

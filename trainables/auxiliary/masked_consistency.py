@@ -67,7 +67,7 @@ class MaskedConsistencyTask(AuxiliaryTask):
         """
         target = view.target.image
         blur = Blur() if self.adaptation.blur is None else self.adaptation.blur
-        image = augment(
+        return augment(
             target,
             self.adaptation.jitter,
             blur,
@@ -78,9 +78,6 @@ class MaskedConsistencyTask(AuxiliaryTask):
             purposes=MASKED,
             per_image=False,
         )
-        if target.is_contiguous(memory_format=torch.channels_last):
-            return image.contiguous(memory_format=torch.channels_last)
-        return image
 
 
 def block_mask(streams: Streams, step: int, batch: int, size: tuple[int, int], block: int, ratio: float) -> Tensor:

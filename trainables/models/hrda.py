@@ -16,7 +16,7 @@ from trainables.config import HRDA, DAFormer, DeepLabV2
 from trainables.losses import cross_entropy
 from trainables.models.daformer import ConvNormReLU, DAFormerSegmentor, EmbeddingHead, small_classifier
 from trainables.models.deeplabv2 import DeepLabV2Head, DeepLabV2Segmentor
-from trainables.models.segmentor import Box, Encoded, Outputs, Pyramid, SegmentationLoss, Segmentor, upsample
+from trainables.models.segmentor import Box, Encoded, Outputs, Pyramid, SegmentationLoss, Segmentor, laid_out, upsample
 from trainables.models.sliding import average, windows
 from trainables.randomness import Purpose, Streams
 
@@ -102,7 +102,7 @@ class HRDASegmentor(Segmentor):
                 f"HRDA takes images whose rows and columns are multiples of {step}, got {rows} x {columns}; "
                 "resize or crop them, or slide a window of such a size."
             )
-        return _laid_out(upsample(image, (rows // CONTEXT_SCALE, columns // CONTEXT_SCALE)), image)
+        return laid_out(upsample(image, (rows // CONTEXT_SCALE, columns // CONTEXT_SCALE)), image)
 
     def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
         """Features of the image at half its resolution, and of its detail crop.
@@ -118,7 +118,7 @@ class HRDASegmentor(Segmentor):
             raise ValueError("HRDA encodes a detail crop: give `box` (see `draw_box`), or use `predict`.")
         size = (image.shape[-2], image.shape[-1])
         context: Pyramid = self.encoder(self.context(image))
-        detail: Pyramid = self.encoder(_laid_out(box.crop(image), image))
+        detail: Pyramid = self.encoder(laid_out(box.crop(image), image))
         return Encoded((context, detail), size, box)
 
     def decode(self, encoded: Encoded) -> Outputs:
@@ -197,12 +197,6 @@ def _parts(config: HRDA, num_classes: int) -> tuple[Segmentor, nn.Module]:
             fusion = ConvNormReLU(len(stages) * dim, dim, 1)
             head = EmbeddingHead(stages, dim, fusion, dim, num_classes, config.base.dropout)
             return base, small_classifier(head)
-
-
-def _laid_out(part: Tensor, image: Tensor) -> Tensor:
-    """Dense and in the image's memory format, so that an encoder is compiled for both resolutions at once."""
-    last = image.is_contiguous(memory_format=torch.channels_last)
-    return part.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _scaled(box: Box, stride: int) -> Box:

@@ -158,6 +158,12 @@ class Segmentor(nn.Module):
         return upsample(self(image).logits, image.shape[-2:])
 
 
+def laid_out(part: Tensor, image: Tensor) -> Tensor:
+    """What was made of an image, dense and in its memory format: another one costs an encoder a form of its own."""
+    last = image.is_contiguous(memory_format=torch.channels_last)
+    return part.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
 def upsample(logits: Tensor, size: tuple[int, ...]) -> Tensor:
     """Bilinear resize of [B, K, h, w] to (rows, columns), corners not aligned, as two products with fixed matrices.
 
