@@ -29,7 +29,7 @@ from trainables.evaluation import ConfusionMatrix, scores
 from trainables.losses import cross_entropy
 from trainables.models.segmentor import Box
 from trainables.optimization import learning_rate_factor
-from trainables.randomness import Purpose, Recorded
+from trainables.randomness import Purpose, Recorded, Streams
 
 FEW = settings(max_examples=20)
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9))
@@ -229,6 +229,26 @@ def test_gates_open_above_their_bounds(jitter_gate: float, blur_gate: float, cha
     image = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = augment(image, ColourJitter(), Blur(), Recorded(1, draws), 3, IMAGENET_MEAN, IMAGENET_STD)
     assert torch.equal(found, image) != changes
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(("jitter", "blur"), [(None, None), (1, None), (None, 1), (1, 1)])
+def test_augmented_images_keep_their_memory_format(
+    layout: torch.memory_format, jitter: float | None, blur: float | None
+) -> None:
+    """An encoder that is compiled or recorded has one form for them, whatever was drawn."""
+    image = torch.randn(2, 3, 32, 48).contiguous(memory_format=layout)
+    found = augment(
+        image,
+        None if jitter is None else ColourJitter(probability=jitter),
+        None if blur is None else Blur(probability=blur),
+        Streams(0),
+        0,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+    )
+    assert found.stride() == image.stride()
+    assert (found is image) == (jitter is None and blur is None)
 
 
 # -- Masks, feature distance ----------------------------------------------------------------------------------------
