@@ -26,7 +26,7 @@ from trainables.recipes import (
     with_batch_norm,
 )
 
-EQUAL_COMPUTE = 1.6  # a step of DACS + MFM over one of DACS: 1.57 alone on a CPU, 1.75 with two trials side by side
+EQUAL_COMPUTE = 1.6  # a step of DACS + MFM over one of DACS: 1.57 alone on a CPU, 1.60 with two trials side by side
 STATISTICS_BATCHES = 40  # unlabelled target batches for AdaBN
 
 

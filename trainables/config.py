@@ -52,6 +52,14 @@ def _size(owner: object, name: str, *, low: int = 1) -> None:
         raise ValueError(f"{_name(owner, name)} must be two integers (rows, columns) of at least {low}, got {value!r}.")
 
 
+def _range(owner: object, name: str) -> None:
+    value = getattr(owner, name)
+    good = isinstance(value, tuple) and len(value) == 2
+    good = good and all(isinstance(part, int | float) and not isinstance(part, bool) for part in value)
+    if not (good and 0 <= value[0] <= value[1] < math.inf):
+        raise ValueError(f"{_name(owner, name)} must be two numbers of at least 0, the smaller first, got {value!r}.")
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Data
 # --------------------------------------------------------------------------------------------------------------------
@@ -440,7 +448,7 @@ class PhotoMetricDistortion:
     Args:
         brightness: Added: at most so many grey levels, either way.
         contrast, saturation: Ranges of the factors.
-        hue: Turned by at most so many hues of 180 (steps of 2 degrees), either way.
+        hue: Turned by -hue to hue - 1 of 180 hues (steps of 2 degrees).
     """
 
     brightness: float = 32
@@ -451,12 +459,8 @@ class PhotoMetricDistortion:
     def __post_init__(self) -> None:
         _number(self, "brightness", low=0, high=255)
         _whole(self, "hue", low=0, high=90)
-        for name in ("contrast", "saturation"):
-            low, high = getattr(self, name)
-            if not 0 <= low <= high < math.inf:
-                raise ValueError(
-                    f"{_name(self, name)} must be two numbers of at least 0, the smaller first, got {(low, high)!r}."
-                )
+        _range(self, "contrast")
+        _range(self, "saturation")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -464,9 +468,9 @@ class SourceOnly:
     """Source cross-entropy alone.
 
     Args:
-        distortion: Colour distortion of the source images; None is off.
         adapt_statistics: Re-estimate BatchNorm statistics on this many target batches before each evaluation (AdaBN);
             None leaves them.
+        distortion: Colour distortion of the source images; None is off.
     """
 
     adapt_statistics: int | None = None
@@ -835,12 +839,13 @@ class Precision(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Execution:
-    """How the arithmetic is done. Part of the identity, because it changes the last bits.
+    """How the arithmetic is done. Part of the identity, because it changes the last bits, and `compile` more.
 
     Args:
         precision: Of the passes; weights are float32 under bf16 autocast.
         channels_last: Images and weights in NHWC.
-        compile: Encoders and decoders go through `torch.compile`.
+        compile: Encoders and decoders go through `torch.compile`, which draws other dropout and drop path; evaluation
+            does not.
         cuda_graphs: Encoders' passes are recorded once and replayed (`trainables.cuda_graphs`); a CPU ignores it.
     """
 

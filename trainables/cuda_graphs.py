@@ -33,7 +33,7 @@ class GraphedModule:
 
     Args:
         module: On a CUDA device; returns a tuple of tensors. Weights and buffers may change, in place.
-        compiled: Record the passes as `torch.compile` makes them.
+        compiled: Record the passes as `torch.compile` makes them; the other mode runs compiled, too, a copy does not.
     """
 
     def __init__(self, module: nn.Module, *, compiled: bool = False) -> None:

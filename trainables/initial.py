@@ -102,8 +102,9 @@ def assemble(config: Experiment, streams: Streams, student: Segmentor, domains: 
 def _compile(modules: Iterable[nn.Module]) -> None:
     """Through `torch.compile`, once for every size and mode.
 
-    Left to itself, torch generalises over sizes as soon as a second one comes (the next trial of this process,
-    evaluation), and its inductor fails on the strided MiT encoder; and it goes on uncompiled after 8 forms of a module.
+    Left to itself, torch generalises over sizes as soon as a second one comes (HRDA's windows), and its inductor fails
+    on a MiT of an open size; and it goes on uncompiled after 8 forms of one class's `forward`, all networks together.
+    The limit holds in the thread that sets it, which is the one that trains.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_FORMS)
     for module in modules:

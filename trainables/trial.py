@@ -233,7 +233,8 @@ class Trial:
     def _evaluated(self, state: State) -> Report:
         self._save(state)
         started = time.perf_counter()
-        scored, criteria = self._scores(state)
+        with self._eager_passes():
+            scored, criteria = self._scores(state)
         metrics = self._means.read() | {
             "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
             "time/step_ms": self._step_ms,
@@ -246,10 +247,15 @@ class Trial:
         report = self._report(state, metrics)
         report["confusion"] = {name: result.confusion.tolist() for name, result in scored.items()}
         if state.step >= self.config.schedule.steps:
-            report["pictures"] = save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
+            with self._eager_passes():
+                report["pictures"] = save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
             checkpoint.save(self.folder / FINAL, dict(state.student.state_dict()), self._numbers(state))
             report["outcome"] = "finished"
         return report
+
+    def _eager_passes(self) -> contextlib.AbstractContextManager[Any]:
+        """Evaluation runs uncompiled: its sizes and last batches would each be compiled, minutes for a few passes."""
+        return torch.compiler.set_stance("force_eager") if self.config.execution.compile else contextlib.nullcontext()
 
     def _scores(self, state: State) -> tuple[dict[str, Scores], dict[str, float]]:
         """Scores by network, and what chooses a model without target labels."""

@@ -172,6 +172,8 @@ def begin_as_fresh_process(seed: int, *, gpus: float) -> None:
     torch.manual_seed(seed)
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
+    if "torch._dynamo" in sys.modules:  # a trial that compiles does so whatever those before it have compiled
+        torch._dynamo.reset()
     limit_memory(gpus)
     if gpus > 0 and torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()

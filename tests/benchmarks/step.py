@@ -256,6 +256,7 @@ def measure(given: argparse.Namespace, device: torch.device) -> Iterator[Row]:
 def first_steps(name: str, given: argparse.Namespace, device: torch.device) -> tuple[float, float]:
     """Seconds of a recipe's first steps, compiling and recording included, and its peak memory in MiB, on its own.
 
+    What a recipe before it in this process has compiled is not compiled again.
     On a GPU it is what was reserved: recorded passes keep memory that counts as allocated only while they are recorded.
     """
     if device.type == "cuda":

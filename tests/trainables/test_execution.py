@@ -6,6 +6,7 @@ import copy
 import gc
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -19,11 +20,15 @@ from tests.benchmarks import memory
 from tests.benchmarks.memory import META, Watch, step_memory
 from tests.benchmarks.step import Run
 from tests.trainables.auxiliary.training import FEW, Own
+from tests.trainables.trained import finished_trial, tiny
+from trainables import trial
 from trainables.auxiliary.task import AuxiliaryTask, StepView
 from trainables.config import Execution, Experiment, Precision, SelfTraining
 from trainables.cuda_graphs import GraphedModule
+from trainables.evaluation import evaluate
 from trainables.recipes import SMOKE, dacs, daformer, hrda, mfm, mic
 from trainables.training import self_training_step
+from trainables.tune import begin_as_fresh_process
 
 CPU = torch.device("cpu")
 SLOW = pytest.mark.slow
@@ -131,10 +136,37 @@ def test_another_size_is_compiled_for_itself() -> None:
     known = len(open_sizes)
     assert known > 0
     with torch.no_grad():
-        for size in ((64, 64), (64, 128), (96, 64)):
-            run.state.student(torch.randn(1, 3, *size))
-    assert len(open_sizes) > known
+        for columns in range(64, 64 + 12 * 32, 32):  # more than the 8 forms that torch compiles by itself
+            run.state.student(torch.randn(1, 3, 64, columns))
+            assert len(open_sizes) > known, columns
+            known = len(open_sizes)
     assert not any(open_sizes)
+    torch._dynamo.reset()
+
+
+def test_evaluation_is_not_compiled_and_the_next_trial_of_a_worker_is(tmp_path: Path) -> None:
+    """What a trial compiles does not depend on the trials before it."""
+    counter, while_scoring = CompileCounter(), []
+
+    def scored(*args: Any, **kwargs: Any) -> Any:
+        before = counter.frame_count
+        results = evaluate(*args, **kwargs)
+        while_scoring.append(counter.frame_count - before)
+        return results
+
+    config = replace(tiny(dacs(SMOKE)), execution=Execution(compile=True))
+    counts = []
+    with (
+        mock.patch.object(torch, "compile", partial(torch.compile, backend=counter)),
+        mock.patch.object(trial, "evaluate", scored),
+    ):
+        for name in ("first", "second"):
+            begin_as_fresh_process(0, gpus=0)
+            finished_trial(tmp_path / name / "trial", config).close()
+            counts.append(counter.frame_count)
+    assert counts[0] > 0
+    assert counts[1] == 2 * counts[0]
+    assert while_scoring == [0, 0]
     torch._dynamo.reset()
 
 
@@ -147,6 +179,28 @@ def test_a_cpu_ignores_cuda_graphs() -> None:
     plain = recipe(dacs)
     assert config_id(plain) == config_id(replace(plain, execution=Execution(cuda_graphs=False)))
     assert config_id(plain) != config_id(replace(plain, execution=Execution(cuda_graphs=True)))
+
+
+def test_a_graphed_module_is_compiled_where_asked_and_its_copy_is_not() -> None:
+    """Seen in the mode that is never recorded; on a CPU both settings together compile and record nothing."""
+    counter = CompileCounter()
+    torch._dynamo.reset()
+    with mock.patch.object(torch, "compile", partial(torch.compile, backend=counter)):
+        graphed = nn.ModuleDict({"encoder": nn.Conv2d(3, 4, 3)})
+        GraphedModule(graphed["encoder"], compiled=True)
+        _, run = losses(recipe(dacs, compile=True, cuda_graphs=True))
+    assert run.state.graphed == ()
+    assert run.state.student.encoder._compiled_call_impl is not None
+    before = counter.frame_count
+    image = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        expected = nn.functional.conv2d(image, graphed["encoder"].weight, graphed["encoder"].bias)
+        copied = copy.deepcopy(graphed).eval()
+        torch.testing.assert_close(copied["encoder"](image), expected)
+        assert counter.frame_count == before
+        torch.testing.assert_close(graphed.eval()["encoder"](image), expected)
+    assert counter.frame_count == before + 1
+    torch._dynamo.reset()
 
 
 def test_a_copy_of_a_graphed_module_runs_by_itself() -> None:

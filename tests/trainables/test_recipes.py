@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -354,6 +355,21 @@ def test_source_only_distorts_colours_where_asked(tmp_path: Path, monkeypatch: p
         assert not torch.equal(batch.image, plain.image)
         assert batch.label is not None
         assert torch.equal(batch.label, plain.label)
+
+
+@pytest.mark.parametrize(
+    "wrong", [0.5, (1.0, 0.5), (0.5, 1.0, 1.5), ("a", "b"), [0.5, 1.5], (True, 2), (0.5, math.inf)]
+)
+def test_a_wrong_range_of_a_distortion_is_one_sentence(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"^PhotoMetricDistortion\.contrast must be two numbers of at least 0"):
+        PhotoMetricDistortion(contrast=wrong)
+
+
+def test_a_distortion_reads_nothing_back() -> None:
+    """On the meta device, which has no values."""
+    image = torch.empty(2, 3, 8, 12, device="meta")
+    draw = draw_distortion(PhotoMetricDistortion(), Streams(0), 0, 2)
+    assert distort(image, draw, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)).shape == image.shape
 
 
 def test_losses_of_every_small_recipe_are_finite_and_move_all_networks() -> None:

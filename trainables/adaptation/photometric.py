@@ -3,7 +3,8 @@
 MMSegmentation's `PhotoMetricDistortion`, which the DAFormer family's source-only training applies after crop and flip:
 brightness, contrast, saturation and hue, each for every second image, contrast before or after the other two. The
 published pipeline works on 8-bit images, hue in steps of 2 degrees; this takes the same steps and rounds as it does.
-Draws are made on the host; images never leave the device.
+Padding of a crop that is larger than its image is distorted too, where the published pipeline pads afterwards; no label
+counts there. Draws are made on the host; images never leave the device.
 """
 
 from __future__ import annotations

@@ -159,7 +159,14 @@ class Segmentor(nn.Module):
 
 
 def laid_out(part: Tensor, image: Tensor) -> Tensor:
-    """What was made of an image, dense and in its memory format: another one costs an encoder a form of its own."""
+    """What was made of an image, dense and in the image's memory format (NCHW where that is neither NCHW nor NHWC).
+
+    An encoder that is compiled or recorded is so once for each memory format that it sees.
+
+    Args:
+        part: [B, C, h, w].
+        image: [B, C, H, W].
+    """
     last = image.is_contiguous(memory_format=torch.channels_last)
     return part.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
