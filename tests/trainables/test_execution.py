@@ -123,7 +123,7 @@ def test_compiled_networks_train_alike_and_compile_once(method: Any, monkeypatch
 
 @SLOW
 def test_another_size_is_compiled_for_itself() -> None:
-    """The next trial of the process and evaluation bring other sizes; torch's inductor fails on MiT of an open size."""
+    """HRDA's windows are such: torch's inductor fails on a MiT of an open size, and 8 forms may not be enough."""
     open_sizes: list[bool] = []
 
     def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:

@@ -133,8 +133,16 @@ def jitter_normalised(
     image: Tensor, draw: JitterDraw, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Tensor:
     """Jitter a normalised batch [B, 3, H, W] in [0, 1] space and normalise it again."""
-    centre, spread = (_like(image, torch.tensor(each, dtype=torch.float64)).view(1, 3, 1, 1) for each in (mean, std))
+    centre, spread = normalisation(image, mean, std)
     return (colour_jitter((image * spread + centre) / 255, draw) * 255 - centre) / spread
+
+
+def normalisation(
+    image: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> tuple[Tensor, Tensor]:
+    """Mean and std (grey levels), [1, 3, 1, 1] each, in an image's dtype on its device."""
+    centre, spread = (_like(image, torch.tensor(each, dtype=torch.float64)).view(1, 3, 1, 1) for each in (mean, std))
+    return centre, spread
 
 
 def colour_jitter(image: Tensor, draw: JitterDraw) -> Tensor:

@@ -14,19 +14,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trainables.adaptation.augmentation import normalisation
 from trainables.config import PhotoMetricDistortion
 from trainables.randomness import Purpose, Streams
 
 HUES = 180  # of an 8-bit image
 FRACTION = 12  # bits behind the point in the published pipeline's conversion to HSV
-SECTORS = (
-    (0, 3, 1),
-    (2, 0, 1),
-    (1, 0, 3),
-    (1, 2, 0),
-    (3, 1, 0),
-    (0, 1, 2),
-)  # R, G, B: 0 value, 1 low, 2 falling, 3 rising
+VALUE, LOW, FALLING, RISING = range(4)
+SECTORS = (  # R, G, B in each sixth of the circle
+    (VALUE, RISING, LOW),
+    (FALLING, VALUE, LOW),
+    (LOW, VALUE, RISING),
+    (LOW, FALLING, VALUE),
+    (RISING, LOW, VALUE),
+    (VALUE, LOW, FALLING),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,7 @@ def distort(
         draw: Of `draw_distortion`.
         mean, std: Of R, G, B.
     """
-    centre, spread = (torch.tensor(each, dtype=torch.float64).view(1, 3, 1, 1) for each in (mean, std))
-    centre, spread = (each.to(image.device, image.dtype, non_blocking=True) for each in (centre, spread))
+    centre, spread = normalisation(image, mean, std)
     levels = (image * spread + centre).round().clamp(0, 255)
     return (distort_levels(levels, draw) - centre) / spread
 
