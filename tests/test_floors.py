@@ -28,7 +28,13 @@ DOORS = {
 
 # The floors of training, from the ground up; a module may import from its own floor and from those below.
 FLOORS = (
-    ("trainables.config", "trainables.randomness", "trainables.recipes", "trainables.data.classes"),
+    (
+        "trainables.config",
+        "trainables.fields",
+        "trainables.randomness",
+        "trainables.recipes",
+        "trainables.data.classes",
+    ),
     ("trainables.description", "trainables.command_line"),
     ("trainables.losses", "trainables.models", "trainables.data"),
     (

@@ -8,57 +8,23 @@ as default.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
-# --------------------------------------------------------------------------------------------------------------------
-# Checks: one sentence with the field, the value, the allowed range and the remedy
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def _name(owner: object, name: str) -> str:
-    return f"{type(owner).__name__}.{name}"
-
-
-def _whole(owner: object, name: str, *, low: int, high: int | None = None) -> None:
-    value = getattr(owner, name)
-    if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
-        span = f"at least {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{_name(owner, name)} must be an integer {span}, got {value!r}.")
-
-
-def _number(
-    owner: object, name: str, *, low: float, high: float = math.inf, open_low: bool = False, open_high: bool = False
-) -> None:
-    value = getattr(owner, name)
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if good:
-        good = (value > low if open_low else value >= low) and (value < high if open_high else value <= high)
-    if not good:
-        left, right = "(" if open_low else "[", ")" if open_high or math.isinf(high) else "]"
-        raise ValueError(f"{_name(owner, name)} must lie in {left}{low:g}, {high:g}{right}, got {value!r}.")
-
-
-def _size(owner: object, name: str, *, low: int = 1) -> None:
-    value = getattr(owner, name)
-    good = (
-        isinstance(value, tuple)
-        and len(value) == 2
-        and all(isinstance(part, int) and not isinstance(part, bool) and part >= low for part in value)
-    )
-    if not good:
-        raise ValueError(f"{_name(owner, name)} must be two integers (rows, columns) of at least {low}, got {value!r}.")
-
-
-def _range(owner: object, name: str) -> None:
-    value = getattr(owner, name)
-    good = isinstance(value, tuple) and len(value) == 2
-    good = good and all(isinstance(part, int | float) and not isinstance(part, bool) for part in value)
-    if not (good and 0 <= value[0] <= value[1] < math.inf):
-        raise ValueError(f"{_name(owner, name)} must be two numbers of at least 0, the smaller first, got {value!r}.")
-
+from trainables.fields import (
+    AtLeast0,
+    AtLeast1,
+    BelowOne,
+    NotNegative,
+    Number,
+    Positive,
+    Settings,
+    Share,
+    Size,
+    Span,
+    Whole,
+)
 
 # --------------------------------------------------------------------------------------------------------------------
 # Data
@@ -73,7 +39,7 @@ class SourceStyle(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ToyCity:
+class ToyCity(Settings):
     """The embedded benchmark: two procedural domains, drawn from a seed, nothing to download.
 
     Args:
@@ -84,34 +50,24 @@ class ToyCity:
         scene_seed: Seed of the scenes; the same for all trials, so that seeds vary initial weights and order only.
     """
 
-    image_size: tuple[int, int] = (64, 128)
-    shift: float = 0.7
+    image_size: Annotated[tuple[int, int], Size(16)] = (64, 128)
+    shift: Share = 0.7
     source: SourceStyle = SourceStyle.ARCADE
-    source_images: int = 400
-    target_images: int = 400
-    validation_images: int = 150
-    scene_seed: int = 0
-
-    def __post_init__(self) -> None:
-        _size(self, "image_size", low=16)
-        _number(self, "shift", low=0, high=1)
-        for name in ("source_images", "target_images", "validation_images"):
-            _whole(self, name, low=1)
-        _whole(self, "scene_seed", low=0)
+    source_images: AtLeast1 = 400
+    target_images: AtLeast1 = 400
+    validation_images: AtLeast1 = 150
+    scene_seed: AtLeast0 = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SourceHoldout:
+class SourceHoldout(Settings):
     """Source images that training never draws, the same ones for every seed: they score a model without target labels.
 
     Args:
         share: Of the source's images; at least one image is held out.
     """
 
-    share: float = 0.05
-
-    def __post_init__(self) -> None:
-        _number(self, "share", low=0, high=0.5, open_low=True)
+    share: Annotated[float, Number(0, 0.5, open_low=True)] = 0.05
 
 
 class SourceDataset(Enum):
@@ -131,21 +87,16 @@ class TargetDataset(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RareClassSampling:
+class RareClassSampling(Settings):
     """Source images drawn by class (DAFormer): P(c) = softmax((1 - f_c) / T) over the classes present."""
 
-    temperature: float = 0.01
-    min_pixels: int = 3000
-    min_crop_ratio: float = 0.5  # the crop must hold more than min_pixels * this of the class; HRDA 2.0
-
-    def __post_init__(self) -> None:
-        _number(self, "temperature", low=0, open_low=True)
-        _whole(self, "min_pixels", low=0)
-        _number(self, "min_crop_ratio", low=0)
+    temperature: Positive = 0.01
+    min_pixels: AtLeast0 = 3000
+    min_crop_ratio: NotNegative = 0.5  # the crop must hold more than min_pixels * this of the class; HRDA 2.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PackedPair:
+class PackedPair(Settings):
     """Two data sets from Arrow stores (see `trainables.data.store`), cropped at random.
 
     Args:
@@ -158,20 +109,15 @@ class PackedPair:
 
     source: SourceDataset = SourceDataset.GTA
     target: TargetDataset = TargetDataset.CITYSCAPES
-    crop_size: tuple[int, int] = (512, 512)
-    source_size: tuple[int, int] = (720, 1280)  # the box that the image is fitted into, ratio kept
-    target_size: tuple[int, int] = (512, 1024)
-    evaluation_size: tuple[int, int] = (512, 1024)
-    max_class_share: float = 0.75
-
-    def __post_init__(self) -> None:
-        for name in ("crop_size", "source_size", "target_size", "evaluation_size"):
-            _size(self, name, low=32)
-        _number(self, "max_class_share", low=0, high=1, open_low=True)
+    crop_size: Annotated[tuple[int, int], Size(32)] = (512, 512)
+    source_size: Annotated[tuple[int, int], Size(32)] = (720, 1280)  # the box that the image is fitted into, ratio kept
+    target_size: Annotated[tuple[int, int], Size(32)] = (512, 1024)
+    evaluation_size: Annotated[tuple[int, int], Size(32)] = (512, 1024)
+    max_class_share: Annotated[float, Number(0, 1, open_low=True)] = 0.75
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RealPhotographs:
+class RealPhotographs(Settings):
     """A folder of images and trainId labels: CARLA + AirSim -> CamVid, scored on its 11 classes.
 
     The layout of the folder, or of what its store was made of, is written in `trainables.data.real_pair`.
@@ -183,12 +129,8 @@ class RealPhotographs:
     """
 
     folder: str = "realpair"
-    crop_size: tuple[int, int] = (96, 128)
-    evaluation_size: tuple[int, int] = (144, 192)
-
-    def __post_init__(self) -> None:
-        _size(self, "crop_size", low=32)
-        _size(self, "evaluation_size", low=32)
+    crop_size: Annotated[tuple[int, int], Size(32)] = (96, 128)
+    evaluation_size: Annotated[tuple[int, int], Size(32)] = (144, 192)
 
 
 Data = ToyCity | PackedPair | RealPhotographs
@@ -196,6 +138,10 @@ Data = ToyCity | PackedPair | RealPhotographs
 # --------------------------------------------------------------------------------------------------------------------
 # Networks
 # --------------------------------------------------------------------------------------------------------------------
+
+
+Stages = tuple[AtLeast1, AtLeast1, AtLeast1, AtLeast1]  # one number each
+Width = Annotated[int, Whole(8, step=8)]  # GroupNorm's groups have 8 channels
 
 
 class Norm(Enum):
@@ -206,7 +152,7 @@ class Norm(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SmallDeepLab:
+class SmallDeepLab(Settings):
     """A small residual encoder (stride 4) with the DeepLab-V2 head: the embedded benchmark's network.
 
     Args:
@@ -216,22 +162,14 @@ class SmallDeepLab:
         rates: Of the head's convolutions. The DAFormer family's (6, 12) belong to features of 64 x 64.
     """
 
-    widths: tuple[int, int, int] = (16, 24, 32)
+    widths: tuple[Width, Width, Width] = (16, 24, 32)
     norm: Norm = Norm.GROUP
-    dilations: tuple[int, ...] = (1, 2)
-    rates: tuple[int, ...] = (2, 4)
-
-    def __post_init__(self) -> None:
-        if len(self.widths) != 3 or any(width < 8 or width % 8 for width in self.widths):
-            raise ValueError(f"SmallDeepLab.widths must be three positive multiples of 8, got {self.widths!r}.")
-        for name in ("dilations", "rates"):
-            values = getattr(self, name)
-            if not values or any(value < 1 for value in values):
-                raise ValueError(f"SmallDeepLab.{name} must be one or more integers of at least 1, got {values!r}.")
+    dilations: tuple[AtLeast1, ...] = (1, 2)
+    rates: tuple[AtLeast1, ...] = (2, 4)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeepLabV2:
+class DeepLabV2(Settings):
     """DeepLab-V2 with ResNet-v1c at output stride 8 (Chen et al. 2017; the default is ResNet-101, 43,219,846
     parameters).
 
@@ -242,14 +180,14 @@ class DeepLabV2:
         rates: Dilations of the head's 3x3 convolutions, whose outputs are summed.
     """
 
-    layers: tuple[int, int, int, int] = (3, 4, 23, 3)
-    base_width: int = 64
-    stem_width: int = 64
-    rates: tuple[int, ...] = (6, 12)
+    layers: Stages = (3, 4, 23, 3)
+    base_width: AtLeast1 = 64
+    stem_width: Annotated[int, Whole(2, step=2)] = 64
+    rates: tuple[AtLeast1, ...] = (6, 12)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MiT:
+class MiT(Settings):
     """Mix Transformer encoder (SegFormer); the default is MiT-B5.
 
     Args:
@@ -260,45 +198,40 @@ class MiT:
         drop_path: Probability at the last block, rising linearly from 0.
     """
 
-    dims: tuple[int, int, int, int] = (64, 128, 320, 512)
-    depths: tuple[int, int, int, int] = (3, 6, 40, 3)
-    heads: tuple[int, int, int, int] = (1, 2, 5, 8)
-    reductions: tuple[int, int, int, int] = (8, 4, 2, 1)
-    strides: tuple[int, int, int, int] = (4, 2, 2, 2)
-    drop_path: float = 0.1
+    dims: Stages = (64, 128, 320, 512)
+    depths: Stages = (3, 6, 40, 3)
+    heads: Stages = (1, 2, 5, 8)
+    reductions: Stages = (8, 4, 2, 1)
+    strides: Stages = (4, 2, 2, 2)
+    drop_path: BelowOne = 0.1
 
-    def __post_init__(self) -> None:
-        for name in ("dims", "depths", "heads", "reductions", "strides"):
-            values = getattr(self, name)
-            if len(values) != 4 or any(not isinstance(value, int) or value < 1 for value in values):
-                raise ValueError(f"MiT.{name} must be four integers of at least 1, got {values!r}.")
+    def _check_together(self) -> None:
         if any(dim % heads for dim, heads in zip(self.dims, self.heads, strict=True)):
             raise ValueError(f"MiT.dims must be multiples of MiT.heads, got {self.dims!r} and {self.heads!r}.")
-        _number(self, "drop_path", low=0, high=1, open_high=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DAFormer:
+class DAFormer(Settings):
     """MiT with the DAFormer head: embeddings of all stages, fused by a depthwise-separable ASPP (Hoyer et al. 2022)."""
 
     encoder: MiT = field(default_factory=MiT)
-    embed_dim: int = 256
-    channels: int = 256
-    rates: tuple[int, ...] = (1, 6, 12, 18)
-    dropout: float = 0.1
+    embed_dim: AtLeast1 = 256
+    channels: AtLeast1 = 256
+    rates: tuple[AtLeast1, ...] = (1, 6, 12, 18)
+    dropout: BelowOne = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegFormer:
+class SegFormer(Settings):
     """MiT with the SegFormer head."""
 
     encoder: MiT = field(default_factory=MiT)
-    embed_dim: int = 768
-    dropout: float = 0.1
+    embed_dim: AtLeast1 = 768
+    dropout: BelowOne = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HRDA:
+class HRDA(Settings):
     """Context and detail at two resolutions around a base network (Hoyer et al. 2022).
 
     Args:
@@ -309,17 +242,13 @@ class HRDA:
     """
 
     base: DeepLabV2 | DAFormer = field(default_factory=DAFormer)
-    detail_crop: tuple[int, int] = (512, 512)
-    detail_weight: float = 0.1
-    attention_dim: int = 256
-
-    def __post_init__(self) -> None:
-        _size(self, "detail_crop", low=16)
-        _number(self, "detail_weight", low=0, high=1)
+    detail_crop: Annotated[tuple[int, int], Size(16)] = (512, 512)
+    detail_weight: Share = 0.1
+    attention_dim: AtLeast1 = 256
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EfficientNetLite:
+class EfficientNetLite(Settings):
     """timm's EfficientNet-Lite0, its stages summed at stride 4 under the DeepLab-V2 head, for photographs on a CPU.
 
     Args:
@@ -329,32 +258,21 @@ class EfficientNetLite:
     """
 
     pretrained: bool = True
-    channels: int = 64
-    rates: tuple[int, ...] = (1, 2, 4, 6)
-
-    def __post_init__(self) -> None:
-        _whole(self, "channels", low=1)
-        if not self.rates or any(isinstance(r, bool) or not isinstance(r, int) or r < 1 for r in self.rates):
-            raise ValueError(f"EfficientNetLite.rates must be one or more positive integers, got {self.rates!r}.")
+    channels: AtLeast1 = 64
+    rates: tuple[AtLeast1, ...] = (1, 2, 4, 6)
 
 
 Network = SmallDeepLab | DeepLabV2 | DAFormer | SegFormer | HRDA | EfficientNetLite
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class WarmStart:
+class WarmStart(Settings):
     """Supervised source training before adaptation: the part of ImageNet weights, shared by all configs of a seed."""
 
-    steps: int = 300
-    batch_size: int = 8
-    learning_rate: float = 6e-3
-    warmup_steps: int = 30
-
-    def __post_init__(self) -> None:
-        _whole(self, "steps", low=1)
-        _whole(self, "batch_size", low=1)
-        _number(self, "learning_rate", low=0, open_low=True)
-        _whole(self, "warmup_steps", low=0)
+    steps: AtLeast1 = 300
+    batch_size: AtLeast1 = 8
+    learning_rate: Positive = 6e-3
+    warmup_steps: AtLeast0 = 30
 
 
 class ImageNetWeights(Enum):
@@ -372,55 +290,40 @@ Initial = WarmStart | ImageNetWeights | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ColourJitter:
+class ColourJitter(Settings):
     """Colour jitter of mixed images as in kornia 0.5.8: additive brightness, scaled contrast, HSV saturation, hue."""
 
-    probability: float = 0.8  # the reference jitters where u > 0.2
-    brightness: float = 0.2
-    contrast: float = 0.2
-    saturation: float = 0.2
-    hue: float = 0.2  # turns
-
-    def __post_init__(self) -> None:
-        _number(self, "probability", low=0, high=1)
-        for name in ("brightness", "contrast", "saturation"):
-            _number(self, name, low=0, high=1)
-        _number(self, "hue", low=0, high=0.5)
+    probability: Share = 0.8  # the reference jitters where u > 0.2
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+    hue: Annotated[float, Number(0, 0.5)] = 0.2  # turns
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Blur:
+class Blur(Settings):
     """Gaussian blur of mixed images, sigma uniform in a range, in pixels."""
 
-    probability: float = 0.5
-    sigma: tuple[float, float] = (0.15, 1.15)
-
-    def __post_init__(self) -> None:
-        _number(self, "probability", low=0, high=1)
-        if not 0 < self.sigma[0] <= self.sigma[1]:
-            raise ValueError(f"Blur.sigma must be two positive numbers, the smaller first, got {self.sigma!r}.")
+    probability: Share = 0.5
+    sigma: Annotated[tuple[float, float], Span(open_low=True)] = (0.15, 1.15)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Margins:
+class Margins(Settings):
     """Rows and columns of the target image whose pseudo-labels weigh 0 (car bonnet, rectification), in pixels.
 
     They are measured on the whole resized image (`of_size`), or on the crop itself where `of_size` is None.
     """
 
-    top: int = 0
-    bottom: int = 0
-    left: int = 0
-    right: int = 0
-    of_size: tuple[int, int] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("top", "bottom", "left", "right"):
-            _whole(self, name, low=0)
+    top: AtLeast0 = 0
+    bottom: AtLeast0 = 0
+    left: AtLeast0 = 0
+    right: AtLeast0 = 0
+    of_size: Annotated[tuple[int, int], Size()] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SelfTraining:
+class SelfTraining(Settings):
     """DACS: an EMA teacher labels target images; source classes are pasted onto them (Tranheden et al. 2021).
 
     Args:
@@ -430,19 +333,15 @@ class SelfTraining:
         margins: Where pseudo-labels weigh 0; None is nowhere.
     """
 
-    momentum: float = 0.99
-    threshold: float = 0.968
+    momentum: BelowOne = 0.99
+    threshold: Share = 0.968
     jitter: ColourJitter | None = field(default_factory=ColourJitter)
     blur: Blur | None = field(default_factory=Blur)
     margins: Margins | None = None
 
-    def __post_init__(self) -> None:
-        _number(self, "momentum", low=0, high=1, open_high=True)
-        _number(self, "threshold", low=0, high=1)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PhotoMetricDistortion:
+class PhotoMetricDistortion(Settings):
     """MMSegmentation's colour distortion of 8-bit images; each part happens to every second image.
 
     Args:
@@ -451,20 +350,14 @@ class PhotoMetricDistortion:
         hue: Turned by -hue to hue - 1 of 180 hues (steps of 2 degrees).
     """
 
-    brightness: float = 32
-    contrast: tuple[float, float] = (0.5, 1.5)
-    saturation: tuple[float, float] = (0.5, 1.5)
-    hue: int = 18
-
-    def __post_init__(self) -> None:
-        _number(self, "brightness", low=0, high=255)
-        _whole(self, "hue", low=0, high=90)
-        _range(self, "contrast")
-        _range(self, "saturation")
+    brightness: Annotated[float, Number(0, 255)] = 32
+    contrast: Annotated[tuple[float, float], Span()] = (0.5, 1.5)
+    saturation: Annotated[tuple[float, float], Span()] = (0.5, 1.5)
+    hue: Annotated[int, Whole(0, 90)] = 18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SourceOnly:
+class SourceOnly(Settings):
     """Source cross-entropy alone.
 
     Args:
@@ -473,16 +366,12 @@ class SourceOnly:
         distortion: Colour distortion of the source images; None is off.
     """
 
-    adapt_statistics: int | None = None
+    adapt_statistics: AtLeast1 | None = None
     distortion: PhotoMetricDistortion | None = field(default=None, metadata={"identity": "when set"})
-
-    def __post_init__(self) -> None:
-        if self.adapt_statistics is not None:
-            _whole(self, "adapt_statistics", low=1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class TargetSupervised:
+class TargetSupervised(Settings):
     """The oracle: cross-entropy on labelled target images."""
 
 
@@ -542,7 +431,7 @@ class Downscale(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Rebuilder:
+class Rebuilder(Settings):
     """The module that rebuilds masked features (Figures 2 and 3; readings 7 to 11).
 
     Args:
@@ -554,26 +443,18 @@ class Rebuilder:
         weight_decay: On matrices; norms, biases of norms and the mask token have none.
     """
 
-    dim: int = 512
-    blocks: int = 2
-    heads: int = 16
+    dim: Annotated[int, Whole(4, step=4)] = 512
+    blocks: AtLeast0 = 2
+    heads: AtLeast1 = 16
     projector: Projector = Projector.PARALLEL
     position: Position = Position.SINCOS
     downscale: Downscale = Downscale.BILINEAR
-    learning_rate: float | None = None
-    weight_decay: float = 0.01
+    learning_rate: Positive | None = None
+    weight_decay: NotNegative = 0.01
 
-    def __post_init__(self) -> None:
-        _whole(self, "dim", low=4)
-        _whole(self, "blocks", low=0)
-        _whole(self, "heads", low=1)
-        if self.dim % self.heads or self.dim % 4:
-            raise ValueError(
-                f"Rebuilder.dim must be a multiple of 4 and of heads, got {self.dim} with {self.heads} heads."
-            )
-        if self.learning_rate is not None:
-            _number(self, "learning_rate", low=0, open_low=True)
-        _number(self, "weight_decay", low=0)
+    def _check_together(self) -> None:
+        if self.dim % self.heads:
+            raise ValueError(f"Rebuilder.dim must be a multiple of heads, got {self.dim} with {self.heads} heads.")
 
 
 class MfmInput(Enum):
@@ -607,7 +488,7 @@ class AttentionSource(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mfm:
+class Mfm(Settings):
     """Masked Feature Modeling: mask encoder features, rebuild them, and learn from the result (Eq. 4 to 7).
 
     Args:
@@ -626,9 +507,9 @@ class Mfm:
         start_step: First step with the term (reading 17).
     """
 
-    weight: float = 1.0
-    ratio: float = 0.4
-    grid: tuple[int, int] = (16, 16)
+    weight: NotNegative = 1.0
+    ratio: BelowOne = 0.4
+    grid: Annotated[tuple[int, int], Size()] = (16, 16)
     rebuilder: Rebuilder | None = field(default_factory=Rebuilder)
     objective: Objective = Objective.PIXEL_CLASSIFICATION
     draw: MaskDraw = MaskDraw.BERNOULLI
@@ -638,13 +519,9 @@ class Mfm:
     region: LossRegion = LossRegion.ALL
     freeze_statistics: bool = False
     attention: AttentionSource = AttentionSource.REBUILT
-    start_step: int = 0
+    start_step: AtLeast0 = 0
 
-    def __post_init__(self) -> None:
-        _number(self, "weight", low=0)
-        _number(self, "ratio", low=0, high=1, open_high=True)
-        _size(self, "grid")
-        _whole(self, "start_step", low=0)
+    def _check_together(self) -> None:
         if self.rebuilder is None and self.objective is not Objective.PIXEL_CLASSIFICATION:
             raise ValueError(
                 f"Mfm.objective must be 'pixel cls.' where rebuilder is None, got '{self.objective.value}'; "
@@ -653,7 +530,7 @@ class Mfm:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FeatureDistance:
+class FeatureDistance(Settings):
     """DAFormer's thing-class feature distance to the ImageNet encoder.
 
     Args:
@@ -662,15 +539,9 @@ class FeatureDistance:
         classes: trainIds of the thing classes.
     """
 
-    weight: float = 0.005
-    min_ratio: float = 0.75
-    classes: tuple[int, ...] = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
-
-    def __post_init__(self) -> None:
-        _number(self, "weight", low=0)
-        _number(self, "min_ratio", low=0, high=1, open_low=True)
-        if not self.classes or any(not isinstance(one, int) or not 0 <= one < 255 for one in self.classes):
-            raise ValueError(f"FeatureDistance.classes must be trainIds from 0 to 254, got {self.classes!r}.")
+    weight: NotNegative = 0.005
+    min_ratio: Annotated[float, Number(0, 1, open_low=True)] = 0.75
+    classes: tuple[Annotated[int, Whole(0, 254)], ...] = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
 
 
 class MaskedView(Enum):
@@ -682,58 +553,39 @@ class MaskedView(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MaskedConsistency:
+class MaskedConsistency(Settings):
     """MIC: predict pseudo-labels from an image with masked blocks (Hoyer et al. 2023)."""
 
-    weight: float = 1.0
-    ratio: float = 0.7
-    block: int = 32  # pixels; 64 for 1024 x 1024
+    weight: NotNegative = 1.0
+    ratio: Share = 0.7
+    block: AtLeast1 = 32  # pixels; 64 for 1024 x 1024
     view: MaskedView = MaskedView.TARGET_AUGMENTED
 
-    def __post_init__(self) -> None:
-        _number(self, "weight", low=0)
-        _number(self, "ratio", low=0, high=1)
-        _whole(self, "block", low=1)
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class FeatureDropout:
+class FeatureDropout(Settings):
     """Dropout2d on the features of a target pass with pseudo-labels: whole channels are zeroed."""
 
-    weight: float = 1.0
-    probability: float = 0.4
-
-    def __post_init__(self) -> None:
-        _number(self, "weight", low=0)
-        _number(self, "probability", low=0, high=1, open_high=True)
+    weight: NotNegative = 1.0
+    probability: BelowOne = 0.4
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DropBlock:
+class DropBlock(Settings):
     """DropBlock on the features of a target pass with pseudo-labels (Ghiasi et al. 2018)."""
 
-    weight: float = 1.0
-    probability: float = 0.4  # 1 - keep_prob
-    block: int = 3  # feature cells
-
-    def __post_init__(self) -> None:
-        _number(self, "weight", low=0)
-        _number(self, "probability", low=0, high=1, open_high=True)
-        _whole(self, "block", low=1)
+    weight: NotNegative = 1.0
+    probability: BelowOne = 0.4  # 1 - keep_prob
+    block: AtLeast1 = 3  # feature cells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MaskedImageModelling:
+class MaskedImageModelling(Settings):
     """Masked image modelling as a task: predict normalised pixels of masked patches (the paper's Figure 1(b))."""
 
-    weight: float = 1.0
-    ratio: float = 0.6
-    patch: int = 32  # pixels of what the encoder sees
-
-    def __post_init__(self) -> None:
-        _number(self, "weight", low=0)
-        _number(self, "ratio", low=0, high=1, open_high=True)
-        _whole(self, "patch", low=1)
+    weight: NotNegative = 1.0
+    ratio: BelowOne = 0.6
+    patch: AtLeast1 = 32  # pixels of what the encoder sees
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -742,52 +594,39 @@ class MaskedImageModelling:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class AdamW:
+class AdamW(Settings):
     """AdamW of the DAFormer family."""
 
-    learning_rate: float = 6e-5
-    head_factor: float = 10.0  # the decoder's learning rate over the encoder's
-    weight_decay: float = 0.01
+    learning_rate: Positive = 6e-5
+    head_factor: Positive = 10.0  # the decoder's learning rate over the encoder's
+    weight_decay: NotNegative = 0.01
     decay_norms: bool = False  # True: weight decay on the encoder's norms too, as the reference does for ResNet
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip_norm: float | None = None
-
-    def __post_init__(self) -> None:
-        _number(self, "learning_rate", low=0, open_low=True)
-        _number(self, "head_factor", low=0, open_low=True)
-        _number(self, "weight_decay", low=0)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    clip_norm: Positive | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SGD:
+class SGD(Settings):
     """SGD of the original DACS (preset)."""
 
-    learning_rate: float = 2.5e-4
-    head_factor: float = 10.0
-    weight_decay: float = 5e-4
-    momentum: float = 0.9
-
-    def __post_init__(self) -> None:
-        _number(self, "learning_rate", low=0, open_low=True)
+    learning_rate: Positive = 2.5e-4
+    head_factor: Positive = 10.0
+    weight_decay: NotNegative = 5e-4
+    momentum: BelowOne = 0.9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Schedule:
+class Schedule(Settings):
     """Training steps and the learning rate over them: linear warm-up, then polynomial decay to 0."""
 
-    steps: int = 40_000
-    warmup_steps: int = 1500
-    warmup_ratio: float = 1e-6
-    power: float = 1.0  # 1.0 DAFormer family, 0.9 the original DACS
-
-    def __post_init__(self) -> None:
-        _whole(self, "steps", low=1)
-        _whole(self, "warmup_steps", low=0)
-        _number(self, "power", low=0)
+    steps: AtLeast1 = 40_000
+    warmup_steps: AtLeast0 = 1500
+    warmup_ratio: Share = 1e-6
+    power: NotNegative = 1.0  # 1.0 DAFormer family, 0.9 the original DACS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SelectionCriteria:
+class SelectionCriteria(Settings):
     """Label-free criteria of a model, from its predictions on the target (see `trainables.selection`).
 
     Args:
@@ -795,16 +634,12 @@ class SelectionCriteria:
         temperature: That divides their similarities.
     """
 
-    pixels: int = 100
-    temperature: float = 0.05
-
-    def __post_init__(self) -> None:
-        _whole(self, "pixels", low=3)
-        _number(self, "temperature", low=0, open_low=True)
+    pixels: Annotated[int, Whole(3)] = 100
+    temperature: Positive = 0.05
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
+class Evaluation(Settings):
     """When and how the student and the teacher are scored.
 
     Args:
@@ -816,17 +651,11 @@ class Evaluation:
         criteria: Label-free criteria to compute beside the scores; None computes none.
     """
 
-    interval: int = 4000
-    slide: tuple[int, int] | None = None
-    batch_size: int = 1
-    checkpoint_interval: int | None = field(default=None, metadata={"identity": False})
+    interval: AtLeast1 = 4000
+    slide: Annotated[tuple[int, int], Size()] | None = None
+    batch_size: AtLeast1 = 1
+    checkpoint_interval: AtLeast1 | None = field(default=None, metadata={"identity": False})
     criteria: SelectionCriteria | None = field(default=None, metadata={"identity": "when set"})
-
-    def __post_init__(self) -> None:
-        _whole(self, "interval", low=1)
-        _whole(self, "batch_size", low=1)
-        if self.checkpoint_interval is not None:
-            _whole(self, "checkpoint_interval", low=1)
 
 
 class Precision(Enum):
@@ -838,7 +667,7 @@ class Precision(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Execution:
+class Execution(Settings):
     """How the arithmetic is done. Part of the identity, because it changes the last bits, and `compile` more.
 
     Args:
@@ -856,7 +685,7 @@ class Execution:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Experiment:
+class Experiment(Settings):
     """One complete training run, but for its seed."""
 
     data: Data
@@ -867,17 +696,19 @@ class Experiment:
     rare_class_sampling: RareClassSampling | None = None
     optimizer: AdamW | SGD = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Schedule)
-    batch_size: int = 2  # source images, and as many target images
+    batch_size: AtLeast1 = 2  # source images, and as many target images
     evaluation: Evaluation = field(default_factory=Evaluation)
     execution: Execution = field(default_factory=Execution)
     source_holdout: SourceHoldout | None = field(default=None, metadata={"identity": "when set"})
 
-    def __post_init__(self) -> None:
-        _whole(self, "batch_size", low=1)
-        if not isinstance(self.auxiliary, tuple):
-            raise ValueError(f"Experiment.auxiliary must be a tuple of task settings, got {self.auxiliary!r}.")
+    def _check_together(self) -> None:
         kinds = [type(task) for task in self.auxiliary]
-        for kind in kinds:
+        for kind, task in zip(kinds, self.auxiliary, strict=True):
+            if not (is_dataclass(task) and hasattr(task, "weight")):
+                raise ValueError(
+                    "Experiment.auxiliary must hold settings of auxiliary tasks (frozen dataclasses with a weight), "
+                    f"got {task!r}."
+                )
             if kinds.count(kind) > 1:
                 raise ValueError(f"Experiment.auxiliary holds {kind.__name__} twice; each task stands once.")
         if self.auxiliary and not isinstance(self.adaptation, SelfTraining):

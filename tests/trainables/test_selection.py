@@ -174,7 +174,7 @@ def test_configs_without_criteria_and_holdout_keep_their_identity() -> None:
     [
         (lambda: SourceHoldout(share=0.0), r"SourceHoldout\.share must lie in \(0, 0\.5\], got 0\.0"),
         (lambda: SourceHoldout(share=0.6), r"SourceHoldout\.share must lie in \(0, 0\.5\], got 0\.6"),
-        (lambda: SelectionCriteria(pixels=2), r"SelectionCriteria\.pixels must be an integer at least 3, got 2"),
+        (lambda: SelectionCriteria(pixels=2), r"SelectionCriteria\.pixels must be an integer of at least 3, got 2"),
         (lambda: SelectionCriteria(temperature=0), r"SelectionCriteria\.temperature must lie in \(0, inf\), got 0"),
         (lambda: divide(1, SourceHoldout()), r"SourceHoldout\.share must leave images to train on"),
     ],

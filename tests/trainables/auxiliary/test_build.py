@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -116,10 +116,21 @@ def test_a_task_of_ones_own_learns_with_its_own_rate() -> None:
     assert not any("probe" in name for name, _ in state.student.named_parameters())
 
 
+@dataclass(frozen=True)
+class Weighted:
+    """A weight, and no task."""
+
+    weight: float = 1.0
+
+
 def test_settings_that_build_no_task_are_one_sentence() -> None:
-    """An object without `build`, and a `build` that returns something else."""
-    with pytest.raises(ValueError, match=r"holds a str, which has no method build\(segmentor, streams\)"):
-        started(smoke("mfm"))
+    """No settings at all, settings without `build`, and a `build` that returns something else."""
+    with pytest.raises(
+        ValueError, match=r"^Experiment\.auxiliary must hold settings of auxiliary tasks .+, got 'mfm'\."
+    ):
+        smoke("mfm")
+    with pytest.raises(ValueError, match=r"holds a Weighted, which has no method build\(segmentor, streams\)"):
+        started(smoke(Weighted()))
     with pytest.raises(ValueError, match=r"Own\.build must return an AuxiliaryTask, got int"):
         started(smoke(Own(lambda segmentor, streams: 3)))
 
@@ -140,11 +151,14 @@ def test_nan_in_a_term_is_the_outcome_diverged(tmp_path: Path, at: int) -> None:
         (lambda: FeatureDropout(probability=1.0), r"FeatureDropout.probability must lie in \[0, 1\), got 1.0"),
         (lambda: FeatureDropout(weight=-1.0), r"FeatureDropout.weight must lie in \[0, inf\), got -1.0"),
         (lambda: DropBlock(probability=1.0), r"DropBlock.probability must lie in \[0, 1\), got 1.0"),
-        (lambda: DropBlock(block=0), "DropBlock.block must be an integer at least 1, got 0"),
+        (lambda: DropBlock(block=0), "DropBlock.block must be an integer of at least 1, got 0"),
         (lambda: MaskedImageModelling(ratio=1.0), r"MaskedImageModelling.ratio must lie in \[0, 1\), got 1.0"),
-        (lambda: MaskedImageModelling(patch=0), "MaskedImageModelling.patch must be an integer at least 1, got 0"),
+        (lambda: MaskedImageModelling(patch=0), "MaskedImageModelling.patch must be an integer of at least 1, got 0"),
         (lambda: FeatureDistance(min_ratio=0.0), r"FeatureDistance.min_ratio must lie in \(0, 1\], got 0.0"),
-        (lambda: FeatureDistance(classes=(255,)), "FeatureDistance.classes must be trainIds from 0 to 254, got"),
+        (
+            lambda: FeatureDistance(classes=(255,)),
+            "FeatureDistance.classes must be one or more integers from 0 to 254, got",
+        ),
         (lambda: Mfm(ratio=1.0), r"Mfm.ratio must lie in \[0, 1\), got 1.0"),
         (lambda: Mfm(weight=float("nan")), r"Mfm.weight must lie in \[0, inf\), got nan"),
     ],

@@ -1,0 +1,167 @@
+"""Every field of every config is checked against its type, and what does not fit is one sentence."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass, replace
+from typing import Annotated, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables import config
+from trainables.config import (
+    SGD,
+    AdamW,
+    Blur,
+    DropBlock,
+    EfficientNetLite,
+    Evaluation,
+    Execution,
+    Experiment,
+    FeatureDropout,
+    MaskedImageModelling,
+    Mfm,
+    MiT,
+    Objective,
+    PhotoMetricDistortion,
+    RealPhotographs,
+    Rebuilder,
+    Schedule,
+    SegFormer,
+    SelectionCriteria,
+    SmallDeepLab,
+    SourceHoldout,
+    SourceOnly,
+    TargetSupervised,
+)
+from trainables.fields import AtLeast1, Number, Settings, Size, Span, Whole
+from trainables.recipes import MINI, PAPER, dacs, mfm, mic, source_only
+
+CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
+NONSENSE = (math.nan, math.inf, -1e9, -(10**9), "nonsense" * 20, b"", object(), [], {}, (), (math.nan, math.nan))
+
+
+def instances() -> dict[type, Any]:
+    """One of each class that stands in these configs."""
+    found: dict[type, Any] = {}
+    configs = [
+        dacs(MINI, FeatureDropout(), DropBlock(), MaskedImageModelling()),
+        mic(PAPER, mfm(PAPER)),
+        source_only(MINI, distortion=PhotoMetricDistortion()),
+        SegFormer(), EfficientNetLite(), RealPhotographs(), SGD(), TargetSupervised(), SourceHoldout(),
+        SelectionCriteria(), config.DeepLabV2(),
+    ]  # fmt: skip
+    left = list(configs)
+    while left:
+        one = left.pop()
+        if isinstance(one, tuple):
+            left += one
+        elif dataclasses.is_dataclass(one) and not isinstance(one, type):
+            found.setdefault(type(one), one)
+            left += [getattr(one, each.name) for each in dataclasses.fields(one)]
+    return found
+
+
+INSTANCES = instances()
+
+
+@pytest.mark.parametrize(
+    "kind", [kind for kind in CLASSES if kind.__module__ == config.__name__], ids=lambda k: k.__name__
+)
+def test_each_field_refuses_nonsense_in_a_sentence_that_names_it(kind: type) -> None:
+    """A string for an enum, NaN, a bool for a number, another class's settings, a list: none trains anything."""
+    assert issubclass(kind, Settings)
+    good = INSTANCES[kind]
+    for each in dataclasses.fields(kind):
+        for value in (*NONSENSE, other_kind(kind)):
+            if each.name == "folder" and isinstance(value, str):
+                continue  # any string is a name
+            if each.name == "auxiliary" and value == ():
+                continue  # no tasks
+            with pytest.raises(ValueError, match=rf"^{kind.__name__}\.{each.name} must .+, got (?s:.+)\.$") as refused:
+                replace(good, **{each.name: value})
+            assert len(str(refused.value)) < 250
+            assert "\n" not in str(refused.value)
+
+
+def other_kind(kind: type) -> Any:
+    """Settings that stand in none of its fields."""
+    return INSTANCES[SourceHoldout] if kind is not Experiment else INSTANCES[Rebuilder]
+
+
+def test_these_are_the_sentences() -> None:
+    """The field, what it may be, what was given."""
+    told = {
+        lambda: Mfm(objective="kl"): "Mfm.objective must be Objective.PIXEL_CLASSIFICATION, "  # type: ignore[arg-type]
+        "Objective.PIXEL_RECONSTRUCTION, Objective.FEATURE_TEACHER or Objective.FEATURE_STUDENT, got 'kl'.",
+        lambda: AdamW(betas=(0.9, 1.0)): "AdamW.betas must be two numbers in [0, 1), got (0.9, 1.0).",
+        lambda: AdamW(clip_norm=0): "AdamW.clip_norm must lie in (0, inf) or be None, got 0.",
+        lambda: Schedule(steps=True): "Schedule.steps must be an integer of at least 1, got True.",
+        lambda: MiT(dims=(1, 2, 3)): "MiT.dims must be four integers of at least 1, got (1, 2, 3).",  # type: ignore[arg-type]
+        lambda: SmallDeepLab(rates=()): "SmallDeepLab.rates must be one or more integers of at least 1, got ().",
+        lambda: Evaluation(
+            slide=(0, 4)
+        ): "Evaluation.slide must be two integers (rows, columns) of at least 1 or None, got (0, 4).",
+        lambda: Blur(sigma=(2, 1)): "Blur.sigma must be two positive numbers, the smaller first, got (2, 1).",
+        lambda: Execution(compile=1): "Execution.compile must be True or False, got 1.",  # type: ignore[arg-type]
+        lambda: RealPhotographs(folder=3): "RealPhotographs.folder must be a string, got 3.",  # type: ignore[arg-type]
+        lambda: replace(dacs(MINI), network=Mfm()): "Experiment.network must be SmallDeepLab, DeepLabV2, DAFormer, "  # type: ignore[arg-type]
+        "SegFormer, HRDA or EfficientNetLite, got Mfm(...).",
+        lambda: replace(dacs(MINI), auxiliary=("mfm",)): "Experiment.auxiliary must hold settings of auxiliary tasks "
+        "(frozen dataclasses with a weight), got 'mfm'.",
+        lambda: Rebuilder(dim=20, heads=8): "Rebuilder.dim must be a multiple of heads, got 20 with 8 heads.",
+    }
+    for make, sentence in told.items():
+        with pytest.raises(ValueError) as refused:
+            make()
+        assert str(refused.value) == sentence
+
+
+def test_what_fits_is_kept_as_it_is() -> None:
+    """An integer is a good float, and nothing is converted."""
+    rates = AdamW(learning_rate=1, clip_norm=None)
+    assert type(rates.learning_rate) is int
+    assert SourceOnly(adapt_statistics=None).adapt_statistics is None
+    assert Mfm(rebuilder=None).objective is Objective.PIXEL_CLASSIFICATION
+
+
+@given(st.floats(allow_nan=True) | st.integers() | st.booleans(), st.booleans(), st.booleans())
+def test_a_number_fits_where_it_lies(value: float, open_low: bool, open_high: bool) -> None:
+    """Against the definition of an interval; NaN, infinities and bools lie nowhere."""
+    above = value > 0 if open_low else value >= 0
+    below = value < 1 if open_high else value <= 1
+    fits = Number(0, 1, open_low=open_low, open_high=open_high).fits(value)
+    assert fits is (above and below and type(value) is not bool)
+
+
+@given(st.integers(-40, 40), st.integers(-10, 10), st.integers(0, 20), st.integers(1, 5))
+def test_an_integer_fits_where_a_range_holds_it(value: int, low: int, length: int, step: int) -> None:
+    """Against `range`."""
+    known = value in range(low, low + length + 1) and value in range(-60, 60, step)  # each step divides 60
+    assert Whole(low, low + length, step=step).fits(value) is known
+    assert not Whole(low).fits(float(value))
+
+
+@given(st.tuples(st.integers(-3, 20), st.integers(-3, 20)))
+def test_pairs(pair: tuple[int, int]) -> None:
+    """Sizes bound each part; spans are in order."""
+    assert Size(4).fits(pair) is (min(pair) >= 4)
+    assert Span().fits(pair) is (0 <= pair[0] <= pair[1])
+    assert Span(open_low=True).fits(pair) is (0 < pair[0] <= pair[1])
+    assert not Size(4).fits(list(pair))
+
+
+def test_settings_of_ones_own_are_checked_alike() -> None:
+    """Types of another module, with a range of its own."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Own(Settings):
+        weight: Annotated[float, Number(0, 2)] = 1.0
+        layers: tuple[AtLeast1, ...] = (1,)
+
+    assert Own(layers=(3, 4)).layers == (3, 4)
+    with pytest.raises(ValueError, match=r"^Own\.weight must lie in \[0, 2\], got 3\.$"):
+        Own(weight=3)

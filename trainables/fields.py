@@ -1,0 +1,249 @@
+"""What the fields of a config may hold: types that carry a range, and settings that check every field against its type.
+
+A field says all of it in its type: `ratio: BelowOne`, `rates: tuple[AtLeast1, ...]`, `clip_norm: Positive | None`. A
+value that does not fit is one sentence with the field, the allowed values and the given one. Standard library only.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints
+
+LONGEST = 80  # characters of a value that is shown whole
+NUMERALS = {1: "one", 2: "two", 3: "three", 4: "four"}
+NAMES = {bool: "True or False", str: "a string", NoneType: "None"}
+
+
+class Settings:
+    """A frozen dataclass whose fields are checked against their types when it is made.
+
+    Raises:
+        ValueError: A field's value does not fit its type, or fields do not go together.
+    """
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        for name, kind in _types(type(self)).items():  # type: ignore[arg-type]  # a type has no hash for mypy
+            value = getattr(self, name)
+            if not _fits(kind, value):
+                raise ValueError(f"{type(self).__name__}.{name} must {_wanted(kind)}, got {_shown(value)}.")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Raise `ValueError` where fields, each good by itself, do not go together."""
+
+
+class Rule(Protocol):
+    """A range of values; stands in `Annotated`."""
+
+    def fits(self, value: object) -> bool:
+        """Whether the value lies in it."""
+
+    @property
+    def wanted(self) -> str:
+        """What a value must: `lie in [0, 1]`."""
+
+    @property
+    def plural(self) -> str:
+        """What several such values are: `numbers in [0, 1]`."""
+
+
+@dataclass(frozen=True)
+class Number:
+    """Finite numbers from `low` to `high`; an open end is left out."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def fits(self, value: object) -> bool:
+        """Whether the value is a finite number in the range; a bool is none."""
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        above = value > self.low if self.open_low else value >= self.low
+        return above and (value < self.high if self.open_high else value <= self.high)
+
+    @property
+    def wanted(self) -> str:
+        """`lie in [0, 1)`."""
+        return f"lie in {self._interval}"
+
+    @property
+    def plural(self) -> str:
+        """`numbers in [0, 1)`."""
+        return f"numbers in {self._interval}"
+
+    @property
+    def _interval(self) -> str:
+        left = "(" if self.open_low or math.isinf(self.low) else "["
+        right = ")" if self.open_high or math.isinf(self.high) else "]"
+        return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Integers from `low` to `high` that are a multiple of `step`."""
+
+    low: int | None = None
+    high: int | None = None
+    step: int = 1
+
+    def fits(self, value: object) -> bool:
+        """Whether the value is such an integer; a bool is none."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            return False
+        above = self.low is None or value >= self.low
+        return above and (self.high is None or value <= self.high) and value % self.step == 0
+
+    @property
+    def wanted(self) -> str:
+        """`be an integer of at least 1`."""
+        return f"be {'an integer' if self.step == 1 else f'a multiple of {self.step}'}{self._range}"
+
+    @property
+    def plural(self) -> str:
+        """`integers of at least 1`."""
+        return f"{'integers' if self.step == 1 else f'multiples of {self.step}'}{self._range}"
+
+    @property
+    def _range(self) -> str:
+        if self.low is None:
+            return ""
+        return f" of at least {self.low}" if self.high is None else f" from {self.low} to {self.high}"
+
+
+@dataclass(frozen=True)
+class Size:
+    """(rows, columns), each at least `low`."""
+
+    low: int = 1
+
+    def fits(self, value: object) -> bool:
+        """Whether the value is such a pair."""
+        return isinstance(value, tuple) and len(value) == 2 and all(map(Whole(self.low).fits, value))
+
+    @property
+    def wanted(self) -> str:
+        """`be two integers (rows, columns) of at least 16`."""
+        return f"be two integers (rows, columns) of at least {self.low}"
+
+    @property
+    def plural(self) -> str:
+        """`pairs of integers of at least 16`."""
+        return f"pairs of {Whole(self.low).plural}"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Two numbers of at least 0, or above it where that end is open, the smaller first."""
+
+    open_low: bool = False
+
+    def fits(self, value: object) -> bool:
+        """Whether the value is such a pair."""
+        each = Number(0, open_low=self.open_low)
+        return isinstance(value, tuple) and len(value) == 2 and all(map(each.fits, value)) and value[0] <= value[1]
+
+    @property
+    def wanted(self) -> str:
+        """`be two positive numbers, the smaller first`."""
+        of = "positive numbers" if self.open_low else "numbers of at least 0"
+        return f"be two {of}, the smaller first"
+
+    @property
+    def plural(self) -> str:
+        """`pairs of numbers, the smaller first`."""
+        return "pairs of numbers, the smaller first"
+
+
+PLAIN: Mapping[Any, Rule] = {float: Number(), int: Whole()}  # a bool is neither
+
+AtLeast0 = Annotated[int, Whole(0)]
+AtLeast1 = Annotated[int, Whole(1)]
+NotNegative = Annotated[float, Number(0)]
+Positive = Annotated[float, Number(0, open_low=True)]
+Share = Annotated[float, Number(0, 1)]
+BelowOne = Annotated[float, Number(0, 1, open_high=True)]  # a probability that something is dropped: never all of it
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A value against a type
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@cache
+def _types(kind: type) -> Mapping[str, Any]:
+    assert is_dataclass(kind), f"{kind.__name__} derives from Settings and must be a dataclass"
+    hints = get_type_hints(kind, include_extras=True)
+    return {each.name: hints[each.name] for each in fields(kind)}
+
+
+def _fits(kind: Any, value: object) -> bool:
+    rule = _rule(kind)
+    if rule is not None:
+        return rule.fits(value)
+    if _is_union(kind):
+        return any(_fits(each, value) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and _parts_fit(get_args(kind), value)
+    return kind is Any or isinstance(value, kind)
+
+
+def _parts_fit(kinds: tuple[Any, ...], values: tuple[object, ...]) -> bool:
+    """Parts of a tuple; one of any length has a part at least, unless anything may stand in it."""
+    if kinds[-1] is Ellipsis:
+        return (bool(values) or kinds[0] is Any) and all(_fits(kinds[0], value) for value in values)
+    return len(kinds) == len(values) and all(map(_fits, kinds, values))
+
+
+def _wanted(kind: Any) -> str:
+    """What a value of the type must: `be one or more integers of at least 1`."""
+    rule = _rule(kind)
+    if rule is not None:
+        return rule.wanted
+    if _is_union(kind):
+        return _either([_wanted(each) for each in get_args(kind)])
+    if get_origin(kind) is tuple:
+        return f"be {_several(get_args(kind))}"
+    if issubclass(kind, Enum):
+        return _either([f"be {kind.__name__}.{each.name}" for each in kind])
+    return f"be {NAMES.get(kind, kind.__name__)}"
+
+
+def _several(kinds: tuple[Any, ...]) -> str:
+    rule = _rule(kinds[0])
+    if rule is None:
+        return "a tuple"
+    return f"{'one or more' if kinds[-1] is Ellipsis else NUMERALS[len(kinds)]} {rule.plural}"
+
+
+def _either(phrases: list[str]) -> str:
+    """`be A, B or C`; what must lie somewhere comes first."""
+    others = [phrase for phrase in phrases if not phrase.startswith("be ")]
+    named = [phrase.removeprefix("be ") for phrase in phrases if phrase.startswith("be ")]
+    listed = f"be {', '.join(named[:-1])}{' or ' if len(named) > 1 else ''}{named[-1]}" if named else ""
+    return " or ".join([*others, *([listed] if listed else [])])
+
+
+def _rule(kind: Any) -> Rule | None:
+    """The range of a type of numbers; None for other types."""
+    if get_origin(kind) is Annotated:
+        found: Rule = get_args(kind)[1]
+        return found
+    return PLAIN.get(kind)
+
+
+def _is_union(kind: Any) -> bool:
+    return get_origin(kind) in (Union, UnionType)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{type(value).__name__}(...)"
