@@ -9,9 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from mfm_tune.space import Declared
+
 
 @dataclass(frozen=True, kw_only=True)
-class Criterion:
+class Criterion(Declared):
     """A number of a trial's reports by which configs are ranked.
 
     Args:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any, Protocol, TypedDict
+from typing import Any, Protocol, TypedDict, runtime_checkable
 
 
 class Outcome(Enum):
@@ -71,6 +71,7 @@ class Running(Protocol):
         """Give memory and files back. Checkpoints stay: no trial knows whether the driver has heard its last report."""
 
 
+@runtime_checkable
 class Program(Protocol):
     """The training code, as the platform sees it. Declaring one imports neither torch nor ray."""
 

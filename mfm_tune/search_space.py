@@ -17,12 +17,13 @@ import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Annotated, Any
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.errors import SearchSpaceError
+from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, Whole
 from mfm_tune.program import Program
-from mfm_tune.space import Config, check_seeds, default_label
+from mfm_tune.space import Config, Declared, check_config, check_seeds, default_label
 
 Printed = float | int | str  # a parameter's value as it is printed and kept in the ledger
 Values = Mapping[str, Any]  # a parameter's value by its name, as `make` takes it
@@ -33,7 +34,7 @@ Values = Mapping[str, Any]  # a parameter's value by its name, as `make` takes i
 
 
 @dataclass(frozen=True)
-class Float:
+class Float(Declared):
     """A number from a range, both ends included.
 
     Args:
@@ -48,12 +49,10 @@ class Float:
     low: float
     high: float
     log: bool = False
-    digits: int = 4
+    digits: Annotated[int, Whole(1, 17)] = 4
 
-    def __post_init__(self) -> None:
+    def _check_together(self) -> None:
         _check_range(self, self.low, self.high, log=self.log)
-        if not 1 <= self.digits <= 17:
-            raise SearchSpaceError(f"Float.digits must lie in 1 to 17, got {self.digits}.")
 
     @property
     def count(self) -> int | None:
@@ -91,7 +90,7 @@ class Float:
 
 
 @dataclass(frozen=True)
-class Integer:
+class Integer(Declared):
     """A whole number from a range, both ends included.
 
     Args:
@@ -105,13 +104,12 @@ class Integer:
 
     low: int
     high: int
-    step: int = 1
+    step: AtLeast1 = 1
     log: bool = False
 
-    def __post_init__(self) -> None:
+    def _check_together(self) -> None:
         _check_range(self, self.low, self.high, log=self.log)
-        whole = all(isinstance(each, int) for each in (self.low, self.high, self.step))
-        if not whole or self.step < 1 or (self.high - self.low) % self.step or (self.log and self.step != 1):
+        if (self.high - self.low) % self.step or (self.log and self.step != 1):
             raise SearchSpaceError(
                 f"Integer must have whole ends a whole number of steps apart, and step 1 with log, got low={self.low}, "
                 f"high={self.high}, step={self.step}, log={self.log}; change one of them."
@@ -146,7 +144,7 @@ class Integer:
 
 
 @dataclass(frozen=True)
-class Choice:
+class Choice(Declared):
     """One of several options; enums are printed by their value.
 
     Raises:
@@ -155,7 +153,7 @@ class Choice:
 
     options: tuple[Hashable, ...]
 
-    def __post_init__(self) -> None:
+    def _check_together(self) -> None:
         texts = [str(self.printed(option)) for option in self.options]
         if not texts or len(set(texts)) != len(texts):
             raise SearchSpaceError(
@@ -207,17 +205,17 @@ def _check_range(kind: Any, low: float, high: float, *, log: bool) -> None:
 
 
 @dataclass(frozen=True)
-class Tpe:
+class Tpe(Declared):
     """Optuna's tree-structured Parzen estimator (Bergstra et al. 2011); `startup` points are random."""
 
-    startup: int = 10
+    startup: AtLeast0 = 10
 
     def __str__(self) -> str:
         return f"TPE, {self.startup} random points first"
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(Declared):
     """Independent random points."""
 
     def __str__(self) -> str:
@@ -225,17 +223,17 @@ class Random:
 
 
 @dataclass(frozen=True)
-class Grid:
+class Grid(Declared):
     """Every combination, in an order drawn from the search's seed; `points` is how many a continuous range gives."""
 
-    points: int = 3
+    points: AtLeast1 = 3
 
     def __str__(self) -> str:
         return f"grid, {self.points} points a continuous range"
 
 
 @dataclass(frozen=True)
-class Other:
+class Other(Declared):
     """Any other sampler of Optuna: `Other(lambda seed: optuna.samplers.GPSampler(seed=seed), "Gaussian process")`."""
 
     make: Callable[[int], Any]
@@ -249,7 +247,7 @@ Sampler = Tpe | Random | Grid | Other
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asha:
+class Asha(Declared):
     """Asynchronous successive halving, the stopping variant (Li et al. 2020).
 
     It looks after 1/4 and 1/2 of a trial's planned steps by default, and half of the trials go on. A fraction of the
@@ -262,15 +260,14 @@ class Asha:
         brackets: Bracket b leaves out the first b rungs; a trial's own is drawn from its key.
     """
 
-    reduction_factor: int = 2
-    rungs: int = 2
-    brackets: int = 1
+    reduction_factor: Annotated[int, Whole(2)] = 2
+    rungs: AtLeast1 = 2
+    brackets: AtLeast1 = 1
 
-    def __post_init__(self) -> None:
-        if self.reduction_factor < 2 or self.rungs < 1 or not 1 <= self.brackets <= self.rungs:
+    def _check_together(self) -> None:
+        if self.brackets > self.rungs:
             raise SearchSpaceError(
-                f"Asha must have reduction_factor >= 2, rungs >= 1 and 1 <= brackets <= rungs, got "
-                f"{self.reduction_factor}, {self.rungs} and {self.brackets}."
+                f"Asha.brackets must be at most the number of rungs, got {self.brackets} with {self.rungs} rungs."
             )
 
     def reached(self, step: int, planned_steps: int) -> int:
@@ -284,7 +281,7 @@ class Asha:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Median:
+class Median(Declared):
     """Median stopping (Golovin et al. 2017): a trial ends whose best value lies below the median of the others' means.
 
     Args:
@@ -292,14 +289,8 @@ class Median:
         trials: How many others must have come as far.
     """
 
-    grace: float = 0.25
-    trials: int = 3
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.grace < 1 or self.trials < 1:
-            raise SearchSpaceError(
-                f"Median must have 0 <= grace < 1 and trials >= 1, got {self.grace} and {self.trials}."
-            )
+    grace: BelowOne = 0.25
+    trials: AtLeast1 = 3
 
     def __str__(self) -> str:
         return f"median stopping after {self.grace:g} of the steps, among {self.trials} others at least"
@@ -313,7 +304,7 @@ Scheduler = Asha | Median
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search:
+class Search(Declared):
     """Ranges to explore, and how the best of what was found is confirmed.
 
     Args:
@@ -349,9 +340,9 @@ class Search:
     make: Callable[[Values], Config]
     baselines: Mapping[str, Config]
     first: tuple[Values, ...] = ()
-    trials: int = 40
+    trials: AtLeast1 = 40
     explore_seed: int = 0
-    confirm: int = 3
+    confirm: AtLeast1 = 3
     seeds: tuple[int, ...] = (0, 1, 2)
     criterion: Criterion = TARGET_MIOU
     sampler: Sampler = field(default_factory=Tpe)
@@ -362,7 +353,7 @@ class Search:
     comparable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
+    def _check_together(self) -> None:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name):
             raise SearchSpaceError(
                 f"The search name '{self.name}' must be 1 to 64 letters, digits, '.', '_' or '-' and start with a "
@@ -371,11 +362,12 @@ class Search:
         if not self.parameters or not self.baselines:
             what = "parameters" if not self.parameters else "baselines"
             raise SearchSpaceError(f"Search '{self.name}' has no {what}; give at least one.")
-        if self.trials < 1 or not 1 <= self.confirm <= self.trials:
+        if self.confirm > self.trials:
             raise SearchSpaceError(
-                f"Search '{self.name}' must have trials >= 1 and 1 <= confirm <= trials, got trials={self.trials} and "
-                f"confirm={self.confirm}."
+                f"Search '{self.name}' must have confirm <= trials, got {self.confirm} and {self.trials}."
             )
+        for name, config in self.baselines.items():
+            check_config(config, f"Search '{self.name}', baseline '{name}'")
         check_seeds((self.explore_seed,))
         check_seeds(self.seeds)
         for values in self.first:

@@ -14,11 +14,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
-from typing import Any, Final, Generic, TypeVar
+from typing import Annotated, Any, Final, Generic, TypeVar
 
 from mfm_tune.errors import SearchSpaceError
+from mfm_tune.fields import Anything, Settings
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
 
@@ -36,8 +37,15 @@ class OutOfMemory(Enum):
 OOM: Final = OutOfMemory.OOM
 
 
+class Declared(Settings):
+    """A part of a search space, checked as the configs of training are."""
+
+    __slots__ = ()
+    refusal = SearchSpaceError
+
+
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class Published(Declared):
     """A published row: the mean and, where printed, one value a column (percent)."""
 
     miou: float
@@ -49,6 +57,7 @@ class Published:
 
 
 Paper = float | OutOfMemory | Published | None
+PaperOfLevel = Annotated[Paper, Anything()]  # an axis checks it, and names the level
 
 
 def default_label(value: object) -> str:
@@ -57,7 +66,7 @@ def default_label(value: object) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Axis(Generic[V]):
+class Axis(Declared, Generic[V]):
     """One ablated thing and its levels.
 
     Args:
@@ -73,13 +82,13 @@ class Axis(Generic[V]):
     """
 
     name: str
-    levels: tuple[tuple[V, Paper], ...]
+    levels: tuple[tuple[V, PaperOfLevel], ...]
     make: Callable[[V], Config]
     label: Callable[[V], str] = default_label
     trained: Callable[[V], object] | None = None
     against: Callable[[V], Config | None] | None = None
 
-    def __post_init__(self) -> None:
+    def _check_together(self) -> None:
         _check_name("axis", self.name)
         if not self.levels:
             raise SearchSpaceError(f"Axis '{self.name}' has no levels; give at least one pair (level, paper's number).")
@@ -117,7 +126,7 @@ def cross(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Quoted:
+class Quoted(Declared):
     """A row that is printed from the literature and not trained."""
 
     label: str
@@ -125,7 +134,7 @@ class Quoted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Declared):
     """One printed table: an axis, and what is shown of it.
 
     Args:
@@ -148,7 +157,7 @@ class Table:
     plot: bool = False
     note: str = ""
 
-    def __post_init__(self) -> None:
+    def _check_together(self) -> None:
         _check_name("table", self.name)
 
 
@@ -167,7 +176,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class Study(Declared):
     """Tables that share seeds, a metric and references.
 
     Args:
@@ -202,7 +211,7 @@ class Study:
     comparable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def __post_init__(self) -> None:
+    def _check_together(self) -> None:
         _check_name("study", self.name)
         if not self.tables:
             raise SearchSpaceError(f"Study '{self.name}' has no tables; give at least one Table.")
@@ -211,6 +220,8 @@ class Study:
             if names.count(name) > 1:
                 raise SearchSpaceError(f"Study '{self.name}' has two tables named '{name}'; rename one.")
         check_seeds(self.seeds)
+        for name, config in self.references.items():
+            check_config(config, f"Study '{self.name}', reference '{name}'")
         for table in self.tables:
             _check_distinct(self, table)
 
@@ -251,10 +262,19 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
 
 
 def _made(study: str, axis: Axis[Any], level: Any) -> Config:
+    where = f"Study '{study}', axis '{axis.name}', level {axis.label(level)}"
     try:
-        return axis.make(level)
+        config = axis.make(level)
     except (ValueError, TypeError) as error:
-        raise SearchSpaceError(f"Study '{study}', axis '{axis.name}', level {axis.label(level)}: {error}") from error
+        raise SearchSpaceError(f"{where}: {error}") from error
+    check_config(config, where)
+    return config
+
+
+def check_config(config: Config, where: str) -> None:
+    """Raise `SearchSpaceError` unless a config is a dataclass; which one, its program says."""
+    if not is_dataclass(config) or isinstance(config, type):
+        raise SearchSpaceError(f"{where}: the config must be a frozen dataclass, got {config!r}.")
 
 
 def _check_distinct(study: Study, table: Table) -> None:

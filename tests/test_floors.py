@@ -21,7 +21,7 @@ DOORS = {
     "torch": ("trainables.",),
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
     "trainables": ("trainables.", "search_spaces."),
-    "mfm_tune": ("mfm_tune.", "search_spaces."),
+    "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables.config"),  # of which only the check of fields
     "search_spaces": ("search_spaces.",),
     "tests": (),
 }
@@ -30,7 +30,7 @@ DOORS = {
 FLOORS = (
     (
         "trainables.config",
-        "trainables.fields",
+        "mfm_tune.fields",
         "trainables.randomness",
         "trainables.recipes",
         "trainables.data.classes",
@@ -119,6 +119,14 @@ def test_a_library_is_imported_only_where_its_door_is(library: str) -> None:
         and not any(f"{name}.".startswith(door) or name.startswith(door) for door in DOORS[library])
     ]
     assert users == []
+
+
+def test_training_takes_the_check_of_fields_from_the_platform_and_nothing_else() -> None:
+    """Settings of search spaces and of training are checked by one module, a leaf."""
+    assert {each for each in imported_modules("trainables.config") if each.startswith("mfm_tune")} == {
+        "mfm_tune.fields"
+    }
+    assert imported_modules("mfm_tune.fields") == set()
 
 
 def test_every_module_of_training_has_a_floor() -> None:

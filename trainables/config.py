@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from typing import Annotated, Any, Protocol
 
-from trainables.fields import (
+from mfm_tune.fields import (
     AtLeast0,
     AtLeast1,
     BelowOne,

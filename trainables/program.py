@@ -30,7 +30,13 @@ class Segmentation:
     packages: tuple[str, ...] = ("trainables",)
 
     def planned_steps(self, config: Experiment) -> int:
-        """Training steps of one trial, the warm start (shared by all trials of a seed) not counted."""
+        """Training steps of one trial, the warm start (shared by all trials of a seed) not counted.
+
+        Raises:
+            ValueError: The config is none of this program's.
+        """
+        if not isinstance(config, Experiment):
+            raise ValueError(f"Segmentation trains an Experiment, got {type(config).__name__}.")
         return config.schedule.steps
 
     def cost_class(self, config: Experiment) -> str:

@@ -13,10 +13,13 @@ from tests.benchmarks import step
 ROOT = Path(__file__).resolve().parents[2]
 BLOCKED = """
 import sys
-for name in ("ray", "mlflow", "mfm_tune"):
+for name in ("ray", "mlflow"):
     sys.modules[name] = None  # importing it raises ImportError
 from tests.benchmarks.step import main
-sys.exit(main(sys.argv[1:]))
+code = main(sys.argv[1:])
+platform = {name for name in sys.modules if name.split(".")[0] == "mfm_tune"}
+assert platform == {"mfm_tune", "mfm_tune.fields"}, platform
+sys.exit(code)
 """
 
 

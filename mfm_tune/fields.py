@@ -1,42 +1,51 @@
-"""What the fields of a config may hold: types that carry a range, and settings that check every field against its type.
+"""What the fields of settings may hold: types that carry a range, and a check of every field against its type.
 
 A field says all of it in its type: `ratio: BelowOne`, `rates: tuple[AtLeast1, ...]`, `clip_norm: Positive | None`. A
-value that does not fit is one sentence with the field, the allowed values and the given one. Standard library only.
+value that does not fit is one sentence with the field, the allowed values and the given one. Search spaces, searches
+and the configs of training are such settings, which is why training imports this module of `mfm_tune` and no other.
+Standard library only.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 LONGEST = 80  # characters of a value that is shown whole
 NUMERALS = {1: "one", 2: "two", 3: "three", 4: "four"}
-NAMES = {bool: "True or False", str: "a string", NoneType: "None"}
+NAMES: Mapping[Any, str] = {
+    bool: "True or False",
+    str: "a string",
+    NoneType: "None",
+    Callable: "a function",
+    Hashable: "values",
+}
 
 
 class Settings:
     """A frozen dataclass whose fields are checked against their types when it is made.
 
     Raises:
-        ValueError: A field's value does not fit its type, or fields do not go together.
+        ValueError: A field's value does not fit its type, or fields do not go together. A class may say another error.
     """
 
     __slots__ = ()
+    refusal: ClassVar[type[Exception]] = ValueError
 
     def __post_init__(self) -> None:
         for name, kind in _types(type(self)).items():  # type: ignore[arg-type]  # a type has no hash for mypy
             value = getattr(self, name)
             if not _fits(kind, value):
-                raise ValueError(f"{type(self).__name__}.{name} must {_wanted(kind)}, got {_shown(value)}.")
+                raise self.refusal(f"{type(self).__name__}.{name} must {_wanted(kind)}, got {_shown(value)}.")
         self._check_together()
 
     def _check_together(self) -> None:
-        """Raise `ValueError` where fields, each good by itself, do not go together."""
+        """Raise the error where fields, each good by itself, do not go together."""
 
 
 class Rule(Protocol):
@@ -73,12 +82,12 @@ class Number:
     @property
     def wanted(self) -> str:
         """`lie in [0, 1)`."""
-        return f"lie in {self._interval}"
+        return "be a finite number" if self == Number() else f"lie in {self._interval}"
 
     @property
     def plural(self) -> str:
         """`numbers in [0, 1)`."""
-        return f"numbers in {self._interval}"
+        return "finite numbers" if self == Number() else f"numbers in {self._interval}"
 
     @property
     def _interval(self) -> str:
@@ -165,6 +174,19 @@ class Span:
 
 PLAIN: Mapping[Any, Rule] = {float: Number(), int: Whole()}  # a bool is neither
 
+
+@dataclass(frozen=True)
+class Anything:
+    """Checked elsewhere, where more is known of it."""
+
+    wanted: str = "be anything"
+    plural: str = "values"
+
+    def fits(self, value: object) -> bool:
+        """Always."""
+        return True
+
+
 AtLeast0 = Annotated[int, Whole(0)]
 AtLeast1 = Annotated[int, Whole(1)]
 NotNegative = Annotated[float, Number(0)]
@@ -193,13 +215,18 @@ def _fits(kind: Any, value: object) -> bool:
         return any(_fits(each, value) for each in get_args(kind))
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and _parts_fit(get_args(kind), value)
-    return kind is Any or isinstance(value, kind)
+    if get_origin(kind) is Mapping:
+        of, to = get_args(kind)
+        return isinstance(value, Mapping) and all(_fits(of, key) and _fits(to, value[key]) for key in value)
+    if _is_any(kind) or get_origin(kind) is Callable:
+        return _is_any(kind) or callable(value)
+    return isinstance(value, get_origin(kind) or kind) and not isinstance(value, type)  # a class has its methods, too
 
 
 def _parts_fit(kinds: tuple[Any, ...], values: tuple[object, ...]) -> bool:
-    """Parts of a tuple; one of any length has a part at least, unless anything may stand in it."""
+    """Parts of a tuple; one of any length holds a number at least, where it is one of numbers."""
     if kinds[-1] is Ellipsis:
-        return (bool(values) or kinds[0] is Any) and all(_fits(kinds[0], value) for value in values)
+        return (bool(values) or _rule(kinds[0]) is None) and all(_fits(kinds[0], value) for value in values)
     return len(kinds) == len(values) and all(map(_fits, kinds, values))
 
 
@@ -212,16 +239,31 @@ def _wanted(kind: Any) -> str:
         return _either([_wanted(each) for each in get_args(kind)])
     if get_origin(kind) is tuple:
         return f"be {_several(get_args(kind))}"
-    if issubclass(kind, Enum):
+    if isinstance(kind, type) and issubclass(kind, Enum):
         return _either([f"be {kind.__name__}.{each.name}" for each in kind])
-    return f"be {NAMES.get(kind, kind.__name__)}"
+    return f"be {_name(kind)}"
 
 
 def _several(kinds: tuple[Any, ...]) -> str:
+    """`four integers of at least 1`, `a tuple of Table`, `a tuple of tuples of two`."""
     rule = _rule(kinds[0])
-    if rule is None:
+    if rule is not None:
+        return f"{'one or more' if kinds[-1] is Ellipsis else NUMERALS[len(kinds)]} {rule.plural}"
+    if kinds[-1] is not Ellipsis:
+        return f"a tuple of {NUMERALS[len(kinds)]}"
+    if _is_any(kinds[0]):
         return "a tuple"
-    return f"{'one or more' if kinds[-1] is Ellipsis else NUMERALS[len(kinds)]} {rule.plural}"
+    if get_origin(kinds[0]) is tuple:
+        return f"a tuple of tuples of {NUMERALS[len(get_args(kinds[0]))]}"
+    return f"a tuple of {_name(kinds[0])}"
+
+
+def _name(kind: Any) -> str:
+    if get_origin(kind) is Mapping:
+        to = get_args(kind)[1]
+        return "a mapping" if _is_any(to) else f"a mapping to {_wanted(to).removeprefix('be ')}"
+    plain = get_origin(kind) or kind
+    return NAMES.get(plain) or str(plain.__name__)
 
 
 def _either(phrases: list[str]) -> str:
@@ -242,6 +284,10 @@ def _rule(kind: Any) -> Rule | None:
 
 def _is_union(kind: Any) -> bool:
     return get_origin(kind) in (Union, UnionType)
+
+
+def _is_any(kind: Any) -> bool:
+    return kind is Any or isinstance(kind, TypeVar)
 
 
 def _shown(value: object) -> str:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
+from mfm_tune.fields import Settings
 from trainables import config
 from trainables.config import (
     SGD,
@@ -37,7 +36,6 @@ from trainables.config import (
     SourceOnly,
     TargetSupervised,
 )
-from trainables.fields import AtLeast1, Number, Settings, Size, Span, Whole
 from trainables.recipes import MINI, PAPER, dacs, mfm, mic, source_only
 
 CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
@@ -126,42 +124,3 @@ def test_what_fits_is_kept_as_it_is() -> None:
     assert type(rates.learning_rate) is int
     assert SourceOnly(adapt_statistics=None).adapt_statistics is None
     assert Mfm(rebuilder=None).objective is Objective.PIXEL_CLASSIFICATION
-
-
-@given(st.floats(allow_nan=True) | st.integers() | st.booleans(), st.booleans(), st.booleans())
-def test_a_number_fits_where_it_lies(value: float, open_low: bool, open_high: bool) -> None:
-    """Against the definition of an interval; NaN, infinities and bools lie nowhere."""
-    above = value > 0 if open_low else value >= 0
-    below = value < 1 if open_high else value <= 1
-    fits = Number(0, 1, open_low=open_low, open_high=open_high).fits(value)
-    assert fits is (above and below and type(value) is not bool)
-
-
-@given(st.integers(-40, 40), st.integers(-10, 10), st.integers(0, 20), st.integers(1, 5))
-def test_an_integer_fits_where_a_range_holds_it(value: int, low: int, length: int, step: int) -> None:
-    """Against `range`."""
-    known = value in range(low, low + length + 1) and value in range(-60, 60, step)  # each step divides 60
-    assert Whole(low, low + length, step=step).fits(value) is known
-    assert not Whole(low).fits(float(value))
-
-
-@given(st.tuples(st.integers(-3, 20), st.integers(-3, 20)))
-def test_pairs(pair: tuple[int, int]) -> None:
-    """Sizes bound each part; spans are in order."""
-    assert Size(4).fits(pair) is (min(pair) >= 4)
-    assert Span().fits(pair) is (0 <= pair[0] <= pair[1])
-    assert Span(open_low=True).fits(pair) is (0 < pair[0] <= pair[1])
-    assert not Size(4).fits(list(pair))
-
-
-def test_settings_of_ones_own_are_checked_alike() -> None:
-    """Types of another module, with a range of its own."""
-
-    @dataclass(frozen=True, kw_only=True)
-    class Own(Settings):
-        weight: Annotated[float, Number(0, 2)] = 1.0
-        layers: tuple[AtLeast1, ...] = (1,)
-
-    assert Own(layers=(3, 4)).layers == (3, 4)
-    with pytest.raises(ValueError, match=r"^Own\.weight must lie in \[0, 2\], got 3\.$"):
-        Own(weight=3)
