@@ -18,7 +18,6 @@ import gc
 import json
 import platform
 import re
-import resource
 import subprocess
 import sys
 import time
@@ -41,7 +40,7 @@ from trainables.data.open import training_size
 from trainables.initial import assemble, in_layout, new_student
 from trainables.randomness import Streams
 from trainables.recipes import MINI, PAPER, SMOKE, Scale, dacs, daformer, hrda, mfm, mic
-from trainables.trial import machine, set_numerics
+from trainables.trial import machine, peak_memory_mib, set_numerics
 
 RESULTS = Path(__file__).parent / "results"
 SCALES = {scale.name: scale for scale in (SMOKE, MINI, PAPER)}
@@ -287,7 +286,7 @@ def own_peak(name: str, given: argparse.Namespace, device: torch.device) -> floa
     run = Run(config_of(name, given), device)
     for _ in range(2):
         run.step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return peak_memory_mib(device)
 
 
 # -- the table ------------------------------------------------------------------------------------------------------

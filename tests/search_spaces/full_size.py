@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -23,7 +22,7 @@ from tests.benchmarks.step import Run
 from trainables.evaluation import predict
 from trainables.exported import parameter_count
 from trainables.training import self_training_step
-from trainables.trial import machine, set_numerics
+from trainables.trial import machine, peak_memory_mib, set_numerics
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "full size: "
@@ -51,7 +50,7 @@ def main(name: str) -> None:
         "row": Method[name].value,
         "step_s": trained - started,
         "image_s": labelled - trained,
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9,
+        "peak_gb": peak_memory_mib(torch.device("cpu")) * 2**20 / 1e9,
         "parameters": parameter_count(run.state.student),
         "task_parameters": sum(p.numel() for p in run.state.tasks.parameters() if p.requires_grad),
         "crop": [*run.source.image.shape[-2:]],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +20,7 @@ from mfm_tune import run
 from tests.search_spaces.test_table1 import FULL
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
+from trainables.trial import peak_memory_mib
 
 HERE = Path(__file__).resolve().parent
 IDS = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 26, 33, 0]  # of GTA and Cityscapes
@@ -107,6 +107,6 @@ def test_the_same_with_the_papers_network(trained: Trained, tmp_path: Path, caps
     torch.save(timm.create_model("resnet101c").state_dict(), tmp_path / "resnet101_v1c.pth")
     weights = [f"resnet101-v1c={tmp_path / 'resnet101_v1c.pth'}"]
     assert_scored(trained("table1", "paper", weights), trained("table2", "paper", weights))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    peak = peak_memory_mib(torch.device("cpu")) * 2**20 / 1e9
     with capsys.disabled():
         print(f"\npeak memory: {peak:.1f} GB")

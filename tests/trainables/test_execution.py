@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import gc
+import subprocess
+import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +30,7 @@ from trainables.cuda_graphs import GraphedModule
 from trainables.evaluation import evaluate
 from trainables.recipes import SMOKE, dacs, daformer, hrda, mfm, mic
 from trainables.training import self_training_step
+from trainables.trial import peak_memory_mib
 from trainables.tune import begin_as_fresh_process
 
 CPU = torch.device("cpu")
@@ -219,6 +222,15 @@ def test_a_copy_of_a_graphed_module_runs_by_itself() -> None:
 
 
 # -- memory ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells a process its own peak there")
+def test_peak_memory_is_that_of_the_process_itself() -> None:
+    """`getrusage` of a child begins with the peak of the process that started it."""
+    held = torch.ones(2**28)  # 1 GiB
+    code = "import torch; from trainables.trial import peak_memory_mib; print(peak_memory_mib(torch.device('cpu')))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 50 < float(told) < 1000 < held.nbytes / 2**20 < peak_memory_mib(torch.device("cpu"))
 
 
 def test_a_storage_counts_from_its_birth_to_its_end() -> None:
