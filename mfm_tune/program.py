@@ -88,6 +88,9 @@ class Program(Protocol):
     def class_names(self, config: Any) -> tuple[str, ...]:
         """Names of the classes that are scored, in the order of the confusion matrix."""
 
+    def metrics(self, config: Any) -> tuple[str, ...]:
+        """Keys of the metrics that a finished trial reports; what ends in `/` stands for all keys that begin so."""
+
     def benchmark(self, config: Any) -> str:
         """Name of the data and scale, such as `toy-city-mini`: one MLflow experiment each."""
 

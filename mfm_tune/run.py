@@ -20,6 +20,7 @@ from mfm_tune.engine import CARRY_ON, Interrupted, signals_as_interruption
 from mfm_tune.errors import UserError
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.loading import load_search_space, summaries
+from mfm_tune.metrics import check_metrics
 from mfm_tune.options import Options, parse_options
 from mfm_tune.plan import selected_tables
 from mfm_tune.profiles import check_data, choose
@@ -64,6 +65,7 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     else:
         selected_tables(declared, options.only)  # an unknown name is refused before anything is written
         job = Job(options, loaded, declared, code, storage)
+    check_metrics(declared)
     check_data(loaded, declared, options.data, to_train=not options.only_reads)
     if chosen.notice:
         print(chosen.notice)

@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +25,10 @@ from trainables.command_line import Parser, exit_status
 from trainables.config import Evaluation, RealPhotographs, TargetDataset, ToyCity
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.domains import Example
-from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW, SYNTHIA_MEANS
+from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW
 from trainables.data.progress import ProgressLine
 from trainables.data.resize import whole
+from trainables.data.scored import CAMVID_MEANS, SYNTHIA_MEANS, Means
 from trainables.data.store import Store, StoreError
 from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
@@ -55,7 +56,7 @@ class StoredExamples:
         self._model = model
         self._view = CAMVID_VIEW if name is TargetDataset.CAMVID else CITYSCAPES_VIEW
         self.scored = self._view.classes
-        self.means: Mapping[str, tuple[int, ...]] = SYNTHIA_MEANS if self._view is CITYSCAPES_VIEW else {}
+        self.means: Means = SYNTHIA_MEANS if self._view is CITYSCAPES_VIEW else CAMVID_MEANS
         table = torch.from_numpy(self._view.of_train_id[: len(CITYSCAPES_CLASSES)].astype(np.int64))
         self._scored_class = table.to(next(model.segmentor.parameters()).device)
 

@@ -16,7 +16,15 @@ from trainables.config import (
     TargetSupervised,
     ToyCity,
 )
-from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, TOY_CITY_CLASSES
+from trainables.data.scored import (
+    AGREEMENT,
+    ENTROPY,
+    INFORMATION_MAXIMISATION,
+    SOFT_NEIGHBOURHOOD_DENSITY,
+    SOURCE_MIOU,
+    further_means,
+    scored_classes,
+)
 
 if TYPE_CHECKING:
     from trainables.probe import Probe
@@ -50,13 +58,22 @@ class Segmentation:
 
     def class_names(self, config: Experiment) -> tuple[str, ...]:
         """Names of the scored classes."""
-        match config.data:
-            case ToyCity():
-                return TOY_CITY_CLASSES
-            case RealPhotographs():
-                return CAMVID_CLASSES
-            case PackedPair():
-                return CITYSCAPES_CLASSES
+        return scored_classes(config.data)
+
+    def metrics(self, config: Experiment) -> tuple[str, ...]:
+        """Keys that a finished trial reports; what ends in `/` stands for all keys that begin so."""
+        networks = ("student", "teacher") if isinstance(config.adaptation, SelfTraining) else ("student",)
+        scores = ["miou", "accuracy", *further_means(config.data)]
+        scores += [f"iou/{name}" for name in scored_classes(config.data)]
+        found = [f"{network}/{score}" for network in networks for score in scores]
+        if config.source_holdout is not None:
+            found.append(SOURCE_MIOU)
+        if config.evaluation.criteria is not None:
+            found += [ENTROPY, INFORMATION_MAXIMISATION, SOFT_NEIGHBOURHOOD_DENSITY]
+            found += [AGREEMENT] if len(networks) > 1 else []
+        if isinstance(config.adaptation, SelfTraining):
+            found.append("pseudo_label_share")
+        return (*found, "loss/", "learning_rate", "time/step_ms", "time/evaluation_s", "memory/peak_mib")
 
     def benchmark(self, config: Experiment) -> str:
         """Name of the data and the scale."""

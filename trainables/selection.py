@@ -25,15 +25,10 @@ import torch
 from torch import Tensor
 
 from trainables.config import SelectionCriteria
+from trainables.data.scored import AGREEMENT, ENTROPY, INFORMATION_MAXIMISATION, SOFT_NEIGHBOURHOOD_DENSITY
 from trainables.randomness import Purpose, Streams
 
 SEED = 0  # of the pixels that are compared: the same ones for every model
-
-SOURCE_MIOU = "source/miou"  # on held-out source images, see trainables.evaluation.source_miou
-ENTROPY = "criterion/entropy"
-INFORMATION_MAXIMISATION = "criterion/information_maximisation"
-SOFT_NEIGHBOURHOOD_DENSITY = "criterion/snd"
-AGREEMENT = "criterion/agreement"
 
 
 class TargetCriteria:

@@ -23,13 +23,14 @@ from trainables import checkpoint
 from trainables.adaptation.photometric import distort, draw_distortion
 from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
 from trainables.data.open import open_domains
+from trainables.data.scored import SOURCE_MIOU
 from trainables.description import describe
 from trainables.evaluation import Scores, evaluate, source_miou, with_target_statistics
 from trainables.initial import begin, check_weights, in_layout
 from trainables.models.segmentor import Segmentor
 from trainables.pictures import save_pictures
 from trainables.randomness import Streams
-from trainables.selection import SOURCE_MIOU, TargetCriteria
+from trainables.selection import TargetCriteria
 from trainables.training import Losses, State, self_training_step, supervised_step
 
 CHECKPOINT = "checkpoint.safetensors"

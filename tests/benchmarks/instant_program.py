@@ -72,6 +72,9 @@ class InstantProgram:
     def class_names(self, config: Instant) -> tuple[str, ...]:
         return CLASSES
 
+    def metrics(self, config: Instant) -> tuple[str, ...]:
+        return ("student/", "teacher/", "loss/")
+
     def benchmark(self, config: Instant) -> str:
         return "instant"
 

@@ -78,6 +78,9 @@ class StubProgram:
     def class_names(self, config: StubConfig) -> tuple[str, ...]:
         return CLASSES
 
+    def metrics(self, config: StubConfig) -> tuple[str, ...]:
+        return ("student/miou", "teacher/miou", "loss/", "time/step_ms")
+
     def benchmark(self, config: StubConfig) -> str:
         return "stub"
 

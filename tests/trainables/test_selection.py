@@ -20,17 +20,16 @@ from trainables.config import Evaluation, Experiment, SelectionCriteria, SourceH
 from trainables.data.domains import Example
 from trainables.data.holdout import divide
 from trainables.data.open import open_domains
-from trainables.evaluation import evaluate, scores
-from trainables.recipes import MINI, SMOKE, dacs, source_only, with_selection_criteria
-from trainables.selection import (
+from trainables.data.scored import (
     AGREEMENT,
     ENTROPY,
     INFORMATION_MAXIMISATION,
     SOFT_NEIGHBOURHOOD_DENSITY,
     SOURCE_MIOU,
-    TargetCriteria,
-    soft_neighbourhood_density,
 )
+from trainables.evaluation import evaluate, scores
+from trainables.recipes import MINI, SMOKE, dacs, source_only, with_selection_criteria
+from trainables.selection import TargetCriteria, soft_neighbourhood_density
 from trainables.trial import Trial
 
 CPU = torch.device("cpu")

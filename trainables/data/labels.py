@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, SYNTHIA_13, SYNTHIA_16
+from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 TrainIds = npt.NDArray[np.uint8]
@@ -147,13 +147,6 @@ CAMVID_VIEW = _view(
         "bicyclist": ("rider", "motorcycle", "bicycle"),
     },
 )
-
-# SYNTHIA lacks terrain, truck and train. The network keeps its 19 outputs and the confusion matrix its 19 classes; the
-# mean is over 16 or 13 of them, so that a pixel of terrain labelled as vegetation still counts against vegetation.
-SYNTHIA_MEANS: Mapping[str, tuple[int, ...]] = {
-    "miou16": tuple(CITYSCAPES_CLASSES.index(name) for name in SYNTHIA_16),
-    "miou13": tuple(CITYSCAPES_CLASSES.index(name) for name in SYNTHIA_13),
-}
 
 # Cityscapes' colours of the trainIds, for contact sheets; 255 is black.
 _COLOURS = (

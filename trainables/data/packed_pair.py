@@ -22,10 +22,11 @@ from trainables.data.commands import source_command, target_command
 from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, padded, valid_box
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch, Example
 from trainables.data.holdout import divide, without
-from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW, SYNTHIA_MEANS, View
+from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW, View
 from trainables.data.readers import Split
 from trainables.data.resize import Size, whole
 from trainables.data.sampling import Among, RareClasses, Sampler, Uniform
+from trainables.data.scored import further_means
 from trainables.data.store import PackedSplit, Store, StoreError
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
@@ -72,10 +73,8 @@ def open_packed_pair(
     if sampling is not None:
         sampler = RareClasses(without(images.pixels, division.held_out), sampling)
     view = CAMVID_VIEW if config.target is TargetDataset.CAMVID else CITYSCAPES_VIEW
-    synthia = config.source is SourceDataset.SYNTHIA and view is CITYSCAPES_VIEW
-    means = SYNTHIA_MEANS if synthia else {}
-    held_out = tuple(division.held_out.tolist())
-    return PackedDomains(images, sampler, unlabelled, scored, config, Scoring(view, means), margins, device, held_out)
+    scoring, held_out = Scoring(view, further_means(config)), tuple(division.held_out.tolist())
+    return PackedDomains(images, sampler, unlabelled, scored, config, scoring, margins, device, held_out)
 
 
 def _open(dataset: SourceDataset | TargetDataset, command: str, data: Mapping[str, str]) -> Store:

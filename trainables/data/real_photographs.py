@@ -24,10 +24,9 @@ from trainables.data.photographs import Pair, Photographs, open_pair
 from trainables.data.real_pair import LAYOUT
 from trainables.data.resize import Pixels, Size
 from trainables.data.sampling import Draw, RareClasses, Sampler
+from trainables.data.scored import CAMVID_MEANS
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
-
-FREQUENT = ("sky", "building", "pole", "road", "pavement", "tree", "car", "pedestrian")
 
 
 def open_real_photographs(
@@ -86,7 +85,7 @@ class RealPhotographsDomains:
 
     classes: tuple[str, ...] = CITYSCAPES_CLASSES
     scored: tuple[str, ...] = CAMVID_VIEW.classes
-    means: Mapping[str, tuple[int, ...]] = {"miou8": tuple(CAMVID_VIEW.classes.index(name) for name in FREQUENT)}
+    means = CAMVID_MEANS
     mean = IMAGENET_MEAN
     std = IMAGENET_STD
 

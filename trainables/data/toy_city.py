@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
@@ -19,8 +19,9 @@ from trainables.data.domains import Batch, Example
 from trainables.data.holdout import divide
 from trainables.data.labels import pixels_by_class
 from trainables.data.sampling import RareClasses
+from trainables.data.scored import further_means
 from trainables.data.toy_city_scenes import generator, render
-from trainables.data.toy_city_styles import Style, ToyClass, absent_classes, source_style, target_style
+from trainables.data.toy_city_styles import Style, source_style, target_style
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
 
@@ -89,7 +90,7 @@ class ToyCityDomains:
         self._held_out = _on(device, _part(whole, division.held_out))
         self._target = _on(device, draw_pool(target, size, config.target_images, seed, Pool.TARGET))
         self._validation = _on(device, draw_pool(target, size, config.validation_images, seed, Pool.VALIDATION))
-        self.means = _means_without(absent_classes(source))
+        self.means = further_means(config)
         self._rare = None if sampling is None else RareClasses(_pixels(self._source), sampling)
         self._size, self._margins = size, margins
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
@@ -176,12 +177,6 @@ def open_toy_city(
 def _pixels(pool: Images) -> npt.NDArray[np.int64]:
     """Pixels of each class by image, [N, 20] as a store keeps them."""
     return np.stack([pixels_by_class(label) for label in pool.label.cpu().numpy()])
-
-
-def _means_without(absent: frozenset[ToyClass]) -> Mapping[str, tuple[int, ...]]:
-    """The mean over the classes that the source has, as the field scores SYNTHIA: `miou10` where two are missing."""
-    present = tuple(int(item) for item in ToyClass if item not in absent)
-    return {f"miou{len(present)}": present} if absent else {}
 
 
 def _part(pool: Images, indices: npt.NDArray[np.int64]) -> Images:

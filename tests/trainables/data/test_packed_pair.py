@@ -24,6 +24,7 @@ from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.data.packed_pair import HostBatch, PackedDomains, Request, open_packed_pair
+from trainables.data.scored import scored_classes
 from trainables.data.store import PackedSplit, StoreError
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
@@ -212,7 +213,8 @@ def test_validation_gives_every_image_at_network_size_and_labels_at_their_own(op
 def test_camvid_is_scored_on_its_test_split_in_its_own_classes(opened: Opened) -> None:
     camvid = replace(PAIR, target=TargetDataset.CAMVID, target_size=(64, 128), evaluation_size=(64, 128))
     domains = opened(camvid)
-    assert domains.scored == CAMVID_CLASSES
+    assert domains.scored == CAMVID_CLASSES == scored_classes(camvid)
+    assert set(domains.means) == {"miou8"}
     assert domains.classes == CITYSCAPES_CLASSES
     label = next(iter(domains.validation())).label
     ids = native.blocks(128, 256, IDS, 0, cell=17)[::2, ::2] % 12

@@ -18,8 +18,9 @@ from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.dark_zurich import DarkZurich
 from trainables.data.folder_pair import read_label_map
 from trainables.data.gta import Gta
-from trainables.data.labels import CAMVID_VIEW, SYNTHIA_MEANS
+from trainables.data.labels import CAMVID_VIEW
 from trainables.data.readers import Reader, Split
+from trainables.data.scored import SYNTHIA_MEANS
 from trainables.data.synthia import Synthia, read_red
 
 PIXELS = native.image()

@@ -1,0 +1,68 @@
+"""See, before anything is trained, that trials report what tables print and what a search chooses by."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+
+from mfm_tune.errors import SearchSpaceError
+from mfm_tune.program import Program
+from mfm_tune.search_space import Search
+from mfm_tune.space import Config, Study, Table
+
+
+def check_metrics(declared: Study | Search) -> None:
+    """Raise `SearchSpaceError` where a study or search names a metric that its configs do not report."""
+    if isinstance(declared, Search):
+        _check_search(declared)
+    else:
+        _check_study(declared)
+
+
+def _check_study(study: Study) -> None:
+    trained = list(study.references.values())
+    for table in study.tables:
+        configs = [cell.config for cell in study.cells_of(table)]
+        trained += configs
+        known = _reported(study.program, configs)
+        for field, key in _printed(study, table):
+            _check(f"Table '{table.name}' of study '{study.name}', {field}", key, known)
+    if study.second_metric is not None:
+        _check(f"Study '{study.name}', second_metric", study.second_metric, _reported(study.program, trained))
+
+
+def _printed(study: Study, table: Table) -> list[tuple[str, str]]:
+    return [("metric", table.metric or study.metric), *(("columns", key) for key, _ in table.columns)]
+
+
+def _check_search(search: Search) -> None:
+    """Each config that explores must report the criterion; what the confirmed table prints, one of them."""
+    explored = [(f"baseline '{name}'", config) for name, config in search.baselines.items()]
+    explored += [("a point that `make` makes", config) for config in _a_point(search)]
+    for name, config in explored:
+        known = _reported(search.program, [config])
+        _check(f"Search '{search.name}', criterion of {name}", search.criterion.key, known)
+    known = _reported(search.program, [config for _, config in explored])
+    _check(f"Search '{search.name}', metric", search.metric, known)
+    if search.second_metric is not None:
+        _check(f"Search '{search.name}', second_metric", search.second_metric, known)
+
+
+def _a_point(search: Search) -> list[Config]:
+    """The config in the middle of all ranges; none where that combination is none."""
+    try:
+        return [search.make({name: each.grid(1)[0] for name, each in search.parameters.items()})]
+    except ValueError:
+        return []
+
+
+def _reported(program: Program, configs: Iterable[Config]) -> Sequence[str]:
+    return list(dict.fromkeys(key for config in configs for key in program.metrics(config)))
+
+
+def _check(where: str, key: str, known: Sequence[str]) -> None:
+    if any(key == each or (each.endswith("/") and key.startswith(each)) for each in known):
+        return
+    close = difflib.get_close_matches(key, known, n=1)
+    remedy = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}."
+    raise SearchSpaceError(f"{where}: '{key}' is no metric that these trials report; {remedy}")
