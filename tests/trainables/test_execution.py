@@ -147,6 +147,25 @@ def test_another_size_is_compiled_for_itself() -> None:
     torch._dynamo.reset()
 
 
+def test_compiled_decoders_hold_the_matrices_of_resizing() -> None:
+    """Not the making of them, which is work of the CPU and a copy to the device in each pass."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, inputs: list[Any]) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    with mock.patch.object(torch, "compile", partial(torch.compile, backend=backend)):
+        found, _ = losses(recipe(daformer, compile=True))
+    operations = {node.name.rstrip("_0123456789") for graph in graphs for node in graph.graph.nodes}
+    assert operations >= {"matmul", "conv2d"}
+    assert not operations & {"eye", "interpolate"}
+    eager, _ = losses(recipe(daformer))
+    assert found == pytest.approx(eager, rel=1e-3, abs=1e-5)
+    torch._dynamo.reset()
+
+
 def test_evaluation_is_not_compiled_and_the_next_trial_of_a_worker_is(tmp_path: Path) -> None:
     """What a trial compiles does not depend on the trials before it."""
     counter, while_scoring = CompileCounter(), []

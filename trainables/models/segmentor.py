@@ -181,14 +181,22 @@ def upsample(logits: Tensor, size: tuple[int, ...]) -> Tensor:
         return logits
     with torch.autocast(logits.device.type, enabled=False):
         whole = logits.float() if logits.dtype in (torch.bfloat16, torch.float16) else logits
-        rows = _interpolation(logits.shape[-2], size[0], whole.dtype, whole.device)
-        columns = _interpolation(logits.shape[-1], size[1], whole.dtype, whole.device)
+        rows = interpolation(logits.shape[-2], size[0], whole.dtype, whole.device)
+        columns = interpolation(logits.shape[-1], size[1], whole.dtype, whole.device)
         return (rows @ (whole.contiguous() @ columns.T)).to(logits.dtype)
+
+
+def interpolation(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The matrix [outputs, inputs] of linear interpolation with pixel centres at (i + 1/2) / size.
+
+    Compiled code is told to take it as a constant: it would look through the cache, and make the matrix on the CPU and
+    copy it to the device in every pass.
+    """
+    return _interpolation(inputs, outputs, dtype, device)
 
 
 @lru_cache(maxsize=64)
 def _interpolation(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The matrix [outputs, inputs] of linear interpolation with pixel centres at (i + 1/2) / size."""
     unit = torch.eye(inputs, dtype=torch.float64).unsqueeze(0)  # [1, channel, position]: one channel for each input
     matrix = F.interpolate(unit, size=outputs, mode="linear", align_corners=False)[0].T
     return matrix.to(device, dtype).contiguous()
