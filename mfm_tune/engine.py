@@ -56,8 +56,8 @@ class EngineOptions:
         gpus_per_trial: GPUs of one trial; a fraction shares one.
         address: Address of a Ray cluster; None starts Ray on this machine.
         stopping: Lets a scheduler stop trials early, comparing trials of one seed; None lets all go on.
-        known: Where trials are made up on the way, configs and values that theirs will be like: nodes of a cluster are
-            asked for the code that defines them.
+        known: Where trials are made up on the way or only measured, configs and values that theirs will be like: nodes
+            of a cluster are asked for the code that defines them.
         import_paths: Folders that workers need on `sys.path` to import the search space's own classes.
         verbose: Pass on what the libraries print.
     """

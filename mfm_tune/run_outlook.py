@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, closing
+from dataclasses import replace
 from functools import partial
 
 from mfm_tune.criteria import Criterion
@@ -45,7 +46,8 @@ def probe_costs(job: Job | SearchJob) -> int:
         trials = list(study.plan(state).to_do)
         if isinstance(job, SearchJob):  # whose points that are still to be proposed are like those that are known
             trials += [planned.trial for planned in job.exploration(state).trials]
-        measurer = _measurer(study.study.program, engine_options(study))
+        options = replace(engine_options(study), known=tuple(trial.config for trial in trials))
+        measurer = _measurer(study.study.program, options)
         try:
             probe(measurer, trials, state, writer, storage=job.storage.root, say=partial(print, flush=True))
         except Interrupted as stop:

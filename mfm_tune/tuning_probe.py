@@ -16,17 +16,23 @@ from mfm_tune.plan import Trial
 from mfm_tune.probe import Measure, probe_here
 from mfm_tune.program import Probe, Program
 from mfm_tune.tuning_cluster import Cluster
+from mfm_tune.tuning_nodes import check_nodes
 
 
 @contextmanager
 def on_cluster(program: Program, options: EngineOptions) -> Iterator[Measure]:
     """Joins the cluster; within, measures a trial's config in a worker that has a trial's CPUs and GPUs.
 
+    Args:
+        options: `known` are the configs that are measured.
+
     Raises:
-        UserError: The cluster cannot be joined, has no such node, or the program refused what it was given.
+        UserError: The cluster cannot be joined, has no such node, one of its nodes lacks what trials need, or the
+            program refused what it was given.
     """
     with Cluster(options) as cluster:
         cluster.check_resources()
+        check_nodes(program, options.known, options)
         remote: Any = ray.remote(num_cpus=options.cpus_per_trial, num_gpus=options.gpus_per_trial, max_calls=1)(
             _on_node
         )

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from mfm_tune.engine import EngineOptions
 from mfm_tune.errors import NodeError
 from mfm_tune.ledger import read_ledger
 from mfm_tune.program import Outcome
 from mfm_tune.run import REPOSITORY, main
 from tests.benchmarks.cluster import add_nodes, joining_node, run, simulated_cluster
 from tests.mfm_tune.stub_launch import Launched, launch, stub_trials
-from tests.mfm_tune.stub_program import PROGRESS, StubConfig
+from tests.mfm_tune.stub_program import PROGRESS, StubConfig, StubProgram
 from tests.mfm_tune.test_kill import REAL, results
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -137,7 +138,8 @@ def holds(node: Any, path: Path) -> bool:
 
 
 def test_a_node_that_lacks_storage_code_and_data_is_refused_by_name(cluster: Any, tmp_path: Path) -> None:
-    """A node with file systems of its own: another disk over the storage, other code, no data. No trial starts."""
+    """A node with file systems of its own: another disk over the storage, other code, no data. No trial starts, and
+    `--probe` measures nothing."""
     grown_to(cluster, 1)
     storage, data, code = tmp_path / "storage", tmp_path / "data", tmp_path / "code.py"
     storage.mkdir()
@@ -155,6 +157,14 @@ def test_a_node_that_lacks_storage_code_and_data_is_refused_by_name(cluster: Any
             assert node.poll() is None, "the node did not start"
         with pytest.raises(NodeError) as refused:
             launch(storage, stub_trials([StubConfig()]), address=cluster.address, data={"toy": str(store)})
+        from mfm_tune.tuning_probe import on_cluster  # imports ray, whose environment is set by now
+
+        options = EngineOptions(
+            storage=storage, address=cluster.address, data={"toy": str(store)}, known=(StubConfig(),)
+        )
+        with pytest.raises(NodeError) as probed, on_cluster(StubProgram(), options):
+            pass
+    assert str(probed.value) == str(refused.value)
     said = str(refused.value).splitlines()
     names = {line.split(" (")[1].split(")")[0] for line in said}
     assert len(names) == 1, said  # of one node, by its address and id
