@@ -30,7 +30,7 @@ from trainables.data.domains import Batch, Domains
 from trainables.data.open import training_size
 from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_encoder
-from trainables.models.segmentor import Segmentor, interpolation
+from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
 from trainables.randomness import Purpose, Streams
 from trainables.training import State, supervised_step
@@ -107,7 +107,6 @@ def _compile(modules: Iterable[nn.Module]) -> None:
     The limit holds in the thread that sets it, which is the one that trains.
     """
     torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_FORMS)
-    torch.compiler.assume_constant_result(interpolation)
     for module in modules:
         module.compile(dynamic=False)
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.losses import cross_entropy
@@ -189,14 +188,16 @@ def upsample(logits: Tensor, size: tuple[int, ...]) -> Tensor:
 def interpolation(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """The matrix [outputs, inputs] of linear interpolation with pixel centres at (i + 1/2) / size.
 
-    Compiled code is told to take it as a constant: it would look through the cache, and make the matrix on the CPU and
-    copy it to the device in every pass.
+    Compiled code would look through the cache, so it makes the matrix in each pass, on the device: two small kernels.
     """
-    return _interpolation(inputs, outputs, dtype, device)
+    make = _interpolation if torch.compiler.is_compiling() else _kept_interpolation
+    return make(inputs, outputs, dtype, device)
 
 
-@lru_cache(maxsize=64)
 def _interpolation(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    unit = torch.eye(inputs, dtype=torch.float64).unsqueeze(0)  # [1, channel, position]: one channel for each input
-    matrix = F.interpolate(unit, size=outputs, mode="linear", align_corners=False)[0].T
-    return matrix.to(device, dtype).contiguous()
+    centres = (torch.arange(outputs, dtype=torch.float64, device=device) + 0.5) * (inputs / outputs) - 0.5
+    distance = centres.clamp(0, inputs - 1).unsqueeze(1) - torch.arange(inputs, dtype=torch.float64, device=device)
+    return (1 - distance.abs()).clamp(min=0).to(dtype)
+
+
+_kept_interpolation = lru_cache(maxsize=64)(_interpolation)
