@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from mfm_tune.errors import SearchSpaceError
 from mfm_tune.program import Program
 from mfm_tune.search_space import Search
-from mfm_tune.space import Config, Study, Table
+from mfm_tune.space import Config, Study, Table, check_config
 
 
 def check_metrics(declared: Study | Search) -> None:
@@ -50,14 +50,22 @@ def _check_search(search: Search) -> None:
 
 def _a_point(search: Search) -> list[Config]:
     """The config in the middle of all ranges; none where that combination is none."""
+    where = f"Search '{search.name}', make"
     try:
-        return [search.make({name: each.grid(1)[0] for name, each in search.parameters.items()})]
+        config = search.make({name: each.grid(1)[0] for name, each in search.parameters.items()})
     except ValueError:
         return []
+    except (TypeError, LookupError, AttributeError) as error:
+        raise SearchSpaceError(f"{where}: {type(error).__name__}: {error}; correct the file.") from error
+    check_config(config, where)
+    return [config]
 
 
 def _reported(program: Program, configs: Iterable[Config]) -> Sequence[str]:
-    return list(dict.fromkeys(key for config in configs for key in program.metrics(config)))
+    try:
+        return list(dict.fromkeys(key for config in configs for key in program.metrics(config)))
+    except (ValueError, TypeError) as error:
+        raise SearchSpaceError(f"A config is one that its program refuses: {error}") from error
 
 
 def _check(where: str, key: str, known: Sequence[str]) -> None:

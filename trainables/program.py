@@ -43,9 +43,7 @@ class Segmentation:
         Raises:
             ValueError: The config is none of this program's.
         """
-        if not isinstance(config, Experiment):
-            raise ValueError(f"Segmentation trains an Experiment, got {type(config).__name__}.")
-        return config.schedule.steps
+        return _experiment(config).schedule.steps
 
     def cost_class(self, config: Experiment) -> str:
         """Network, adaptation and auxiliary tasks: what the time of a step depends on most."""
@@ -61,8 +59,12 @@ class Segmentation:
         return scored_classes(config.data)
 
     def metrics(self, config: Experiment) -> tuple[str, ...]:
-        """Keys that a finished trial reports; what ends in `/` stands for all keys that begin so."""
-        networks = ("student", "teacher") if isinstance(config.adaptation, SelfTraining) else ("student",)
+        """Keys that a finished trial reports; what ends in `/` stands for all keys that begin so.
+
+        Raises:
+            ValueError: The config is none of this program's.
+        """
+        networks = ("student", "teacher") if isinstance(_experiment(config).adaptation, SelfTraining) else ("student",)
         scores = ["miou", "accuracy", *further_means(config.data)]
         scores += [f"iou/{name}" for name in scored_classes(config.data)]
         found = [f"{network}/{score}" for network in networks for score in scores]
@@ -108,6 +110,12 @@ class Segmentation:
         from trainables.tune import SegmentationTrial
 
         return SegmentationTrial
+
+
+def _experiment(config: object) -> Experiment:
+    if not isinstance(config, Experiment):
+        raise ValueError(f"Segmentation trains an Experiment, got {type(config).__name__}.")
+    return config
 
 
 def _adaptation_name(adaptation: Adaptation) -> str:

@@ -54,6 +54,12 @@ def test_what_trials_report_is_let_through() -> None:
         (replace(SEARCH, criterion=replace(TARGET_ENTROPY, key="criterion/entropie")),
          "Search 's', criterion of baseline 'DACS': 'criterion/entropie' is no metric that these trials report; "
          "did you mean 'criterion/entropy'?"),
+        (replace(SEARCH, make=lambda values: dacs(MINI, mfm(MINI, ratio=values["ratoi"]))),
+         "Search 's', make: KeyError: 'ratoi'; correct the file."),
+        (replace(SEARCH, make=lambda values: None),
+         "Search 's', make: the config must be a frozen dataclass, got None."),
+        (replace(STUDY, references={"DACS": Float(0.1, 0.9)}),
+         "A config is one that its program refuses: Segmentation trains an Experiment, got Float."),
         (replace(SEARCH, metric="teacher/miuo"), "Search 's', metric: 'teacher/miuo' is no metric"),
     ],
 )  # fmt: skip
