@@ -7,17 +7,13 @@ import os
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from mfm_tune.engine import EngineOptions, make_folders, signals_as_interruption
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.plan import Trial
 from mfm_tune.program import Outcome, Program, Running, numbers_only
 from mfm_tune.recorder import Recorder
-
-if TYPE_CHECKING:
-    from mfm_tune.schedulers import Stopper
-
+from mfm_tune.schedulers import Stopper
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # every further trial would only train up to its first checkpoint
 
@@ -36,17 +32,9 @@ def run_inline(program: Program, trials: Iterable[Trial], recorder: Recorder, op
     if options.gpus_per_trial == 0:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
     with signals_as_interruption():
-        stopper = _stopper(options)
+        stopper = None if options.stopping is None else Stopper(options.stopping)
         for trial in trials:
             _run_trial(program, trial, recorder, options, stopper)
-
-
-def _stopper(options: EngineOptions) -> Stopper | None:
-    if options.stopping is None:
-        return None
-    from mfm_tune.schedulers import Stopper  # imports ray, whose ASHA it is, and starts none of it
-
-    return Stopper(options.stopping)
 
 
 def _run_trial(

@@ -1,72 +1,23 @@
-"""Which trial runs next, and which one is stopped early. Imports ray.
+"""Which trial is stopped early.
 
-`InOrder` starts trials in the order given. A `Stopper` compares each trial at a few points with the trials of its own
-seed that came as far: by Ray Tune's ASHA (`AsyncHyperBandScheduler`, the stopping variant of Li et al., "A System for
-Massively Parallel Hyperparameter Tuning", 2020), or by the median rule (Golovin et al., "Google Vizier", 2017). It
-keeps nothing on disk: told the ledger's reports in their order, it knows again what it knew.
+A `Stopper` compares each trial at a few points with the trials of its own seed that came as far: by ASHA (the stopping
+variant of Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020), or by the median rule (Golovin et
+al., "Google Vizier", 2017). It keeps nothing on disk: given the ledger's reports in their order, it decides again what
+it decided.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from statistics import fmean, median
-from typing import Any, Protocol
+from typing import Protocol
 
-from ray.tune.experiment import Trial as TuneTrial
-from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
+import numpy as np
 
 from mfm_tune.engine import Stopping
 from mfm_tune.program import Report
 from mfm_tune.search_space import Asha, Median, Scheduler
-
-
-class InOrder(FIFOScheduler):
-    """Starts trials in the order of `keys`, and a trial that lost its worker before any that has not begun.
-
-    Tune's own queue forgets the order: a retried trial goes to its end, and a free worker takes any trial that waits.
-
-    Args:
-        keys: Trial keys, first to last; trials that are not named follow in the order in which they came.
-        stopper: Stops trials early; None lets all go on.
-        report_of: Reads the report out of what a trial returned to Tune.
-    """
-
-    def __init__(
-        self,
-        keys: Sequence[str],
-        stopper: Stopper | None = None,
-        report_of: Callable[[Mapping[str, Any]], Report] | None = None,
-    ) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._rank = {key: rank for rank, key in enumerate(keys)}
-        self._stopper = stopper
-        self._report_of = report_of
-
-    def on_trial_add(self, tune_controller: Any, trial: TuneTrial) -> None:
-        """A trial came."""
-        self._rank.setdefault(key_of(trial), len(self._rank))
-
-    def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
-        """The first trial in order that waits."""
-        waiting = [trial for trial in tune_controller.get_trials() if trial.status == TuneTrial.PENDING]
-        return min(waiting, key=lambda trial: self._rank[key_of(trial)], default=None)
-
-    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
-        """STOP or CONTINUE, after a report without an outcome."""
-        if self._stopper is not None and self._report_of is not None:
-            stops = self._stopper.stops(key_of(trial), int(result["seed"]), self._report_of(result))
-            return str(TrialScheduler.STOP if stops else TrialScheduler.CONTINUE)
-        return str(TrialScheduler.CONTINUE)
-
-    def stopped_at(self, key: str) -> int | None:
-        """The step of the rung at which a trial was stopped; None while it may go on.
-
-        Tune ends a stopped trial as it ends a finished one, so the mark is kept by the stopper.
-        """
-        return None if self._stopper is None else self._stopper.stopped_at(key)
 
 
 class Stopper:
@@ -127,41 +78,27 @@ def _judge(scheduler: Scheduler, bracket: int) -> _Judge:
     return _AshaJudge(scheduler, bracket) if isinstance(scheduler, Asha) else _MedianJudge(scheduler)
 
 
-@dataclass(frozen=True)
-class _Named:
-    """What ASHA needs of a trial: an id. Ours is the key, which is the same one after a restart."""
-
-    trial_id: str
-
-
 class _AshaJudge:
-    """Ray's ASHA in one bracket. Its time is 1 at the first rung, r at the second, r² at the third."""
+    """ASHA in one bracket: a trial stops at a rung where its value lies below the best 1 / reduction factor of those
+    that came before it. (Linear percentiles, as Ray Tune's `AsyncHyperBandScheduler`; a test compares the two.)"""
 
     def __init__(self, asha: Asha, bracket: int) -> None:
         self._rule, self._bracket = asha, bracket
         self._passed: dict[str, int] = {}
-        self._asha: Any = AsyncHyperBandScheduler(
-            time_attr="time",
-            metric="value",
-            mode="max",
-            max_t=asha.reduction_factor ** (asha.rungs - bracket),
-            grace_period=1,
-            reduction_factor=asha.reduction_factor,
-        )
+        self._values: dict[int, list[float]] = {}
 
     def stops(self, key: str, *, step: int, planned_steps: int, value: float) -> bool:
-        """Only the first report at or beyond a rung counts; Tune would also fill lower rungs with later values."""
-        if key not in self._passed:
-            self._passed[key] = 0
-            self._asha.on_trial_add(None, _Named(key))
+        """Only the first report at or beyond a rung counts, and fills no lower rung."""
         rung = self._rule.reached(step, planned_steps) - self._bracket
-        if step >= planned_steps or rung <= self._passed[key]:
+        if step >= planned_steps or rung <= self._passed.get(key, 0):
             return False
         self._passed[key] = rung
         if not math.isfinite(value):
             return True
-        result = {"time": self._rule.reduction_factor ** (rung - 1), "value": value}
-        return bool(self._asha.on_trial_result(None, _Named(key), result) == TrialScheduler.STOP)
+        before = self._values.setdefault(rung, [])
+        below = bool(before) and value < np.percentile(before, 100 * (1 - 1 / self._rule.reduction_factor))
+        before.append(value)
+        return bool(below)
 
 
 class _MedianJudge:
@@ -192,8 +129,3 @@ class _MedianJudge:
             return None
         values = [value for at, value in curve if self._rule.grace <= at <= share]
         return fmean(values) if values else None
-
-
-def key_of(trial: TuneTrial) -> str:
-    """Our key of one of Tune's trials."""
-    return str(trial.config["trial"])

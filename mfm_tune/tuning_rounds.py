@@ -19,8 +19,9 @@ from mfm_tune.errors import UserError
 from mfm_tune.plan import Trial
 from mfm_tune.program import Outcome, Program, Report, numbers_only
 from mfm_tune.recorder import Recorder
-from mfm_tune.schedulers import InOrder, Stopper, key_of
+from mfm_tune.schedulers import Stopper
 from mfm_tune.tuning_cluster import places
+from mfm_tune.tuning_order import InOrder, key_of
 from mfm_tune.tuning_search import OneByOne
 
 RETRIES = 3  # how often a trial is started again after its worker was lost

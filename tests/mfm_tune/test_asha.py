@@ -1,6 +1,6 @@
 """ASHA by seed, in thousands of simulated runs: whatever trials report, each ends, and is judged as it should be.
 
-Workers and time are simulated. The scheduler, Ray Tune's ASHA in it, the narrator, the recorder and what the ledger
+Workers and time are simulated. The scheduler, the stopping rule, the narrator, the recorder and what the ledger
 adds up to are real.
 """
 
@@ -18,17 +18,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.experiment import Trial as RayTrial
+from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.engine import Stopping
 from mfm_tune.ledger import Event, LedgerState
 from mfm_tune.plan import Trial
-from mfm_tune.program import Outcome
+from mfm_tune.program import Outcome, Report
 from mfm_tune.recorder import Recorder
 from mfm_tune.results import collect
-from mfm_tune.schedulers import InOrder, Stopper, bracket_of
+from mfm_tune.schedulers import Stopper, bracket_of
 from mfm_tune.search_space import Asha, Median, Scheduler
 from mfm_tune.space import Axis, Study, Table
+from mfm_tune.tuning_order import InOrder
 from mfm_tune.tuning_rounds import Narrator, report_of
 from tests.mfm_tune.stub_launch import executed_steps, launch, stub_trials
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
@@ -228,6 +230,36 @@ def test_a_baseline_is_compared_with_and_never_stopped() -> None:
     after = ends(simulation.run())
     assert after[keys[1]] == (Outcome.FINISHED, None)
     assert after[keys[2]] == (Outcome.STOPPED, 2)
+
+
+@dataclass(frozen=True)
+class Named:
+    """What Ray's ASHA needs of a trial."""
+
+    trial_id: str
+
+
+@settings(max_examples=100)
+@given(st.integers(2, 4), st.integers(1, 3), st.lists(st.tuples(st.integers(0, 5), finite), max_size=40))
+def test_asha_stops_what_ray_tunes_own_would_stop(factor: int, rungs: int, reported: list[tuple[int, float]]) -> None:
+    """Trial by trial, in any order of reports that climb the rungs one by one."""
+    steps = factor**rungs
+    own = Stopper(Stopping(scheduler=Asha(reduction_factor=factor, rungs=rungs)))
+    rays = AsyncHyperBandScheduler(
+        time_attr="time", metric="value", mode="max", max_t=steps, grace_period=1, reduction_factor=factor
+    )
+    climbed: dict[str, int] = {}
+    for name, value in reported:
+        key = str(name)
+        rung = climbed.get(key, -1) + 1
+        if rung >= rungs:
+            continue
+        if rung == 0:
+            rays.on_trial_add(None, Named(key))
+        report = Report(step=factor**rung, planned_steps=steps, metrics={METRIC: value})
+        decision = rays.on_trial_result(None, Named(key), {"time": factor**rung, "value": value})
+        assert own.stops(key, 0, report) == (decision == AsyncHyperBandScheduler.STOP)
+        climbed[key] = rungs if decision == AsyncHyperBandScheduler.STOP else rung
 
 
 def check_every_trial_ends(values: list[Curve], workers: int, paces: list[int]) -> None:

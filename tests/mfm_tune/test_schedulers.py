@@ -19,7 +19,8 @@ from mfm_tune.ledger import LedgerState, LedgerWriter, ReportOf
 from mfm_tune.plan import Trial
 from mfm_tune.program import Outcome, Report
 from mfm_tune.recorder import Recorder
-from mfm_tune.schedulers import InOrder, Stopper
+from mfm_tune.schedulers import Stopper
+from mfm_tune.tuning_order import InOrder
 from mfm_tune.tuning_rounds import RETRIES, Narrator, Rounds, report_of
 from tests.mfm_tune.stub_launch import stub_trials
 from tests.mfm_tune.stub_program import StubConfig, StubProgram

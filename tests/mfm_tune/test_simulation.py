@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -112,10 +114,8 @@ def test_only_finished_trials_with_a_duration_are_replayed() -> None:
     assert [each.value(TARGET_MIOU) for each in kept] == [1.0]
 
 
-def test_the_command_trains_nothing_and_starts_no_ray(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """From the ledger alone; with too little in it, one sentence."""
-    import ray
-
     body = 'STUDY = study("smoke", seeds=(0, 1), make=lambda v: StubConfig(level=v, quality=10.0 * v, steps=8))'
     storage = tmp_path / "storage"
     with forgotten_after(tmp_path):
@@ -132,7 +132,19 @@ def test_the_command_trains_nothing_and_starts_no_ray(tmp_path: Path, capsys: py
     assert "steps        32 ->" in said
     assert "seed 0       best student/miou: level 2; picked in 20 of 20 orders; mean regret 0.00" in said
     assert (storage / "ledger.jsonl").read_bytes() == before
-    assert not ray.is_initialized()
+
+
+def test_inline_runs_and_the_simulation_of_asha_need_no_ray(tmp_path: Path) -> None:
+    """The stopping rule is our own: both run where ray cannot be imported."""
+    body = 'STUDY = study("smoke", seeds=(0, 1), make=lambda v: StubConfig(level=v, quality=10.0 * v, steps=8))'
+    command = [str(write_space(tmp_path, body)), "--storage", str(tmp_path / "storage"), "--no-tracking"]
+    code = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from mfm_tune.run import main\n"
+        "assert main([*sys.argv[1:], '--inline']) == 0\n"
+        "assert main([*sys.argv[1:], '--simulate', '--slots', '1']) == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", code, *command], check=True)
 
 
 def made_folder(path: Path) -> Path:
