@@ -1,8 +1,10 @@
 """What the fields of settings may hold: types that carry a range, and a check of every field against its type.
 
 A field says all of it in its type: `ratio: BelowOne`, `rates: tuple[AtLeast1, ...]`, `clip_norm: Positive | None`. A
-value that does not fit is one sentence with the field, the allowed values and the given one. Search spaces, searches
-and the configs of training are such settings, which is why training imports this module of `mfm_tune` and no other.
+value that does not fit is one sentence with the field, the allowed values and the given one. Where settings hold other
+settings, their class is exact: what reads them goes by the class, and would take a subclass for its parent. Search
+spaces, searches and the configs of training are such settings, which is why training imports this module of `mfm_tune`
+and no other.
 Standard library only.
 """
 
@@ -41,7 +43,8 @@ class Settings:
         for name, kind in _types(type(self)).items():  # type: ignore[arg-type]  # a type has no hash for mypy
             value = getattr(self, name)
             if not _fits(kind, value):
-                raise self.refusal(f"{type(self).__name__}.{name} must {_wanted(kind)}, got {_shown(value)}.")
+                told = f"{_shown(value)}{_derived(kind, value)}"
+                raise self.refusal(f"{type(self).__name__}.{name} must {_wanted(kind)}, got {told}.")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -220,7 +223,10 @@ def _fits(kind: Any, value: object) -> bool:
         return isinstance(value, Mapping) and all(_fits(of, key) and _fits(to, value[key]) for key in value)
     if _is_any(kind) or get_origin(kind) is Callable:
         return _is_any(kind) or callable(value)
-    return isinstance(value, get_origin(kind) or kind) and not isinstance(value, type)  # a class has its methods, too
+    plain = get_origin(kind) or kind
+    if issubclass(plain, Settings):
+        return type(value) is plain
+    return isinstance(value, plain) and not isinstance(value, type)  # a class has its methods, too
 
 
 def _parts_fit(kinds: tuple[Any, ...], values: tuple[object, ...]) -> bool:
@@ -288,6 +294,15 @@ def _is_union(kind: Any) -> bool:
 
 def _is_any(kind: Any) -> bool:
     return kind is Any or isinstance(kind, TypeVar)
+
+
+def _derived(kind: Any, value: object) -> str:
+    """What to do about a subclass of settings where they themselves are wanted; empty for other values."""
+    plain = [get_origin(each) or each for each in (get_args(kind) if _is_union(kind) else (kind,))]
+    for parent in plain:
+        if isinstance(parent, type) and issubclass(parent, Settings) and isinstance(value, parent):
+            return f", a subclass that would be taken for {parent.__name__}; give {parent.__name__} itself"
+    return ""
 
 
 def _shown(value: object) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, get_args
 
 from mfm_tune.fields import (
     AtLeast0,
@@ -385,7 +385,7 @@ Adaptation = SelfTraining | SourceOnly | TargetSupervised
 class Auxiliary(Protocol):
     """Settings of an auxiliary task: a frozen dataclass with a weight, multiplied with the task's loss.
 
-    The project's own tasks are listed in `trainables.auxiliary.build`; a task of your own has a method
+    The project's own tasks are the members of `Task`; a task of your own, derived from one of them or not, has a method
     `build(segmentor, streams)` that imports and returns it (README, "A task of one's own").
     """
 
@@ -588,6 +588,9 @@ class MaskedImageModelling(Settings):
     patch: AtLeast1 = 32  # pixels of what the encoder sees
 
 
+Task = Mfm | FeatureDistance | MaskedConsistency | FeatureDropout | DropBlock | MaskedImageModelling
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # Optimisation, evaluation, execution
 # --------------------------------------------------------------------------------------------------------------------
@@ -708,6 +711,11 @@ class Experiment(Settings):
                 raise ValueError(
                     "Experiment.auxiliary must hold settings of auxiliary tasks (frozen dataclasses with a weight), "
                     f"got {task!r}."
+                )
+            if kind not in get_args(Task) and not callable(getattr(task, "build", None)):
+                raise ValueError(
+                    f"Experiment.auxiliary holds a {kind.__name__}, which has no method build(segmentor, streams); "
+                    "give it one that returns an AuxiliaryTask."
                 )
             if kinds.count(kind) > 1:
                 raise ValueError(f"Experiment.auxiliary holds {kind.__name__} twice; each task stands once.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +16,7 @@ from trainables.config import (
     SGD,
     AdamW,
     Blur,
+    DAFormer,
     DropBlock,
     EfficientNetLite,
     Evaluation,
@@ -31,11 +33,13 @@ from trainables.config import (
     Schedule,
     SegFormer,
     SelectionCriteria,
+    SelfTraining,
     SmallDeepLab,
     SourceHoldout,
     SourceOnly,
     TargetSupervised,
 )
+from trainables.program import Segmentation
 from trainables.recipes import MINI, PAPER, dacs, mfm, mic, source_only
 
 CLASSES = [kind for kind in vars(config).values() if isinstance(kind, type) and dataclasses.is_dataclass(kind)]
@@ -116,6 +120,51 @@ def test_these_are_the_sentences() -> None:
         with pytest.raises(ValueError) as refused:
             make()
         assert str(refused.value) == sentence
+
+
+class Timm(SmallDeepLab):
+    """A network of someone's own, in name alone."""
+
+
+class Lion(AdamW):
+    """An optimiser of someone's own, in name alone."""
+
+
+class MyTeacher(SelfTraining):
+    """A method of someone's own, in name alone."""
+
+
+class DeepMiT(MiT):
+    """An encoder within a network's settings."""
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: replace(dacs(MINI), network=Timm()), "Experiment.network must be SmallDeepLab, DeepLabV2, .+ Timm"),
+        (lambda: replace(dacs(MINI), optimizer=Lion()), "Experiment.optimizer must be AdamW or SGD, got Lion"),
+        (lambda: replace(dacs(MINI), adaptation=MyTeacher()), "Experiment.adaptation must be SelfTraining, .+ MyT"),
+        (lambda: DAFormer(encoder=DeepMiT()), "DAFormer.encoder must be MiT, got DeepMiT"),
+    ],
+)
+def test_a_subclass_is_not_trained_as_its_parent(make: Callable[[], object], sentence: str) -> None:
+    """Code goes by the class: the ledger would say Timm, and a SmallDeepLab would be trained and exported."""
+    with pytest.raises(
+        ValueError, match=rf"^{sentence}.+, a subclass that would be taken for (\w+); give \1 itself\.$"
+    ):
+        make()
+
+
+def test_a_subclass_of_an_experiment_is_no_experiment() -> None:
+    """Its further fields would be trained by nobody."""
+
+    class Longer(Experiment):
+        pass
+
+    config = dacs(MINI)
+    longer = Longer(**{each.name: getattr(config, each.name) for each in dataclasses.fields(config)})
+    with pytest.raises(ValueError, match=r"^Segmentation trains an Experiment, got Longer\.$"):
+        Segmentation().planned_steps(longer)
 
 
 def test_what_fits_is_kept_as_it_is() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import zlib
+from typing import Any, get_args
 
 import torch
 from torch import nn
@@ -20,6 +21,7 @@ from trainables.config import (
     MaskedImageModelling,
     Mfm,
     SelfTraining,
+    Task,
 )
 from trainables.models.segmentor import Segmentor
 from trainables.randomness import Purpose, Streams
@@ -48,13 +50,14 @@ def build_tasks(
         purpose = Purpose.REBUILDER_INIT if isinstance(one, Mfm) else Purpose.TASK_INIT
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.torch_seed(purpose, 0, zlib.crc32(type(one).__name__.encode())))
-            tasks.append(_build(one, adaptation, student, streams, image_size))
+            if type(one) in get_args(Task):
+                tasks.append(_build(one, adaptation, student, image_size))  # type: ignore[arg-type]  # one of Task's
+            else:
+                tasks.append(_own_task(one, student, streams))
     return tasks
 
 
-def _build(
-    settings: object, adaptation: SelfTraining, student: Segmentor, streams: Streams, image_size: tuple[int, int]
-) -> AuxiliaryTask:
+def _build(settings: Task, adaptation: SelfTraining, student: Segmentor, image_size: tuple[int, int]) -> AuxiliaryTask:
     match settings:
         case Mfm():
             return MfmTask(settings, adaptation, student, image_size)
@@ -74,18 +77,11 @@ def _build(
             from trainables.auxiliary.masked_image import MaskedImageTask
 
             return MaskedImageTask(settings, student, image_size)
-        case _:
-            return _own_task(settings, student, streams)
 
 
-def _own_task(settings: object, student: Segmentor, streams: Streams) -> AuxiliaryTask:
-    build = getattr(settings, "build", None)
-    if build is None:
-        raise ValueError(
-            f"Experiment.auxiliary holds a {type(settings).__name__}, which has no method build(segmentor, streams); "
-            "give it one that returns an AuxiliaryTask."
-        )
-    task = build(student, streams)
+def _own_task(settings: Any, student: Segmentor, streams: Streams) -> AuxiliaryTask:
+    """The task that settings of one's own build; that they can, `Experiment` has seen to."""
+    task = settings.build(student, streams)
     if not isinstance(task, AuxiliaryTask):
         raise ValueError(
             f"{type(settings).__name__}.build must return an AuxiliaryTask, got {type(task).__name__}; "

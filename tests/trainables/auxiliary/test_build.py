@@ -123,14 +123,36 @@ class Weighted:
     weight: float = 1.0
 
 
+class Sharper(Mfm):
+    """Derived from the project's own settings, and no task."""
+
+
+class Entropic(FeatureDropout):
+    """Derived from the project's own settings, and built by itself."""
+
+    def build(self, segmentor: Segmentor, streams: Streams) -> AuxiliaryTask:
+        return entropy(segmentor, streams)
+
+
+def test_settings_derived_from_the_projects_own_build_their_own_task() -> None:
+    """The parent's task would be trained under the subclass's name."""
+    (task,) = started(smoke(Entropic())).tasks
+    assert isinstance(task, SourceEntropy)
+
+
 def test_settings_that_build_no_task_are_one_sentence() -> None:
-    """No settings at all, settings without `build`, and a `build` that returns something else."""
+    """No settings at all, settings without `build`, and a `build` that returns something else.
+
+    Settings are refused when the config is made.
+    """
     with pytest.raises(
         ValueError, match=r"^Experiment\.auxiliary must hold settings of auxiliary tasks .+, got 'mfm'\."
     ):
         smoke("mfm")
     with pytest.raises(ValueError, match=r"holds a Weighted, which has no method build\(segmentor, streams\)"):
-        started(smoke(Weighted()))
+        smoke(Weighted())
+    with pytest.raises(ValueError, match=r"holds a Sharper, which has no method build\(segmentor, streams\)"):
+        smoke(Sharper())
     with pytest.raises(ValueError, match=r"Own\.build must return an AuxiliaryTask, got int"):
         started(smoke(Own(lambda segmentor, streams: 3)))
 
