@@ -4,29 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
-from trainables.config import (
-    HRDA,
-    DAFormer,
-    Data,
-    DeepLabV2,
-    EfficientNetLite,
-    Experiment,
-    MiT,
-    Network,
-    PackedPair,
-    RealPhotographs,
-    SegFormer,
-    SmallDeepLab,
-    ToyCity,
-)
+from trainables.config import Data, EfficientNetLite, Experiment, Network, ToyCity
 
 FORMAT = 1
-SETTINGS = (
-    ToyCity, PackedPair, RealPhotographs,
-    SmallDeepLab, DeepLabV2, MiT, DAFormer, SegFormer, HRDA, EfficientNetLite,
-)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +52,7 @@ class Description:
             raise ValueError(f"a model's description must have format {FORMAT}, got {found!r}; export the model again.")
         try:
             return cls(**{name: _read(content[name], hint) for name, hint in get_type_hints(cls).items()})
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
+        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"a model's description must be as this version writes it, but does not fit ({error}); "
                 "export the model again."
@@ -127,9 +109,13 @@ def _plain(value: Any) -> Any:
 
 
 def _read(value: Any, hint: Any) -> Any:
+    """What `_plain` made of a field of this type, which says what settings it can hold."""
     match value:
         case dict():
-            kind = next(kind for kind in SETTINGS if kind.__name__ == value["class"])
+            known = {each.__name__: each for each in get_args(hint) or (hint,) if isinstance(each, type)}
+            if value["class"] not in known:
+                raise ValueError(f"{value['class']!r} must be {' or '.join(known)}")
+            kind = known[value["class"]]
             hints = get_type_hints(kind)
             return kind(**{key: _read(part, hints[key]) for key, part in value.items() if key != "class"})
         case list():

@@ -6,8 +6,9 @@ import json
 import os
 import pickle
 from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest import mock
 
 import pytest
@@ -18,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.trainables.models.tiny import built
 from tests.trainables.trained import finished_trial
 from trainables import checkpoint, export
-from trainables.config import DAFormer, DeepLabV2, EfficientNetLite, MiT, Norm, SegFormer, SmallDeepLab
+from trainables.config import DAFormer, DeepLabV2, EfficientNetLite, MiT, Network, Norm, SegFormer, SmallDeepLab
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description, describe
 from trainables.exported import CONFIG, WEIGHTS, load_model, parameter_count
@@ -91,6 +92,28 @@ def test_a_description_survives_json(network: object) -> None:
         step=7,
     )
     assert Description.from_json(json.loads(json.dumps(description.to_json()))) == description
+
+
+@pytest.mark.parametrize("kind", get_args(Network), ids=lambda kind: kind.__name__)
+def test_whatever_network_can_be_trained_can_be_exported(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No list beside the type of `Experiment.network` says so: a network that joins it later is exported as well."""
+
+    @dataclass(frozen=True, kw_only=True, slots=True)
+    class Later(kind):  # type: ignore[misc, valid-type]  # a class that is known at run time only
+        """What `Network` will hold one day."""
+
+    monkeypatch.setattr("trainables.description.Network", Network | Later)
+    config = replace(dacs(SMOKE), network=kind())
+    for network in (config.network, Later()):
+        described = replace(describe(config, CITYSCAPES_CLASSES, MEAN, STD, 3), network=network)
+        assert Description.from_json(json.loads(json.dumps(described.to_json()))) == described
+
+
+def test_an_unknown_network_is_named_with_those_that_are_known() -> None:
+    """A model of a later version, say."""
+    described = describe(dacs(SMOKE), CITYSCAPES_CLASSES, MEAN, STD, 3).to_json()
+    with pytest.raises(ValueError, match=r"does not fit \('Timm' must be SmallDeepLab or DeepLabV2 or .+\); export"):
+        Description.from_json(described | {"network": {"class": "Timm"}})
 
 
 @pytest.mark.parametrize("make", [dacs, daformer, hrda, mic])
