@@ -11,6 +11,7 @@ Standard library only.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
@@ -175,6 +176,29 @@ class Span:
         return "pairs of numbers, the smaller first"
 
 
+@dataclass(frozen=True)
+class FileName:
+    """Text that paths and tags are made of: nothing in it leads out of a folder."""
+
+    marks: str = "._-"
+
+    def fits(self, value: object) -> bool:
+        """Whether the value is such a text."""
+        mark = re.escape(self.marks)
+        return isinstance(value, str) and re.fullmatch(f"[A-Za-z0-9][A-Za-z0-9{mark}]{{0,63}}", value) is not None
+
+    @property
+    def wanted(self) -> str:
+        """`be 1 to 64 letters, ...`."""
+        marks = " or ".join(f"'{mark}'" for mark in self.marks)
+        return f"be 1 to 64 letters, digits, {marks}, the first a letter or digit, as it stands in file names"
+
+    @property
+    def plural(self) -> str:
+        """`names of files`."""
+        return "names of files"
+
+
 PLAIN: Mapping[Any, Rule] = {float: Number(), int: Whole()}  # a bool is neither
 
 
@@ -190,6 +214,8 @@ class Anything:
         return True
 
 
+Name = Annotated[str, FileName()]
+Profile = Annotated[str, FileName(marks="._")]  # `study-profile` is a folder, which the last hyphen must divide
 AtLeast0 = Annotated[int, Whole(0)]
 AtLeast1 = Annotated[int, Whole(1)]
 NotNegative = Annotated[float, Number(0)]

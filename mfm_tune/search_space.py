@@ -13,7 +13,6 @@ A search explores with one seed, confirms the best with all seeds, and reports (
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,7 +20,7 @@ from typing import Annotated, Any
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, Whole
+from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, Name, Profile, Whole
 from mfm_tune.program import Program
 from mfm_tune.space import Config, Declared, check_config, check_seeds, default_label
 
@@ -332,9 +331,9 @@ class Search(Declared):
         SearchSpaceError: One of these cannot be.
     """
 
-    name: str
+    name: Name
     title: str
-    profile: str
+    profile: Profile
     program: Program
     parameters: Mapping[str, Distribution]
     make: Callable[[Values], Config]
@@ -354,11 +353,6 @@ class Search(Declared):
     notes: tuple[str, ...] = ()
 
     def _check_together(self) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", self.name):
-            raise SearchSpaceError(
-                f"The search name '{self.name}' must be 1 to 64 letters, digits, '.', '_' or '-' and start with a "
-                "letter or digit, because it stands in file names and tags."
-            )
         if not self.parameters or not self.baselines:
             what = "parameters" if not self.parameters else "baselines"
             raise SearchSpaceError(f"Search '{self.name}' has no {what}; give at least one.")

@@ -12,19 +12,19 @@ Nothing here imports torch or ray: declaring a study and planning it answer in u
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import Anything, Settings
+from mfm_tune.fields import Anything, Name, Profile, Settings
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
 
 V = TypeVar("V", bound=Hashable)
 W = TypeVar("W", bound=Hashable)
+TAKEN = ("trials", "classes", "explored")  # what the report calls tables of its own
 Config = Any  # a frozen dataclass of the program; mfm_tune looks into it only through `identity`
 
 
@@ -81,7 +81,7 @@ class Axis(Declared, Generic[V]):
         SearchSpaceError: No level, a level twice, or two levels that train one config.
     """
 
-    name: str
+    name: Name
     levels: tuple[tuple[V, PaperOfLevel], ...]
     make: Callable[[V], Config]
     label: Callable[[V], str] = default_label
@@ -89,7 +89,6 @@ class Axis(Declared, Generic[V]):
     against: Callable[[V], Config | None] | None = None
 
     def _check_together(self) -> None:
-        _check_name("axis", self.name)
         if not self.levels:
             raise SearchSpaceError(f"Axis '{self.name}' has no levels; give at least one pair (level, paper's number).")
         seen: list[V] = []
@@ -148,7 +147,7 @@ class Table(Declared):
         note: A paragraph printed under the table.
     """
 
-    name: str
+    name: Name
     title: str
     axis: Axis[Any]
     metric: str | None = None
@@ -158,7 +157,10 @@ class Table(Declared):
     note: str = ""
 
     def _check_together(self) -> None:
-        _check_name("table", self.name)
+        if self.name in TAKEN:
+            raise SearchSpaceError(
+                f"Table.name must be none of {', '.join(TAKEN)}, which the report's own files have, got '{self.name}'."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,9 +200,9 @@ class Study(Declared):
             one axis that train the same config.
     """
 
-    name: str
+    name: Name
     title: str
-    profile: str
+    profile: Profile
     program: Program
     tables: tuple[Table, ...]
     references: Mapping[str, Config] = field(default_factory=dict)
@@ -212,7 +214,6 @@ class Study(Declared):
     notes: tuple[str, ...] = ()
 
     def _check_together(self) -> None:
-        _check_name("study", self.name)
         if not self.tables:
             raise SearchSpaceError(f"Study '{self.name}' has no tables; give at least one Table.")
         names = [table.name for table in self.tables]
@@ -286,14 +287,6 @@ def _check_distinct(study: Study, table: Table) -> None:
                 "remove one, or make the levels differ in a trained value."
             )
         first[cell.config_id] = cell.level
-
-
-def _check_name(kind: str, name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-        raise SearchSpaceError(
-            f"The {kind} name '{name}' must be 1 to 64 letters, digits, '.', '_' or '-' and start with a letter or "
-            "digit, because it stands in file names and tags."
-        )
 
 
 def _check_paper(axis: str, level: str, paper: Paper) -> None:

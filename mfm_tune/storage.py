@@ -23,6 +23,7 @@ from pathlib import Path
 
 from mfm_tune import ledger
 from mfm_tune.errors import StorageBusyError, StorageError
+from mfm_tune.fields import FileName
 
 FREE_SPACE = 64 * 2**20  # bytes; a launch on the embedded benchmark writes about this much
 
@@ -46,7 +47,14 @@ class Storage:
         return self.root / folder
 
     def report(self, study: str, profile: str) -> Path:
-        """The folder of a study's report."""
+        """The folder of a study's report.
+
+        Raises:
+            StorageError: The names lead elsewhere; a search space is refused before, so a ledger was edited.
+        """
+        for name in (study, profile):
+            if not FileName().fits(name):
+                raise StorageError(f"The name of a study or profile must {FileName().wanted}, got {name!r}.")
         return self.root / "reports" / f"{study}-{profile}"
 
 

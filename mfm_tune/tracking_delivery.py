@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from mfm_tune.errors import StorageError
 from mfm_tune.ledger import Event
 from mfm_tune.storage import Storage
 from mfm_tune.tracking import Target
@@ -78,7 +79,7 @@ class Delivery:
         """Copy reports that are new or have changed. Returns whether there were any."""
         changed = False
         for (study, profile), event in self._reader.state.studies.items():
-            files = _report_files(self._storage.report(study, profile))
+            files = _report_files(self._storage, study, profile)
             stamp = _stamp(files)
             if files and self._stamps.get((study, profile)) != stamp:
                 changed |= self._write_report(event, files)
@@ -217,13 +218,14 @@ def _with_files(run: Run, report: Event | None, *, pictured: bool) -> Run:
     return replace(run, tags={**run.tags, **tags}) if tags else run
 
 
-def _report_files(folder: Path) -> dict[str, Path]:
+def _report_files(storage: Storage, study: str, profile: str) -> dict[str, Path]:
     """The files of a report: name in the artefacts -> path."""
     try:
+        folder = storage.report(study, profile)
         paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
         return {str(path.relative_to(folder)): path for path in paths if path.stat().st_size <= LARGEST_FILE}
-    except OSError:
-        return {}  # it is being replaced; the next look finds it
+    except (OSError, StorageError):
+        return {}  # it is being replaced, and the next look finds it; or it can have none
 
 
 def _stamp(files: Mapping[str, Path]) -> Stamp:

@@ -85,3 +85,11 @@ def test_a_file_is_no_storage(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("")
     with pytest.raises(StorageError, match="is a file, not a folder"), driver(Storage(tmp_path / "runs")):
         pass
+
+
+@pytest.mark.parametrize(("study", "profile"), [("table2", "x/../../../../ESCAPED"), ("..", "mini"), ("/tmp", "mini")])
+def test_no_name_of_a_study_or_profile_leads_out_of_the_storage(tmp_path: Path, study: str, profile: str) -> None:
+    """Whoever asks for a report's folder, the mirror with an edited ledger included."""
+    assert Storage(tmp_path).report("table2", "mini") == tmp_path / "reports" / "table2-mini"
+    with pytest.raises(StorageError, match="must be 1 to 64 letters, digits"):
+        Storage(tmp_path).report(study, profile)
