@@ -38,7 +38,7 @@ class Description:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
-        return {"format": FORMAT} | {item.name: _plain(getattr(self, item.name)) for item in fields(self)}
+        return {"format": FORMAT} | {item.name: plain(getattr(self, item.name)) for item in fields(self)}
 
     @classmethod
     def from_json(cls, content: Any) -> Description:
@@ -94,22 +94,22 @@ def evaluation_size(data: Data) -> tuple[int, int]:
     return data.image_size if isinstance(data, ToyCity) else data.evaluation_size
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Settings as JSON values; a dataclass is an object that names its class."""
     match value:
         case Enum():
             return value.value
         case tuple():
-            return [_plain(part) for part in value]
+            return [plain(part) for part in value]
         case _ if is_dataclass(value) and not isinstance(value, type):
-            own = {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+            own = {item.name: plain(getattr(value, item.name)) for item in fields(value)}
             return {"class": type(value).__name__} | own
         case _:
             return value
 
 
 def _read(value: Any, hint: Any) -> Any:
-    """What `_plain` made of a field of this type, which says what settings it can hold."""
+    """What `plain` made of a field of this type, which says what settings it can hold."""
     match value:
         case dict():
             known = {each.__name__: each for each in get_args(hint) or (hint,) if isinstance(each, type)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from trainables.config import (
 from trainables.cuda_graphs import GraphedModule
 from trainables.data.domains import Batch, Domains
 from trainables.data.open import training_size
+from trainables.description import plain
 from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_encoder
 from trainables.models.segmentor import Segmentor
@@ -122,16 +124,12 @@ def warm_start(
 ) -> dict[str, torch.Tensor]:
     """Weights after supervised source training; computed once for its own settings and the seed, then read.
 
-    All configs of a seed that differ in adaptation only share the file. Of several processes that want it at once one
-    trains and the others wait; a killed one leaves no half file.
+    All configs of a seed that differ in adaptation and in rare-class sampling only share the file. Of several processes
+    that want it at once one trains and the others wait; a killed one leaves no half file.
     """
     machine = (device.type, torch.__version__)
-    identity = repr(
-        (
-            config.network, config.data, config.source_holdout, settings, config.execution, streams.seed,
-            sorted(data.items()), machine,
-        )
-    )  # fmt: skip
+    of = (config.network, config.data, config.source_holdout, settings, config.execution)
+    identity = json.dumps((plain(of), streams.seed, sorted(data.items()), machine), sort_keys=True)
     path = shared / "warm_starts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):

@@ -60,7 +60,10 @@ class Domains(Protocol):
         """Labelled source images for a training step."""
 
     def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
-        """Labelled source images for a step of the warm start (a stream of its own)."""
+        """Labelled source images for a step of the warm start.
+
+        They have a stream of their own and are drawn without rare-class sampling: all configs share the warm start.
+        """
 
     def target(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Unlabelled target images for a training step (`label` is None)."""

@@ -25,7 +25,7 @@ from trainables.data.holdout import divide, without
 from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW, View
 from trainables.data.readers import Split
 from trainables.data.resize import Size, whole
-from trainables.data.sampling import Among, RareClasses, Sampler, Uniform
+from trainables.data.sampling import Among, Draw, RareClasses, Sampler, Uniform
 from trainables.data.scored import further_means
 from trainables.data.store import PackedSplit, Store, StoreError
 from trainables.models.segmentor import Box
@@ -215,6 +215,7 @@ class PackedDomains:
         self.means = scoring.means
         self.mean = mean
         self.std = std
+        self._uniform_source = Among(np.setdiff1d(np.arange(len(source)), held_out))
         self._uniform_target = Uniform(len(target))
         self._ahead = OneAhead(self)
         self._scale = torch.tensor([self.mean, self.std], device=device)
@@ -225,7 +226,7 @@ class PackedDomains:
         return self._to_device(self._ahead.take(Request(Kind.SOURCE, streams, step, batch_size)))
 
     def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
-        """Labelled source crops of a stream of their own."""
+        """Labelled source crops of a stream of their own, images drawn uniformly whatever the sampler."""
         return self._to_device(self._ahead.take(Request(Kind.WARM_START, streams, step, batch_size)))
 
     def target(self, streams: Streams, step: int, batch_size: int) -> Batch:
@@ -276,17 +277,16 @@ class PackedDomains:
             case Kind.SOURCE:
                 which = request.streams.numpy(Purpose.SOURCE, request.step, item)
                 where = request.streams.numpy(Purpose.SOURCE_CROP, request.step, item)
-                return self._source_item(which, where)
+                return self._source_item(self._sampler.draw(which), where)
             case Kind.WARM_START:
                 both = request.streams.numpy(Purpose.WARM_START, request.step, item)
-                return self._source_item(both, both)
+                return self._source_item(self._uniform_source.draw(both), both)
             case Kind.TARGET | Kind.LABELLED_TARGET:
                 which = request.streams.numpy(Purpose.TARGET, request.step, item)
                 where = request.streams.numpy(Purpose.TARGET_CROP, request.step, item)
                 return self._target_item(which, where, labelled=request.kind is Kind.LABELLED_TARGET)
 
-    def _source_item(self, which: np.random.Generator, where: np.random.Generator) -> _Item:
-        draw = self._sampler.draw(which)
+    def _source_item(self, draw: Draw, where: np.random.Generator) -> _Item:
         size = self._source.size(draw.index, self._sizes.source_size)
         label = self._source.sized_label(draw.index, size)
         crop = draw_source_crop(where, label, self._sizes.crop_size, self._sizes.max_class_share, draw.wanted)

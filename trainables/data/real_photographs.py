@@ -103,7 +103,8 @@ class RealPhotographsDomains:
         self._device = device
         self._margins = margins if margins is not None and margins.of_size is not None else None
         self._held_out = division.held_out
-        self._sampler: Sampler = EqualParts(tuple(_kept(part, division) for part in pair.parts))
+        self._equal_parts = EqualParts(tuple(_kept(part, division) for part in pair.parts))
+        self._sampler: Sampler = self._equal_parts
         if sampling is not None:
             counts = np.stack([pixels_by_class(pair.source.label(index)) for index in range(len(pair.source))])
             self._sampler = RareClasses(without(counts, division.held_out), sampling)
@@ -115,12 +116,9 @@ class RealPhotographsDomains:
         return self._batch([self._source_item(streams, step, item) for item in range(batch_size)])
 
     def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
-        """Labelled source crops of a stream of their own."""
-        items = []
-        for item in range(batch_size):
-            generator = streams.numpy(Purpose.WARM_START, step, item)
-            items.append(self._source_crop(generator, generator))
-        return self._batch(items)
+        """Labelled source crops of a stream of their own, parts drawn with equal chance whatever the sampler."""
+        generators = [streams.numpy(Purpose.WARM_START, step, item) for item in range(batch_size)]
+        return self._batch([self._source_crop(self._equal_parts.draw(each), each) for each in generators])
 
     def target(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Unlabelled target crops."""
@@ -159,10 +157,9 @@ class RealPhotographsDomains:
 
     def _source_item(self, streams: Streams, step: int, item: int) -> _Item:
         which = streams.numpy(Purpose.SOURCE, step, item)
-        return self._source_crop(which, streams.numpy(Purpose.SOURCE_CROP, step, item))
+        return self._source_crop(self._sampler.draw(which), streams.numpy(Purpose.SOURCE_CROP, step, item))
 
-    def _source_crop(self, which: np.random.Generator, where: np.random.Generator) -> _Item:
-        draw = self._sampler.draw(which)
+    def _source_crop(self, draw: Draw, where: np.random.Generator) -> _Item:
         image, label = self._pair.source.image(draw.index), self._pair.source.label(draw.index)
         return self._cut(image, label, draw_source_crop(where, label, self._config.crop_size, 1.0, draw.wanted))
 

@@ -245,6 +245,14 @@ def test_the_warm_start_has_a_stream_of_its_own(opened: Opened) -> None:
     assert_same(first, opened().warm_start(Streams(0), 0, 2))
 
 
+def test_the_warm_start_is_drawn_without_rare_class_sampling(opened: Opened) -> None:
+    """All configs of a seed share its weights, whatever they sample afterwards."""
+    sampled = opened(sampling=RareClassSampling(min_pixels=3))
+    assert not torch.equal(sampled.source(Streams(0), 0, 4).image, opened().source(Streams(0), 0, 4).image)
+    for step in range(3):
+        assert_same(sampled.warm_start(Streams(0), step, 4), opened().warm_start(Streams(0), step, 4))
+
+
 @pytest.mark.gpu
 def test_batches_on_a_gpu_are_those_of_the_cpu(stores: dict[str, str], opened: Opened) -> None:
     if not torch.cuda.is_available():

@@ -170,6 +170,15 @@ def test_rare_classes_are_drawn_where_the_config_asks(root: Path) -> None:
     assert sum(grey == 1 for grey in drawn) > len(drawn) / 4  # one image of eight shows people
 
 
+def test_the_warm_start_is_drawn_without_rare_class_sampling(root: Path) -> None:
+    """All configs of a seed share its weights, whatever they sample afterwards."""
+    sampling = RareClassSampling(min_pixels=10)
+    sampled = open_real_photographs(CONFIG, {"realpair": str(root)}, CPU, sampling)
+    for step in range(3):
+        one, other = (domains.warm_start(Streams(0), step, 4) for domains in (sampled, opened(root)))
+        assert torch.equal(one.image, other.image)
+
+
 def test_pseudo_labels_inside_margins_of_the_whole_image_do_not_count(root: Path) -> None:
     read_folder.cache_clear()
     margins = Margins(bottom=96, of_size=(96, 128))

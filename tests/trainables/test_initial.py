@@ -1,0 +1,45 @@
+"""Initial weights: which configs share a source pre-training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tests.trainables.trained import TINY_CITY
+from trainables import checkpoint
+from trainables.config import Experiment, RareClassSampling, WarmStart
+from trainables.data.open import open_domains
+from trainables.initial import begin
+from trainables.randomness import Streams
+from trainables.recipes import SMOKE, dacs
+
+CPU = torch.device("cpu")
+CONFIG = replace(dacs(SMOKE), data=TINY_CITY, initial=WarmStart(steps=1, batch_size=2))
+
+
+def begun(config: Experiment, shared: Path) -> dict[str, torch.Tensor]:
+    """The initial weights of seed 0."""
+    state = begin(config, Streams(0), open_domains(config, {}, CPU), shared, {}, CPU)
+    return dict(state.student.state_dict())
+
+
+def test_configs_that_differ_in_adaptation_and_sampling_share_a_warm_start(tmp_path: Path) -> None:
+    """One file; another network or length has one of its own. What a file is of stands in its header, as JSON."""
+    weights = begun(CONFIG, tmp_path)
+    for config in (replace(CONFIG, rare_class_sampling=RareClassSampling(min_pixels=1)), dacs_of(0.5)):
+        assert checkpoint.same_arrays(weights, begun(config, tmp_path))
+    (file,) = (tmp_path / "warm_starts").glob("*.safetensors")
+    settings, seed, data, machine = json.loads(checkpoint.load(file)[1]["of"])
+    assert [each and each["class"] for each in settings] == ["SmallDeepLab", "ToyCity", None, "WarmStart", "Execution"]
+    assert settings[1]["source"] == "arcade"
+    assert (seed, data, machine) == (0, [], ["cpu", torch.__version__])
+    begun(replace(CONFIG, initial=WarmStart(steps=2, batch_size=2)), tmp_path)
+    assert len(list((tmp_path / "warm_starts").glob("*.safetensors"))) == 2
+
+
+def dacs_of(threshold: float) -> Experiment:
+    """The config with another threshold."""
+    return replace(CONFIG, adaptation=replace(CONFIG.adaptation, threshold=threshold))  # type: ignore[arg-type, call-arg]
