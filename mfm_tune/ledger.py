@@ -17,32 +17,23 @@ with the key `event` and the time in milliseconds since the epoch:
     probe    what a step and an evaluation of a cost class took, measured apart from any trial; never a result
     reuse    the user said that results of one fingerprint stand for another
 
-Everything else (the live table, the report, MLflow) is derived from these lines. A line is written in one piece; where
-the machine went down in the middle of one, readers leave it out and the next driver cuts it off.
+Everything else (the live table, the report, MLflow) is derived from these lines.
 """
 
 from __future__ import annotations
 
-import errno
-import json
-import math
-import os
-import time
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mfm_tune.errors import StorageError
+from mfm_tune.ledger_file import FILE_NAME, Event, LedgerWriter, broken_line, encoded, read_events
 from mfm_tune.program import Outcome, Report
 
-VERSION = 1
-FILE_NAME = "ledger.jsonl"
-SYNCED = frozenset({"end", "proposal", "selection"})
+__all__ = ["FILE_NAME", "Event", "LedgerState", "LedgerWriter", "TrialRecord", "encoded", "read_events", "read_ledger"]
+
 RESULTS = frozenset({Outcome.FINISHED, Outcome.OOM, Outcome.DIVERGED})  # outcomes that stand: nothing is left to do
 
-Event = dict[str, Any]
 ReportOf = tuple[str, int, Report]  # a trial's key, its seed, one of its reports
 
 
@@ -312,181 +303,16 @@ def _ended(record: TrialRecord, event: Event) -> TrialRecord:
     )
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# Reading
-# --------------------------------------------------------------------------------------------------------------------
-
-
 def read_ledger(path: Path) -> LedgerState:
     """Read a ledger; a file that does not exist is an empty one.
 
     Raises:
-        StorageError: The file cannot be read, is of another version, or holds a broken line that is not its last.
+        StorageError: As `read_events`, and where a line contradicts those before it.
     """
     state = LedgerState()
     for number, event in read_events(path):
         try:
             state.apply(event)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise _broken(path, number, f"{type(error).__name__}: {error}") from error
+            raise broken_line(path, number, f"{type(error).__name__}: {error}") from error
     return state
-
-
-def read_events(path: Path) -> Iterator[tuple[int, Event]]:
-    """The events of a ledger with their line numbers, a torn last line left out.
-
-    Raises:
-        StorageError: As `read_ledger`.
-    """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StorageError(f"The ledger {path} cannot be read: {error.strerror}; give a readable --storage.") from error
-    lines = content.split(b"\n")
-    for number, line in enumerate(lines, start=1):
-        last = number == len(lines)
-        event = _parsed(line)
-        if event is None and not (last or not line):
-            raise _broken(path, number, "it is no JSON object with the key 'event'")
-        if event is None:
-            continue
-        if number == 1:
-            _check_version(path, event)
-        yield number, event
-
-
-def _parsed(line: bytes) -> Event | None:
-    try:
-        event = json.loads(line)
-    except ValueError:
-        return None
-    return event if isinstance(event, dict) and "event" in event else None
-
-
-def _broken(path: Path, number: int, why: str) -> StorageError:
-    return StorageError(
-        f"Line {number} of the ledger {path} is broken ({why}); restore the file from a copy, or remove that line."
-    )
-
-
-def _check_version(path: Path, event: Event) -> None:
-    if event.get("event") != "ledger" or event.get("version") != VERSION:
-        raise StorageError(
-            f"The ledger {path} must begin with version {VERSION} of the format, got {event.get('version')!r}; "
-            "use the version of mfm_tune that wrote it, or another --storage."
-        )
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Writing
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def encoded(event: Event) -> bytes:
-    """One event as a line: compact JSON; NaN and infinities as the strings `nan`, `inf`, `-inf`."""
-    return json.dumps(_finite(event), separators=(",", ":"), allow_nan=False).encode() + b"\n"
-
-
-def _finite(value: Any) -> Any:
-    match value:
-        case float() if not math.isfinite(value):
-            return str(float(value))
-        case dict():
-            return {str(key): _finite(part) for key, part in value.items()}
-        case list() | tuple():
-            return [_finite(part) for part in value]
-        case _:
-            return value
-
-
-class LedgerWriter:
-    """Appends events to a ledger. One writer at a time: the driver that holds the storage's lock.
-
-    Opening it cuts off a torn last line and begins a new file with the format's version.
-
-    Raises:
-        StorageError: The file cannot be written (read-only, full), or is of another version.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        with _as_storage_error(path):
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-        try:
-            with _as_storage_error(path):
-                self._mend()
-        except BaseException:
-            os.close(self._file)
-            raise
-
-    def append(self, event: Event) -> Event:
-        """Write one event with the time now, and return it as written. What must not be lost (`SYNCED`) is on the disk
-        when this returns.
-
-        Raises:
-            StorageError: The storage is full or gone; the line is then not in the ledger.
-        """
-        timed = {**event, "time": time.time_ns() // 1_000_000}
-        with _as_storage_error(self.path):
-            self._write(encoded(timed))
-            if event["event"] in SYNCED:
-                os.fsync(self._file)
-        return timed
-
-    def close(self) -> None:
-        """Put everything on the disk and close the file. A second call does nothing."""
-        if self._file < 0:
-            return
-        try:
-            with _as_storage_error(self.path):
-                os.fsync(self._file)
-        finally:
-            os.close(self._file)
-            self._file = -1
-
-    def _write(self, line: bytes) -> None:
-        size = os.fstat(self._file).st_size
-        try:
-            if os.write(self._file, line) != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError:
-            with suppress(OSError):  # what is wrong is said by the first error
-                os.ftruncate(self._file, size)  # no half line stays behind
-            raise
-
-    def _mend(self) -> None:
-        """End a file with a whole line: a last line that is complete but for its end is kept, a torn one is cut off."""
-        size = os.fstat(self._file).st_size
-        tail = _tail(self._file, size)
-        if tail and _parsed(tail) is not None:
-            self._write(b"\n")
-        elif tail:
-            os.ftruncate(self._file, size - len(tail))
-        if os.fstat(self._file).st_size == 0:
-            self.append({"event": "ledger", "version": VERSION})
-        else:
-            first = os.pread(self._file, 4096, 0).split(b"\n", 1)[0]
-            _check_version(self.path, _parsed(first) or {})
-
-
-def _tail(file: int, size: int) -> bytes:
-    """What follows the last line end of a file."""
-    tail, position = b"", size
-    while position > 0 and b"\n" not in tail:
-        begin = max(0, position - 65536)
-        tail = os.pread(file, position - begin, begin) + tail
-        position = begin
-    return tail.rsplit(b"\n", 1)[-1]
-
-
-@contextmanager
-def _as_storage_error(path: Path) -> Iterator[None]:
-    """Turn an OSError into one sentence about the file."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"The ledger {path} cannot be written: {error.strerror}; free space, or give another --storage."
-        ) from error

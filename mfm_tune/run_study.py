@@ -149,17 +149,20 @@ def tracking(options: Options) -> Iterator[Mirror | None]:
 
 
 def settled(options: Options, plan_of: Callable[[LedgerState], Plan], state: LedgerState, writer: LedgerWriter) -> Plan:
-    """The plan, once it is clear what happens to results of other code.
+    """The plan, once it is clear what happens to results of other code. From here on the ledger is written.
 
     Raises:
         ChangedCodeError: There are such results, and neither --reuse nor --retrain is given.
     """
     plan = plan_of(state)
     others = results_of_other_code(plan, state)
+    if others and not (options.reuse or options.retrain):
+        raise changed_code(plan, state, others)
+    torn = writer.mend()
+    if torn is not None:
+        print(f"The ledger's last line was torn; what there was of it lies in {torn}.", flush=True)
     if not others or options.retrain:
         return plan
-    if not options.reuse:
-        raise changed_code(plan, state, others)
     for before, today in others:
         state.apply(writer.append({"event": "reuse", "from": before, "to": today}))
     return plan_of(state)

@@ -87,6 +87,69 @@ def test_a_torn_last_line_costs_only_itself(tmp_path_factory: pytest.TempPathFac
     assert path.read_bytes().startswith(whole)
 
 
+def test_a_torn_line_is_kept_beside_the_ledger(tmp_path: Path) -> None:
+    """Opening changes nothing; the first event moves the torn bytes to a file of their own."""
+    path = tmp_path / "ledger.jsonl"
+    write(path, start())
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"event":"report","key":"cafe')
+    LedgerWriter(path).close()
+    assert path.read_bytes() == whole + b'{"event":"report","key":"cafe'
+    write(path, report(5))
+    assert path.read_bytes().startswith(whole + b'{"event":"report","key":"cafe-s0-12345678",')
+    (kept,) = tmp_path.glob("ledger.jsonl.cut-*")
+    assert kept.read_bytes() == b'{"event":"report","key":"cafe\n'
+
+
+def test_a_torn_first_line_is_replaced(tmp_path: Path) -> None:
+    """The very first write may be cut off, too."""
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b'{"event":"ledger","ver')
+    assert not read_ledger(path).trials
+    write(path, start())
+    assert KEY in read_ledger(path).trials
+
+
+WHOLE = b"".join(map(encoded, [{"event": "ledger", "version": 1, "time": 0}, {**start(), "time": 1}]))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        WHOLE.replace(b"\n", b"\r"),
+        WHOLE.replace(b"\n", b""),
+        WHOLE.replace(b"\n", b"\n\r"),
+        WHOLE + b"\0" * 300,
+        WHOLE + bytes(range(128, 256)),
+        WHOLE + b'{"a":1',
+        WHOLE + b'{"event":"future","x":"' + b"y" * 100_000,
+        b"a file of another program",
+        b'{"event":"start"',
+    ],
+    ids=["cr", "no line ends", "lf cr", "nul", "not ascii", "no event", "too long", "other file", "no head"],
+)
+def test_what_cannot_be_a_torn_line_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
+    """Only the beginning of a line of ours is moved away; readers and writers say the same of anything else."""
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(content)
+    for use in (read_ledger, LedgerWriter):
+        with pytest.raises(StorageError, match="no line of a ledger that was cut off"):
+            use(path)
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_torn_ledger_of_another_version_stays_as_it_is(tmp_path: Path) -> None:
+    """The version is read first, and its number is no other kind of value."""
+    path = tmp_path / "ledger.jsonl"
+    for head in (b'{"event":"ledger","version":2}', b'{"event":"ledger","version":true}', b""):
+        path.write_bytes(head + b'\n{"event":"st')
+        for use in (read_ledger, LedgerWriter):
+            with pytest.raises(StorageError, match="must begin with version 1"):
+                use(path)
+        assert path.read_bytes() == head + b'\n{"event":"st'
+
+
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
     """A broken line that is not the last is no torn write: the sentence says which line it is."""
     path = tmp_path / "ledger.jsonl"

@@ -232,6 +232,27 @@ def test_results_of_other_code_stop_a_launch_until_it_is_said_what_to_do(
     assert len(set(keys_of(storage, "start"))) == 4
 
 
+def test_a_refused_launch_leaves_a_torn_line_where_it_is_and_the_next_one_says_where_it_went(
+    write: Write, run: Run, storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Changed code refuses the launch before anything is written."""
+    code = tmp_path / "own_code.py"
+    code.write_text("RATE = 6\n")
+    path = write('STUDY = study("smoke", program=StubProgram(("own_code",)), seeds=(0,))')
+    assert run(path) == 0
+    ledger = storage / "ledger.jsonl"
+    ledger.write_bytes(ledger.read_bytes() + b'{"event":"repo')
+    torn = ledger.read_bytes()
+    code.write_text("RATE = 12\n")
+    assert run(path) == 2
+    assert ledger.read_bytes() == torn
+    capsys.readouterr()
+    assert run(path, "--reuse") == 0
+    (kept,) = storage.glob("ledger.jsonl.cut-*")
+    assert f"The ledger's last line was torn; what there was of it lies in {kept}." in capsys.readouterr().out
+    assert b'{"event":"repo{' not in ledger.read_bytes()
+
+
 def test_report_only_trains_nothing(write: Write, run: Run, storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """It needs a ledger; a half-done one is reported as it is."""
     path = write('STUDY = study("smoke")')
