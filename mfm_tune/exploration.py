@@ -6,8 +6,9 @@ how that ended. Nothing else is kept of a search.
 
 from __future__ import annotations
 
+import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -127,10 +128,14 @@ def _place(point: Explored, criterion: Criterion) -> tuple[int, int, float, int]
 
 
 def best(points: Sequence[Explored], search: Search) -> tuple[Explored, ...]:
-    """The `confirm` best; a baseline that was also proposed stands among the baselines already."""
+    """The `confirm` best."""
+    return ranking(_candidates(points, search), search.criterion)[: search.confirm]
+
+
+def _candidates(points: Sequence[Explored], search: Search) -> tuple[Explored, ...]:
+    """The points that can be chosen: a baseline that was also proposed stands among the baselines already."""
     baselines = {config_id(config) for config in search.baselines.values()}
-    ranked = [each for each in ranking(points, search.criterion) if each.config_id not in baselines]
-    return tuple(ranked[: search.confirm])
+    return tuple(each for each in points if each.config_id not in baselines)
 
 
 def selected(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Explored, ...]:
@@ -139,38 +144,68 @@ def selected(state: LedgerState, search: Search, code: TrainingCode | None = Non
     Confirming goes on with trials that were stopped early, which would change a ranking that is made anew.
     """
     points = explored(state, search, code)
-    selection = selection_of(state, search)
-    if selection is not None:
-        by_number = {each.number: each for each in points}
-        if all(number in by_number for number in selection["numbers"]):
-            return tuple(by_number[number] for number in selection["numbers"])
-    return best(points, search)
+    selection = _holding(points, state, search, code)
+    if selection is None:
+        return best(points, search)
+    by_config = {each.config_id: each for each in reversed(points)}
+    return tuple(by_config[name] for name in selection["config_ids"])
 
 
-def selection_of(state: LedgerState, search: Search) -> Event | None:
-    """The selection that was written when exploring was complete, by the terms of today; None where there is none."""
-    selection = state.selections.get(_name(search))
-    return selection if selection is not None and selection == {**selection, **_terms(search)} else None
+def selection_of(state: LedgerState, search: Search, code: TrainingCode | None = None) -> Event | None:
+    """The selection that was written when exploring was complete; None where none holds today.
+
+    It holds under the terms that it was made by, among the points that it was made among, for as long as the results
+    that it was made by stand for those of today's code.
+    """
+    return _holding(explored(state, search, code), state, search, code)
 
 
-def selection_event(search: Search, points: Sequence[Explored]) -> Event:
-    """Which points are confirmed, and by which terms they were chosen."""
+def _holding(points: Sequence[Explored], state: LedgerState, search: Search, code: TrainingCode | None) -> Event | None:
+    candidates = {each.config_id: each for each in _candidates(points, search)}
+    terms = _terms(search, candidates)
+
+    def holds(selection: Event) -> bool:
+        if any(selection.get(name, value) != value for name, value in terms.items()):  # earlier versions lack some
+            return False
+        if not candidates.keys() >= set(selection["config_ids"]):
+            return False
+        if len(selection["config_ids"]) < len(best(points, search)):  # too few had a score then
+            return False
+        chosen = zip(selection["config_ids"], selection.get("keys", ()), strict=False)
+        return code is None or all(
+            state.stands_for(state.trials[key].fingerprint, code.fingerprint(candidates[name].config).digest)
+            for name, key in chosen
+        )
+
+    made = state.selections.get(_name(search), ())
+    return next((each for each in reversed(made) if holds(each)), None)
+
+
+def selection_event(search: Search, points: Sequence[Explored], chosen: Sequence[Explored]) -> Event:
+    """Which of the points are confirmed, and by which terms they were chosen.
+
+    Config ids say which, because numbers are given anew where a declaration changes; they are for people, and for
+    earlier versions.
+    """
     return {
         "event": "selection",
         "search": search.name,
         "profile": search.profile,
-        **_terms(search),
-        "numbers": [each.number for each in points],
-        "scores": [each.score(search.criterion) for each in points],
+        **_terms(search, (each.config_id for each in _candidates(points, search))),
+        "config_ids": [each.config_id for each in chosen],
+        "keys": [each.key for each in chosen],
+        "numbers": [each.number for each in chosen],
+        "scores": [each.score(search.criterion) for each in chosen],
     }
 
 
-def _terms(search: Search) -> dict[str, Any]:
+def _terms(search: Search, candidates: Iterable[str]) -> dict[str, Any]:
     return {
         "trials": search.trials,
         "confirm": search.confirm,
         "criterion": search.criterion.key,
         "seed": search.explore_seed,
+        "among": hashlib.sha256(" ".join(sorted(set(candidates))).encode()).hexdigest()[:16],
     }
 
 

@@ -124,7 +124,7 @@ class LedgerState:
         self.studies: dict[tuple[str, str], Event] = {}
         self.searches: dict[tuple[str, str], Event] = {}
         self.proposals: dict[tuple[str, str], list[Event]] = {}
-        self.selections: dict[tuple[str, str], Event] = {}
+        self.selections: dict[tuple[str, str], list[Event]] = {}  # the latest last
         self.codes: dict[str, dict[str, str]] = {}
         self.probes: dict[tuple[str, str], ProbeRecord] = {}  # by (benchmark, cost class), the latest
         self.reuse: set[tuple[str, str]] = set()
@@ -146,7 +146,7 @@ class LedgerState:
             case "proposal":
                 self.proposals.setdefault((event["search"], event["profile"]), []).append(event)
             case "selection":
-                self.selections[event["search"], event["profile"]] = event
+                self.selections.setdefault((event["search"], event["profile"]), []).append(self._selection(event))
             case "config":
                 self.configs.setdefault(event["config_id"], _config_record(event))
             case "reuse":
@@ -190,6 +190,16 @@ class LedgerState:
         by_step = {(key, each["step"]): each for key in keys if key in self.trials for each in self.trials[key].reports}
         known = (name for name in self._reported if name in by_step)
         return tuple((key, self.trials[key].seed, by_step[key, step]) for key, step in known)
+
+    def stands_for(self, source: str, target: str) -> bool:
+        """Whether results of code with one fingerprint count as those of code with another."""
+        return source == target or source in self._stand_for(target)
+
+    def _selection(self, event: Event) -> Event:
+        """The event with config ids: earlier versions wrote numbers, which are those of the points until then."""
+        proposals = self.proposals.get((event["search"], event["profile"]), ())
+        named = {each["number"]: each["config_id"] for each in proposals if each["seed"] == event["seed"]}
+        return {"config_ids": [named.get(number, "") for number in event["numbers"]], **event}
 
     def _keys(self, config_id: str, seed: int) -> dict[str, str]:
         return self._by_trial.get((config_id, seed), {})

@@ -185,15 +185,14 @@ def _explore(
     """Run what is left of exploring, and write down what is to be confirmed. Whether exploring is complete."""
     plan = job.exploration(state)
     print(f"{job.search.name}, profile {job.search.profile}: exploring {_counted_exploration(plan)}", flush=True)
-    begins = bool(plan.to_do or plan.to_propose)
-    if begins:
+    if plan.to_do or plan.to_propose:
         if _run_exploration(job, plan, writer, argv, mirror):
             print(f"All points of the search that differ are explored: {len(plan.points)} of {job.search.trials}.")
         plan = job.exploration(state)
         if _explores(plan):
             return False
-    if begins or (job.search.name, job.search.profile) not in state.selections:
-        state.apply(writer.append(selection_event(job.search, best(plan.points, job.search))))
+    if selection_of(state, job.search, job.code) is None:
+        state.apply(writer.append(selection_event(job.search, plan.points, best(plan.points, job.search))))
     return True
 
 
@@ -255,7 +254,7 @@ def _farewell(job: SearchJob, state: LedgerState, stop: Interrupted) -> str:
     from mfm_tune.live_search import explored_text
 
     plan = job.exploration(state)
-    if selection_of(state, job.search) is not None and not _explores(plan):
+    if selection_of(state, job.search, job.code) is not None and not _explores(plan):
         return farewell(job.confirmation(state), state, stop)
     open_now = sum(planned.status is Status.OPEN for planned in plan.trials)
     going_on = f" The {open_now} in progress go on from their last checkpoints." if open_now else ""

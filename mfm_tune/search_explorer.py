@@ -16,7 +16,7 @@ from mfm_tune.exploration import Explored, confirmed_study, explored, selection_
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.identity import config_id
 from mfm_tune.ledger import LedgerState, LedgerWriter
-from mfm_tune.plan import Choice, Plan, Status, Trial, plan_trial
+from mfm_tune.plan import Choice, Plan, Trial, plan_trial
 from mfm_tune.recorder import Recorder
 from mfm_tune.search_space import Search
 
@@ -139,8 +139,8 @@ class ExplorationPlan(Plan):
 def plan_exploration(search: Search, code: TrainingCode, state: LedgerState, choice: Choice) -> ExplorationPlan:
     """The baselines' trials and those of the points so far, each config once, in the order in which they start.
 
-    A point that was stopped early and selected goes on while it is confirmed; where it was cut off then, its trial is
-    confirming's to finish: exploring it again would judge it again, and select anew.
+    A point that was stopped early and selected goes on while it is confirmed; where it was cut off then, or failed, its
+    trial is confirming's to finish: exploring it again would judge it again.
     """
     asha = replace(choice, asha=search.scheduler is not None)
     points = explored(state, search, code)[: search.trials]
@@ -149,18 +149,14 @@ def plan_exploration(search: Search, code: TrainingCode, state: LedgerState, cho
         plan_trial(search.program, config, search.explore_seed, code, state, asha, where=f"search '{search.name}'")
         for config in distinct.values()
     ]
-    selection = selection_of(state, search)
-    numbers = () if selection is None else selection["numbers"]
-    confirming = {each.config_id for each in points if each.number in numbers}
+    selection = selection_of(state, search, code)
+    confirming = () if selection is None else selection["config_ids"]
     prints = [code.fingerprint(config) for config in distinct.values()]
     return ExplorationPlan(
         study=replace(confirmed_study(search, state, code), seeds=(search.explore_seed,)),
         tables=(),
         cells=(),
-        trials=tuple(
-            replace(each, to_do=each.to_do and not (each.status is Status.OPEN and each.trial.config_id in confirming))
-            for each in planned
-        ),
+        trials=tuple(replace(each, to_do=each.to_do and each.trial.config_id not in confirming) for each in planned),
         fingerprints={each.digest: each for each in prints},
         search=search,
         code=code,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mfm_tune.criteria import CRITERIA, TARGET_MIOU, Criterion
-from mfm_tune.exploration import Explored, confirmed_study, explored, point_name, selected
+from mfm_tune.exploration import Explored, confirmed_study, explored, point_name, selected, selection_of
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.ledger import LedgerState
 from mfm_tune.plan import all_configs
@@ -184,7 +184,7 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
         prints = {name: code.fingerprint(config).digest for name, config in all_configs(study).items()}
     results = collect(study, state, prints)
     seeds = tuple(dict.fromkeys((search.explore_seed, *search.seeds)))
-    chosen_with = _chosen_with(state, search)
+    chosen_with = _chosen_with(state, search, code)
     rows = {cell.cell.level: cell for cell in results.cells}
     return SearchResults(
         search=search,
@@ -197,19 +197,17 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
     )
 
 
-def _chosen_with(state: LedgerState, search: Search) -> Mapping[int, float | None]:
-    """Number -> the criterion when the points were chosen; a stopped trial that is confirmed goes on after that."""
-    selection = state.selections.get((search.name, search.profile))
-    if selection is None or selection["criterion"] != search.criterion.key:
-        return {}
-    return dict(zip(selection["numbers"], selection["scores"], strict=True))
+def _chosen_with(state: LedgerState, search: Search, code: TrainingCode | None) -> Mapping[str, float | None]:
+    """Config id -> the criterion when points were chosen; a stopped trial that is confirmed goes on after that."""
+    selection = selection_of(state, search, code)
+    return {} if selection is None else dict(zip(selection["config_ids"], selection["scores"], strict=True))
 
 
-def _confirmed(point: Explored, search: Search, cell: CellResult, chosen_with: Mapping[int, float | None]) -> Confirmed:
+def _confirmed(point: Explored, search: Search, cell: CellResult, chosen_with: Mapping[str, float | None]) -> Confirmed:
     values = cell.config.finals(search.criterion.key)
     return Confirmed(
         name=point_name(point),
-        explored=chosen_with.get(point.number, point.score(search.criterion)),
+        explored=chosen_with.get(point.config_id, point.score(search.criterion)),
         fresh=_fresh(values, search),
         point=point,
         every=values,

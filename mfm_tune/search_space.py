@@ -12,6 +12,7 @@ A search explores with one seed, confirms the best with all seeds, and reports (
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -320,8 +321,9 @@ class Search(Declared):
         trials: How many points are explored.
         explore_seed: The one seed that exploring trains with; it seeds the sampler too.
         confirm: How many of the best are confirmed.
-        seeds: Of the confirmation. Seeds without `explore_seed` had no part in the choice, so that their mean is not
-            flattered by it; with it what exploring has finished is not trained again.
+        seeds: Of the confirmation; by default the first three that are not `explore_seed`. Seeds without it had no part
+            in the choice, so that their mean is not flattered by it; with it what exploring has finished is not trained
+            again.
         criterion: By which the best are chosen, and trials stopped early.
         sampler, scheduler: See there; the scheduler None stops nothing.
         metric, second_metric: The numbers that the confirmed table prints, as in `mfm_tune.space.Study`.
@@ -342,7 +344,7 @@ class Search(Declared):
     trials: AtLeast1 = 40
     explore_seed: int = 0
     confirm: AtLeast1 = 3
-    seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = ()
     criterion: Criterion = TARGET_MIOU
     sampler: Sampler = field(default_factory=Tpe)
     scheduler: Scheduler | None = field(default_factory=Asha)
@@ -351,6 +353,12 @@ class Search(Declared):
     needs: tuple[str, ...] = ()
     comparable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.seeds == ():
+            fresh = (seed for seed in itertools.count() if seed != self.explore_seed)
+            object.__setattr__(self, "seeds", tuple(itertools.islice(fresh, 3)))
+        super().__post_init__()
 
     def _check_together(self) -> None:
         if not self.parameters or not self.baselines:

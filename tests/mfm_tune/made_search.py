@@ -45,6 +45,7 @@ def stub_search(criterion: Criterion = TARGET_MIOU, **settings: Any) -> Search:
         "baselines": {"DACS": BASELINE},
         "trials": 20,
         "confirm": 2,
+        "seeds": (0, 1, 2),
         "criterion": criterion,
         "scheduler": Asha(),
         **settings,
@@ -122,8 +123,9 @@ class MadeSearch:
 
     def select(self, *numbers: int) -> None:
         """The choice is made."""
-        by_number = {each.number: each for each in explored(self.state, self.search)}
-        self._apply(selection_event(self.search, [by_number[number] for number in numbers]))
+        points = explored(self.state, self.search)
+        by_number = {each.number: each for each in points}
+        self._apply(selection_event(self.search, points, [by_number[number] for number in numbers]))
 
     def config(self, number: int) -> StubConfig:
         """The config of a point."""

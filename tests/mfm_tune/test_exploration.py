@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 
 from mfm_tune.criteria import TARGET_ENTROPY, TARGET_MIOU
 from mfm_tune.errors import SearchSpaceError
 from mfm_tune.events import proposal_event, search_event
-from mfm_tune.exploration import best, confirmed_study, explored, ranking, selected, selection_event
+from mfm_tune.exploration import best, confirmed_study, explored, ranking, selected, selection_event, selection_of
 from mfm_tune.identity import config_id
 from mfm_tune.ledger import LedgerState, encoded
 from mfm_tune.plan import trial_folder, trial_key
@@ -52,12 +53,12 @@ class Told:
         encoded(event)  # it can be written
         self.state.apply({**event, "time": self.lines})
 
-    def point(self, number: int, quality: float, *, seed: int = 0) -> str:
+    def point(self, number: int, quality: float, *, seed: int = 0, search: Search = SEARCH) -> str:
         """Propose a point; returns the key of its trial."""
-        config = config_id(make({"quality": quality, "level": number}))
-        key = trial_key(config, seed, PRINT)
         values = {"quality": quality, "level": number}
-        event = proposal_event(SEARCH, number=number, values=values, config=config, key=key, sampler={})
+        config = config_id(search.make(values))
+        key = trial_key(config, seed, PRINT)
+        event = proposal_event(search, number=number, values=values, config=config, key=key, sampler={})
         self.tell({**event, "seed": seed})
         return key
 
@@ -117,13 +118,77 @@ def test_points_of_another_declaration_are_left_out() -> None:
 def test_the_selection_stands_while_confirming_changes_the_ranking() -> None:
     """A stopped point that is confirmed goes on; that must not put another in its place."""
     ledger = told()
-    ledger.tell({**selection_event(SEARCH, explored(ledger.state, SEARCH)[1:3])})
+    points = explored(ledger.state, SEARCH)
+    ledger.tell(selection_event(SEARCH, points, points[1:3]))
     assert [each.number for each in selected(ledger.state, SEARCH)] == [1, 2]
     study = confirmed_study(SEARCH, ledger.state)
     assert [cell.level for cell in study.cells()] == ["default", "trial 1", "trial 2"]
     assert next(cell.trained for cell in study.cells() if cell.level == "trial 2") == "quality 2, level 2"
     fields = {name: getattr(SEARCH, name) for name in Search.__dataclass_fields__}
     assert [each.number for each in selected(ledger.state, Search(**{**fields, "confirm": 3}))] == [0, 2, 3]
+
+
+def test_a_choice_holds_under_the_terms_that_it_was_made_by() -> None:
+    """Under others it is none; under the first ones again it is the first one, whatever was written since."""
+    ledger = told()
+    points = explored(ledger.state, SEARCH)
+    ledger.tell(selection_event(SEARCH, points, points[1:3]))
+    for change in ({"confirm": 3}, {"criterion": TARGET_ENTROPY}, {"trials": 6}):
+        changed = replace(SEARCH, **change)
+        assert selection_of(ledger.state, changed) is None
+        ledger.tell(selection_event(changed, points, points[:1] + points[2:4]))
+        assert [each.number for each in selected(ledger.state, changed)] == [0, 2, 3][: changed.confirm + 1]
+    assert [each.number for each in selected(ledger.state, SEARCH)] == [1, 2]
+
+
+def test_a_choice_is_of_configs_and_not_of_numbers_that_a_changed_declaration_gives_anew() -> None:
+    """Points 0 to 4 of another `make` are no candidates of the choice among the first five."""
+
+    def longer(values: Mapping[str, object]) -> StubConfig:
+        return replace(make(dict(values)), steps=6)
+
+    ledger, changed = told(), replace(SEARCH, make=longer)
+    points = explored(ledger.state, SEARCH)
+    ledger.tell(selection_event(SEARCH, points, points[1:3]))
+    for number in range(5):
+        key = ledger.point(number, float(number), search=changed)
+        ledger.trial(key, "finished", [1, 2, 3, 10.0 * number])
+    assert selection_of(ledger.state, changed) is None
+    assert [each.number for each in selected(ledger.state, changed)] == [4, 3]
+    chosen = selected(ledger.state, SEARCH)
+    assert [each.config_id for each in chosen] == [each.config_id for each in points[1:3]]
+
+
+def test_a_choice_of_an_earlier_version_is_read_by_its_numbers() -> None:
+    """They are those of the points that had been proposed until then."""
+    ledger = told()
+    points = explored(ledger.state, SEARCH)
+    ledger.tell({"event": "selection", "search": "stub", "profile": "smoke", "trials": 5, "confirm": 2,
+                 "criterion": "student/miou", "seed": 0, "numbers": [1, 2], "scores": [50.0, 30.0]})  # fmt: skip
+    ledger.point(2, 77.0)
+    assert [each.config_id for each in selected(ledger.state, SEARCH)] == [each.config_id for each in points[1:3]]
+
+
+def test_a_choice_that_lacked_scores_is_made_again_when_there_are_more() -> None:
+    """As when most trials of the first launch failed."""
+    ledger = Told()
+    keys = [ledger.point(number, float(number)) for number in range(5)]
+    ledger.trial(keys[0], "finished", [1, 2, 3, 40.0])
+    for key in keys[1:]:
+        ledger.trial(key, "failed", [])
+    points = explored(ledger.state, SEARCH)
+    ledger.tell(selection_event(SEARCH, points, best(points, SEARCH)))
+    assert [each.number for each in selected(ledger.state, SEARCH)] == [0]
+    assert selection_of(ledger.state, SEARCH) is not None
+    ledger.trial(keys[3], "finished", [1, 2, 3, 50.0])
+    assert selection_of(ledger.state, SEARCH) is None
+    assert [each.number for each in selected(ledger.state, SEARCH)] == [3, 0]
+
+
+def test_seeds_that_confirm_are_by_default_those_that_exploring_has_not_used() -> None:
+    assert SEARCH.seeds == (1, 2, 3)
+    fields = {name: getattr(SEARCH, name) for name in Search.__dataclass_fields__ if name != "seeds"}
+    assert Search(**{**fields, "explore_seed": 1}).seeds == (0, 2, 3)
 
 
 def test_a_declaration_is_written_when_it_changed() -> None:

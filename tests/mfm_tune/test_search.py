@@ -20,10 +20,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.trial import TrialState
 
-from mfm_tune.exploration import explored
+from mfm_tune.exploration import best, explored, selection_event, selection_of
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.identity import config_id
-from mfm_tune.ledger import Event, LedgerState
+from mfm_tune.ledger import Event, LedgerState, read_events
 from mfm_tune.plan import Choice
 from mfm_tune.program import Outcome, Report
 from mfm_tune.recorder import Recorder
@@ -258,7 +258,7 @@ def test_all_stages_in_one_command_and_nothing_twice(tmp_path: Path, capsys: pyt
                for each in baselines for record in finished)  # fmt: skip
     report = (storage / "reports" / "stub-smoke" / "report.md").read_text()
     assert "oracle selection" in report
-    assert all(f"trial {number}" in report for number in state.selections["stub", "smoke"]["numbers"])
+    assert all(f"trial {number}" in report for number in state.selections["stub", "smoke"][-1]["numbers"])
 
     lines = (storage / "ledger.jsonl").read_bytes()
     assert main(command(path, storage, "--inline")) == 0
@@ -371,6 +371,60 @@ def test_a_stopped_point_that_is_cut_off_while_it_is_confirmed_is_not_selected_a
     assert state_of(storage).trials[again].outcome is Outcome.FINISHED
 
 
+def selections(storage: Path) -> list[Event]:
+    """The choices that the ledger of a storage holds."""
+    return [event for _, event in read_events(storage / "ledger.jsonl") if event["event"] == "selection"]
+
+
+def test_a_choice_is_written_once_for_its_terms(tmp_path: Path) -> None:
+    """Another `confirm` is another choice, although nothing is left to explore; the first one still holds after it."""
+    storage = tmp_path / "runs"
+    for confirm, written in ((2, 1), (2, 1), (3, 2), (3, 2), (2, 2)):
+        path = write_search(tmp_path, f"trials=6, confirm={confirm}, seeds=(1,)")
+        assert main(command(path, storage, "--inline")) == 0
+        assert len(selections(storage)) == written
+    assert [len(each["numbers"]) for each in selections(storage)] == [2, 3]
+
+
+def test_a_candidate_that_fails_while_it_is_confirmed_stays_the_candidate(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At every launch: no other takes its place, and exploring does not try it again."""
+    fields, needed = "trials=6, confirm=4, scheduler=Asha(reduction_factor=4)", tmp_path / "needed"
+    needed.touch()
+
+    def launch(seeds: str) -> int:
+        path = write_search(tmp_path, f"{fields}, seeds={seeds}")
+        path.write_text(path.read_text().replace("return StubConfig(", f"return StubConfig(need={str(needed)!r}, "))
+        return main(command(path, storage, "--inline"))
+
+    storage = tmp_path / "runs"
+    assert launch("(1,)") == 0
+    (chosen,) = selections(storage)
+    state = state_of(storage)
+    rungs = [state.trials[explored_keys(state)[number]].rung for number in chosen["numbers"]]
+    assert None in rungs  # one finished
+    assert any(rungs)  # one was stopped, and goes on where the exploring seed confirms, too
+    needed.unlink()
+    for _ in range(2):
+        assert launch("(0, 1)") == 1
+        assert "failed; the same command" in capsys.readouterr().err
+        assert selections(storage) == [chosen]
+
+
+def test_a_choice_is_of_results_of_the_code_that_made_it() -> None:
+    """Other code explores anew and chooses anew, unless the user let the results stand for its own."""
+    driver = Driver(SEARCH, ["finished"])
+    driver.launch()
+    points = explored(driver.state, SEARCH, CODE)
+    driver.state.apply(driver.memory.append(selection_event(SEARCH, points, best(points, SEARCH))))
+    other = TrainingCode(("tests.mfm_tune.stub_space",))
+    assert selection_of(driver.state, SEARCH, CODE) is not None
+    assert selection_of(driver.state, SEARCH, other) is None
+    driver.state.reuse.add((points[0].record.fingerprint, other.fingerprint(points[0].config).digest))  # type: ignore[union-attr]
+    assert selection_of(driver.state, SEARCH, other) is not None
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("engine", [["--inline"], []], ids=["inline", "ray"])
@@ -413,7 +467,7 @@ def test_kills_of_a_search(tmp_path: Path, engine: list[str]) -> None:
         executed, step = counters(storage / record.folder)
         assert step == record.step
         assert executed <= record.step + INTERVAL * in_flight[key]
-    confirmed = set(state.selections["stub", "smoke"]["numbers"])
+    confirmed = set(state.selections["stub", "smoke"][-1]["numbers"])
     replayed = replayed_stops(state, search)
     for event in proposals:  # one that was confirmed may have gone on
         if event["number"] not in confirmed:
