@@ -11,9 +11,18 @@ UserError                 one sentence, exit code 2
 
 from __future__ import annotations
 
+import re
+
+from mfm_tune.fields import STEERING
+
+LONGEST_WORD, LONGEST_SENTENCE = 300, 1500  # characters that are printed
+
 
 class UserError(Exception):
     """Bad input: the message is one sentence with field, value, allowed range and remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 class SearchSpaceError(UserError):
@@ -38,3 +47,25 @@ class NodeError(UserError):
 
 class ChangedCodeError(UserError):
     """Finished trials carry another fingerprint of the training code."""
+
+
+def printable(text: str) -> str:
+    """A text as it may be printed: control characters are escaped, and what is very long has its middle left out."""
+    safe = STEERING.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    short = re.sub(rf"\S{{{LONGEST_WORD + 1},}}", lambda word: _without_middle(word[0], LONGEST_WORD), safe)
+    return "\n".join(_without_middle(line, LONGEST_SENTENCE) for line in short.split("\n"))
+
+
+def _without_middle(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest * 2 // 3]}...{text[-(longest // 4) :]}"
+
+
+def in_words(error: BaseException) -> str:
+    """What an error says: that of wrong settings its sentence, any other its type as well."""
+    try:
+        text = str(error)
+    except Exception:  # an error of a search space may have any class
+        text = "(it cannot be printed)"
+    if isinstance(error, UserError | ValueError) and text:
+        return text
+    return f"{type(error).__name__}{f': {text}' if text else ''}; correct the file."

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mfm_tune.criteria import Criterion
+from mfm_tune.errors import SearchSpaceError
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.identity import config_id
 from mfm_tune.ledger import Event, LedgerState, TrialRecord
@@ -83,8 +84,8 @@ def _explored(event: Event, state: LedgerState, search: Search, code: TrainingCo
     if event["seed"] != search.explore_seed:
         return None
     try:
-        config = search.make(search.values(event["values"]))
-    except (ValueError, TypeError, KeyError):
+        config = search.config(search.values(event["values"]))
+    except (ValueError, SearchSpaceError):
         return None
     name = config_id(config)
     if name != event["config_id"]:

@@ -20,6 +20,10 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 LONGEST = 80  # characters of a value that is shown whole
+LONGEST_LINE = 300  # characters of a title or label
+# What steers a terminal, turns the order of characters or has no encoding: C0 but tab and line feed, DEL, C1,
+# separators of lines, overrides of direction, lone surrogates.
+STEERING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 NUMERALS = {1: "one", 2: "two", 3: "three", 4: "four"}
 NAMES: Mapping[Any, str] = {
     bool: "True or False",
@@ -44,8 +48,10 @@ class Settings:
         for name, kind in _types(type(self)).items():  # type: ignore[arg-type]  # a type has no hash for mypy
             value = getattr(self, name)
             if not _fits(kind, value):
-                told = f"{_shown(value)}{_derived(kind, value)}"
+                told = f"{shown(value)}{_derived(kind, value)}"
                 raise self.refusal(f"{type(self).__name__}.{name} must {_wanted(kind)}, got {told}.")
+            if (text := _steering(value)) is not None:
+                raise self.refusal(f"{type(self).__name__}.{name} must hold no control characters, got {shown(text)}.")
         self._check_together()
 
     def _check_together(self) -> None:
@@ -78,7 +84,7 @@ class Number:
 
     def fits(self, value: object) -> bool:
         """Whether the value is a finite number in the range; a bool is none."""
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
             return False
         above = value > self.low if self.open_low else value >= self.low
         return above and (value < self.high if self.open_high else value <= self.high)
@@ -177,6 +183,27 @@ class Span:
 
 
 @dataclass(frozen=True)
+class OneLine:
+    """Text that stands in one line of a table or a terminal."""
+
+    def fits(self, value: object) -> bool:
+        """Whether the value is such a text."""
+        if not isinstance(value, str) or len(value) > LONGEST_LINE:
+            return False
+        return not STEERING.search(value) and not set(value) & {"\n", "\t"}
+
+    @property
+    def wanted(self) -> str:
+        """`be one line ...`."""
+        return f"be one line of at most {LONGEST_LINE} characters, none a control character"
+
+    @property
+    def plural(self) -> str:
+        """`lines ...`."""
+        return f"lines of at most {LONGEST_LINE} characters, none a control character"
+
+
+@dataclass(frozen=True)
 class FileName:
     """Text that paths and tags are made of: nothing in it leads out of a folder."""
 
@@ -214,6 +241,7 @@ class Anything:
         return True
 
 
+Line = Annotated[str, OneLine()]
 Name = Annotated[str, FileName()]
 Profile = Annotated[str, FileName(marks="._")]  # `study-profile` is a folder, which the last hyphen must divide
 AtLeast0 = Annotated[int, Whole(0)]
@@ -331,6 +359,25 @@ def _derived(kind: Any, value: object) -> str:
     return ""
 
 
-def _shown(value: object) -> str:
+def _is_finite(value: float) -> bool:
+    """Whether it is a number that a float can hold."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond 1e308
+        return False
+
+
+def _steering(value: object) -> str | None:
+    """The first text with a character that steers, in a value or its parts."""
+    if isinstance(value, str):
+        return value if STEERING.search(value) else None
+    parts = value if isinstance(value, tuple) else (*value, *value.values()) if isinstance(value, Mapping) else ()
+    return next((found for part in parts if (found := _steering(part)) is not None), None)
+
+
+def shown(value: object) -> str:
+    """A value as a sentence shows it: whole where it is short."""
+    if isinstance(value, str) and len(value) > LONGEST:
+        return f"{value[:LONGEST]!r}... ({len(value)} characters)"
     text = repr(value)
     return text if len(text) <= LONGEST else f"{type(value).__name__}(...)"

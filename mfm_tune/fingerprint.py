@@ -143,7 +143,10 @@ def _without_docstring(body: list[ast.stmt]) -> list[ast.stmt]:
 
 
 def _files_of_package(package: str) -> Iterator[tuple[str, Path]]:
-    spec = importlib.util.find_spec(package)
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):  # a relative name, or one below what is no package
+        spec = None
     if spec is None:
         raise SearchSpaceError(f"The program names the package '{package}', which cannot be found; correct `packages`.")
     if not spec.submodule_search_locations:

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-from mfm_tune.errors import OptionError, SearchSpaceError
+from mfm_tune.errors import OptionError, SearchSpaceError, in_words
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 
@@ -198,7 +198,9 @@ def _errors_with_place(path: Path) -> Iterator[None]:
         yield
     except SyntaxError as error:
         raise SearchSpaceError(f"{error.filename}:{error.lineno}: {error.msg}; correct the syntax.") from error
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a file may raise anything, SystemExit included
         raise SearchSpaceError(f"{_place(error, path)}: {_sentence(error)}") from error
 
 
@@ -227,9 +229,7 @@ def _sentence(error: BaseException) -> str:
     found = _UNEXPECTED.search(str(unexpected)) if unexpected else None
     if found:
         return _wrong_field(found.group(1), found.group(2))
-    if isinstance(error, SearchSpaceError | ValueError):
-        return str(error)
-    return f"{type(error).__name__}: {error}; correct the file."
+    return in_words(error)
 
 
 def _wrong_field(owner: str, name: str) -> str:

@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any
 
 from mfm_tune.errors import ChangedCodeError, OptionError, SearchSpaceError
+from mfm_tune.fields import AtLeast1, Line, Settings
 from mfm_tune.fingerprint import Fingerprint, TrainingCode, changed_files
 from mfm_tune.identity import config_id
 from mfm_tune.ledger import LedgerState, TrialRecord
@@ -219,20 +220,22 @@ def distinct_configs(study: Study, tables: tuple[Table, ...], cells: tuple[Cell,
 
 
 @dataclass(frozen=True)
-class _Described:
-    planned_steps: int
-    cost_class: str
-    benchmark: str
-    classes: tuple[str, ...]
+class Described(Settings):
+    """What a program says of a config."""
+
+    planned_steps: AtLeast1
+    cost_class: Line
+    benchmark: Line
+    class_names: tuple[str, ...]
 
 
-def _described(program: Program, config: Any, where: str) -> _Described:
+def _described(program: Program, config: Any, where: str) -> Described:
     try:
-        return _Described(
-            program.planned_steps(config),
-            program.cost_class(config),
-            program.benchmark(config),
-            tuple(program.class_names(config)),
+        return Described(
+            planned_steps=program.planned_steps(config),
+            cost_class=program.cost_class(config),
+            benchmark=program.benchmark(config),
+            class_names=tuple(program.class_names(config)),
         )
     except (ValueError, TypeError) as error:
         raise SearchSpaceError(
@@ -244,7 +247,7 @@ def _planned(
     config_id: str,
     seed: int,
     config: Any,
-    described: _Described,
+    described: Described,
     fingerprint: str,
     state: LedgerState,
     choice: Choice,
@@ -261,7 +264,7 @@ def _planned(
         planned_steps=described.planned_steps,
         cost_class=described.cost_class,
         benchmark=described.benchmark,
-        classes=described.classes,
+        classes=described.class_names,
         step=own.step if own else 0,
         attempts=own.attempts if own else 0,
     )

@@ -1,6 +1,7 @@
 """The numbers as CSV, unrounded: one file a table, one of all trials, one of the IoU of each class.
 
-A cell without a number is empty; decimal points and UTF-8, as spreadsheets and pandas read them.
+A cell without a number is empty; decimal points and UTF-8, as spreadsheets and pandas read them. Text that a
+spreadsheet would take for a formula has an apostrophe before it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from mfm_tune.search_results import SearchResults
 from mfm_tune.statistics import Paired
 
 Value = str | int | float | None
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how texts begin that spreadsheets compute
 
 
 def table_csv(results: Results, table: TableResult) -> str:
@@ -144,10 +146,25 @@ def _difference(name: str, paired: Paired | None) -> dict[str, Value]:
 
 
 def _csv(rows: Iterable[Mapping[str, Value]]) -> str:
-    listed = list(rows)
+    listed = [{_as_text(name): _as_text(value) for name, value in row.items()} for row in rows]
     names = list(dict.fromkeys(name for row in listed for name in row))
     file = io.StringIO()
-    writer = csv.DictWriter(file, names, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(listed)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([row.get(name, "") for name in names] for row in listed)
     return file.getvalue()
+
+
+def _as_text(value: Value) -> Value:
+    """The value, unless it is a text that a spreadsheet would compute; a text that is a number stays one."""
+    if not isinstance(value, str) or not value.startswith(FORMULA) or _is_number(value):
+        return value
+    return f"'{value}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -52,12 +52,12 @@ def propose(search: Search, points: Sequence[Explored]) -> Proposal | None:
     """
     number = max((each.number for each in points), default=-1) + 1
     known = {each.config_id for each in points}
-    refused: ValueError | TypeError | None = None
+    refused: ValueError | SearchSpaceError | None = None
     made = 0
     for printed, kept in _candidates(search, points, number):
         try:
-            config = search.make(search.values(printed))
-        except (ValueError, TypeError) as error:
+            config = search.config(search.values(printed))
+        except (ValueError, SearchSpaceError) as error:
             refused = error
             continue
         made += 1

@@ -14,19 +14,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, Name, Profile, Whole
+from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, Line, Name, Profile, Whole
 from mfm_tune.program import Program
-from mfm_tune.space import Config, Declared, check_config, check_seeds, default_label
+from mfm_tune.space import Config, Declared, asked, check_config, check_line, check_seeds, default_label
 
 Printed = float | int | str  # a parameter's value as it is printed and kept in the ledger
 Values = Mapping[str, Any]  # a parameter's value by its name, as `make` takes it
+
+End = Annotated[int, Whole(-(2**53), 2**53)]  # samplers count in floats, which hold integers exactly up to here
+MOST = 10_000  # points of one search: what a sampler gets through, and what the ledger and the report can show
 
 # --------------------------------------------------------------------------------------------------------------------
 # Distributions
@@ -102,8 +105,8 @@ class Integer(Declared):
         SearchSpaceError: The range is empty, not positive with `log`, or no whole number of steps.
     """
 
-    low: int
-    high: int
+    low: End
+    high: End
     step: AtLeast1 = 1
     log: bool = False
 
@@ -134,9 +137,9 @@ class Integer(Declared):
             raise ValueError(f"{printed!r} is none of {self}.")
         return printed
 
-    def grid(self, points: int) -> tuple[int, ...]:
-        """All values."""
-        return tuple(range(self.low, self.high + 1, self.step))
+    def grid(self, points: int) -> Sequence[int]:
+        """All values, none of them held in memory."""
+        return range(self.low, self.high + 1, self.step)
 
     def __str__(self) -> str:
         step = f" by {self.step}" if self.step > 1 else ""
@@ -226,7 +229,7 @@ class Random(Declared):
 class Grid(Declared):
     """Every combination, in an order drawn from the search's seed; `points` is how many a continuous range gives."""
 
-    points: AtLeast1 = 3
+    points: Annotated[int, Whole(1, MOST)] = 3
 
     def __str__(self) -> str:
         return f"grid, {self.points} points a continuous range"
@@ -334,14 +337,14 @@ class Search(Declared):
     """
 
     name: Name
-    title: str
+    title: Line
     profile: Profile
     program: Program
     parameters: Mapping[str, Distribution]
     make: Callable[[Values], Config]
     baselines: Mapping[str, Config]
     first: tuple[Values, ...] = ()
-    trials: AtLeast1 = 40
+    trials: Annotated[int, Whole(1, MOST)] = 40
     explore_seed: int = 0
     confirm: AtLeast1 = 3
     seeds: tuple[int, ...] = ()
@@ -368,7 +371,10 @@ class Search(Declared):
             raise SearchSpaceError(
                 f"Search '{self.name}' must have confirm <= trials, got {self.confirm} and {self.trials}."
             )
+        for name in self.parameters:
+            check_line(name, f"Search '{self.name}', a parameter's name")
         for name, config in self.baselines.items():
+            check_line(name, f"Search '{self.name}', a baseline's name")
             check_config(config, f"Search '{self.name}', baseline '{name}'")
         check_seeds((self.explore_seed,))
         check_seeds(self.seeds)
@@ -403,6 +409,23 @@ class Search(Declared):
         if printed.keys() != self.parameters.keys():
             raise ValueError(f"The parameters are {', '.join(self.parameters)}, got {', '.join(printed)}.")
         return {name: distribution.value(printed[name]) for name, distribution in self.parameters.items()}
+
+    def config(self, values: Values) -> Config:
+        """The config of values.
+
+        Raises:
+            ValueError: `make` says that this combination is none.
+            SearchSpaceError: `make` fails otherwise, or makes no config.
+        """
+        where = f"Search '{self.name}', make"
+        try:
+            config = asked(self.make, values, where)
+        except SearchSpaceError as error:
+            if isinstance(error.__cause__, ValueError):
+                raise error.__cause__ from None
+            raise
+        check_config(config, where)
+        return config
 
     def _check_first(self, values: Values) -> None:
         try:

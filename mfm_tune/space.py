@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from typing import Annotated, Any, Final, Generic, TypeVar
 
-from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import Anything, Name, Profile, Settings
+from mfm_tune.errors import SearchSpaceError, in_words
+from mfm_tune.fields import Anything, Line, Name, OneLine, Profile, Settings, shown
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
 
@@ -78,7 +78,7 @@ class Axis(Declared, Generic[V]):
         against: The config that a level is compared with, where that is not one of the study's references.
 
     Raises:
-        SearchSpaceError: No level, a level twice, or two levels that train one config.
+        SearchSpaceError: No level, a level twice, two with one label, or a label that cannot be printed.
     """
 
     name: Name
@@ -92,13 +92,32 @@ class Axis(Declared, Generic[V]):
         if not self.levels:
             raise SearchSpaceError(f"Axis '{self.name}' has no levels; give at least one pair (level, paper's number).")
         seen: list[V] = []
+        labels: dict[str, V] = {}
         for level, paper in self.levels:
+            label = self.label_of(level)
             if level in seen:
                 raise SearchSpaceError(
-                    f"Axis '{self.name}' names level {self.label(level)} twice; each level stands once, so remove one."
+                    f"Axis '{self.name}' names level {label} twice; each level stands once, so remove one."
                 )
-            _check_paper(self.name, self.label(level), paper)
+            if label in labels:
+                raise SearchSpaceError(
+                    f"Axis '{self.name}' prints levels {shown(labels[label])} and {shown(level)} alike, as '{label}'; "
+                    "a report tells levels apart by their labels, so change `label`."
+                )
+            _check_paper(self.name, label, paper)
             seen.append(level)
+            labels[label] = level
+
+    def label_of(self, level: V) -> str:
+        """How a level is printed.
+
+        Raises:
+            SearchSpaceError: `label` fails, or gives no line of text.
+        """
+        where = f"Axis '{self.name}', label of level {shown(level)}"
+        label = asked(self.label, level, where)
+        check_line(label, where)
+        return label
 
 
 def cross(
@@ -128,7 +147,7 @@ def cross(
 class Quoted(Declared):
     """A row that is printed from the literature and not trained."""
 
-    label: str
+    label: Line
     paper: Published
 
 
@@ -148,7 +167,7 @@ class Table(Declared):
     """
 
     name: Name
-    title: str
+    title: Line
     axis: Axis[Any]
     metric: str | None = None
     columns: tuple[tuple[str, str], ...] = ()
@@ -201,7 +220,7 @@ class Study(Declared):
     """
 
     name: Name
-    title: str
+    title: Line
     profile: Profile
     program: Program
     tables: tuple[Table, ...]
@@ -222,6 +241,7 @@ class Study(Declared):
                 raise SearchSpaceError(f"Study '{self.name}' has two tables named '{name}'; rename one.")
         check_seeds(self.seeds)
         for name, config in self.references.items():
+            check_line(name, f"Study '{self.name}', a reference's name")
             check_config(config, f"Study '{self.name}', reference '{name}'")
         for table in self.tables:
             _check_distinct(self, table)
@@ -239,13 +259,17 @@ class Study(Declared):
         """
         axis = table.axis
         for level, paper in axis.levels:
-            config = _made(self.name, axis, level)
-            against = axis.against(level) if axis.against else None
+            where = f"Study '{self.name}', axis '{axis.name}', level {axis.label_of(level)}"
+            config = asked(axis.make, level, where)
+            check_config(config, where)
+            against = asked(axis.against, level, f"{where}, against") if axis.against else None
+            if against is not None:
+                check_config(against, f"{where}, against")
             yield Cell(
                 table=table.name,
                 axis=axis.name,
-                level=axis.label(level),
-                trained=None if axis.trained is None else default_label(axis.trained(level)),
+                level=axis.label_of(level),
+                trained=_trained(axis, level, where),
                 paper=paper,
                 config=config,
                 config_id=config_id(config),
@@ -262,14 +286,32 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
         )
 
 
-def _made(study: str, axis: Axis[Any], level: Any) -> Config:
-    where = f"Study '{study}', axis '{axis.name}', level {axis.label(level)}"
+def asked(function: Callable[[V], W], value: V, where: str) -> W:
+    """What a function of a search space answers.
+
+    Raises:
+        SearchSpaceError: It raised, or wanted to end the process; the sentence says where.
+    """
     try:
-        config = axis.make(level)
-    except (ValueError, TypeError) as error:
-        raise SearchSpaceError(f"{where}: {error}") from error
-    check_config(config, where)
-    return config
+        return function(value)
+    except SearchSpaceError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise SearchSpaceError(f"{where}: {in_words(error)}") from error
+
+
+def _trained(axis: Axis[V], level: V, where: str) -> str | None:
+    if axis.trained is None:
+        return None
+    text = default_label(asked(axis.trained, level, f"{where}, trained"))
+    check_line(text, f"{where}, trained")
+    return text
+
+
+def check_line(text: object, where: str) -> None:
+    """Raise `SearchSpaceError` unless a text can stand in a line of a table, a terminal and a file."""
+    if not OneLine().fits(text):
+        raise SearchSpaceError(f"{where} must {OneLine().wanted}, got {shown(text)}.")
 
 
 def check_config(config: Config, where: str) -> None:

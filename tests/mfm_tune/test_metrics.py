@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,6 +57,9 @@ def test_what_trials_report_is_let_through() -> None:
          "did you mean 'criterion/entropy'?"),
         (replace(SEARCH, make=lambda values: dacs(MINI, mfm(MINI, ratio=values["ratoi"]))),
          "Search 's', make: KeyError: 'ratoi'; correct the file."),
+        (replace(SEARCH, make=lambda values: 1 / 0),
+         "Search 's', make: ZeroDivisionError: division by zero; correct the file."),
+        (replace(SEARCH, make=lambda values: sys.exit(4)), "Search 's', make: SystemExit: 4; correct the file."),
         (replace(SEARCH, make=lambda values: None),
          "Search 's', make: the config must be a frozen dataclass, got None."),
         (replace(STUDY, references={"DACS": Float(0.1, 0.9)}),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from mfm_tune.errors import OptionError
+from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.forecast import StepTimes, duration, forecast, makespan, resource_hours
 from mfm_tune.identity import canonical, config_id
@@ -232,3 +234,21 @@ def test_a_plan_in_words() -> None:
         "  time     about 2 min",
         "  cost     about 3.2 GPU-hours",
     ]
+
+
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        ({"cost_class": None}, "Described.cost_class must be one line of at most 300 characters"),
+        ({"benchmark": "\x1b[2J"}, "Described.benchmark must be one line of at most 300 characters"),
+        ({"planned_steps": 0}, "Described.planned_steps must be an integer of at least 1, got 0"),
+        ({"class_names": ("a", "\ud800")}, "Described.class_names must hold no control characters"),
+        ({"packages": ("../x",)}, "The program names the package '../x', which cannot be found"),
+    ],
+)
+def test_what_a_program_says_of_a_config_is_checked(answers: dict[str, Any], sentence: str) -> None:
+    """Before it reaches the ledger, a terminal or MLflow; in one sentence."""
+    methods = {name: lambda self, config, told=told: told for name, told in answers.items() if name != "packages"}
+    odd = type("Odd", (StubProgram,), methods)(packages=answers.get("packages", StubProgram().packages))
+    with pytest.raises(SearchSpaceError, match=re.escape(sentence)):
+        make_plan(replace(STUDY, program=odd), LedgerState(), TrainingCode(odd.packages), Choice())

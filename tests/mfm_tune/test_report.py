@@ -172,6 +172,20 @@ def test_all_trials_and_classes_stand_in_csv(full: ReportFiles) -> None:
     assert {row["class"] for row in classes} == {"road", "car"}
 
 
+def test_no_text_in_csv_is_a_formula_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    labels = {0: "=HYPERLINK(1)", 1: "+a", 2: "@b", 3: "-c", 4: "-1", 5: "plain"}
+    axis = Axis(name="level", levels=tuple((level, None) for level in labels), make=stub, label=labels.__getitem__)
+    study = stub_study({}, references={}, seeds=(0,), tables=(Table(name="t", title="T", axis=axis),))
+    ledger = MadeLedger(study)
+    ledger.trial(stub(0), 0, {"student/miou": -1.5, "=1+1": 2.0})
+    files = written(study, ledger, tmp_path)
+    rows = rows_of(next(path for path in files.tables if path.name == "t.csv"))
+    assert [row["level"] for row in rows] == ["'=HYPERLINK(1)", "'+a", "'@b", "'-c", "-1", "plain"]
+    assert rows[0]["seed 0"] == "-1.5"
+    (trial,) = rows_of(next(path for path in files.tables if path.name == "trials.csv"))
+    assert (trial["'=1+1"], trial["name"]) == ("2.0", "level =HYPERLINK(1)")
+
+
 def test_latex_has_one_entry_a_column_and_only_plain_rules(full: ReportFiles) -> None:
     for path in full.tables:
         if path.suffix != ".tex":
