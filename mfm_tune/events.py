@@ -14,6 +14,7 @@ from mfm_tune.ledger import Event, LedgerState
 from mfm_tune.plan import Plan
 from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
 from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Study, Table
+from mfm_tune.tracking_uri import without_password
 
 RECORDED_VERSIONS = ("mfm_tune", "torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow")
 
@@ -27,7 +28,7 @@ def launch_event(study: Study, launch: str, argv: Sequence[str], slots: int) -> 
         "profile": study.profile,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "argv": list(argv),
+        "argv": [without_password(each) for each in argv],
         "versions": _versions(),
         "slots": slots,
     }

@@ -11,6 +11,8 @@ from typing import NoReturn
 from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.program import Outcome
 from mfm_tune.space import check_seeds
+from mfm_tune.tracking_uri import OPTION as TRACKING_URI
+from mfm_tune.tracking_uri import check_uri, without_password
 
 DEFAULT_STORAGE = Path("runs")
 
@@ -52,7 +54,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage in front."""
 
     def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{message}; see python -m mfm_tune.run --help.")
+        raise OptionError(f"{without_password(message)}; see python -m mfm_tune.run --help.")
 
 
 def parse_options(argv: Sequence[str]) -> Options:
@@ -130,7 +132,7 @@ def _parser() -> _Parser:
     add("--cpus-per-trial", metavar="N", default="1", help="CPU cores of one trial (1)")
     add("--gpus-per-trial", metavar="X", help="GPUs of one trial, fractions allowed; default: 1 for the paper profile "
         "where there is one, else 0")  # fmt: skip
-    add("--tracking-uri", metavar="URI", help="an MLflow server or database; default: mlflow.db in the storage")
+    add(TRACKING_URI, metavar="URI", help="an MLflow server or database; default: mlflow.db in the storage")
     add("--no-tracking", action="store_true", help="no MLflow")
     add("-v", "--verbose", action="store_true", help="say more: what the libraries print, and tracebacks")
     return parser
@@ -150,6 +152,8 @@ def _check_together(given: argparse.Namespace) -> None:
         raise OptionError(
             "--tracking-uri says where MLflow is, and --no-tracking that there is none; give one of them."
         )
+    if given.tracking_uri is not None:
+        check_uri(given.tracking_uri)
 
 
 def _seeds(text: str) -> tuple[int, ...]:

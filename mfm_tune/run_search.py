@@ -33,6 +33,7 @@ from mfm_tune.run_study import (
     places_of,
     report_only,
     say_failures,
+    say_passwords,
     settled,
     tracking,
 )
@@ -159,6 +160,7 @@ def train_search(job: SearchJob, argv: Sequence[str]) -> int:
     """Explore, confirm, report, whatever of it is left. The storage is held by this driver. Returns the exit code."""
     with closing(LedgerWriter(job.storage.ledger)) as writer:
         state = read_ledger(job.storage.ledger)
+        say_passwords(state, job.storage)
         settled(job.options, job.exploration, state, writer)
         declared = search_event(job.search, state)
         if declared is not None:

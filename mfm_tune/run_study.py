@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -38,6 +39,7 @@ from mfm_tune.recorder import Recorder, error_file
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 from mfm_tune.storage import Storage, check_writable
+from mfm_tune.tracking_uri import without_password
 
 if TYPE_CHECKING:
     from mfm_tune.tracking import Mirror
@@ -46,6 +48,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 MIRROR_S = 20.0  # how long the end of a run waits for the tracking mirror; the rest is mirrored by the next run
 MIRROR_INTERRUPTED_S = 3.0
 LINES_OF_TRACEBACK = 4
+CLEAN = r"""sed -i -E '/"event":"launch"/s#(://[^:/@"]*):[^"]*@#\1:***@#g'"""  # passwords out of a ledger
 T = TypeVar("T")
 U = TypeVar("U")
 
@@ -110,6 +113,7 @@ def train_study(job: Job, argv: Sequence[str]) -> int:
     """Run what is left and write the report. The storage is held by this driver. Returns the exit code."""
     with closing(LedgerWriter(job.storage.ledger)) as writer:
         state = read_ledger(job.storage.ledger)
+        say_passwords(state, job.storage)
         plan = settled(job.options, job.plan, state, writer)
         launch = declare(job, plan, state, writer, argv)
         try:
@@ -146,6 +150,17 @@ def tracking(options: Options) -> Iterator[Mirror | None]:
         patience_s = MIRROR_S
     finally:
         mirror.finish(patience_s)
+
+
+def say_passwords(state: LedgerState, storage: Storage) -> None:
+    """Say that passwords stand in the ledger, where launches of an early version left those of tracking URIs."""
+    words = (str(word) for launch in state.launches for word in launch.get("argv", ()))
+    if any(without_password(word) != word for word in words):
+        print(
+            f"The ledger {storage.ledger} holds the password of a --tracking-uri; when no run is on, take it out: "
+            f"{CLEAN} {shlex.quote(str(storage.ledger))}",
+            flush=True,
+        )
 
 
 def settled(options: Options, plan_of: Callable[[LedgerState], Plan], state: LedgerState, writer: LedgerWriter) -> Plan:

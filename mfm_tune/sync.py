@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from mfm_tune.errors import OptionError, StorageBusyError, StorageError, UserError
 from mfm_tune.options import DEFAULT_STORAGE
-from mfm_tune.tracking import Target, quiet_environment, without_password
+from mfm_tune.tracking import Target, quiet_environment
+from mfm_tune.tracking_uri import OPTION, without_password, without_password_of
 
 if TYPE_CHECKING:
     from mfm_tune.tracking_process import Mirroring
@@ -29,7 +30,7 @@ ANSWER_S = 30  # how long a request may take: here somebody waits for the whole,
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{message}; see {self.prog} --help.")
+        raise OptionError(f"{without_password(message)}; see {self.prog} --help.")
 
 
 def synchronise(target: Target, *, from_start: bool = False, patience_s: float = PATIENCE_S) -> int:
@@ -89,7 +90,8 @@ def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
 
 
 def _not_delivered(target: Target, word: str, detail: str) -> StorageError:
-    last = detail.strip().splitlines()[0][:300] if detail.strip() else "no reason given"
+    said = without_password_of(target.given, detail).strip().splitlines()
+    last = said[0][:300] if said else "no reason given"
     return StorageError(
         f"MLflow at {without_password(target.uri)} is {word} ({last.rstrip('.')}); nothing is lost: "
         "give the same command again when it answers."
@@ -100,7 +102,7 @@ def parser(prog: str, description: str) -> argparse.ArgumentParser:
     """A parser with the two options that all commands on MLflow share."""
     made = _Parser(prog=f"python -m {prog}", description=description, allow_abbrev=False)
     made.add_argument("--storage", metavar="DIR", type=Path, default=DEFAULT_STORAGE, help="the ledger's (./runs)")
-    made.add_argument("--tracking-uri", metavar="URI", help="an MLflow server or database; default: DIR/mlflow.db")
+    made.add_argument(OPTION, metavar="URI", help="an MLflow server or database; default: DIR/mlflow.db")
     return made
 
 

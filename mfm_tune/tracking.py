@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shlex
 import subprocess
 import sys
@@ -22,15 +21,13 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from mfm_tune.errors import OptionError
 from mfm_tune.ledger import FILE_NAME
+from mfm_tune.tracking_uri import OPTION, check_uri, is_server, without_password
 
 SLOW_S = 10.0  # a mirror that has not moved for this long, with lines before it, is called behind
 MARKED = 256  # bytes before the cursor that must not have changed
 GRACE_S = 2.0  # between asking a mirror to end and ending it
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 # Telemetry off unless the user's environment says otherwise; short waits, because the mirror itself tries again.
 ENVIRONMENT = {
@@ -67,7 +64,7 @@ class Target:
 
     def __post_init__(self) -> None:
         if self.given is not None:
-            _check_uri(self.given)
+            check_uri(self.given)
 
     @property
     def uri(self) -> str:
@@ -83,7 +80,7 @@ class Target:
     @property
     def served(self) -> bool:
         """Whether a server stands between, which takes artefacts too."""
-        return urlsplit(self.uri).scheme in ("http", "https")
+        return is_server(self.uri)
 
     @property
     def artifacts(self) -> Path:
@@ -121,28 +118,8 @@ class Target:
 
     @property
     def _name(self) -> str:
-        return "local" if self.given is None else hashlib.sha256(self.given.encode()).hexdigest()[:12]
-
-
-def _check_uri(uri: str) -> None:
-    if not _is_server(uri) and not _is_database(uri):
-        raise OptionError(
-            f"--tracking-uri must be the address of an MLflow server or database, got '{without_password(uri)}'; "
-            "such as http://127.0.0.1:5000 or postgresql+psycopg2://user@host/name."
-        )
-
-
-def _is_server(uri: str) -> bool:
-    try:
-        parts = urlsplit(uri)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not close, a port that is no number
-        return False
-
-
-def _is_database(uri: str) -> bool:
-    scheme, slashes, _ = uri.partition("://")
-    return bool(slashes) and scheme.partition("+")[0] in DATABASES
+        """The same whatever the password is: nobody can try passwords on it, and a new one keeps the cursor."""
+        return "local" if self.given is None else hashlib.sha256(without_password(self.given).encode()).hexdigest()[:12]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -323,8 +300,6 @@ def start_mirror(storage_root: Path, tracking_uri: str | None) -> Mirror:
     """
     target = Target(storage_root.absolute(), tracking_uri)
     command = [sys.executable, "-m", "mfm_tune.tracking_process", "--storage", str(target.storage)]
-    if tracking_uri is not None:
-        command += ["--tracking-uri", tracking_uri]
     try:
         target.folder.mkdir(parents=True, exist_ok=True)
         with target.log.open("wb") as log:
@@ -336,9 +311,18 @@ def start_mirror(storage_root: Path, tracking_uri: str | None) -> Mirror:
                 env=quiet_environment(),
                 start_new_session=True,  # Ctrl-C at the terminal is the driver's alone
             )
+        _tell_uri(process, tracking_uri)
     except OSError:
         return Mirror(target, None)
     return Mirror(target, process)
+
+
+def _tell_uri(process: subprocess.Popen[bytes], tracking_uri: str | None) -> None:
+    """Through the pipe, because every user of the machine can read command lines, and it may hold a password."""
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):  # a mirror that ended already is found by `lag`
+            process.stdin.write(f"{tracking_uri or ''}\n".encode())
+            process.stdin.flush()
 
 
 def _close_input(process: subprocess.Popen[bytes]) -> None:
@@ -361,11 +345,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _what_is_missing(target: Target) -> str:
     state = read_state(target)
     why = f" ({state.word})" if state and state.word else ""
-    uri = [] if target.given is None else ["--tracking-uri", without_password(target.given)]
+    uri = [] if target.given is None else [OPTION, without_password(target.given)]
     command = shlex.join(["python", "-m", "mfm_tune.sync", "--storage", str(target.storage), *uri])
     return f"MLflow is behind the ledger{why}; nothing is lost: the next run delivers the rest, or: {command}"
-
-
-def without_password(uri: str) -> str:
-    """A URI as it may be printed."""
-    return re.sub(r"(://[^:/@]+):[^@/]*@", r"\1:***@", uri)

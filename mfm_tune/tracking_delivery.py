@@ -30,6 +30,7 @@ from mfm_tune.tracking_runs import (
     trial_run,
 )
 from mfm_tune.tracking_store import ArtifactTroubleError, Handle, RefusedError, TrackingStore
+from mfm_tune.tracking_uri import without_password_of
 from mfm_tune.views import experiment_note, experiment_views, table_views
 
 PATIENCE = 3  # a file that is refused so often, while runs are taken, is left out
@@ -154,7 +155,7 @@ class Delivery:
             try:
                 self.store.set_experiment_tags(experiment, {key: value})
             except RefusedError as error:
-                _say(f"{key} of {name}: {error}")
+                self._say(f"{key} of {name}: {error}")
 
     def _experiment_of(self, cell: DeclaredCell) -> str | None:
         config = self._reader.state.configs.get(cell.config_id)
@@ -182,7 +183,7 @@ class Delivery:
         try:
             return self.store.write(run, batch.rows.get(run.key, []))
         except RefusedError as error:
-            _say(f"{run.key}: {error}")
+            self._say(f"{run.key}: {error}")
             return self.store.experiment(run.experiment).runs.get(run.key)
 
     def _write_files(self, key: str, handle: Handle, files: Callable[[], Contents]) -> bool:
@@ -199,12 +200,17 @@ class Delivery:
                     self._refusals.pop(key, None)
         except RefusedError as error:
             self._refusals[key] = PATIENCE
-            _say(f"files of {key}: {error}")
+            self._say(f"files of {key}: {error}")
             return False
         except ArtifactTroubleError:
             self._refusals[key] = self._refusals.get(key, 0) + 1
             raise
         return True
+
+    def _say(self, text: str) -> None:
+        """For the log."""
+        text = without_password_of(self.target.given, text)
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), "left out:", text, file=sys.stderr, flush=True)
 
 
 def _with_files(run: Run, report: Event | None, *, pictured: bool) -> Run:
@@ -244,8 +250,3 @@ def _digest(files: Mapping[str, Path]) -> str:
         except OSError:
             continue
     return digest.hexdigest()[:12]
-
-
-def _say(text: str) -> None:
-    """For the log."""
-    print(time.strftime("%Y-%m-%d %H:%M:%S"), "left out:", text, file=sys.stderr, flush=True)

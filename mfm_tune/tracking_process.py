@@ -1,9 +1,10 @@
 """The mirror process: follows a ledger and delivers it to MLflow until its driver goes away.
 
-    python -m mfm_tune.tracking_process --storage DIR [--tracking-uri URI]
+    python -m mfm_tune.tracking_process --storage DIR
 
-Started by `mfm_tune.tracking.start_mirror`. Its standard input is a pipe that only the driver holds: when it closes,
-what is left is delivered, for at most `DRAIN_S`, and the process ends. MLflow is imported when there is something to
+Started by `mfm_tune.tracking.start_mirror`. Its standard input is a pipe that only the driver holds. Its first line is
+the tracking URI, which may hold a password, or empty; when it closes, what is left is delivered, for at most `DRAIN_S`,
+and the process ends. MLflow is imported when there is something to
 deliver. One mirror a store: a lock keeps a second one waiting.
 """
 
@@ -35,6 +36,7 @@ from mfm_tune.tracking import (
     write_state,
 )
 from mfm_tune.tracking_reader import Batch, BrokenLedgerError, LedgerReader
+from mfm_tune.tracking_uri import without_password_of
 
 if TYPE_CHECKING:
     from mfm_tune.tracking_delivery import Delivery
@@ -176,9 +178,15 @@ class Mirroring:
 
 
 class Driver:
-    """The driver at the other end of standard input."""
+    """The driver at the other end of standard input.
+
+    Attributes:
+        tracking_uri: What it said first; None stands for the SQLite file in the storage folder.
+        gone: Set when it went away.
+    """
 
     def __init__(self) -> None:
+        self.tracking_uri = _first_line() or None
         self.gone = threading.Event()
         threading.Thread(target=self._wait, name="driver", daemon=True).start()
 
@@ -187,6 +195,15 @@ class Driver:
             while os.read(0, 4096):
                 pass
         self.gone.set()
+
+
+def _first_line() -> str:
+    """The first line of standard input, read byte by byte: the end of the file is waited for by another thread."""
+    line = b""
+    with suppress(OSError):
+        while not line.endswith(b"\n") and (byte := os.read(0, 1)):
+            line += byte
+    return line.decode().removesuffix("\n")
 
 
 def follow(target: Target, driver: Driver) -> int:
@@ -241,6 +258,7 @@ def _one_pass(target: Target, mirroring: Mirroring) -> bool:
         word, detail = "broken", str(error)
     except Exception as error:
         word, detail = getattr(error, "word", "failing"), "".join(traceback.format_exception(error))
+        detail = without_password_of(target.given, detail)
     else:
         write_state(target, word="", detail="", offset=mirroring.offset)
         return False
@@ -253,12 +271,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Follow a ledger. Returns 0 where all was delivered."""
     parser = argparse.ArgumentParser(prog="python -m mfm_tune.tracking_process", description=__doc__)
     parser.add_argument("--storage", type=Path, required=True)
-    parser.add_argument("--tracking-uri")
     given = parser.parse_args(argv)
     os.environ.update(quiet_environment())
     with suppress(OSError):
         os.nice(10)  # training goes first
-    return follow(Target(given.storage.absolute(), given.tracking_uri), Driver())
+    driver = Driver()
+    return follow(Target(given.storage.absolute(), driver.tracking_uri), driver)
 
 
 if __name__ == "__main__":

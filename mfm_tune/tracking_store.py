@@ -24,7 +24,7 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from mfm_tune.tracking import Target, without_password
+from mfm_tune.tracking import Target
 from mfm_tune.tracking_runs import Run, RunStatus
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class TrackingStore:
             raise
         except Exception as error:  # a database's own: its driver is not installed, it does not answer
             detail = f"{type(error).__name__}: {error}"
-            raise TroubleError(_word(detail), without_password(detail)) from error
+            raise TroubleError(_word(detail), detail) from error
 
     def has_token(self, experiment: str) -> bool:
         """Whether an experiment is there and bears this mirror's token."""
@@ -398,7 +398,7 @@ def _as_trouble() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        detail = without_password(str(error))[:2000]
+        detail = str(error)[:2000]
         if error.error_code in REFUSALS:
             raise RefusedError(detail) from error
         if error.error_code == GONE:

@@ -19,19 +19,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from mfm_tune.errors import OptionError, StorageError, UserError
 from mfm_tune.ledger import LedgerState, read_ledger
 from mfm_tune.sync import parser
 from mfm_tune.tracking import Target, caught_up, quiet_environment
 from mfm_tune.tracking_runs import declared_cells, experiment_name, study_experiment
+from mfm_tune.tracking_uri import OPTION, without_password_of
 from mfm_tune.views import TAG, TRIED, View, ViewKind, failures_view, pictures_view, table_view
 
 READY_S = 120.0
@@ -48,11 +50,11 @@ class Link:
 
 
 def server_command(target: Target, port: int) -> list[str]:
-    """The command of the closed server."""
+    """The command of the closed server. Its environment says which database: a command line is seen by everybody."""
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
-        *("--backend-store-uri", target.uri, "--artifacts-destination", target.artifacts.as_uri()),
+        *("--artifacts-destination", target.artifacts.as_uri()),
         *("--gunicorn-opts", "--timeout 60 --threads 4 --graceful-timeout 3 --log-level warning"),
     ]
 
@@ -80,7 +82,7 @@ def server(target: Target, port: int = 0) -> Iterator[str]:
         ) from error
     try:
         address = f"http://127.0.0.1:{port}"
-        _wait_until_ready(process, address, log)
+        _wait_until_ready(process, address, target, log)
         yield address
     finally:
         _end(process)
@@ -95,7 +97,11 @@ def _started(target: Target, port: int, log: Path) -> subprocess.Popen[bytes]:
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
-            env={**quiet_environment(), "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={
+                **quiet_environment(),
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                "MLFLOW_BACKEND_STORE_URI": target.uri,
+            },
             start_new_session=True,  # Ctrl-C is this process's; it ends the server in order
         )
 
@@ -129,7 +135,9 @@ def _experiment(address: str, name: str) -> dict[str, Any] | None:
         reason = f"it answers {error.code}"
     except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
-    raise StorageError(f"The MLflow server {address} does not answer as it should ({reason}); see its log.")
+    raise StorageError(
+        f"The MLflow server {without_user(address)} does not answer as it should ({reason}); see its log."
+    )
 
 
 def _links_of(state: LedgerState, name: str, experiment: str, address: str, keys: set[str]) -> Iterator[Link]:
@@ -152,7 +160,7 @@ def _links_of(state: LedgerState, name: str, experiment: str, address: str, keys
 
 def _link(text: str, view: View, experiment: str, address: str, keys: set[str]) -> Link:
     path = view.saved_link(experiment) if view.key in keys else view.plain_link(experiment)
-    return Link(text, address + path)
+    return Link(text, without_user(address) + path)
 
 
 def _experiments(state: LedgerState) -> tuple[str, ...]:
@@ -176,18 +184,26 @@ def server_version(address: str) -> str:
 def _opened(url: str) -> HTTPResponse:
     """Asks without a proxy: what is on loopback must not be asked of another machine."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    answer: HTTPResponse = opener.open(url, timeout=ANSWER_S)
+    user, at, _ = urlsplit(url).netloc.rpartition("@")  # urllib would take it for a part of the host's name
+    headers = {"Authorization": f"Basic {b64encode(unquote(user).encode()).decode()}"} if at else {}
+    answer: HTTPResponse = opener.open(urllib.request.Request(without_user(url), headers=headers), timeout=ANSWER_S)
     return answer
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], address: str, log: Path) -> None:
+def without_user(url: str) -> str:
+    """An address without the user and password that may stand in it."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], address: str, target: Target, log: Path) -> None:
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline and process.poll() is None:
         with suppress(OSError, urllib.error.URLError), _opened(f"{address}/health") as answer:
             if answer.status == 200:
                 return
         time.sleep(0.2)
-    said = log.read_text(errors="replace").strip().splitlines()
+    said = without_password_of(target.given, log.read_text(errors="replace")).strip().splitlines()
     last = said[-1][:300] if said else "it said nothing"
     raise StorageError(f"MLflow's server did not start ({last}); its log is {log}.")
 
@@ -220,7 +236,7 @@ def _catch_up(target: Target) -> None:
     if target.database is None or (caught_up(target) and target.database.exists()):
         return
     print("Bringing MLflow up to date with the ledger ...", flush=True)
-    options = [] if target.given is None else ["--tracking-uri", target.given]
+    options = [] if target.given is None else [OPTION, target.given]
     command = [sys.executable, "-m", "mfm_tune.sync", "--storage", str(target.storage), *options]
     subprocess.run(command, env=quiet_environment(), check=False)
     if not target.database.exists():

@@ -28,7 +28,6 @@ from mfm_tune.tracking import (
     quiet_environment,
     read_cursor,
     start_mirror,
-    without_password,
 )
 from mfm_tune.ui import server
 from tests.mfm_tune.stub_launch import launch, stub_trials
@@ -78,12 +77,6 @@ def test_telemetry_is_off_unless_the_user_turns_it_on(monkeypatch: pytest.Monkey
     assert quiet_environment()["MLFLOW_DISABLE_TELEMETRY"] == "true"
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "false")
     assert quiet_environment()["MLFLOW_DISABLE_TELEMETRY"] == "false"
-
-
-def test_passwords_are_not_printed() -> None:
-    """An address is printed without its password."""
-    assert without_password("postgresql://me:secret@host/db") == "postgresql://me:***@host/db"
-    assert without_password("http://127.0.0.1:5000") == "http://127.0.0.1:5000"
 
 
 def test_a_mirror_that_cannot_be_started_costs_no_trial(
