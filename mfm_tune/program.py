@@ -38,6 +38,7 @@ class Report(TypedDict, total=False):
     machine: dict[str, str]  # device, device_name, torch, threads, precision
     outcome: str | None  # an Outcome's value when the trial is over, else None
     error: str  # for `failed`: the traceback; for `oom`, `diverged`: one sentence
+    notice: str  # a sentence to the user about something that changes no result, such as a damaged checkpoint
 
 
 def numbers_only(report: Report) -> Report:
@@ -103,8 +104,9 @@ class Program(Protocol):
         Args:
             config: What to train.
             seed: Seed of every draw.
-            folder: The trial's own folder: checkpoint, final weights, pictures. A checkpoint there is continued; its
-                name begins with `checkpoint.`, and the driver removes it once the ledger says that the trial finished.
+            folder: The trial's own folder: checkpoint, final weights, pictures. A checkpoint there is continued.
+                Names of checkpoints begin with `checkpoint.`, and the driver removes them once the ledger says that the
+                trial finished.
             shared: Folder for artefacts that trials share (warm starts); safe against concurrent writers.
             data: Dataset name -> path of its store or folder.
         """

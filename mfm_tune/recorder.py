@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -107,8 +108,11 @@ class Recorder:
             confusion=report.get("confusion", {}),
             pictures=report.get("pictures", {}),
             machine=report.get("machine", {}),
-            **({"outcome": report["outcome"]} if report.get("outcome") else {}),
+            **{name: report[name] for name in ("outcome", "notice") if report.get(name)},
         )
+        if report.get("notice"):
+            with suppress(OSError, ValueError):  # nobody reads it
+                print(report["notice"], file=sys.stderr, flush=True)
         if self._display is not None:
             _shown(self._display.reported, trial, self.state.trials[key])
 

@@ -21,7 +21,8 @@ DOORS = {
     "torch": ("trainables.",),
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
     "trainables": ("trainables.", "search_spaces."),
-    "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables.config"),  # of which only the check of fields
+    # Of the platform, training takes the check of fields and the id of a config.
+    "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables.config", "trainables.trial"),
     "search_spaces": ("search_spaces.",),
     "tests": (),
 }

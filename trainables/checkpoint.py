@@ -1,8 +1,9 @@
-"""Atomic checkpoints without pickled code: one safetensors file, numbers in its header."""
+"""Atomic checkpoints without pickled code: one safetensors file, numbers and a checksum of it all in its header."""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -19,10 +20,22 @@ from trainables.optimization import set_learning_rate
 from trainables.training import State
 
 Arrays = dict[str, Tensor]
+NETWORKS = ("student.", "teacher.", "tasks.")
+CHECKSUM = "sha256"  # of tensors and numbers; among the numbers, as safetensors writes several entries in any order
 
 
-def save(path: Path, arrays: Arrays, numbers: dict[str, Any]) -> None:
+class UnusableFile(ValueError):
+    """A checkpoint is damaged, cut off, none at all, or of something else: a clause that names the file."""
+
+
+def save(path: Path, arrays: Arrays, numbers: dict[str, Any], keep: Path | None = None) -> None:
     """Write tensors and JSON-able numbers to a file that is either the old one or the new one, never half of each.
+
+    Args:
+        path: The file.
+        arrays: Tensors by name.
+        numbers: Beside them; the entry `of` says what the file belongs to.
+        keep: Where the old file goes.
 
     Raises:
         OSError: The disk has not twice the file's size free (ENOSPC), or cannot be written; the old file stands.
@@ -38,13 +51,16 @@ def save(path: Path, arrays: Arrays, numbers: dict[str, Any]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     unique = {name: array.detach().contiguous().cpu().clone() for name, array in arrays.items()}
     try:
-        save_file(unique, temporary, metadata={"numbers": json.dumps(numbers)})
+        summed = numbers | {CHECKSUM: _checksum(unique, numbers)}
+        save_file(unique, temporary, metadata={"numbers": json.dumps(summed)})
     except SafetensorError as error:  # it hides the operating system's error in its text, such as that of a quota
         temporary.unlink(missing_ok=True)
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
     with open(temporary, "rb") as written:
         os.fsync(written.fileno())
+    if keep is not None and path.exists():
+        os.replace(path, keep)
     os.replace(temporary, path)
     _sync_folder(path.parent)
 
@@ -58,20 +74,47 @@ def _sync_folder(folder: Path) -> None:
         os.close(opened)
 
 
-def load(path: Path) -> tuple[Arrays, dict[str, Any]]:
+def load(path: Path, of: str | None = None) -> tuple[Arrays, dict[str, Any]]:
     """Read what `save` wrote.
 
+    Args:
+        path: The file.
+        of: What it must belong to, with a checksum; without it, a file of an earlier version needs none.
+
     Raises:
-        ValueError: The file is no such checkpoint, or truncated.
+        UnusableFile: It is damaged, cut off, no such file, or of something else.
+        OSError: It cannot be read.
     """
+    if path.is_dir():
+        raise UnusableFile(f"{path} is a folder, not a checkpoint")
     try:
         with safe_open(path, framework="pt") as file:
             numbers = json.loads((file.metadata() or {}).get("numbers", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, numbers  # noqa: SIM118 - no mapping
-    except (SafetensorError, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{path} is not a checkpoint of this project, or was cut off ({error}); remove it to start that trial anew."
-        ) from error
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise UnusableFile(f"{path} is not a checkpoint of this project, or was cut off ({error})") from error
+    if not isinstance(numbers, dict):
+        raise UnusableFile(f"{path} is not a checkpoint of this project (its header holds no numbers)")
+    checksum = numbers.pop(CHECKSUM, None)
+    if of is not None and numbers.get("of") != of:
+        raise UnusableFile(f"{path} is of something else ({str(numbers.get('of'))[:60]})")
+    if (of is not None or checksum is not None) and checksum != _checksum(arrays, numbers):
+        raise UnusableFile(f"{path} is damaged (its checksum is wrong)")
+    return arrays, numbers
+
+
+def put_aside(path: Path) -> None:
+    """Rename a file that cannot be used, so that another one can take its place."""
+    os.replace(path, path.with_suffix(".damaged"))
+
+
+def _checksum(arrays: Arrays, numbers: dict[str, Any]) -> str:
+    """SHA-256 of numbers, names, types, shapes and bits."""
+    digest = hashlib.sha256(json.dumps(numbers).encode())
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
+        digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def arrays_of(state: State) -> Arrays:
@@ -86,21 +129,20 @@ def arrays_of(state: State) -> Arrays:
 
 
 def restore(state: State, arrays: Arrays, step: int) -> None:
-    """Put `arrays_of` back.
+    """Put `arrays_of` back into a state that has not been trained.
 
     Raises:
-        ValueError: The arrays are those of another architecture.
+        UnusableFile: The arrays are those of another architecture; the state is untouched.
     """
-    try:
-        state.student.load_state_dict(_under(arrays, "student."))
-        if state.teacher is not None:
-            state.teacher.network.load_state_dict(_under(arrays, "teacher."))
-        state.tasks.load_state_dict(_under(arrays, "tasks."))
-    except RuntimeError as error:
-        missing = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise ValueError(
-            f"The checkpoint is of another architecture ({missing}); remove the trial's folder to start it anew."
-        ) from error
+    own = {name: array.shape for name, array in arrays_of(state).items()}
+    given = {name: array.shape for name, array in arrays.items() if name.startswith(NETWORKS)}
+    if own != given:
+        first = min(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
+        raise UnusableFile(f"the checkpoint is of another architecture (first: {first})")
+    state.student.load_state_dict(_under(arrays, "student."))
+    if state.teacher is not None:
+        state.teacher.network.load_state_dict(_under(arrays, "teacher."))
+    state.tasks.load_state_dict(_under(arrays, "tasks."))
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in _under(arrays, "optimizer.").items():

@@ -61,7 +61,10 @@ def model_of(source: Path) -> Model:
         ValueError: There is no such file, it is cut off, or it is something else.
     """
     path = _file_of(source)
-    arrays, numbers = checkpoint.load(path)
+    try:
+        arrays, numbers = checkpoint.load(path)
+    except checkpoint.UnusableFile as fault:
+        raise ValueError(f"{fault}; give another checkpoint, or train that trial again.") from fault
     if "model" not in numbers:
         raise ValueError(
             f"{path} must say which network it holds, but does not: it is no checkpoint of a trial, or one of an "

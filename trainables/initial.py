@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -41,13 +41,22 @@ COMPILED_FORMS = 64  # sizes and modes that a process compiles a module's code f
 
 
 def begin(
-    config: Experiment, streams: Streams, domains: Domains, shared: Path, data: Mapping[str, str], device: torch.device
+    config: Experiment,
+    streams: Streams,
+    domains: Domains,
+    shared: Path,
+    data: Mapping[str, str],
+    device: torch.device,
+    tell: Callable[[str], None] = print,
 ) -> State:
-    """The state before step 0: initial weights by the config, a teacher equal to the student, empty moments."""
+    """The state before step 0: initial weights by the config, a teacher equal to the student, empty moments.
+
+    `tell` is given a sentence where shared weights are damaged and made anew.
+    """
     student = new_student(config, streams, len(domains.classes), device)
     match config.initial:
         case WarmStart():
-            student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device))
+            student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device, tell))
         case ImageNetWeights():
             load_encoder(student, _weights_file(config.initial, data))
         case None:
@@ -121,11 +130,13 @@ def warm_start(
     shared: Path,
     data: Mapping[str, str],
     device: torch.device,
+    tell: Callable[[str], None],
 ) -> dict[str, torch.Tensor]:
     """Weights after supervised source training; computed once for its own settings and the seed, then read.
 
     All configs of a seed that differ in adaptation and in rare-class sampling only share the file. Of several processes
-    that want it at once one trains and the others wait; a killed one leaves no half file.
+    that want it at once one trains and the others wait; a killed one leaves no half file. A file that is damaged, or of
+    other settings, is put aside and made anew.
     """
     machine = (device.type, torch.__version__)
     of = (config.network, config.data, config.source_holdout, settings, config.execution)
@@ -133,9 +144,14 @@ def warm_start(
     path = shared / "warm_starts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
-        if not path.exists():
-            checkpoint.save(path, _train_warm_start(config, settings, streams, domains, device), {"of": identity})
-    return checkpoint.load(path)[0]
+        if path.exists():
+            try:
+                return checkpoint.load(path, identity)[0]
+            except checkpoint.UnusableFile as fault:
+                checkpoint.put_aside(path)
+                tell(f"{fault}; the source pre-training that it should hold is done again.")
+        checkpoint.save(path, _train_warm_start(config, settings, streams, domains, device), {"of": identity})
+        return checkpoint.load(path, identity)[0]
 
 
 def _train_warm_start(

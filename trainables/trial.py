@@ -19,6 +19,7 @@ from typing import Any, TypedDict
 import torch
 from torch import Tensor
 
+from mfm_tune.identity import config_id
 from trainables import checkpoint
 from trainables.adaptation.photometric import distort, draw_distortion
 from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
@@ -34,6 +35,7 @@ from trainables.selection import TargetCriteria
 from trainables.training import Losses, State, self_training_step, supervised_step
 
 CHECKPOINT = "checkpoint.safetensors"
+PREVIOUS = "checkpoint.previous.safetensors"  # the one before, should that be damaged
 FINAL = "final.safetensors"
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
@@ -51,6 +53,7 @@ class Report(TypedDict, total=False):
     machine: dict[str, str]
     outcome: str | None
     error: str
+    notice: str
 
 
 class Progress:
@@ -107,7 +110,7 @@ class Trial:
     Args:
         config: What to train.
         seed: Seed of every draw.
-        folder: The trial's own folder; a checkpoint in it is continued.
+        folder: The trial's own folder; a checkpoint in it is continued, or the one before where it is damaged.
         shared: Folder of artefacts that trials share.
         data: Dataset name -> path.
 
@@ -126,6 +129,7 @@ class Trial:
         self._state: State | None = None
         self._resumed_at_end = False
         self._step_ms = math.nan  # of the latest block; NaN until one was trained in this process
+        self._notices: list[str] = []  # what the next report says to the user
         self._too_large = ""  # why the images cannot be held in memory, if they cannot
         try:
             self.domains = open_domains(config, data, self.device)
@@ -145,6 +149,13 @@ class Trial:
         Raises:
             Exception: Whatever goes wrong, except running out of memory and divergence, which are outcomes.
         """
+        report = self._next_report()
+        if self._notices:
+            report["notice"] = " ".join(self._notices)
+            self._notices.clear()
+        return report
+
+    def _next_report(self) -> Report:
         if not self.opened:
             return self._out_of_memory(self._too_large)
         try:
@@ -174,18 +185,39 @@ class Trial:
         set_numerics(int(os.environ.get("OMP_NUM_THREADS", "1")))
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        state = begin(self.config, self.streams, self.domains, self.shared, self.data, self.device)
+        state = begin(
+            self.config, self.streams, self.domains, self.shared, self.data, self.device, self._notices.append
+        )
         self._means = BlockMeans()
-        saved = self.folder / CHECKPOINT
-        if saved.exists():
-            arrays, numbers = checkpoint.load(saved)
-            checkpoint.restore(state, arrays, int(numbers["step"]))
-            self._means = BlockMeans.from_arrays(arrays, self.device)
-            steps, interval = self.config.schedule.steps, self.config.evaluation.interval
-            self._resumed_at_end = state.step >= steps or (state.step > 0 and state.step % interval == 0)
+        self._resume(state)
         self._progress = Progress(self.folder / "progress")
         self._state = state
         return state
+
+    def _resume(self, state: State) -> None:
+        """Go on from the newest checkpoint that is whole and of this trial; put others aside, with a sentence."""
+        faults = []
+        for path in (self.folder / CHECKPOINT, self.folder / PREVIOUS):
+            if state.step > 0 or not path.exists():
+                continue
+            try:
+                arrays, numbers = checkpoint.load(path, self._identity)
+                checkpoint.restore(state, arrays, int(numbers["step"]))
+            except checkpoint.UnusableFile as fault:
+                checkpoint.put_aside(path)
+                faults.append(str(fault))
+                continue
+            self._means = BlockMeans.from_arrays(arrays, self.device)
+            steps, interval = self.config.schedule.steps, self.config.evaluation.interval
+            self._resumed_at_end = state.step >= steps or state.step % interval == 0
+        if faults:
+            goes_on = f"goes on from the checkpoint before, at step {state.step}" if state.step > 0 else "begins anew"
+            self._notices.append(f"{' and '.join(faults)}; the trial {goes_on}.")
+
+    @property
+    def _identity(self) -> str:
+        """What a checkpoint says that it is of."""
+        return f"config {config_id(self.config)}, seed {self.streams.seed}"
 
     def _train_block(self, state: State) -> bool:
         """Train to the next evaluation; False when a loss is no finite number."""
@@ -321,7 +353,8 @@ class Trial:
 
     def _save(self, state: State) -> None:
         arrays = checkpoint.arrays_of(state) | self._means.arrays()
-        checkpoint.save(self.folder / CHECKPOINT, arrays, self._numbers(state))
+        numbers = self._numbers(state) | {"of": self._identity}
+        checkpoint.save(self.folder / CHECKPOINT, arrays, numbers, keep=self.folder / PREVIOUS)
 
     def _numbers(self, state: State) -> dict[str, Any]:
         """What stands in a checkpoint's header: the step, and what the network needs to be used without its config."""

@@ -68,6 +68,18 @@ def test_the_ledger_knows_before_the_display(tmp_path: Path) -> None:
     assert read.trials[TRIAL.key].stands
 
 
+def test_a_notice_of_a_trial_is_said_once_and_stands_in_the_ledger(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It comes from another process, whose own words nobody sees; a report without one says nothing."""
+    told = recorder(tmp_path)
+    told.started(TRIAL.key, 1)
+    told.reported(TRIAL.key, {**REPORT, "notice": "The checkpoint is damaged."})
+    told.reported(TRIAL.key, {**REPORT, "step": 4})
+    assert capsys.readouterr().err == "The checkpoint is damaged.\n"
+    assert (tmp_path / "ledger.jsonl").read_text().count('"notice":"The checkpoint is damaged."') == 1
+
+
 def test_a_display_that_fails_costs_no_result(tmp_path: Path) -> None:
     """The trial ends in the ledger all the same."""
     told = recorder(tmp_path, Broken(tmp_path / "ledger.jsonl"))

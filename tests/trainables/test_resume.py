@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,11 +14,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
 from trainables import checkpoint
-from trainables.config import Experiment, SmallDeepLab
+from trainables.config import Experiment
 from trainables.recipes import SMOKE, Scale, dacs, dacs_mfm, daformer, hrda, mfm, mic, oracle, source_only
-from trainables.trial import CHECKPOINT, FINAL, BlockMeans, Trial
+from trainables.trial import CHECKPOINT, FINAL, PREVIOUS, BlockMeans, Trial
 
 SCALE = replace(
     SMOKE,
@@ -91,22 +94,113 @@ def test_a_resumed_trial_is_bitwise_an_uninterrupted_one(make: Any, tmp_path: Pa
     assert (tmp_path / "cut" / CHECKPOINT).exists()  # a driver that did not hear of the end asks for it again
 
 
-@pytest.mark.parametrize("fault", ["was cut off", "is of another architecture"])
-def test_a_checkpoint_that_cannot_be_continued_is_one_sentence(fault: str, tmp_path: Path) -> None:
-    """Cut off behind its header, or of another network under this trial's name: the trial says so."""
-    config = replace(dacs_mfm(SCALE), initial=None)
-    saved = tmp_path / "t" / CHECKPOINT
-    first = Trial(config, seed=3, folder=str(tmp_path / "t"), shared=str(tmp_path), data={})
-    first.advance()
+def flip(path: Path, share: float) -> None:
+    """Turn one bit over, so far into the file."""
+    content = bytearray(path.read_bytes())
+    content[int(share * len(content))] ^= 0x40
+    path.write_bytes(content)
+
+
+def one_step_on(path: Path) -> None:
+    """The same tensors under a header that tells another step."""
+    content = path.read_bytes()
+    assert content.count(b'\\"step\\": 4') == 2  # the trial's, and the exported model's
+    path.write_bytes(content.replace(b'\\"step\\": 4', b'\\"step\\": 3', 1))
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+DAMAGES = {
+    "cut off": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "empty": lambda path: path.write_bytes(b""),
+    "zeros": lambda path: path.write_bytes(bytes(path.stat().st_size)),
+    "text": lambda path: path.write_text("hello"),
+    "a bit in the header": lambda path: flip(path, 0.001),
+    "a bit in the middle": lambda path: flip(path, 0.5),
+    "a bit near the end": lambda path: flip(path, 0.97),
+    "another step": one_step_on,
+    "without a checksum": lambda path: save_file(load_file(path), path, metadata={"numbers": '{"step": 4}'}),
+    "a folder": a_folder,
+}
+
+
+@pytest.fixture(scope="module")
+def half_way(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a whole trial (`whole`), and one (`cut`) that was cut off after its first block."""
+    folder = tmp_path_factory.mktemp("half_way")
+    trained(dacs_mfm(SCALE), folder / "whole", folder)
+    first = Trial(dacs_mfm(SCALE), seed=3, folder=str(folder / "cut"), shared=str(folder), data={})
+    assert "notice" not in first.advance()
     first.close()
-    assert saved.exists()
-    if fault == "was cut off":
-        saved.write_bytes(saved.read_bytes()[:-1000])
+    return folder
+
+
+def assert_as_undisturbed(half_way: Path, damaged: Path, notice: str) -> None:
+    """Training goes on to the bits of a trial that nothing disturbed, and its first report says what was the matter."""
+    reports = trained(dacs_mfm(SCALE), damaged / "cut", damaged)
+    assert [found for report in reports if (found := report.get("notice"))] == [reports[0]["notice"]]
+    assert re.fullmatch(notice, reports[0]["notice"]), reports[0]["notice"]
+    assert (damaged / "cut" / FINAL).read_bytes() == (half_way / "whole" / FINAL).read_bytes()
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, half_way: Path, tmp_path: Path) -> None:
+    """With one sentence, and to the bits of a trial that nothing disturbed."""
+    damaged = shutil.copytree(half_way, tmp_path / "d")
+    DAMAGES[damage](damaged / "cut" / CHECKPOINT)
+    saved = re.escape(str(damaged / "cut" / CHECKPOINT))
+    notice = rf"{saved} is .*; the trial goes on from the checkpoint before, at step 2\."
+    assert_as_undisturbed(half_way, damaged, notice)
+
+
+def test_a_trial_whose_two_checkpoints_are_damaged_begins_anew(half_way: Path, tmp_path: Path) -> None:
+    """It says so, and comes to the same bits."""
+    damaged = shutil.copytree(half_way, tmp_path / "d")
+    flip(damaged / "cut" / CHECKPOINT, 0.5)
+    flip(damaged / "cut" / PREVIOUS, 0.5)
+    assert_as_undisturbed(half_way, damaged, r".* and .*previous.*is damaged .*; the trial begins anew\.")
+
+
+def test_a_checkpoint_of_another_trial_is_not_continued(half_way: Path, tmp_path: Path) -> None:
+    """Of the same architecture, even: only what the file says of itself tells them apart."""
+    damaged = shutil.copytree(half_way, tmp_path / "d")
+    other = Trial(dacs_mfm(SCALE), seed=4, folder=str(tmp_path / "other"), shared=str(damaged), data={})
+    other.advance()
+    other.close()
+    shutil.copy(tmp_path / "other" / CHECKPOINT, damaged / "cut" / CHECKPOINT)
+    assert_as_undisturbed(half_way, damaged, r".* is of something else \(config \w+, seed 4\); .* at step 2\.")
+
+
+def test_a_checkpoint_of_another_architecture_leaves_the_state_alone(half_way: Path, tmp_path: Path) -> None:
+    """Under the right name: another version of a library can name parts of a network anew."""
+    damaged = shutil.copytree(half_way, tmp_path / "d")
+    for name in (CHECKPOINT, PREVIOUS):
+        arrays, numbers = checkpoint.load(damaged / "cut" / name)
+        renamed = {array.replace("student.encoder", "student.backbone"): value for array, value in arrays.items()}
+        checkpoint.save(damaged / "cut" / name, renamed, numbers)
+    assert_as_undisturbed(half_way, damaged, r"(the checkpoint is of another arch.*){2}; the trial begins anew\.")
+
+
+@pytest.mark.parametrize("damage", ["a bit in the middle", "without a checksum", "of another seed"])
+def test_shared_initial_weights_that_are_not_what_they_should_be_are_made_anew(
+    damage: str, half_way: Path, tmp_path: Path
+) -> None:
+    """A trial that starts from them says so, and comes to the bits of one that found them whole."""
+    damaged = shutil.copytree(half_way, tmp_path / "d", ignore=shutil.ignore_patterns("cut"))
+    (weights,) = (damaged / "warm_starts").glob("*.safetensors")
+    if damage == "of another seed":
+        other = Trial(dacs_mfm(SCALE), seed=4, folder=str(tmp_path / "other"), shared=str(tmp_path), data={})
+        other.advance()
+        other.close()
+        shutil.copy(next((tmp_path / "warm_starts").glob("*.safetensors")), weights)
     else:
-        config = replace(config, network=SmallDeepLab(widths=(8, 16, 32)))
-    second = Trial(config, seed=3, folder=str(tmp_path / "t"), shared=str(tmp_path), data={})
-    with pytest.raises(ValueError, match=fault):
-        second.advance()
+        DAMAGES[damage](weights)
+    notice = rf"{re.escape(str(weights))} is .*; the source pre-training that it should hold is done again\."
+    assert_as_undisturbed(half_way, damaged, notice)
+    assert weights.read_bytes() == next((half_way / "warm_starts").glob("*.safetensors")).read_bytes()
 
 
 def test_a_full_disk_is_told_by_its_number_and_costs_no_checkpoint(
