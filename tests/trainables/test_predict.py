@@ -64,6 +64,21 @@ def test_label_maps_and_overlays_have_the_cityscapes_colours(run: Run, tmp_path:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "0" / "odd_overlay.png")), pixels)
 
 
+def test_an_image_without_a_defined_range_is_one_sentence(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Floating-point grey levels, with exit code 2; 16-bit ones are labelled."""
+    _, model = run
+    Image.fromarray(np.full((37, 91), 0.5, dtype=np.float32)).save(tmp_path / "float.tiff")
+    Image.fromarray(np.full((37, 91), 20000, dtype=np.uint16)).save(tmp_path / "sixteen.png")
+    argv = [str(model), "--out", str(tmp_path / "out"), "--size", "32x64", "--strength", "0"]
+    assert predict.main([*argv, str(tmp_path / "float.tiff")]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith("range is not defined, so convert it to 8 or 16 bits); leave it out.")
+    assert predict.main([*argv, str(tmp_path / "sixteen.png")]) == 0
+    assert np.asarray(Image.open(tmp_path / "out" / "sixteen_overlay.png")).tolist() == [[[78] * 3] * 91] * 37
+
+
 def test_scores_are_those_of_the_last_evaluation_of_the_trial(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

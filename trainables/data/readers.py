@@ -187,14 +187,14 @@ def image_size(path: Path, fault: Fault) -> Size:
 
 
 def read_image(path: Path) -> Pixels:
-    """Decode an image to RGB [H, W, 3]; an alpha channel is dropped.
+    """Decode an image to RGB [H, W, 3]; an alpha channel is dropped, 16-bit grey becomes 8-bit.
 
     Raises:
-        BrokenSample: The file is unreadable or truncated.
+        BrokenSample: The file is unreadable or truncated, or its grey levels have no defined range.
     """
     try:
         with Image.open(path) as image:
-            return np.asarray(image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB"))
+            return _rgb(image)
     except DECODING_ERRORS as error:
         raise BrokenSample(Fault.UNREADABLE_IMAGE, path, _why(error)) from None
 
@@ -212,7 +212,18 @@ def read_ids(path: Path) -> Ids:
 def read_colours(path: Path) -> Pixels:
     """Decode a label file to RGB [H, W, 3]."""
     with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
+        return _rgb(image)
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    """The pixels [H, W, 3]. Pillow's own conversion clips what has more than 8 bits to white."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):  # those hold 16 bits
+        levels = (np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8)  # 65535 is 255
+        return np.repeat(levels[:, :, np.newaxis], 3, axis=2)
+    if image.mode in ("I", "F"):
+        kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+        raise ValueError(f"its grey levels are {kind}, whose range is not defined, so convert it to 8 or 16 bits")
+    return np.asarray(image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB"))
 
 
 def read_train_ids(reader: Reader, path: Path) -> TrainIds:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
@@ -52,6 +53,18 @@ def test_every_fault_of_a_data_set_is_found_in_one_go(tmp_path: Path) -> None:
         (Fault.UNKNOWN_IDS, "labels/unknown.png"),
         (Fault.LABEL_WITHOUT_IMAGE, "labels/no_image.png"),
     }
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_grey_levels_without_a_defined_range_are_a_fault(kind: type, tmp_path: Path) -> None:
+    """A number in a file of 32 bits can be anything; such images were black and white."""
+    native.gta(tmp_path, "sound", native.image(), native.all_ids(35))
+    native.gta(tmp_path, "wide", native.image(), native.all_ids(35))
+    image = tmp_path / "images" / "wide.png"
+    Image.fromarray(native.image()[..., 0].astype(kind)).save(image, "TIFF")
+    (problem,) = problems_of(Gta(), tmp_path)
+    assert (problem.fault, problem.path) == (Fault.UNREADABLE_IMAGE, "images/wide.png")
+    assert "range is not defined, so convert it to 8 or 16 bits" in problem.detail
 
 
 def test_a_label_of_another_split_is_told_from_a_missing_one(tmp_path: Path) -> None:

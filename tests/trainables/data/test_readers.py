@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.trainables.data import native_files as native
 from trainables.data.acdc import Acdc
@@ -19,7 +21,7 @@ from trainables.data.dark_zurich import DarkZurich
 from trainables.data.folder_pair import read_label_map
 from trainables.data.gta import Gta
 from trainables.data.labels import CAMVID_VIEW
-from trainables.data.readers import Reader, Split
+from trainables.data.readers import Reader, Split, read_colours, read_image
 from trainables.data.scored import SYNTHIA_MEANS
 from trainables.data.synthia import Synthia, read_red
 
@@ -46,6 +48,17 @@ def test_gta_reads_palette_indices_and_leaves_converted_labels_alone(tmp_path: P
     native.gta(tmp_path, "00001", PIXELS, ids)
     native.write(tmp_path / "labels" / "00001_labelTrainIds.png", native.png(ids * 0))
     assert_reads(Gta(), tmp_path, Split.TRAIN, "00001", native.train_ids(ids, native.CITYSCAPES_IDS))
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
+@pytest.mark.parametrize("read", [read_image, read_colours])
+def test_sixteen_bits_of_grey_become_eight(kind: str, read: Callable[[Path], np.ndarray], tmp_path: Path) -> None:
+    """0 to 65535 is black to white, to the nearest of 256 levels."""
+    levels = np.random.default_rng(0).integers(0, 2**16, (11, 23)).astype(np.uint16)
+    levels[0, :2] = 0, 65535
+    Image.fromarray(levels).save(tmp_path / f"a.{kind}")
+    expected = np.floor(levels / 65535 * 255 + 0.5).astype(np.uint8)
+    np.testing.assert_array_equal(read(tmp_path / f"a.{kind}"), np.stack([expected] * 3, axis=2))
 
 
 def test_synthia_reads_the_red_channel_of_sixteen_bits(tmp_path: Path) -> None:
