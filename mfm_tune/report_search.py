@@ -15,7 +15,7 @@ from mfm_tune.report_search_slices import capital
 from mfm_tune.report_text import counted, criterion_number, in_words, mean_std, metric_name, number
 from mfm_tune.report_words import Section, Words, words
 from mfm_tune.search_results import Confirmed, Retold, SearchResults, final
-from mfm_tune.statistics import Verdict, smallest_correlation
+from mfm_tune.statistics import Verdict, smallest_correlation, summary
 
 ORACLE = "oracle selection: chosen by labelled target data"
 LABEL_FREE = "label-free selection: no label of the target had a part in the choice"
@@ -25,7 +25,7 @@ FEW = 30  # finished trials, below which an importance is a hint
 def search_words(found: SearchResults, importances: Sequence[Importance], figures: Mapping[str, Figure]) -> Words:
     """The words of a search's report: those of the confirmed study, and those on what was explored."""
     said = words(found.results)
-    summary = (*search_summary(found), *said.summary.sentences)
+    sentences = (*search_summary(found), *said.summary.sentences)
     sections = (
         optimism(found, figures),
         _importance(found, importances, figures),
@@ -40,7 +40,7 @@ def search_words(found: SearchResults, importances: Sequence[Importance], figure
             f"Search {found.search.name}, profile {found.search.profile}, {selected_by(found)}. "
             f"{_status(found)} Confirmed: {said.subtitle.partition('. ')[2]}"
         ),
-        summary=replace(said.summary, sentences=summary),
+        summary=replace(said.summary, sentences=sentences),
         leading=tuple(section for section in sections if section is not None),
     )
 
@@ -58,6 +58,7 @@ def search_summary(found: SearchResults) -> tuple[str, ...]:
 
 def _summary(found: SearchResults) -> Iterator[str]:
     search, criterion = found.search, found.search.criterion
+    yield from _nothing_found(found)
     if criterion.oracle:
         yield (
             f"{capital(ORACLE)}. Domain adaptation has no such labels, so what was found here is an "
@@ -66,11 +67,13 @@ def _summary(found: SearchResults) -> Iterator[str]:
     else:
         yield f"{capital(selected_by(found))}; {TARGET_MIOU.label} is printed to judge it."
     yield _status(found)
-    winner = found.winner
-    if winner is not None:
-        yield from _winner(found, winner)
+    if found.winner is not None:
+        yield from _winner(found, found.winner)
+    elif found.all_ended and found.confirmed:
+        yield f"No winner: {found.confirmed[0].name}, rank 1 of exploring, did not finish every seed."
     elif found.confirmed:
         yield f"Not confirmed yet: {', '.join(each.name for each in found.confirmed)}."
+    yield from _others(found)
     told = found.pruning
     if told.saved is not None and told.stopped:
         yield (
@@ -92,34 +95,64 @@ def _status(found: SearchResults) -> str:
     return f"Explored {len(found.points)} of {found.search.trials} points with seed {found.search.explore_seed}{among}."
 
 
+def _nothing_found(found: SearchResults) -> Iterator[str]:
+    if not found.unbeaten:
+        return
+    others = len({each.point.name for each in found.differences if each.point is not found.winner})
+    ways = ["the winner by its 95 % interval"] if found.winner is not None else []
+    ways += [f"{counted(others, 'other')} after Holm's correction"] if others else []
+    yield (
+        f"Nothing found beats {' or '.join(found.unbeaten)}: no confirmed point is told to be better, "
+        f"{', '.join(ways)}."
+    )
+
+
 def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     search, criterion = found.search, found.search.criterion
-    metric = metric_name(search.metric)
-    among = f"the best of {len(found.confirmed)} confirmed by {criterion.label} over all seeds"
+    fresh = found.fresh_values(winner, search.metric)
+    said = (
+        f"Winner, rank 1 of exploring and fixed before confirming: {winner.name} ({values_text(winner.point.values)})"
+    )
+    if not fresh:
+        yield f"{said}, {metric_name(search.metric)} {mean_std(winner.cell.summary, len(search.seeds))}."
+        return
+    seeds = ", ".join(map(str, fresh))
     yield (
-        f"Winner, {among}: {winner.name} ({values_text(winner.point.values)}), {metric} "
-        f"{mean_std(winner.cell.summary, len(search.seeds))}."
+        f"{said}; held out, with {'seed' if len(fresh) == 1 else 'seeds'} {seeds}, which had no part in the choice: "
+        f"{metric_name(search.metric)} {mean_std(summary(fresh.values()), len(fresh))}."
     )
     verdicts = {
         Verdict.BETTER: "the winner is better",
         Verdict.WORSE: "the winner is worse",
         Verdict.NOT_SHOWN: "no difference is shown",
     }
-    for comparison in winner.cell.all_comparisons:
-        paired = comparison.paired
-        yield f"{winner.name} minus {comparison.name}: {in_words(paired)}; {verdicts[paired.verdict]}."
+    for each in found.differences:
+        if each.point is winner:
+            yield f"{winner.name} minus {each.baseline}: {in_words(each.paired)}; {verdicts[each.paired.verdict]}."
     if winner.change is not None:
-        fresh = counted(winner.summary.n, "fresh seed")
         yield (
             f"{winner.name} was chosen for a {criterion.label} of {criterion_number(winner.explored, criterion)}; "
-            f"{fresh}, which had no part in the choice, give {criterion_number(winner.summary.mean, criterion)}: "
+            f"{counted(winner.summary.n, 'fresh seed')} give {criterion_number(winner.summary.mean, criterion)}: "
             f"{criterion_number(winner.change, criterion, sign=True)}."
         )
-    if search.explore_seed in search.seeds:
-        for reference in found.results.references:
-            paired = found.fresh_difference(winner, reference)
-            if paired.n:
-                yield f"Fresh seeds alone, {winner.name} minus {reference.name}: {in_words(paired)}."
+
+
+def _others(found: SearchResults) -> Iterator[str]:
+    """The best of all that were confirmed, where it is another one, and others that are told to be better."""
+    winner, best, criterion = found.winner, found.best_selected, found.search.criterion
+    if best is not None and best is not winner:
+        against = "" if winner is None else f" (the winner's: {criterion_number(winner.summary.mean, criterion)})"
+        yield (
+            f"Best of {len(found.confirmed)}, selected: {best.name}, {criterion.label} "
+            f"{criterion_number(best.summary.mean, criterion)} on fresh seeds{against}. These seeds selected it, so "
+            "its mean is flattered."
+        )
+    for each in found.differences:
+        if each.point is not winner and found.is_better(each):
+            yield (
+                f"{each.point.name} minus {each.baseline}: {in_words(each.paired)}; better after Holm's correction "
+                f"over all {len(found.differences)} differences."
+            )
 
 
 # --------------------------------------------------------------------------------------------------------------------

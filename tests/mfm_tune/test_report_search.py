@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import random
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from mfm_tune.report_csv import explored_csv
 from mfm_tune.report_importance import LEAST, importances
 from mfm_tune.report_search import ORACLE, search_summary
 from mfm_tune.search_results import chosen_by, collect_search, pruning
+from mfm_tune.statistics import Verdict
 from tests.mfm_tune.made_search import BASELINE, STEPS, MadeSearch, full_search, stub_search
 
 MIOU, ENTROPY = TARGET_MIOU.key, TARGET_ENTROPY.key
@@ -105,7 +108,8 @@ def test_the_optimism_is_the_number_of_the_choice_against_fresh_seeds() -> None:
     assert confirmed.change == pytest.approx(-8)
     assert found.winner is confirmed
     assert confirmed.cell.summary.mean == pytest.approx((60 + 50 + 54) / 3)
-    assert found.fresh_difference(confirmed, found.results.references[0]).per_seed == {1: 4, 2: 7}
+    (difference,) = found.differences
+    assert difference.paired.per_seed == {1: 4, 2: 7}
     (baseline,) = found.baselines
     assert (baseline.explored, baseline.change) == (45, pytest.approx(1.5))
 
@@ -119,6 +123,86 @@ def test_a_stopped_trial_that_is_confirmed_keeps_the_number_it_was_chosen_with()
     (confirmed,) = collect_search(made.search, made.state).confirmed
     assert confirmed.explored == 33
     assert collect_search(made.search, made.state).winner is None  # two seeds are still to come
+
+
+def confirmed_search(
+    explored_with: Sequence[float], fresh: Sequence[Sequence[float]], baseline: Sequence[float]
+) -> Any:
+    """A search that explored these points with seed 0 and confirmed all with as many fresh seeds as there are numbers,
+    collected."""
+    seeds = range(1, len(baseline) + 1)
+    count = len(explored_with)
+    made = MadeSearch(stub_search(trials=count, confirm=count, seeds=tuple(seeds)))
+    for number, miou in enumerate(explored_with):
+        made.point(number, {MIOU: miou})
+    order = sorted(range(count), key=lambda number: -explored_with[number])
+    made.select(*order)
+    for config, values in ((BASELINE, baseline), *((made.config(n), fresh[n]) for n in range(count))):
+        for seed, value in zip(seeds, values, strict=True):
+            made.trial(config, seed, {MIOU: value})
+    return collect_search(made.search, made.state)
+
+
+def test_the_winners_mean_is_unbiased_and_that_of_the_best_of_three_is_not() -> None:
+    """Three equal points, seeds with a deviation of 1: the best mean of three is expected 0.85 / sqrt(3) = 0.49 too
+    high; 300 searches tell a mean to 0.03."""
+    draw, count = random.Random(7), 300
+    winner = best = 0.0
+    for _ in range(count):
+        found = confirmed_search(
+            [draw.gauss(50, 1) for _ in range(3)],
+            [[draw.gauss(50, 1) for _ in range(3)] for _ in range(3)],
+            [50.0] * 3,
+        )
+        winner += (found.winner.summary.mean - 50) / count
+        best += (found.best_selected.summary.mean - 50) / count
+    assert abs(winner) < 0.1
+    assert 0.4 < best < 0.6
+
+
+def test_the_winner_is_rank_one_of_exploring_and_a_better_mean_is_called_selected() -> None:
+    """Whatever the confirming seeds say; none of the two is told to be better than the baseline."""
+    found = confirmed_search([60, 55], [[50.0, 52, 48], [53.0, 55, 51]], [51.0, 50, 52])
+    said = search_summary(found)
+    assert found.winner.name == "trial 0"
+    assert said[0] == (
+        "Nothing found beats DACS: no confirmed point is told to be better, the winner by its 95 % interval, "
+        "1 other after Holm's correction."
+    )
+    assert any(
+        each.startswith("Winner, rank 1 of exploring and fixed before confirming: trial 0") and "50.0 ± 2.0 (3)" in each
+        for each in said
+    )
+    assert any(
+        each.startswith("Best of 2, selected: trial 1, target mIoU 53.0 on fresh seeds (the winner's: 50.0).")
+        for each in said
+    )
+
+
+def test_the_winner_is_told_by_its_interval_and_others_after_a_correction() -> None:
+    """Differences of 1 to the baseline: p = 0.03 tells the winner and no other one, p = 0.0001 others too."""
+    base, equal, other = [50.0, 50, 50, 50], [49.0, 50, 51, 50], [50.0, 51, 49, 50]
+    weak, strong = [51.5, 51.4, 50.6, 50.5], [51.02, 51.0, 51.0, 50.98]
+    for fresh, better in (((weak, equal, other), True), ((equal, weak, other), False), ((equal, strong, other), True)):
+        found = confirmed_search([60, 59, 58], fresh, base)
+        told = next(each for each in found.differences if each.paired.mean > 0.5)
+        assert told.paired.verdict is Verdict.BETTER
+        assert found.is_better(told) == better
+        assert found.unbeaten == (() if better else ("DACS",))
+        assert any("Nothing found beats DACS" in each for each in search_summary(found)) != better
+
+
+def test_a_winner_that_did_not_finish_is_replaced_by_none() -> None:
+    made = MadeSearch(stub_search(trials=2, seeds=(1,)))
+    for number, miou in enumerate((60.0, 50.0)):
+        made.point(number, {MIOU: miou})
+    made.select(0, 1)
+    made.trial(made.config(0), 1, {}, outcome=Outcome.DIVERGED, step=3)
+    made.trial(made.config(1), 1, {MIOU: 52.0})
+    made.trial(BASELINE, 1, {MIOU: 51.0})
+    found = collect_search(made.search, made.state)
+    assert found.winner is None
+    assert "No winner: trial 0, rank 1 of exploring, did not finish every seed." in search_summary(found)
 
 
 def test_the_winner_is_chosen_by_the_searchs_own_criterion() -> None:
