@@ -57,6 +57,16 @@ MASKED = AugmentationPurposes(
     Purpose.MASKED_BLUR_GATE,
     Purpose.MASKED_BLUR_SIGMA,
 )
+TARGET = AugmentationPurposes(
+    Purpose.TARGET_JITTER_GATE,
+    Purpose.TARGET_JITTER_BRIGHTNESS,
+    Purpose.TARGET_JITTER_CONTRAST,
+    Purpose.TARGET_JITTER_SATURATION,
+    Purpose.TARGET_JITTER_HUE,
+    Purpose.TARGET_JITTER_ORDER,
+    Purpose.TARGET_BLUR_GATE,
+    Purpose.TARGET_BLUR_SIGMA,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.adaptation.augmentation import augment
+from trainables.adaptation.augmentation import TARGET, augment
 from trainables.adaptation.teacher import frozen_statistics
 from trainables.auxiliary.task import AuxiliaryTask, StepView
 from trainables.config import (
@@ -106,7 +106,14 @@ class MfmTask(AuxiliaryTask):
             case MfmInput.TARGET_AUGMENTED:
                 settings = self.adaptation
                 return augment(
-                    view.target.image, settings.jitter, settings.blur, view.streams, view.step, view.mean, view.std
+                    view.target.image,
+                    settings.jitter,
+                    settings.blur,
+                    view.streams,
+                    view.step,
+                    view.mean,
+                    view.std,
+                    purposes=TARGET,
                 )
 
     def _stacked(self, encoded: Encoded) -> Pyramid:

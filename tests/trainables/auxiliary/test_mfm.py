@@ -268,13 +268,27 @@ def test_the_mixed_image_brings_its_own_labels() -> None:
 
 def test_the_augmented_target_is_another_image() -> None:
     """`MfmInput.TARGET_AUGMENTED` jitters colours; labels stay."""
-    gate = Recorded(0, {(Purpose.JITTER_GATE, 0, 0): torch.tensor(0.9)})
+    gate = Recorded(0, {(Purpose.TARGET_JITTER_GATE, 0, 0): torch.tensor(0.9)})
     losses = [
         mfm_of(smoke(replace(SMALL, ratio=0.0, input=reading)), gate)
         for reading in (MfmInput.TARGET, MfmInput.TARGET_AUGMENTED)
     ]
     plain, augmented = (float(task.loss(view).detach()) for view, task in losses)
     assert plain != augmented
+
+
+def test_the_augmented_target_has_draws_of_its_own() -> None:
+    """Mixed images that are jittered otherwise, or not at all, leave it as it is."""
+    config = smoke(replace(SMALL, input=MfmInput.TARGET_AUGMENTED))
+    draws = {Purpose.JITTER_GATE: 0.9, Purpose.BLUR_GATE: 0.9}
+    images = []
+    for gates in (draws, dict.fromkeys(draws, 0.0)):
+        recorded = {(purpose, 0, 0): torch.tensor(value) for purpose, value in gates.items()}
+        view, task = mfm_of(config, Recorded(0, recorded))
+        images.append((view.mixed.image, task._image(view)))
+    (mixed, target), (plain_mixed, same_target) = images
+    assert not torch.equal(mixed, plain_mixed)
+    assert torch.equal(target, same_target)
 
 
 def test_the_term_can_start_late(tmp_path: Path, dacs_weights: Mapping[bool, dict[str, Tensor]]) -> None:
