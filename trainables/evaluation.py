@@ -16,7 +16,7 @@ from trainables.data.domains import Domains, Example
 from trainables.losses import IGNORE
 from trainables.models.segmentor import Segmentor, upsample
 from trainables.models.sliding import slide
-from trainables.randomness import Streams
+from trainables.randomness import Purpose, Streams
 from trainables.selection import TargetCriteria
 
 
@@ -160,7 +160,10 @@ def predict(network: Segmentor, image: Tensor, settings: Evaluation) -> Tensor:
 def with_target_statistics(
     student: Segmentor, domains: Domains, streams: Streams, batches: int, batch_size: int
 ) -> Segmentor:
-    """AdaBN: a copy of the network whose BatchNorm statistics are the mean over target batches."""
+    """AdaBN: a copy of the network whose BatchNorm statistics are the mean over target batches.
+
+    HRDA sees each batch as in training: its context and a detail crop drawn at random.
+    """
     network = copy.deepcopy(student)
     for module in network.modules():
         if isinstance(module, BATCH_NORMS):
@@ -169,7 +172,8 @@ def with_target_statistics(
     network.train()
     with torch.no_grad():
         for batch in range(batches):
-            network(domains.target(streams, batch, batch_size).image)
+            image = domains.target(streams, batch, batch_size).image
+            network(image, network.draw_box(streams, Purpose.DETAIL_TASK, batch, (image.shape[-2], image.shape[-1])))
     return network
 
 
