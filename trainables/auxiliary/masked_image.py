@@ -71,16 +71,18 @@ def spread(patches: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
 def normalised_patches(image: Tensor, patch: int) -> Tensor:
     """The image [B, 3, H, W], each patch less its mean, over its standard deviation (all channels together).
 
-    Patches at the right and bottom may be cut off; their statistics are those of what is there.
+    The variance is the sum of squares over N - 1, as in MAE. Patches at the right and bottom may be cut off; their
+    statistics are those of what is there.
     """
     size = (image.shape[-2], image.shape[-1])
 
-    def mean(x: Tensor) -> Tensor:
-        each = F.avg_pool2d(x, patch, ceil_mode=True)  # a window over the edge is divided by the pixels inside
-        return spread(each.mean(dim=1, keepdim=True), patch, size)
+    def total(x: Tensor) -> Tensor:
+        each = F.avg_pool2d(x, patch, ceil_mode=True, divisor_override=1)  # sums what is inside the image
+        return spread(each.sum(dim=1, keepdim=True), patch, size)
 
-    centred = image - mean(image)
-    return centred / (mean(centred.square()) + VARIANCE_EPSILON).sqrt()
+    count = total(torch.ones_like(image[:1]))
+    centred = image - total(image) / count
+    return centred / (total(centred.square()) / (count - 1) + VARIANCE_EPSILON).sqrt()
 
 
 def masked_error(predicted: Tensor, wanted: Tensor, masked: Tensor) -> Tensor:

@@ -16,17 +16,17 @@ from trainables.randomness import Purpose, Recorded
 
 
 def test_patches_are_normalised_by_hand() -> None:
-    """Patches of two columns in one channel repeated: 1 and 3 have mean 2, deviation 1; a flat patch is 0."""
+    """Patches of two columns in one channel repeated: 1 and 3 have mean 2, variance 12 / 11; a flat patch is 0."""
     image = torch.tensor([[1.0, 3.0, 5.0, 5.0]]).expand(1, 3, 2, 4)
-    wanted = torch.tensor([[-1.0, 1.0, 0.0, 0.0]]).expand(1, 3, 2, 4)
+    wanted = torch.tensor([[-1.0, 1.0, 0.0, 0.0]]).expand(1, 3, 2, 4) * (11 / 12) ** 0.5
     torch.testing.assert_close(normalised_patches(image, 2), wanted, rtol=0, atol=1e-5)
 
 
 def test_channels_share_a_patchs_statistics() -> None:
-    """As in MAE: a patch of constant channels 0, 3, 6 has mean 3 and variance 6."""
+    """As in MAE: a patch of constant channels 0, 3, 6 has mean 3 and variance 48 * 6 / 47."""
     image = torch.tensor([0.0, 3.0, 6.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
     normal = normalised_patches(image, 4)[0, :, 0, 0]
-    torch.testing.assert_close(normal, torch.tensor([-3.0, 0.0, 3.0]) / 6**0.5, rtol=0, atol=1e-5)
+    torch.testing.assert_close(normal, torch.tensor([-3.0, 0.0, 3.0]) / (288 / 47) ** 0.5, rtol=0, atol=1e-5)
 
 
 def test_patches_cut_off_at_the_border_have_statistics_of_their_own() -> None:
@@ -37,7 +37,16 @@ def test_patches_cut_off_at_the_border_have_statistics_of_their_own() -> None:
         for columns in (slice(0, 4), slice(4, 5)):
             patch = normal[:, :, rows, columns].flatten(1)
             torch.testing.assert_close(patch.mean(dim=1), torch.zeros(2), rtol=0, atol=1e-5)
-            torch.testing.assert_close(patch.var(dim=1, unbiased=False), torch.ones(2), rtol=0, atol=1e-3)
+            torch.testing.assert_close(patch.var(dim=1), torch.ones(2), rtol=0, atol=1e-3)
+
+
+def test_the_target_is_maes() -> None:
+    """`patchify`, then (target - mean) / (var + 1e-6) ** 0.5 with torch's var over N - 1, as MAE's code writes it."""
+    image = torch.randn(2, 3, 8, 12, generator=torch.Generator().manual_seed(1))
+    target = image.reshape(2, 3, 2, 4, 3, 4).permute(0, 2, 4, 3, 5, 1).reshape(2, 6, 48)
+    wanted = (target - target.mean(dim=-1, keepdim=True)) / (target.var(dim=-1, keepdim=True) + 1e-6) ** 0.5
+    found = normalised_patches(image, 4).reshape(2, 3, 2, 4, 3, 4).permute(0, 2, 4, 3, 5, 1).reshape(2, 6, 48)
+    torch.testing.assert_close(found, wanted)
 
 
 def test_the_error_counts_masked_pixels_only() -> None:
