@@ -440,7 +440,7 @@ class Rebuilder(Settings):
         heads: Attention heads; divides dim.
         projector, position, downscale: See the enums.
         learning_rate: None takes the encoder's (reading 15).
-        weight_decay: On matrices; norms, biases of norms and the mask token have none.
+        weight_decay: On matrices; norms, biases and the mask token have none.
     """
 
     dim: Annotated[int, Whole(4, step=4)] = 512

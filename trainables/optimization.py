@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from trainables.adaptation.teacher import BATCH_NORMS
 from trainables.auxiliary.task import AuxiliaryTask
 from trainables.config import SGD, AdamW, Schedule
 from trainables.models.segmentor import Segmentor
 
 Group = dict[str, Any]
+NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
 
 
 def learning_rate_factor(schedule: Schedule, step: int) -> float:
@@ -29,15 +31,18 @@ def learning_rate_factor(schedule: Schedule, step: int) -> float:
 def parameter_groups(student: Segmentor, tasks: Iterable[AuxiliaryTask], settings: AdamW | SGD) -> list[Group]:
     """At most five groups; `base` is the learning rate that the schedule scales.
 
-    Encoder: weight decay, none on norms unless `decay_norms` (a norm is what has "norm" in its name, as in the
-    reference implementation). Decoder: `head_factor` times the learning rate, weight decay on everything, its norms
-    included. Tasks: their own learning rate, weight decay on matrices only.
+    Encoder: weight decay, none on the scales and shifts of norms unless `decay_norms`; other biases have it. (The
+    reference implementation goes by "norm" in a parameter's name, which ResNet's norms do not have, so that they decay:
+    `decay_norms=True`.) Decoder: `head_factor` times the learning rate, weight decay on everything, its norms included.
+    Tasks: their own learning rate, weight decay on matrices only.
     """
     decay, base = settings.weight_decay, settings.learning_rate
-    decay_norms = isinstance(settings, SGD) or settings.decay_norms
-    encoder = list(student.encoder.named_parameters())
-    norms = [p for name, p in encoder if "norm" in name and not decay_norms]
-    rest = [p for name, p in encoder if "norm" not in name or decay_norms]
+    layers = [module for module in student.encoder.modules() if isinstance(module, NORMS)]
+    spared = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
+    if isinstance(settings, SGD) or settings.decay_norms:
+        spared = set()
+    norms = [p for p in student.encoder.parameters() if id(p) in spared]
+    rest = [p for p in student.encoder.parameters() if id(p) not in spared]
     groups: list[Group] = [
         {"params": rest, "base": base, "weight_decay": decay},
         {"params": norms, "base": base, "weight_decay": 0.0},
