@@ -533,6 +533,8 @@ class Mfm(Settings):
 class FeatureDistance(Settings):
     """DAFormer's thing-class feature distance to the ImageNet encoder.
 
+    Where the network starts from random weights, a warm start stands in the place of ImageNet weights, here too.
+
     Args:
         weight: 0.005 in the paper.
         min_ratio: A feature cell counts where one thing class fills at least this share of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
@@ -21,6 +22,7 @@ from trainables.config import (
     EfficientNetLite,
     Experiment,
     ImageNetWeights,
+    Network,
     Precision,
     Schedule,
     SelfTraining,
@@ -54,14 +56,17 @@ def begin(
     `tell` is given a sentence where shared weights are damaged and made anew.
     """
     student = new_student(config, streams, len(domains.classes), device)
+    imagenet_encoder = None
     match config.initial:
         case WarmStart():
+            if brings_weights(config.network):
+                imagenet_encoder = copy.deepcopy(student.encoder)
             student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device, tell))
         case ImageNetWeights():
             load_encoder(student, _weights_file(config.initial, data))
         case None:
             pass
-    return assemble(config, streams, student, domains)
+    return assemble(config, streams, student, domains, imagenet_encoder)
 
 
 def check_weights(config: Experiment, data: Mapping[str, str]) -> None:
@@ -72,10 +77,15 @@ def check_weights(config: Experiment, data: Mapping[str, str]) -> None:
     """
     if isinstance(config.initial, ImageNetWeights):
         _weights_file(config.initial, data)
-    if isinstance(config.network, EfficientNetLite) and config.network.pretrained:
+    if brings_weights(config.network):
         from trainables.models.efficientnet import imagenet_file
 
         imagenet_file()
+
+
+def brings_weights(network: Network) -> bool:
+    """Whether a network starts from ImageNet weights by itself."""
+    return isinstance(network, EfficientNetLite) and network.pretrained
 
 
 def new_student(config: Experiment, streams: Streams, num_classes: int, device: torch.device) -> Segmentor:
@@ -88,13 +98,25 @@ def new_student(config: Experiment, streams: Streams, num_classes: int, device: 
     return student.to(memory_format=torch.channels_last) if config.execution.channels_last else student
 
 
-def assemble(config: Experiment, streams: Streams, student: Segmentor, domains: Domains) -> State:
-    """Teacher, auxiliary tasks and optimiser around a student at its initial weights."""
+def assemble(
+    config: Experiment,
+    streams: Streams,
+    student: Segmentor,
+    domains: Domains,
+    imagenet_encoder: nn.Module | None = None,
+) -> State:
+    """Teacher, auxiliary tasks and optimiser around a student at its initial weights.
+
+    Args:
+        imagenet_encoder: The encoder at its ImageNet weights; None where the initial weights are these, or stand in
+            their place.
+    """
     reference = next(student.parameters())
     teacher, tasks = None, nn.ModuleList()
     if isinstance(config.adaptation, SelfTraining):
         teacher = Teacher(student, config.adaptation.momentum)
-        tasks = build_tasks(config.auxiliary, config.adaptation, student, streams, training_size(config.data))
+        size = training_size(config.data)
+        tasks = build_tasks(config.auxiliary, config.adaptation, student, streams, size, imagenet_encoder)
         tasks.to(device=reference.device, dtype=reference.dtype)
     groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
     optimizer = build_optimizer(groups, config.optimizer)

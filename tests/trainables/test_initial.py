@@ -10,9 +10,10 @@ import torch
 
 from tests.trainables.trained import TINY_CITY
 from trainables import checkpoint
-from trainables.config import Experiment, RareClassSampling, WarmStart
+from trainables.auxiliary.feature_distance import FeatureDistanceTask
+from trainables.config import EfficientNetLite, Experiment, FeatureDistance, RareClassSampling, WarmStart
 from trainables.data.open import open_domains
-from trainables.initial import begin
+from trainables.initial import begin, new_student
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, dacs
 
@@ -38,6 +39,19 @@ def test_configs_that_differ_in_adaptation_and_sampling_share_a_warm_start(tmp_p
     assert (seed, data, machine) == (0, [], ["cpu", torch.__version__])
     begun(replace(CONFIG, initial=WarmStart(steps=2, batch_size=2)), tmp_path)
     assert len(list((tmp_path / "warm_starts").glob("*.safetensors"))) == 2
+
+
+def test_the_feature_distance_keeps_the_imagenet_encoder_where_there_is_one(tmp_path: Path) -> None:
+    """The one before the warm start; over random weights the warm start stands in the place of ImageNet's."""
+    for network, kept in ((EfficientNetLite(channels=8), True), (SMOKE.network, False)):
+        config = replace(CONFIG, network=network, auxiliary=(FeatureDistance(),))
+        initial = new_student(config, Streams(0), 12, CPU).encoder
+        state = begin(config, Streams(0), open_domains(config, {}, CPU), tmp_path, {}, CPU)
+        (task,) = state.tasks
+        assert isinstance(task, FeatureDistanceTask)
+        anchors = [dict(encoder.state_dict()) for encoder in (task.imagenet_encoder, initial, state.student.encoder)]
+        assert not checkpoint.same_arrays(anchors[1], anchors[2])
+        assert checkpoint.same_arrays(anchors[0], anchors[1 if kept else 2])
 
 
 def dacs_of(threshold: float) -> Experiment:

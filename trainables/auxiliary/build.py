@@ -33,6 +33,7 @@ def build_tasks(
     student: Segmentor,
     streams: Streams,
     image_size: tuple[int, int],
+    imagenet_encoder: nn.Module | None = None,
 ) -> nn.ModuleList:
     """The tasks in the order of their settings; one with weight 0 is not built, so it costs and changes nothing.
 
@@ -40,9 +41,11 @@ def build_tasks(
 
     Args:
         settings: `Experiment.auxiliary`.
-        student: At its initial weights (feature distance keeps a copy of its encoder).
+        student: At its initial weights.
         image_size: (rows, columns) of a training image.
+        imagenet_encoder: What the feature distance keeps a copy of; None takes the student's encoder.
     """
+    anchor = student.encoder if imagenet_encoder is None else imagenet_encoder
     tasks = nn.ModuleList()
     for one in settings:
         if getattr(one, "weight", 1.0) == 0:
@@ -51,18 +54,24 @@ def build_tasks(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.torch_seed(purpose, 0, zlib.crc32(type(one).__name__.encode())))
             if type(one) in get_args(Task):
-                tasks.append(_build(one, adaptation, student, image_size))  # type: ignore[arg-type]  # one of Task's
+                tasks.append(_build(one, adaptation, student, image_size, anchor))  # type: ignore[arg-type]  # one of Task's
             else:
                 tasks.append(_own_task(one, student, streams))
     return tasks
 
 
-def _build(settings: Task, adaptation: SelfTraining, student: Segmentor, image_size: tuple[int, int]) -> AuxiliaryTask:
+def _build(
+    settings: Task,
+    adaptation: SelfTraining,
+    student: Segmentor,
+    image_size: tuple[int, int],
+    imagenet_encoder: nn.Module,
+) -> AuxiliaryTask:
     match settings:
         case Mfm():
             return MfmTask(settings, adaptation, student, image_size)
         case FeatureDistance():
-            return FeatureDistanceTask(settings, copy.deepcopy(student.encoder), student.strides[-1])
+            return FeatureDistanceTask(settings, copy.deepcopy(imagenet_encoder), student.strides[-1])
         case MaskedConsistency():
             return MaskedConsistencyTask(settings, adaptation)
         case FeatureDropout():
