@@ -126,11 +126,13 @@ class RealPhotographs(Settings):
         folder: Name in `--data NAME=PATH`.
         crop_size: (rows, columns) of a training crop.
         evaluation_size: The box that images are fitted into, ratio kept, at evaluation and before they are cropped.
+        max_class_share: As in `PackedPair`.
     """
 
     folder: str = "realpair"
     crop_size: Annotated[tuple[int, int], Size(32)] = (96, 128)
     evaluation_size: Annotated[tuple[int, int], Size(32)] = (144, 192)
+    max_class_share: Annotated[float, Number(0, 1, open_low=True)] = 0.75
 
 
 Data = ToyCity | PackedPair | RealPhotographs

@@ -161,7 +161,8 @@ class RealPhotographsDomains:
 
     def _source_crop(self, draw: Draw, where: np.random.Generator) -> _Item:
         image, label = self._pair.source.image(draw.index), self._pair.source.label(draw.index)
-        return self._cut(image, label, draw_source_crop(where, label, self._config.crop_size, 1.0, draw.wanted))
+        crop_size, max_share = self._config.crop_size, self._config.max_class_share
+        return self._cut(image, label, draw_source_crop(where, label, crop_size, max_share, draw.wanted))
 
     def _target_item(self, streams: Streams, step: int, item: int, *, labelled: bool) -> _Item:
         photographs = self._pair.target

@@ -170,6 +170,21 @@ def test_rare_classes_are_drawn_where_the_config_asks(root: Path) -> None:
     assert sum(grey == 1 for grey in drawn) > len(drawn) / 4  # one image of eight shows people
 
 
+def test_a_source_crop_is_drawn_again_while_one_class_fills_three_quarters_of_it(root: Path) -> None:
+    """Images are half sky, half road: many crops show little of one of them, and are let through at a share of 1."""
+
+    def filled(config: RealPhotographs) -> float:
+        """The share of crops that one class fills to three quarters."""
+        domains = opened(root, config)
+        batches = [domains.source(Streams(0), step, 4) for step in range(20)]
+        labels = [label[label != 255] for batch in batches for label in batch.label]  # type: ignore[union-attr]
+        return float(np.mean([int(label.bincount().max()) >= 0.75 * len(label) for label in labels]))
+
+    low = replace(CONFIG, crop_size=(32, 48), evaluation_size=(64, 96))
+    assert filled(low) < 0.03  # after eleven draws the last one is taken
+    assert filled(replace(low, max_class_share=1.0)) > 0.3
+
+
 def test_the_warm_start_is_drawn_without_rare_class_sampling(root: Path) -> None:
     """All configs of a seed share its weights, whatever they sample afterwards."""
     sampling = RareClassSampling(min_pixels=10)
