@@ -177,7 +177,11 @@ DECLARED: tuple[tuple[Any, str, object, str], ...] = (
 )
 
 
-@pytest.mark.parametrize(("good", "field", "value", "sentence"), DECLARED, ids=lambda each: str(each)[:40])
+@pytest.mark.parametrize(
+    ("good", "field", "value", "sentence"),
+    DECLARED,
+    ids=[f"{type(good).__name__}-{field}-{number}" for number, (good, field, *_) in enumerate(DECLARED)],
+)
 def test_what_a_search_space_declares_is_checked_alike(good: Any, field: str, value: object, sentence: str) -> None:
     """As one sentence of a `SearchSpaceError`, which the command line prints with file and line."""
     with pytest.raises(SearchSpaceError) as refused:
