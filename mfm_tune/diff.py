@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageError, UserError
 from mfm_tune.identity import Canonical, difference
 from mfm_tune.ledger import FILE_NAME, LedgerState, TrialRecord, read_ledger
@@ -236,4 +237,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main())

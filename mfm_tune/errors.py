@@ -61,11 +61,18 @@ def _without_middle(text: str, longest: int) -> str:
 
 
 def in_words(error: BaseException) -> str:
-    """What an error says: that of wrong settings its sentence, any other its type as well."""
+    """What an error of a search space says: that of wrong settings its sentence, any other its type as well."""
+    text = _text(error)
+    return text if isinstance(error, UserError | ValueError) and text else f"{typed(error)}; correct the file."
+
+
+def typed(error: BaseException) -> str:
+    """`ZeroDivisionError: division by zero`."""
+    return printable(": ".join(filter(None, (type(error).__name__, _text(error)))))
+
+
+def _text(error: BaseException) -> str:
     try:
-        text = str(error)
+        return str(error)
     except Exception:  # an error of a search space may have any class
-        text = "(it cannot be printed)"
-    if isinstance(error, UserError | ValueError) and text:
-        return text
-    return f"{type(error).__name__}{f': {text}' if text else ''}; correct the file."
+        return "(it cannot be printed)"

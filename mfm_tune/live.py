@@ -18,6 +18,7 @@ from statistics import fmean, stdev
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from mfm_tune.errors import printable
 from mfm_tune.forecast import StepTimes, duration, makespan
 from mfm_tune.ledger import LedgerState, TrialRecord
 from mfm_tune.plan import Plan, Trial
@@ -226,7 +227,7 @@ def end_text(progress: Progress, trial: Trial, record: TrialRecord, storage: Sto
 
 def last_line(text: str) -> str:
     """The last line of a traceback that says something."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    lines = [line.strip() for line in printable(text).splitlines() if line.strip()]
     return lines[-1] if lines else "no reason was given"
 
 

@@ -1,16 +1,19 @@
 """The report of a study, from the ledger alone: one HTML page, Markdown, and each table as LaTeX and CSV.
 
 The page needs no network and no other file; its pictures are inlined. The same ledger gives the same report, byte for
-byte. Files are replaced whole, so a reader never sees half of one.
+byte. Files are replaced whole, so a reader never sees half of one. What cannot be made of it is left out, and said.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+from mfm_tune.errors import typed
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.ledger import LedgerState
 from mfm_tune.report_classes import class_figures
@@ -32,18 +35,23 @@ from mfm_tune.space import Study
 
 HTML_NAME = "report.html"
 MARKDOWN_NAME = "report.md"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportFiles:
-    """What was written. `tables` holds LaTeX and CSV, `figures` the SVG files that the Markdown shows."""
+    """What was written. `tables` holds LaTeX and CSV, `figures` the SVG files that the Markdown shows, `lost` a
+    sentence for each piece that could not be made."""
 
     html: Path
     markdown: Path
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
+    lost: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        if self.lost:
+            return f"Report, incomplete: {self.html.parent}"
         return f"Report: {self.html}\n        {self.markdown}, with tables/ and figures/ beside it"
 
 
@@ -67,13 +75,15 @@ def write_report(
     Raises:
         OSError: The folder cannot be written.
     """
-    results = collect(study, state, fingerprints)
-    drawn = {**figures(results), **class_figures(results)}
-    texts = {
-        HTML_NAME: html(results, drawn, strips(results, storage)),
-        MARKDOWN_NAME: markdown(results, drawn),
+    results, pieces = collect(study, state, fingerprints), _Pieces()
+    drawn = pieces.figures(results)
+    shown = pieces.made("the pictures", partial(strips, results, storage)) or ()
+    makers: dict[str, Callable[[], str]] = {
+        HTML_NAME: partial(html, results, drawn, shown),
+        MARKDOWN_NAME: partial(markdown, results, drawn),
+        **_tables(results),
     }
-    return _written(folder, {**texts, **_tables(results)}, drawn)
+    return _written(folder, makers, drawn, pieces)
 
 
 def write_search_report(
@@ -91,37 +101,79 @@ def write_search_report(
     Raises:
         OSError: The folder cannot be written.
     """
-    found = collect_search(search, state, code)
-    results, shares = found.results, importances(found)
-    drawn = {**figures(results), **class_figures(results), **search_figures(found, shares)}
-    said = search_words(found, shares, drawn)
-    tables = {**_tables(results), "tables/explored.csv": explored_csv(found)}
-    texts = {
-        HTML_NAME: html(results, drawn, strips(results, storage), said, {"explored.csv": explored_csv(found)}),
-        MARKDOWN_NAME: markdown(results, drawn, said),
+    found, pieces = collect_search(search, state, code), _Pieces()
+    results = found.results
+    shares = pieces.made("importances", partial(importances, found)) or ()
+    drawn = pieces.figures(results) | pieces.drawn("figures of the search", partial(search_figures, found, shares))
+    said = pieces.made("the words of the search", partial(search_words, found, shares, drawn))
+    shown = pieces.made("the pictures", partial(strips, results, storage)) or ()
+    points = pieces.made("tables/explored.csv", partial(explored_csv, found)) or ""
+    makers: dict[str, Callable[[], str]] = {
+        HTML_NAME: partial(html, results, drawn, shown, said, {"explored.csv": points}),
+        MARKDOWN_NAME: partial(markdown, results, drawn, said),
+        **_tables(results),
+        "tables/explored.csv": lambda: points,
     }
-    return _written(folder, {**texts, **tables}, drawn)
+    return _written(folder, makers, drawn, pieces)
 
 
-def _tables(results: Results) -> dict[str, str]:
-    """The files that hold tables."""
-    texts = {"tables/trials.csv": trials_csv(results), "tables/classes.csv": classes_csv(results)}
+@dataclass
+class _Pieces:
+    """Makes the pieces of a report: an error costs the piece, and says which."""
+
+    lost: list[str] = field(default_factory=list)
+    error: Exception | None = None  # the last one
+
+    def made(self, what: str, make: Callable[[], T]) -> T | None:
+        """What `make` gives; None where it raised."""
+        try:
+            return make()
+        except Exception as error:  # whatever it is, the other pieces are good
+            self.lost.append(f"The report lacks {what}: {typed(error)}")
+            self.error = error
+            return None
+
+    def figures(self, results: Results) -> dict[str, Figure]:
+        """Figures of a study, by file name."""
+        of_tables = self.drawn("figures", partial(figures, results))
+        return of_tables | self.drawn("figures of classes", partial(class_figures, results))
+
+    def drawn(self, what: str, draw: Callable[[], dict[str, Figure]]) -> dict[str, Figure]:
+        """Figures by file name, or none."""
+        return self.made(what, draw) or {}
+
+
+def _tables(results: Results) -> dict[str, Callable[[], str]]:
+    """What makes the files that hold tables."""
+    makers: dict[str, Callable[[], str]] = {
+        "tables/trials.csv": partial(trials_csv, results),
+        "tables/classes.csv": partial(classes_csv, results),
+    }
     for table in results.tables:
-        texts[f"tables/{table.table.name}.csv"] = table_csv(results, table)
-        texts[f"tables/{table.table.name}.tex"] = latex(printed(results, table))
-    return texts
+        makers[f"tables/{table.table.name}.csv"] = partial(table_csv, results, table)
+        makers[f"tables/{table.table.name}.tex"] = lambda table=table: latex(printed(results, table))  # type: ignore[misc]
+    return makers
 
 
-def _written(folder: Path, texts: Mapping[str, str], drawn: Mapping[str, Figure]) -> ReportFiles:
-    files = {**texts, **{f"figures/{name}.svg": figure.file() for name, figure in drawn.items()}}
-    written = {name: _write(folder / name, text) for name, text in files.items()}
-    _remove_others(folder, set(written.values()))
+def _written(
+    folder: Path, makers: Mapping[str, Callable[[], str]], drawn: Mapping[str, Figure], pieces: _Pieces
+) -> ReportFiles:
+    files = {**makers, **{f"figures/{name}.svg": figure.file for name, figure in drawn.items()}}
+    written = [name for name, make in files.items() if pieces.made(name, partial(_write, folder / name, make))]
+    if not written and pieces.error is not None:
+        raise pieces.error
+    _remove_others(folder, {folder / name for name in written})
     return ReportFiles(
-        html=written[HTML_NAME],
-        markdown=written[MARKDOWN_NAME],
-        tables=tuple(path for name, path in written.items() if name.startswith("tables/")),
-        figures=tuple(path for name, path in written.items() if name.startswith("figures/")),
+        html=folder / HTML_NAME,
+        markdown=folder / MARKDOWN_NAME,
+        tables=_under(folder, "tables/", written),
+        figures=_under(folder, "figures/", written),
+        lost=tuple(pieces.lost),
     )
+
+
+def _under(folder: Path, beginning: str, names: Iterable[str]) -> tuple[Path, ...]:
+    return tuple(folder / name for name in names if name.startswith(beginning))
 
 
 def terminal_table(
@@ -144,19 +196,20 @@ def terminal_search(
 
 
 def _remove_others(folder: Path, written: Set[Path]) -> None:
-    """Remove tables and figures that an earlier report had and this one has not."""
-    for pattern in ("figures/*.svg", "tables/*.csv", "tables/*.tex"):
+    """Remove what an earlier report had and this one has not."""
+    for pattern in (HTML_NAME, MARKDOWN_NAME, "figures/*.svg", "tables/*.csv", "tables/*.tex"):
         for path in folder.glob(pattern):
-            if path not in written:
+            if path.is_file() and path not in written:
                 path.unlink(missing_ok=True)
 
 
-def _write(path: Path, text: str) -> Path:
+def _write(path: Path, make: Callable[[], str]) -> bool:
+    content = make().encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        temporary.write_text(text, encoding="utf-8", newline="")
+        temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    return path
+    return True

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mfm_tune.console import quiet_libraries, steady_streams
 from mfm_tune.engine import CARRY_ON, Interrupted, signals_as_interruption
 from mfm_tune.errors import UserError
 from mfm_tune.fingerprint import TrainingCode
@@ -35,7 +36,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     given = list(sys.argv[1:] if argv is None else argv)
     try:
-        return _run(parse_options(given), given)
+        options = parse_options(given)
+        with quiet_libraries(verbose=options.verbose):
+            code = _run(options, given)
+        print(end="", flush=True)  # here, where a reader that went away is met, not when the interpreter ends
+        return code
     except UserError as error:
         if "-v" in given or "--verbose" in given:
             traceback.print_exc()
@@ -92,4 +97,5 @@ def _list_search_spaces() -> int:
 
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mfm_tune.criteria import Criterion
 from mfm_tune.engine import CARRY_ON, EngineOptions, Interrupted, Stopping, local_gpus, local_slots
-from mfm_tune.errors import StorageError
+from mfm_tune.errors import StorageError, printable, typed
 from mfm_tune.events import code_events, launch_event, study_event
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.identity import config_id
@@ -131,7 +131,13 @@ def carry_out(
     print(_headline(job, plan, state), flush=True)
     if plan.to_do:
         _run_trials(job, plan, state, writer, launch, mirror)
-    write_study_report(job, state)
+    try:
+        write_study_report(job, state)
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # the trials are in the ledger, and the exit code is theirs
+        why = str(error) if isinstance(error, StorageError) else f"The report cannot be made: {typed(error)};"
+        print(f"{why} The trials are kept: --report-only writes it from them.", file=sys.stderr)
     return say_failures(job.plan(state), job.storage)
 
 
@@ -310,15 +316,20 @@ def write_study_report(job: Job, state: LedgerState) -> None:
         ) from error
     print(_tables(job, state))
     print(files)
+    for sentence in files.lost:
+        print(sentence, file=sys.stderr)
 
 
 def _tables(job: Job, state: LedgerState) -> str:
     """The study's tables as far as they are filled."""
     from mfm_tune.report import terminal_search, terminal_table
 
-    if job.search is not None:
-        return terminal_search(job.search, state, code=job.code)
-    return terminal_table(job.study, state, fingerprints=job.fingerprints)
+    try:
+        if job.search is not None:
+            return terminal_search(job.search, state, code=job.code)
+        return terminal_table(job.study, state, fingerprints=job.fingerprints)
+    except Exception as error:  # what is printed of a result must not cost what is said of the others
+        return f"The tables cannot be printed: {typed(error)}"
 
 
 def farewell(job: Job, state: LedgerState, stop: Interrupted) -> str:
@@ -340,7 +351,7 @@ def say_failures(plan: Plan, storage: Storage) -> int:
         record = planned.record
         if record is None:
             continue
-        lines = [line for line in record.error.splitlines() if line.strip()][-LINES_OF_TRACEBACK:]
+        lines = [line for line in printable(record.error).splitlines() if line.strip()][-LINES_OF_TRACEBACK:]
         print(f"{plan.name_of(record.config_id)}, seed {record.seed} failed:", *lines, sep="\n    ", file=sys.stderr)
         print(f"    all of it: {error_file(storage.root, record.folder)}", file=sys.stderr)
     left = sum(planned.status in (Status.NEW, Status.OPEN) for planned in plan.trials)

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageBusyError, StorageError, UserError
 from mfm_tune.options import DEFAULT_STORAGE
 from mfm_tune.tracking import Target, quiet_environment
@@ -126,4 +127,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main())

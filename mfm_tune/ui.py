@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
+from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageError, UserError
 from mfm_tune.ledger import LedgerState, read_ledger
 from mfm_tune.sync import parser
@@ -286,4 +287,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main())

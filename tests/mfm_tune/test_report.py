@@ -186,6 +186,28 @@ def test_no_text_in_csv_is_a_formula_and_numbers_stay_numbers(tmp_path: Path) ->
     assert (trial["'=1+1"], trial["name"]) == ("2.0", "level =HYPERLINK(1)")
 
 
+def test_an_error_costs_its_piece_of_the_report_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = full_study()
+    ledger = full_ledger(study)
+    whole = written(study, ledger, tmp_path)
+    monkeypatch.setattr("mfm_tune.report.strips", lambda *_: 1 / 0)
+    monkeypatch.setattr("mfm_tune.report.class_figures", lambda *_: {}["class"])
+    monkeypatch.setattr("mfm_tune.report.latex", lambda _: "\ud800")
+    files = written(study, ledger, tmp_path)
+    assert files.lost[0] == "The report lacks figures of classes: KeyError: 'class'"
+    assert files.lost[1] == "The report lacks the pictures: ZeroDivisionError: division by zero"
+    assert [said.split(":")[0] for said in files.lost[2:]] == [
+        f"The report lacks tables/{n}.tex" for n in ("one", "two")
+    ]
+    kept = {path for path in whole.tables if path.suffix == ".csv"}
+    assert (set(files.tables), files.html.is_file(), str(files)) == (
+        kept,
+        True,
+        f"Report, incomplete: {tmp_path}/report",
+    )
+    assert {path for path in tmp_path.rglob("*") if path.suffix == ".tex" or path.name.startswith("classes-")} == set()
+
+
 def test_latex_has_one_entry_a_column_and_only_plain_rules(full: ReportFiles) -> None:
     for path in full.tables:
         if path.suffix != ".tex":

@@ -1,0 +1,94 @@
+"""What a command prints on: streams that cannot fail it, and no words of libraries between its own.
+
+Results are in the ledger before a line about them is printed. So a terminal that cannot encode a sign, a disk that is
+full behind a redirection, or a stream that is closed costs lines, never a run or its exit code. A reader that goes
+away (`| head`) still ends it, as everywhere.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import os
+import sys
+import sysconfig
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+PLAIN = {"−": "-", "–": "-", "─": "-", "━": "-", "±": "+-", "×": "x", "…": "..."}
+
+
+def steady_streams() -> None:
+    """Make standard output and error take whatever is printed. For the start of a process."""
+    _open_standard_descriptors()
+    codecs.register_error("mfm_tune.plainly", _plainly)
+    sys.stdout = _steady(sys.stdout, 1, "mfm_tune.plainly")
+    sys.stderr = _steady(sys.stderr, 2, "backslashreplace")
+
+
+class _Lenient(io.FileIO):
+    """A descriptor that is written to as far as it takes it; what it does not take is lost."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            return memoryview(data).nbytes
+
+
+def _steady(stream: TextIO | None, descriptor: int, errors: str) -> TextIO:
+    if stream is not None:
+        stream.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(_Lenient(descriptor, "w", closefd=False)),
+        encoding=getattr(stream, "encoding", None) or "utf-8",
+        errors=errors,
+        line_buffering=descriptor == 2 or getattr(stream, "line_buffering", False),
+        write_through=getattr(stream, "write_through", False),
+    )
+
+
+def _open_standard_descriptors() -> None:
+    """See that 0, 1 and 2 are open: else the ledger would become standard output, and child processes print into it."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def _plainly(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end]
+    return "".join(PLAIN.get(sign, "?") for sign in lacking), error.end
+
+
+@contextmanager
+def quiet_libraries(*, verbose: bool = False) -> Iterator[None]:
+    """Leave out what Python warns of in the code of libraries; `-W` and PYTHONWARNINGS win."""
+    if verbose or sys.warnoptions:
+        yield
+        return
+    places = {Path(path) for name, path in sysconfig.get_paths().items() if name in ("stdlib", "purelib", "platlib")}
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_ours(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not any(place in Path(filename).parents for place in places):
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = show_ours
+        yield
