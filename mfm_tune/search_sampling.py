@@ -11,7 +11,6 @@ import itertools
 import json
 import math
 import random
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -171,9 +170,14 @@ def _is_json(value: Any) -> bool:
 def _sampler(search: Search, seed: int) -> BaseSampler:
     match search.sampler:
         case Tpe(startup=startup):
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return TPESampler(n_startup_trials=startup, constant_liar=True, seed=seed)
+            return TPESampler(  # every setting that Optuna keeps, so that no change of a default moves a search
+                n_startup_trials=startup,
+                n_ei_candidates=24,
+                multivariate=True,
+                group=False,
+                constant_liar=True,
+                seed=seed,
+            )
         case Other(make=make):
             made: BaseSampler = make(seed)
             return made
