@@ -47,7 +47,7 @@ MINI = Scale(
     schedule=Schedule(steps=300, warmup_steps=30, power=0.9),
     batch_size=4,
     evaluation=Evaluation(interval=100, batch_size=16),
-    native_grid=(24, 32),  # of the finest stage that the head reads; the paper's H' = W' = 16 is then 6 x 8
+    native_grid=(12, 16),  # 4 times the last stage, at stride 32: the paper's H' = W' = 16 is then its 3 x 4 positions
     dim_divisor=8,
     heads=4,
     rebuilder_learning_rate=1e-3,
@@ -57,7 +57,7 @@ MINI = Scale(
 
 SMOKE = Scale(
     name="smoke",
-    data=RealPhotographs(folder=FOLDER, crop_size=(32, 32), evaluation_size=(48, 64)),
+    data=RealPhotographs(folder=FOLDER, crop_size=(64, 64), evaluation_size=(72, 96)),
     network=EfficientNetLite(pretrained=False, channels=16),
     initial=None,
     optimizer=AdamW(learning_rate=2e-4, head_factor=10.0),

@@ -95,7 +95,10 @@ class Scale:
     Args:
         name: The profile: `smoke`, `mini` or `paper`.
         data, network, initial, optimizer, schedule, batch_size, evaluation: As in `Experiment`.
-        native_grid: (rows, columns) of the network's last features, which a printed H' = W' is a fraction of.
+        native_grid: (rows, columns) that stand for the paper's 64 x 64, the last features of DeepLab-V2 at stride 8; a
+            printed H' = W' is a fraction of them. Of a pyramid that ends at stride 32, as DAFormer's, they are 4 times
+            the last stage, whose positions H' = W' = 16 then are. A finer grid than the last stage, which the tokens
+            are made of, leaks masked features into its visible tokens.
         dim_divisor: A printed dim is divided by this.
         heads: Attention heads of the Rebuilder.
         rebuilder_learning_rate: None takes the encoder's.

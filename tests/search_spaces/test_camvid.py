@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,12 @@ from PIL import Image
 
 from mfm_tune import run
 from mfm_tune.identity import canonical, difference
-from search_spaces.camvid import MINI, STUDIES, Method, method
+from search_spaces.camvid import MINI, SMOKE, STUDIES, Method, method
 from trainables.config import EfficientNetLite, Experiment, Mfm, RealPhotographs, Rebuilder
 from trainables.data.classes import CAMVID_CLASSES
+from trainables.data.open import training_size
+from trainables.models.efficientnet import EfficientNetLiteSegmentor
+from trainables.recipes import Scale
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = str(ROOT / "search_spaces" / "camvid.py")
@@ -63,14 +67,23 @@ def test_every_profile_trains_the_photographs_with_efficientnet_lite0(profile: s
     assert any("easy split" in sentence for sentence in study.comparable)
 
 
+@pytest.mark.parametrize("scale", [SMOKE, MINI], ids=lambda scale: scale.name)
+def test_the_mask_has_a_cell_for_each_position_of_the_last_stage(scale: Scale) -> None:
+    """As the paper's has for a pyramid that ends at stride 32 (DAFormer, 16 x 16): no visible token is interpolated
+    from a masked position."""
+    (task,) = method(scale, Method.MFM).auxiliary
+    assert isinstance(task, Mfm)
+    assert isinstance(scale.network, EfficientNetLite)
+    network = EfficientNetLiteSegmentor(replace(scale.network, pretrained=False), 19)
+    assert task.grid == network.stage_size(network.decoded_stages[-1], training_size(scale.data))
+
+
 def test_mfm_has_the_papers_default_at_the_networks_size() -> None:
-    """Dim 512 over 8; H' = W' = 16 of 64 is a quarter of the finest features that the head reads, at stride 4."""
+    """Dim 512 over 8; H' = W' = 16 is the 3 x 4 positions of the last stage."""
     (task,) = method(MINI, Method.MFM).auxiliary
     assert isinstance(task, Mfm)
     assert isinstance(task.rebuilder, Rebuilder)
-    assert isinstance(MINI.data, RealPhotographs)
-    rows, columns = MINI.data.crop_size
-    assert task.grid == (rows // 4 // 4, columns // 4 // 4) == (6, 8)
+    assert task.grid == (3, 4)
     assert (task.rebuilder.dim, task.rebuilder.blocks, task.ratio, task.weight) == (64, 2, 0.4, 1.0)
 
 
