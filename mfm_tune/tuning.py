@@ -17,6 +17,7 @@ from types import FrameType, TracebackType
 from typing import Any, Self
 
 from mfm_tune.engine import SIGNALS, EngineOptions, Interrupted, make_folders
+from mfm_tune.errors import OptionError
 from mfm_tune.plan import Trial
 from mfm_tune.program import Program
 from mfm_tune.recorder import Recorder
@@ -37,6 +38,7 @@ ENVIRONMENT: Mapping[str, str] = {
 QUIET: Mapping[str, str] = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # that a worker was lost, in ten lines: the trial is tried again, and recorded
 }
+AUTHENTICATION_MODES = ("token", "disabled")
 
 
 def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, options: EngineOptions) -> None:
@@ -49,8 +51,8 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
     Raises:
         Interrupted: Ctrl-C or SIGTERM came. Trials in progress keep their last checkpoint and stay open. A second
             signal ends the run without waiting for workers.
-        UserError: The program refused what it was given, the resources asked for do not exist, the cluster's address
-            does not answer, or one of its nodes lacks what trials need.
+        UserError: The program refused what it was given, the resources asked for do not exist, Ray cannot be started,
+            the cluster's address does not answer, or one of its nodes lacks what trials need.
         StorageError: The ledger cannot be written.
     """
     if isinstance(trials, Sequence) and not trials:
@@ -73,16 +75,43 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
 
 
 def set_environment(address: str | None, *, verbose: bool = False) -> None:
-    """Set what Ray reads from the environment, before it is imported. What the user has set stays.
+    """Set what Ray reads from the environment, before it is imported. What the user has set stays, unless it opens a
+    Ray of our own: that listens on all interfaces, so it lets in only who has its token, which is the user's or one
+    that this process and its workers alone know.
 
-    A local Ray listens on all interfaces and lets anyone in who can reach it. So it gets a token that only this process
-    and its workers know; without one Ray would write one into the home directory.
+    Raises:
+        OptionError: `RAY_AUTH_MODE` is none of Ray's modes, which Ray would take for "no authentication".
     """
     for name, value in (ENVIRONMENT if verbose else {**ENVIRONMENT, **QUIET}).items():
         os.environ.setdefault(name, value)
-    if address is None and "ray" not in sys.modules and "RAY_AUTH_MODE" not in os.environ:
+    mode = _authentication_mode()
+    if address is not None:
+        return
+    os.environ.pop("RAY_ENABLE_K8S_TOKEN_AUTH", None)  # by which Kubernetes, which does not know our token, is asked
+    if not os.environ.get("RAY_AUTH_TOKEN", "").strip():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    if "ray" not in sys.modules:
         os.environ["RAY_AUTH_MODE"] = "token"
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    elif (
+        mode != "token"
+    ):  # which Ray has read when it was imported; where it is unset, a new Ray sets and reads it again
+        os.environ.pop("RAY_AUTH_MODE", None)
+
+
+def _authentication_mode() -> str | None:
+    """What `RAY_AUTH_MODE` says; set to nothing it is as good as not set, as with other variables of Ray."""
+    given = os.environ.get("RAY_AUTH_MODE", "")
+    mode = given.strip().lower()
+    if not mode:
+        os.environ.pop("RAY_AUTH_MODE", None)
+        return None
+    if mode not in AUTHENTICATION_MODES:
+        raise OptionError(
+            f"RAY_AUTH_MODE must be {' or '.join(AUTHENTICATION_MODES)}, got '{given}', which Ray would take for "
+            "disabled; correct it, or unset it."
+        )
+    os.environ["RAY_AUTH_MODE"] = mode
+    return mode
 
 
 class Interruption:

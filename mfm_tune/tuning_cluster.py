@@ -6,7 +6,8 @@ import logging
 import math
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +15,7 @@ import ray
 
 from mfm_tune.engine import EngineOptions
 from mfm_tune.errors import OptionError, UserError
+from mfm_tune.tuning_folder import private_folder
 
 NOBODY = "http://127.0.0.1:9"  # the port of the discard service, on which nothing listens
 PROXY_VARIABLES = ("http_proxy", "no_proxy", "NO_PROXY")
@@ -33,34 +35,48 @@ class Cluster:
 
     def __init__(self, options: EngineOptions) -> None:
         self._options = options
+        self._opened = ExitStack()
 
     def __enter__(self) -> Self:
-        address = self._options.address
-        if address is not None and address.startswith("ray://"):
-            raise OptionError(
-                f"--address must be HOST:PORT of the cluster's head, or 'auto' on one of its machines, got '{address}'."
-            )
-        environment = _runtime_environment(self._options)
-        try:
-            if address is None:
-                self._start(environment)
-            else:
-                self._init(address=address, runtime_env=environment)
-        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-            raise OptionError(
-                f"--address {address or 'local'} cannot be joined: {str(error).splitlines()[0]}; start the cluster, "
-                "give HOST:PORT of its head, or leave --address out to use this machine."
-            ) from error
+        with ExitStack() as opened:
+            self._open(opened)
+            self._opened = opened.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        ray.shutdown()
+        self._opened.close()
 
-    def _start(self, environment: dict[str, Any]) -> None:
+    def _open(self, opened: ExitStack) -> None:
+        """Start or join, and leave behind what is to be done at the end, also where this fails half-way."""
+        address, environment = self._options.address, _runtime_environment(self._options)
+        if address is None:
+            folder = opened.enter_context(private_folder())
+            opened.callback(ray.shutdown)
+            self._start(folder, environment)
+            return
+        if address.startswith("ray://"):
+            raise OptionError(
+                f"--address must be HOST:PORT of the cluster's head, or 'auto' on one of its machines, got '{address}'."
+            )
+        opened.callback(ray.shutdown)
+        try:
+            self._init(address=address, runtime_env=environment)
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            raise OptionError(
+                f"--address {address} cannot be joined: {str(error).splitlines()[0]}; start the cluster, "
+                "give HOST:PORT of its head, or leave --address out to use this machine."
+            ) from error
+
+    def _start(self, folder: Path, environment: dict[str, Any]) -> None:
         """Start a Ray of our own. A busy machine may need longer than Ray waits, so a second try is made."""
-        local = {"address": "local", "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
+        local = {
+            "address": "local",
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_temp_dir": str(folder),
+        }
         for last_try in (False, True):
             try:
                 with _no_questions_to_the_network():

@@ -24,7 +24,7 @@ from mfm_tune.errors import OptionError, StorageError, UserError
 from mfm_tune.plan import Trial
 from mfm_tune.program import Outcome, Report
 from mfm_tune.recorder import Recorder
-from mfm_tune.tuning import Interruption, run_with_ray, set_environment
+from mfm_tune.tuning import Interruption, run_with_ray
 from tests.mfm_tune.stub_launch import (
     REPOSITORY,
     Launched,
@@ -329,23 +329,6 @@ def test_nothing_to_do_starts_nothing(tmp_path: Path) -> None:
     """Without trials Ray is not started."""
     launched = launch(tmp_path, ())
     assert launched.events[1:] == []
-
-
-def test_a_local_ray_is_closed_to_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ray on this machine asks for a token that only this run knows; what the user has set stays."""
-    monkeypatch.delitem(sys.modules, "ray", raising=False)
-    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN"):
-        monkeypatch.delenv(name)
-    environment = {"RAY_USAGE_STATS_ENABLED": "1"}
-    monkeypatch.setattr("os.environ", environment)
-    set_environment(None)
-    assert environment["RAY_AUTH_MODE"] == "token"
-    assert len(environment["RAY_AUTH_TOKEN"]) == 64
-    assert environment["RAY_USAGE_STATS_ENABLED"] == "1"
-    monkeypatch.setattr("os.environ", joined := {})
-    set_environment("10.0.0.1:6379")
-    assert "RAY_AUTH_MODE" not in joined
-    assert joined["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
 def test_the_engine_is_imported_without_ray() -> None:

@@ -1,0 +1,274 @@
+"""A Ray of our own: who may use it, where its files lie, and what is said when it does not start or is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from mfm_tune.errors import OptionError, UserError
+from mfm_tune.tuning import set_environment
+from mfm_tune.tuning_folder import LONGEST, private_folder
+from tests.mfm_tune.stub_launch import REPOSITORY, processes_with
+from tests.mfm_tune.stub_space import write_space
+
+SLOW = 'STUDY = study("smoke", make=lambda v: StubConfig(level=v, steps=4000, interval=2, sleep_s=0.05), seeds=(0,))'
+VISITOR = """
+import ray, sys
+ray.init(address=sys.argv[1], log_to_driver=False)
+print("ran", ray.get(ray.remote(lambda: "here").options(num_cpus=0).remote(), timeout=60))
+"""
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What the environment asks of it
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An empty environment of a process that has not imported ray."""
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    monkeypatch.setattr("os.environ", empty := {})
+    return empty
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"RAY_AUTH_MODE": "disabled"},
+        {"RAY_AUTH_MODE": ""},
+        {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": " "},
+        {"RAY_AUTH_MODE": "Token", "RAY_AUTH_TOKEN_PATH": "/of/nobody"},
+        {"RAY_ENABLE_K8S_TOKEN_AUTH": "true"},
+    ],
+)
+def test_a_local_ray_has_a_token_whatever_the_environment_says(
+    environment: dict[str, str], given: Mapping[str, str]
+) -> None:
+    """One that only this run knows, given in the environment, so that Ray writes none into the home directory."""
+    environment |= given
+    set_environment(None)
+    assert environment["RAY_AUTH_MODE"] == "token"
+    assert len(environment["RAY_AUTH_TOKEN"]) == 64
+    assert "RAY_ENABLE_K8S_TOKEN_AUTH" not in environment
+
+
+def test_what_the_user_has_set_for_ray_stays_where_it_opens_nothing(environment: dict[str, str]) -> None:
+    """A token of the user's is used, usage reports are the user's choice, and a cluster is as its owner says."""
+    environment |= {"RAY_USAGE_STATS_ENABLED": "1", "RAY_AUTH_TOKEN": "ours"}
+    set_environment(None)
+    assert (environment["RAY_USAGE_STATS_ENABLED"], environment["RAY_AUTH_TOKEN"]) == ("1", "ours")
+    environment.clear()
+    set_environment("10.0.0.1:6379")
+    assert "RAY_AUTH_MODE" not in environment
+    assert "RAY_AUTH_TOKEN" not in environment
+    assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+@pytest.mark.parametrize("address", [None, "10.0.0.1:6379"])
+def test_a_misspelt_mode_of_authentication_is_refused(environment: dict[str, str], address: str | None) -> None:
+    """Ray would take it for none, without a word."""
+    environment["RAY_AUTH_MODE"] = "tokens"
+    with pytest.raises(OptionError, match="RAY_AUTH_MODE must be token or disabled, got 'tokens'"):
+        set_environment(address)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Its folder
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for temporary files whose path is short enough for Ray's sockets."""
+    with tempfile.TemporaryDirectory(prefix="s", dir="/tmp") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr("tempfile.tempdir", None)
+        monkeypatch.delenv("RAY_TMPDIR", raising=False)
+        yield Path(folder)
+
+
+HOLD = """
+import sys, time
+from mfm_tune.tuning_folder import private_folder
+with private_folder() as folder:
+    folder.mkdir()
+    (folder / "session").touch()
+    print(folder, flush=True)
+    time.sleep(600)
+"""
+
+
+@contextmanager
+def holder() -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """A process that holds a private folder, and that folder."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD], stdout=subprocess.PIPE, text=True, cwd=REPOSITORY)
+    assert process.stdout is not None
+    try:
+        yield process, Path(process.stdout.readline().strip()).parent
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_nobody_else_enters_the_folder_and_nothing_of_it_is_left(short: Path) -> None:
+    """Ray makes what it is given writable for all; it lies within a folder that is its owner's alone."""
+    with private_folder() as folder:
+        folder.mkdir(mode=0o777)
+        folder.chmod(0o777)
+        assert folder.parent.stat().st_mode & 0o777 == 0o700
+        assert folder.parent.parent == short
+    assert list(short.iterdir()) == []
+
+
+def test_what_a_killed_run_left_goes_with_the_next_run_and_nothing_else_does(short: Path) -> None:
+    """Not the folder of a run that goes on, nor one of that name which is no run's."""
+    (short / "mfm-ray-mine").mkdir(mode=0o700)
+    (short / "mfm-ray-mine" / "notes").touch()
+    (short / "mfm-ray-link").symlink_to(short / "mfm-ray-mine")
+    with holder() as (killed, left), holder() as (_, held):
+        killed.kill()
+        killed.wait()
+        assert left.exists()
+        with private_folder() as folder:
+            others = {path.name for path in short.iterdir()} - {folder.parent.name}
+        assert others == {held.name, "mfm-ray-mine", "mfm-ray-link"}
+        assert (held / "r" / "session").exists()
+    assert (short / "mfm-ray-mine" / "notes").exists()
+
+
+def test_a_folder_of_another_user_is_left_alone(short: Path) -> None:
+    """Whatever lies in it."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a folder away")
+    with holder() as (killed, left):
+        os.chown(left, 65534, 65534)
+        killed.kill()
+        killed.wait()
+    with private_folder():
+        assert left.exists()
+
+
+def test_a_temporary_folder_that_is_too_long_for_sockets_is_gone_round(
+    short: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system's may be long; one that is named for Ray is refused in a sentence."""
+    long = short / ("l" * LONGEST)
+    long.mkdir()
+    monkeypatch.setenv("TMPDIR", str(long))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with private_folder() as folder:
+        assert folder.parent.parent == Path("/tmp")
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    with (
+        pytest.raises(OptionError, match=rf"RAY_TMPDIR must be an absolute path of at most {LONGEST} bytes"),
+        private_folder(),
+    ):
+        pass
+    monkeypatch.setenv("RAY_TMPDIR", "/nonexistent")
+    with (
+        pytest.raises(UserError, match=r"\(/nonexistent: No such file or directory\); set RAY_TMPDIR"),
+        private_folder(),
+    ):
+        pass
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A real one
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class Driver:
+    """`mfm_tune.run` on a slow study, in a process of its own."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self.storage = folder / "storage"
+        self.mark = str(folder)
+        command = [sys.executable, "-m", "mfm_tune.run", str(write_space(folder, SLOW)), "--storage", str(self.storage)]
+        known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        self.process = subprocess.Popen(
+            [*command, "--no-tracking"], cwd=REPOSITORY, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**known, "STUB_LAUNCH": self.mark, **environment},
+        )  # fmt: skip
+
+    def trains(self) -> bool:
+        """Whether a first report came; it must not have ended."""
+        assert self.process.poll() is None, self.process.communicate()
+        ledger = self.storage / "ledger.jsonl"
+        return ledger.exists() and '"report"' in ledger.read_text()
+
+    def part(self, program: str) -> int:
+        """The process id of the raylet or the GCS that it started."""
+        started = processes_with("STUB_LAUNCH", self.mark)
+        return next(
+            pid
+            for pid in started
+            if Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].endswith(program.encode())
+        )
+
+    def gone(self) -> bool:
+        """Whether it and all that it started have ended."""
+        return processes_with("STUB_LAUNCH", self.mark) == []
+
+
+def visit(port: str, **environment: str) -> bool:
+    """Whether a Ray on this machine runs a task of another process."""
+    known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    ran = subprocess.run(
+        [sys.executable, "-c", VISITOR, f"127.0.0.1:{port}"], capture_output=True, text=True,
+        env={**known, **environment, "RAY_NUM_REDIS_GET_RETRIES": "2"},
+    )  # fmt: skip
+    return "ran here" in ran.stdout
+
+
+def wait_until(holds: Callable[[], bool], *, seconds: float = 240) -> None:
+    """Wait for something that will be so, or fail."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_real_ray_is_closed_to_strangers_and_leaves_nothing_behind(short: Path, tmp_path: Path) -> None:
+    """In an environment that asks for no authentication: a stranger gets no task in, other users see no socket, no
+    token is written into the home directory, and the next run removes what a killed one has left."""
+    home = tmp_path / "home"
+    home.mkdir()
+    asked = {"HOME": str(home), "TMPDIR": str(short), "RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}
+    driver = Driver(tmp_path, **asked)
+    wait_until(driver.trains)
+    folder = next(short.glob("mfm-ray-*"))
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert list(folder.glob("r/session_*/sockets/raylet*"))
+    environ = Path(f"/proc/{driver.part('gcs_server')}/environ").read_text().split("\0")
+    token = next(line.removeprefix("RAY_AUTH_TOKEN=") for line in environ if line.startswith("RAY_AUTH_TOKEN="))
+    port = next(folder.glob("r/session_*/gcs_server_port_*")).read_text()
+    assert visit(port, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token)
+    assert not visit(port, RAY_AUTH_MODE="disabled")
+    assert not visit(port, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="5" * 64)
+    driver.process.kill()
+    driver.process.communicate()
+    assert folder.exists()
+    wait_until(driver.gone)
+
+    again = Driver(tmp_path, **asked)
+    wait_until(again.trains)
+    assert not folder.exists()
+    again.process.send_signal(signal.SIGTERM)
+    again.process.communicate(timeout=240)
+    assert again.process.returncode == 128 + signal.SIGTERM
+    wait_until(again.gone)
+    assert list(short.glob("mfm-ray-*")) == []
+    assert list(home.iterdir()) == []
