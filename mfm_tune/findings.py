@@ -228,19 +228,6 @@ def out_of_memory(results: Results) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def costs(results: Results) -> tuple[str, ...]:
-    """What the references cost a step over the first one."""
-    if results.baseline is None or results.baseline.config.step_ms is None:
-        return ()
-    base = results.baseline
-    return tuple(
-        f"A step of {each.name} takes {number(each.config.step_ms / base.config.step_ms, 2)} times a step of "
-        f"{base.name} ({number(each.config.step_ms)} ms against {number(base.config.step_ms)} ms, medians)."
-        for each in results.references[1:]
-        if each.config.step_ms is not None and base.config.step_ms
-    )
-
-
 def how_to_read(results: Results) -> str:
     """How many intervals are read at once, and what that means."""
     every = results.intervals

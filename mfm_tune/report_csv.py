@@ -125,12 +125,10 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
             row |= _difference(f"{second} minus {reference.name}", comparison.second if comparison else None)
         if table.has_own:
             row |= _difference(f"{second} minus own reference", cell.own.second if cell.own else None)
-    return row | {
-        "step ms": cell.config.step_ms,
-        "relative cost": cell.relative_cost,
-        "peak MiB": cell.config.peak_mib,
-        "notes": "; ".join(cell.marks),
-    }
+    if table.shows_cost:
+        lowest, highest = cell.config.step_ms or (None, None)
+        row |= {"step ms lowest": lowest, "step ms highest": highest, "peak MiB": cell.config.peak_mib}
+    return row | {"notes": "; ".join(cell.marks)}
 
 
 def _difference(name: str, paired: Paired | None) -> dict[str, Value]:

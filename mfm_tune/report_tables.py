@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mfm_tune.live import paper_text
-from mfm_tune.report_text import cell_text, column_text, difference, mean_std, metric_name, number, signed
+from mfm_tune.report_text import NOTHING, cell_text, column_text, difference, mean_std, metric_name, number, signed
 from mfm_tune.results import CellResult, Comparison, Results, TableResult
 from mfm_tune.statistics import Verdict
 
@@ -93,8 +93,7 @@ def _headings(results: Results, table: TableResult) -> tuple[str, ...]:
     if results.second_metric is not None:
         second = metric_name(results.second_metric)
         headings += [second, *(f"{second} {name}" for name in names)]
-    cost = f"cost / {table.baseline.name}" if table.baseline else "cost / its reference"
-    return (*headings, "ms/step", cost, "peak MiB")
+    return (*headings, *cost_headings(table))
 
 
 def _row(results: Results, table: TableResult, cell: CellResult, footnotes: Sequence[str]) -> Row:
@@ -113,7 +112,7 @@ def _row(results: Results, table: TableResult, cell: CellResult, footnotes: Sequ
     return Row(
         level=cell.cell.level,
         trained=cell.cell.trained or cell.cell.level,
-        entries=(*entries, *_costs(cell)),
+        entries=(*entries, *_costs(table, cell)),
         notes=tuple(footnotes.index(mark) + 1 for mark in cell.marks),
     )
 
@@ -135,13 +134,24 @@ def _compared(comparison: Comparison | None, *, named: bool) -> Entry:
     return Entry(difference(comparison.paired), comparison.paired.verdict, "; ".join(details))
 
 
-def _costs(cell: CellResult) -> tuple[Entry, ...]:
-    step, peak = cell.config.step_ms, cell.config.peak_mib
-    return (
-        Entry(number(step, 1 if step is None or step < 100 else 0)),
-        Entry(number(cell.relative_cost, 2)),
-        Entry(number(peak, 0)),
-    )
+def cost_headings(table: TableResult) -> tuple[str, ...]:
+    """`ms/step` and `peak MiB`, where the rows may differ in them and they were measured."""
+    if not table.shows_cost:
+        return ()
+    return ("ms/step", *(["peak MiB"] if any(cell.config.peak_mib is not None for cell in table.cells) else []))
+
+
+def step_text(step_ms: tuple[float, float] | None) -> str:
+    """`48.7 to 53.1`, `120 to 131`; a dash where it was not measured."""
+    if step_ms is None:
+        return NOTHING
+    texts = [number(each, 1 if step_ms[1] < 100 else 0) for each in step_ms]
+    return " to ".join(dict.fromkeys(texts))
+
+
+def _costs(table: TableResult, cell: CellResult) -> list[Entry]:
+    texts = (step_text(cell.config.step_ms), number(cell.config.peak_mib, 0))
+    return [Entry(text) for _, text in zip(cost_headings(table), texts, strict=False)]
 
 
 def _quoted_row(results: Results, table: TableResult, index: int) -> Row:

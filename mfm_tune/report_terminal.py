@@ -13,7 +13,7 @@ from rich.text import Text
 from mfm_tune import findings
 from mfm_tune.live import paper_text
 from mfm_tune.report_search import optimism, search_summary, selection
-from mfm_tune.report_tables import printed
+from mfm_tune.report_tables import cost_headings, printed, step_text
 from mfm_tune.report_text import cell_text, difference, level_text, mean_std, metric_name, number
 from mfm_tune.results import CellResult, Results, TableResult
 from mfm_tune.search_results import SearchResults
@@ -79,7 +79,7 @@ def _headings(results: Results, table: TableResult, *, wide: bool) -> list[str]:
         headings.append("minus its reference")
     if wide and results.second_metric is not None:
         headings.append(metric_name(results.second_metric))
-    return [*headings, "ms/step"] if wide else headings
+    return [*headings, *cost_headings(table)[:1]] if wide else headings
 
 
 def _further(results: Results, table: TableResult, cell: CellResult, *, wide: bool) -> list[str]:
@@ -89,4 +89,4 @@ def _further(results: Results, table: TableResult, cell: CellResult, *, wide: bo
     texts += ["" if each is None else difference(each.paired) for each in compared]
     if wide and results.second_metric is not None:
         texts.append(mean_std(cell.second, len(results.seeds)))
-    return [*texts, number(cell.config.step_ms)] if wide else texts
+    return [*texts, step_text(cell.config.step_ms)] if wide and table.shows_cost else texts

@@ -74,7 +74,6 @@ def _summary(results: Results) -> Section:
         *findings.without_effect(results),
         *findings.best_levels(results),
         *findings.out_of_memory(results),
-        *findings.costs(results),
     ]
     return Section(key="summary", title="Summary", sentences=(*sentences, findings.how_to_read(results)))
 
@@ -159,10 +158,10 @@ def _where(results: Results) -> Section:
         sentences.append(f"First start {_utc(min(starts))}, last sign of a trial {_utc(max(ends))}.")
     sentences += [f"Versions: {_listed(versions)}." for versions in results.versions]
     sentences += _codes(results)
-    if any(each.device == "cpu" for each in results.environments):
+    if any(table.shows_cost for table in results.tables):
         sentences.append(
-            "Times on a CPU are those of a machine that may have been busy, and peak memory there is that of the whole "
-            "process so far, so that earlier trials of the same worker count too."
+            "Times a step are the lowest to the highest over seeds and evaluations, on machines that may have been "
+            "busy with other trials; tables whose rows cost the same show none."
         )
     if len(results.environments) > 1:
         sentences.append(

@@ -107,20 +107,26 @@ class ConfigResult:
         return curves
 
     @cached_property
-    def step_ms(self) -> float | None:
-        """Milliseconds a training step: the median over all reports of all seeds."""
+    def step_ms(self) -> tuple[float, float] | None:
+        """Milliseconds a training step, the lowest and the highest: over all seeds, and over the reports of each but
+        the first one, which warms up."""
         times = [
             report["metrics"][STEP_TIME]
             for record in self.records
-            for report in record.reports
+            for report in record.reports[1:] or record.reports
             if math.isfinite(report["metrics"].get(STEP_TIME, math.nan))
         ]
-        return median(times) if times else None
+        return (min(times), max(times)) if times else None
 
     @cached_property
     def peak_mib(self) -> float | None:
-        """Largest peak memory of the trials, in MiB."""
-        peaks = [record.metrics.get(PEAK_MEMORY, math.nan) for record in self.records]
+        """Largest peak memory of the trials on GPUs, in MiB. That of a process on a CPU says more of the libraries in
+        it than of the config."""
+        peaks = [
+            record.metrics.get(PEAK_MEMORY, math.nan)
+            for record in self.records
+            if (ran_on := environment_of(record)) is None or ran_on.device != "cpu"
+        ]
         return max((peak for peak in peaks if math.isfinite(peak)), default=None)
 
     @cached_property
@@ -180,7 +186,6 @@ class CellResult:
         columns: One summary for each further column of the table.
         comparisons: One for each reference of the table; None where the cell is that reference.
         own: The comparison with the row's own reference, where it has one.
-        relative_cost: Time a step over that of the table's first reference, or of the row's own.
         marks: What a reader must know before reading the numbers: seeds missing, other machines, other code.
     """
 
@@ -191,7 +196,6 @@ class CellResult:
     columns: tuple[Summary, ...]
     comparisons: tuple[Comparison | None, ...]
     own: Comparison | None
-    relative_cost: float | None
     marks: tuple[str, ...]
 
     @cached_property
@@ -227,12 +231,15 @@ class TableResult:
     Args:
         references: What its rows are compared with: the study's references, or none where its axis names a reference
             for each row (`Axis.against`).
+        shows_cost: Whether what its rows train may differ in time and memory: else a difference that is measured is
+            the machine's.
     """
 
     table: Table
     metric: str
     cells: tuple[CellResult, ...]
     references: tuple[Reference, ...]
+    shows_cost: bool
 
     @property
     def has_own(self) -> bool:
@@ -421,6 +428,7 @@ class _Collector:
             metric=metric,
             cells=tuple(self._cell(cell, table, metric, papers) for cell in cells),
             references=() if table.axis.against is not None else self.references,
+            shows_cost=len({self.study.program.cost_class(cell.config) for cell in cells}) > 1,
         )
 
     def main(self) -> tuple[Comparison, ...]:
@@ -461,12 +469,8 @@ class _Collector:
             own=None
             if own is None
             else self._comparison(cell, own, _name_of(own.config_id, self.references, self.cells), metric, papers),
-            relative_cost=_relative_cost(config, own if table.axis.against is not None else self._first()),
             marks=_marks(config, metric, self.environments),
         )
-
-    def _first(self) -> ConfigResult | None:
-        return self.references[0].config if self.references else None
 
     def _comparison(
         self, cell: Cell, other: ConfigResult, name: str, metric: str, papers: Mapping[str, float]
@@ -486,11 +490,6 @@ class _Collector:
     def _paper_anywhere(self, config: str) -> float | None:
         numbers = (paper_number(cell.paper) for cell in self.cells if cell.config_id == config)
         return next((number for number in numbers if number is not None), None)
-
-
-def _relative_cost(config: ConfigResult, other: ConfigResult | None) -> float | None:
-    """Time a step over that of another config; None where one is unknown."""
-    return config.step_ms / other.step_ms if other is not None and config.step_ms and other.step_ms else None
 
 
 def _paired(a: ConfigResult, b: ConfigResult, metric: str) -> Paired:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,10 +75,12 @@ class MadeLedger:
         error: str = "",
         curve: Callable[[float, float], float] | None = None,
         pictures: Mapping[str, str] | None = None,
+        step_ms: Sequence[float] = (),
     ) -> None:
         """One trial that reports at `steps`; `metrics` are those of the last one (None: no report at all).
 
         Args:
+            step_ms: Time a step in each report.
             curve: From (final value, share of the steps) to the value there; by default it grows to its final value.
         """
         identity = config_id(config)
@@ -112,9 +114,10 @@ class MadeLedger:
             }
         )
         shape = curve or (lambda value, share: value * math.sqrt(share))
-        for step in steps if metrics is not None else ():
+        for index, step in enumerate(steps if metrics is not None else ()):
             share = step / steps[-1]
             told = {name: _shaped(name, value, share, shape) for name, value in (metrics or {}).items()}
+            told |= {"time/step_ms": step_ms[index]} if step_ms else {}
             report = {"step": step, "planned_steps": planned, "executed_steps": step, "metrics": told}
             self._apply(
                 {"event": "report", "key": key, "machine": dict(machine), "pictures": dict(pictures or {}), **report}

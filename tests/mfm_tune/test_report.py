@@ -22,7 +22,8 @@ from mfm_tune.plan import trial_folder
 from mfm_tune.program import Outcome
 from mfm_tune.report import ReportFiles, terminal_table, write_report
 from mfm_tune.space import OOM, Axis, Paper, Published, Quoted, Study, Table
-from tests.mfm_tune.made_ledger import FINGERPRINT, MadeLedger, stub, stub_study
+from tests.mfm_tune.made_ledger import FINGERPRINT, MACHINE, MadeLedger, stub, stub_study
+from tests.mfm_tune.stub_program import StubConfig
 
 NASTY = '<script>alert(1)</script> & 100 % of_it | $x$ \\ {β} 中文 "q"'
 
@@ -144,12 +145,41 @@ def test_words_of_the_study_and_what_is_not_comparable_are_printed(full: ReportF
             assert said in text
 
 
-def test_where_it_ran_and_the_cost_are_said(full: ReportFiles) -> None:
+def test_where_it_ran_is_said(full: ReportFiles) -> None:
     page = page_of(full).text
     assert "1 launch on host-a, trials 2 at a time." in page
     assert "torch 2.14" in page
     assert "cpu, stub, torch 2.14, 1 thread" in page
-    assert "A step of default takes 1.01 times a step of DACS" in page
+
+
+def test_cost_stands_only_where_an_axis_can_change_it_as_a_range_and_without_ratios(tmp_path: Path) -> None:
+    """The rows of one table cost the same, and differ by the machine's other work alone; those of the other do not."""
+    same = Axis(name="lambda", levels=((0, None), (1, None)), make=stub)
+    slow = StubConfig(level=2, sleep_s=0.5)
+    other = Axis(
+        name="dim", levels=(("small", None), ("large", None)), make=lambda dim: stub(0) if dim == "small" else slow
+    )
+    tables = (Table(name="same", title="Same", axis=same), Table(name="other", title="Other", axis=other))
+    study = stub_study({}, tables=tables, seeds=(0, 1))
+    ledger = MadeLedger(study)
+    for config, base in ((stub(0), 48.7), (stub(1), 53.1), (slow, 200.0)):
+        for seed in study.seeds:
+            ledger.trial(config, seed, {"student/miou": 50.0, "time/step_ms": base + seed, "memory/peak_mib": 777.0})
+    files = written(study, ledger, tmp_path)
+    text = files.markdown.read_text(encoding="utf-8")
+    of_same, of_other = text.split("### Same")[1].split("### Other")
+    assert "ms/step" not in of_same
+    assert "ms/step" in of_other
+    assert "| 48.7 to 49.7 |" in of_other
+    assert "| 200 to 201 |" in of_other
+    for said in (page_of(files).text, text, terminal_table(study, ledger.state, width=200)):
+        assert not re.search(r"777|peak|times a step|cost /", said)
+    tables_csv = {path.stem: rows_of(path) for path in files.tables if path.suffix == ".csv"}
+    assert "step ms lowest" not in tables_csv["same"][0]
+    assert [row["step ms highest"] for row in tables_csv["other"]] == ["49.7", "201.0"]
+    gpu = MadeLedger(study)
+    gpu.trial(slow, 0, {"student/miou": 50.0, "memory/peak_mib": 777.0}, machine={**MACHINE, "device": "cuda"})
+    assert "| 777 |" in written(study, gpu, tmp_path / "gpu").markdown.read_text(encoding="utf-8")
 
 
 def test_csv_holds_unrounded_numbers_of_each_seed(full: ReportFiles) -> None:

@@ -155,13 +155,26 @@ def test_rows_with_a_reference_of_their_own_are_compared_with_it_alone() -> None
     assert third.comparisons == ()
 
 
-def test_cost_is_the_median_time_a_step_over_that_of_the_baseline() -> None:
+def test_a_steps_time_is_a_range_over_seeds_and_repeats() -> None:
+    """Each trial's first report, in which it warms up, is left out where there are others."""
+    study = stub_study({0: None, 1: None}, seeds=(0, 1))
+    ledger = MadeLedger(study)
+    ledger.trial(stub(0), 0, {"student/miou": 50.0}, steps=(2, 3, 4), step_ms=(900.0, 48.7, 50.0))
+    ledger.trial(stub(0), 1, {"student/miou": 50.0}, steps=(2, 3, 4), step_ms=(700.0, 53.1, 49.0))
+    ledger.trial(stub(1), 0, {"student/miou": 50.0, "time/step_ms": 150.0}, steps=(4,))
+    results = collect(study, ledger.state)
+    assert cell_of(results, 0).config.step_ms == (48.7, 53.1)
+    assert cell_of(results, 1).config.step_ms == (150.0, 150.0)
+
+
+def test_peak_memory_is_that_of_gpus() -> None:
+    """What a process holds on a CPU is no property of a config."""
     study = stub_study({0: None, 1: None}, seeds=(0,))
     ledger = MadeLedger(study)
-    ledger.trial(stub(0), 0, {"student/miou": 50.0, "time/step_ms": 100.0, "memory/peak_mib": 7.0})
-    ledger.trial(stub(1), 0, {"student/miou": 50.0, "time/step_ms": 150.0, "memory/peak_mib": 9.0})
-    cell = cell_of(collect(study, ledger.state), 1)
-    assert (cell.config.step_ms, cell.relative_cost, cell.config.peak_mib) == (150.0, 1.5, 9.0)
+    ledger.trial(stub(0), 0, {"student/miou": 50.0, "memory/peak_mib": 7.0})
+    ledger.trial(stub(1), 0, {"student/miou": 50.0, "memory/peak_mib": 9.0}, machine=OTHER_MACHINE)
+    results = collect(study, ledger.state)
+    assert [cell.config.peak_mib for cell in results.cells] == [None, 9.0]
 
 
 def test_columns_take_the_papers_value_by_key_or_heading() -> None:
