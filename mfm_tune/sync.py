@@ -56,7 +56,10 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
         target.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(target.lock, timeout=LOCK_S):
             mirroring = Mirroring(target, from_start=from_start)
-            _persist(mirroring, target, patience_s)
+            try:
+                _persist(mirroring, target, patience_s)
+            finally:
+                print(mirroring.notice, end="\n" if mirroring.notice else "", flush=True)
             return mirroring.rows
     except Timeout:
         raise StorageBusyError(
@@ -69,7 +72,7 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
 def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
     """Catch up, and try again while the store gives trouble."""
     from mfm_tune.tracking_reader import BrokenLedgerError
-    from mfm_tune.tracking_store import RefusedError, TroubleError
+    from mfm_tune.tracking_store import RefusedError, TroubleError, UnusableError
 
     deadline, delay = time.monotonic() + patience_s, 1.0
     while True:
@@ -79,6 +82,8 @@ def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
             return
         except BrokenLedgerError as error:
             raise StorageError(f"{error} Restore the file from a copy, or remove that line.") from error
+        except UnusableError as error:
+            raise StorageError(without_password_of(target.given, str(error))) from error
         except RefusedError as error:
             raise _not_delivered(target, "refused", str(error)) from error
         except TroubleError as error:
@@ -94,7 +99,7 @@ def _not_delivered(target: Target, word: str, detail: str) -> StorageError:
     said = without_password_of(target.given, detail).strip().splitlines()
     last = said[0][:300] if said else "no reason given"
     return StorageError(
-        f"MLflow at {without_password(target.uri)} is {word} ({last.rstrip('.')}); nothing is lost: "
+        f"MLflow at {target.place} is {word} ({last.rstrip('.')}); nothing is lost: "
         "give the same command again when it answers."
     )
 
@@ -122,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
-    print(f"{without_password(target.uri)} has the whole ledger of {target.storage} ({rows} numbers delivered now).")
+    print(f"{target.place} has the whole ledger of {target.storage} ({rows} numbers delivered now).")
     return 0
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mfm_tune.ledger import FILE_NAME
+from mfm_tune.tracking_database import check_path, sqlite_path, sqlite_uri
 from mfm_tune.tracking_uri import OPTION, check_uri, is_server, without_password
 
 SLOW_S = 10.0  # a mirror that has not moved for this long, with lines before it, is called behind
@@ -57,25 +58,32 @@ class Target:
 
     Raises:
         OptionError: `given` is no URI of a server or database.
+        StorageError: The folder's path is one that a SQLite file cannot have, or MLflow cannot be told.
     """
 
     storage: Path
     given: str | None = None
 
     def __post_init__(self) -> None:
-        if self.given is not None:
+        if self.given is None:
+            check_path(self.storage / "mlflow.db")
+        else:
             check_uri(self.given)
 
     @property
     def uri(self) -> str:
         """The tracking URI for MLflow."""
-        return f"sqlite:///{self.storage / 'mlflow.db'}" if self.given is None else self.given
+        return sqlite_uri(self.storage / "mlflow.db") if self.given is None else self.given
+
+    @property
+    def place(self) -> str:
+        """The SQLite file, or the URI without its password: as it is printed."""
+        return str(self.database or without_password(self.uri))
 
     @property
     def database(self) -> Path | None:
         """The SQLite file, where there is one."""
-        scheme, _, path = self.uri.partition(":///")
-        return Path(path).absolute() if scheme == "sqlite" and path else None
+        return sqlite_path(self.uri)
 
     @property
     def served(self) -> bool:
@@ -192,7 +200,10 @@ def write_cursor(target: Target, cursor: Cursor) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class MirrorState:
-    """What a mirror says of itself; `word` is empty while all is well, `time` in seconds since the epoch."""
+    """What a mirror says of itself; `word` is empty while all is well, `time` in seconds since the epoch.
+
+    `detail` is then what was done to a damaged database, if anything; else it is the last line of the error.
+    """
 
     pid: int
     word: str
@@ -288,6 +299,9 @@ class Mirror:
                     self._process.wait(timeout_s)
             finally:
                 _end(self._process)
+        state = read_state(self.target)
+        if state is not None and self._process is not None and state.pid == self._process.pid and not state.word:
+            print(state.detail, end="\n" if state.detail else "", flush=True)
         if not caught_up(self.target):
             print(_what_is_missing(self.target), flush=True)
 

@@ -61,6 +61,7 @@ class Mirroring:
         self.target = target
         self.trust = trust
         self.rows = 0  # delivered by this object
+        self.notice = ""  # what was done to a damaged database, in a sentence
         self._forget = from_start
         self._begin()
 
@@ -149,6 +150,7 @@ class Mirroring:
         cursor = self._cursor
         token = cursor.token if cursor is not None else secrets.token_hex(8)
         store = TrackingStore(self.target, self._ledger, token, cursor.runs if cursor is not None else {})
+        self.notice = store.notice or self.notice
         if cursor is not None and not all(store.has_token(name) for name in cursor.experiments):
             self._delivered = 0  # another store than the one that the cursor speaks of
         elif cursor is not None:
@@ -260,7 +262,7 @@ def _one_pass(target: Target, mirroring: Mirroring) -> bool:
         word, detail = getattr(error, "word", "failing"), "".join(traceback.format_exception(error))
         detail = without_password_of(target.given, detail)
     else:
-        write_state(target, word="", detail="", offset=mirroring.offset)
+        write_state(target, word="", detail=mirroring.notice, offset=mirroring.offset)
         return False
     write_state(target, word=word, detail=detail.strip().splitlines()[-1], offset=mirroring.offset)
     print(time.strftime("%Y-%m-%d %H:%M:%S"), word, detail, file=sys.stderr, flush=True)

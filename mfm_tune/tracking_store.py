@@ -11,7 +11,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from mfm_tune.tracking import Target
+from mfm_tune.tracking_database import connected, damage, set_aside, sqlite_uri
 from mfm_tune.tracking_runs import Run, RunStatus
 
 if TYPE_CHECKING:
@@ -34,9 +34,12 @@ MOST_ROWS = 1000  # metrics a request
 LEAST_ROWS = 20  # to a server so slow that it does not take more in time
 MOST_TAGS = 100
 PAGE = 200  # runs a search
-LOCK_S = 5.0  # how long opening a SQLite file waits for a lock
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
 GONE = "RESOURCE_DOES_NOT_EXIST"
+OTHER_VERSION = (
+    "Another version of MLflow wrote the database; bring it up to date with 'mlflow db upgrade', or move it away and "
+    "give the same command again: the ledger is then delivered anew"
+)
 
 
 class TroubleError(Exception):
@@ -57,6 +60,12 @@ class ArtifactTroubleError(TroubleError):
 
 class RefusedError(Exception):
     """The store will never take this; the rest goes on."""
+
+
+class UnusableError(RefusedError):
+    """The store takes nothing until somebody has mended it; the message is one sentence with the remedy."""
+
+    word = "unusable"
 
 
 class VanishedError(Exception):
@@ -103,9 +112,11 @@ class TrackingStore:
 
     Attributes:
         taken: How many writes it has taken.
+        notice: What was done to a damaged SQLite file, in a sentence; empty where nothing was.
 
     Raises:
         TroubleError: It does not answer, is locked, or cannot be made.
+        UnusableError: It is damaged and not ours, or another version of MLflow wrote it.
     """
 
     def __init__(self, target: Target, ledger: str, token: str, known: Mapping[str, str]) -> None:
@@ -115,13 +126,14 @@ class TrackingStore:
         self.known = dict(known)
         self.experiments: dict[str, Experiment] = {}
         self.taken = 0
+        self.notice = ""
         self._piece = MOST_ROWS
         try:
             with _as_trouble():
                 if target.database is not None:
-                    prepare_database(target.database)
+                    self.notice = prepare_database(target.database, ours=target.given is None)
                 self.client = MlflowClient(tracking_uri=target.uri)
-        except TroubleError:
+        except (TroubleError, RefusedError):
             raise
         except Exception as error:  # a database's own: its driver is not installed, it does not answer
             detail = f"{type(error).__name__}: {error}"
@@ -399,6 +411,8 @@ def _as_trouble() -> Iterator[None]:
         yield
     except MlflowException as error:
         detail = str(error)[:2000]
+        if "database schema" in detail:
+            raise UnusableError(f"{OTHER_VERSION} ({detail.splitlines()[0]})") from error
         if error.error_code in REFUSALS:
             raise RefusedError(detail) from error
         if error.error_code == GONE:
@@ -412,6 +426,8 @@ def _word(detail: str) -> str:
     """One word for a display."""
     if "is locked" in detail:
         return "locked"
+    if "malformed" in detail or "not a database" in detail:
+        return "damaged"  # while it was in use; the next mirror makes it anew
     if "is full" in detail or "No space left" in detail:
         return "full"
     if "error code 40" in detail or ("40" in detail[:60] and "denied" in detail):
@@ -424,46 +440,63 @@ def _word(detail: str) -> str:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def prepare_database(path: Path) -> None:
+def prepare_database(path: Path, *, ours: bool = True) -> str:
     """See that a SQLite file can be opened. A new one is made aside and renamed: a half-made one would stay shut.
 
-    A file that was left half made, and so holds no runs, is set aside under another name; nothing is deleted.
+    A file that is damaged, or was left half made and so holds no runs, is set aside under another name.
+
+    Args:
+        ours: Whether it is the storage folder's own mirror, which can be made anew from the ledger.
+
+    Returns:
+        What was done, in a sentence for people; empty where nothing was.
+
+    Raises:
+        UnusableError: It is damaged, and not ours.
     """
-    if path.exists():
-        if not _is_half_made(path):
-            return
-        path.replace(path.with_name(f"{path.name}.half-made-{time.time_ns() // 1_000_000}"))
+    wrong = (damage(path) or _half_made(path)) if path.exists() else ""
+    if wrong and not ours:
+        raise UnusableError(
+            f"The database {path} is damaged ({wrong}); restore it from a copy, or move it away and give the same "
+            "command again: the ledger is then delivered anew."
+        )
+    notice = ""
+    if wrong:
+        notice = (
+            f"MLflow's database {path} is damaged ({wrong}); it is a mirror of the ledger and was made anew, the old "
+            f"one is {set_aside(path).name}."
+        )
+    elif path.exists():
+        return ""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.new-{os.getpid()}")
     temporary.unlink(missing_ok=True)
     try:
-        MlflowClient(tracking_uri=f"sqlite:///{temporary}").search_experiments(max_results=1)
+        MlflowClient(tracking_uri=sqlite_uri(temporary)).search_experiments(max_results=1)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    return notice
 
 
-def _is_half_made(path: Path) -> bool:
-    """Whether a file has no runs and MLflow cannot open it. Raises where it cannot be read now.
-
-    It is opened for writing, so that SQLite first takes back what a writer that was killed left in the journal.
-    """
+def _half_made(path: Path) -> str:
+    """What shows that a sound file was left half made: it has no runs, and MLflow cannot open it."""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=LOCK_S)) as database:
+        with closing(connected(path)) as database:
             if database.execute("SELECT count(*) FROM runs").fetchone()[0]:
-                return False
-    except sqlite3.DatabaseError as error:
-        if "no such table" in str(error) or "not a database" in str(error):
-            return True
+                return ""
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return str(error)
         raise
     copy = path.with_name(f"{path.name}.check-{os.getpid()}")  # MLflow keeps a file open that it has looked at once
     try:
         shutil.copyfile(path, copy)
-        MlflowClient(tracking_uri=f"sqlite:///{copy}").search_experiments(max_results=1)
+        MlflowClient(tracking_uri=sqlite_uri(copy)).search_experiments(max_results=1)
     except OSError:
         raise
-    except Exception:  # MLflow's own, or what its migrations raise on tables that are there already
-        return True
+    except Exception as error:  # MLflow's own, or what its migrations raise on tables that are there already
+        return f"MLflow cannot open it: {str(error).strip().splitlines()[0][:200]}"
     finally:
         copy.unlink(missing_ok=True)
-    return False
+    return ""

@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
@@ -33,6 +34,7 @@ from mfm_tune.errors import OptionError, StorageError, UserError
 from mfm_tune.ledger import LedgerState, read_ledger
 from mfm_tune.sync import parser
 from mfm_tune.tracking import Target, caught_up, quiet_environment
+from mfm_tune.tracking_database import damage
 from mfm_tune.tracking_runs import declared_cells, experiment_name, study_experiment
 from mfm_tune.tracking_uri import OPTION, without_password_of
 from mfm_tune.views import TAG, TRIED, View, ViewKind, failures_view, pictures_view, table_view
@@ -234,7 +236,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _catch_up(target: Target) -> None:
     """Deliver what MLflow lacks, unless a run's mirror is at it. MLflow is imported by another process."""
-    if target.database is None or (caught_up(target) and target.database.exists()):
+    if target.database is None or (caught_up(target) and _is_sound(target.database)):
         return
     print("Bringing MLflow up to date with the ledger ...", flush=True)
     options = [] if target.given is None else [OPTION, target.given]
@@ -242,6 +244,14 @@ def _catch_up(target: Target) -> None:
     subprocess.run(command, env=quiet_environment(), check=False)
     if not target.database.exists():
         raise StorageError(f"There is no {target.database} to show yet; wait a moment, and give the command again.")
+
+
+def _is_sound(database: Path) -> bool:
+    """Whether a database is there and not damaged, as far as can be seen now."""
+    try:
+        return database.exists() and not damage(database)
+    except sqlite3.Error:  # another program holds it
+        return True
 
 
 def show(target: Target, port: int) -> None:

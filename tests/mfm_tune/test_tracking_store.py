@@ -486,7 +486,7 @@ def test_a_locked_file_is_waited_for(storage: Path, monkeypatch: pytest.MonkeyPa
     """Another program holds the SQLite file: nothing is lost, the word is `locked`, and it goes on afterwards."""
     from mfm_tune.tracking_store import TroubleError
 
-    monkeypatch.setattr("mfm_tune.tracking_store.LOCK_S", 0.1)  # the wait for a lock while opening
+    monkeypatch.setattr("mfm_tune.tracking_database.LOCK_S", 0.1)  # the wait for a lock while opening
     holder = sqlite3.connect(storage / "mlflow.db")
     holder.execute("BEGIN EXCLUSIVE")
     mirroring = Mirroring(Target(storage))
@@ -514,7 +514,7 @@ def test_a_database_half_made_is_set_aside(storage: Path, left: str) -> None:
         connection.close()
     Mirroring(Target(storage)).catch_up()
     assert is_exact(storage)
-    assert len(list(storage.glob("mlflow.db.half-made-*"))) == 1
+    assert len(list(storage.glob("mlflow.db.damaged-*"))) == 1
 
 
 def test_a_database_whose_writer_was_killed_is_kept(storage: Path) -> None:
@@ -529,21 +529,21 @@ def test_a_database_whose_writer_was_killed_is_kept(storage: Path) -> None:
     assert Path(f"{database}-journal").stat().st_size > 0
     Mirroring(Target(storage)).catch_up()
     assert is_exact(storage)
-    assert not list(storage.glob("*.half-made-*"))
+    assert not list(storage.glob("*.damaged-*"))
 
 
 def test_a_database_with_runs_is_never_set_aside(storage: Path) -> None:
     """A file that holds runs and cannot be opened stays where it is: it may need an upgrade, and hold notes."""
-    from mfm_tune.tracking_store import TroubleError
+    from mfm_tune.tracking_store import UnusableError
 
     Mirroring(Target(storage)).catch_up()
     with sqlite3.connect(storage / "mlflow.db") as connection:
         connection.execute("UPDATE alembic_version SET version_num = 'cc1f77228345'")
     connection.close()
     fresh = shutil.copyfile(storage / "mlflow.db", storage / "old.db")  # MLflow checks each file once a process
-    with pytest.raises(TroubleError):
+    with pytest.raises(UnusableError, match=r"Another version of MLflow wrote .*'mlflow db upgrade', or move it away"):
         Mirroring(Target(storage, f"sqlite:///{fresh}")).catch_up()
-    assert not list(storage.glob("*.half-made-*"))
+    assert not list(storage.glob("*.damaged-*"))
 
 
 def test_the_report_is_an_artefact_of_the_study(storage: Path) -> None:

@@ -1,0 +1,122 @@
+"""The mirror's SQLite file: made anew where it is damaged, and found whatever the storage folder is called."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mfm_tune import sync, ui
+from mfm_tune.tracking import Target, caught_up, quiet_environment, start_mirror
+from mfm_tune.tracking_database import damage, set_aside
+from tests.mfm_tune.tracking_ledger import Fiction, expected, stored, write
+from tests.mfm_tune.tracking_places import storage_with
+
+SECONDS = 120.0
+
+
+@pytest.fixture
+def storage(empty_database: Path, tmp_path: Path) -> Path:
+    """A storage folder with a ledger and an empty MLflow database."""
+    folder = storage_with(empty_database, tmp_path / "storage")
+    write(folder, Fiction(seeds=1, reports=1, widths=(128,)).events())
+    return folder
+
+
+def synchronised(storage: Path) -> subprocess.CompletedProcess[str]:
+    """`mfm_tune.sync` as a process of its own: MLflow keeps a file open that a process has once opened."""
+    command = [sys.executable, "-m", "mfm_tune.sync", "--storage", str(storage)]
+    return subprocess.run(command, capture_output=True, text=True, env=quiet_environment(), check=False)
+
+
+def with_garbage(database: Path) -> None:
+    database.write_bytes(b"garbage" * 5000)
+
+
+def cut_in_half(database: Path) -> None:
+    os.truncate(database, database.stat().st_size // 2)
+
+
+def with_zeros_after_its_header(database: Path) -> None:
+    content = database.read_bytes()
+    database.write_bytes(content[:100] + bytes(len(content) - 100))
+
+
+def with_zeros_in_the_middle(database: Path) -> None:
+    content = database.read_bytes()
+    database.write_bytes(content[:40960] + bytes(8192) + content[49152:])
+
+
+def turned_into_a_folder(database: Path) -> None:
+    database.unlink()
+    database.mkdir()
+
+
+DAMAGES = (with_garbage, cut_in_half, with_zeros_after_its_header, with_zeros_in_the_middle, turned_into_a_folder)
+
+
+@pytest.mark.parametrize("damaged", DAMAGES)
+def test_a_damaged_database_is_kept_and_made_anew(
+    damaged: Callable[[Path], None], storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A sentence says so, and MLflow has the whole ledger afterwards."""
+    database = storage / "mlflow.db"
+    damaged(database)
+    before = database.read_bytes() if database.is_file() else b""
+    assert sync.main(["--storage", str(storage)]) == 0
+    assert stored(database) == expected(storage / "ledger.jsonl")
+    (kept,) = storage.glob("mlflow.db.damaged-*")
+    assert (kept.read_bytes() if kept.is_file() else b"") == before
+    said = capsys.readouterr().out
+    assert "it is a mirror of the ledger and was made anew" in said
+    assert kept.name in said
+
+
+def test_what_sqlite_keeps_beside_a_file_goes_with_it(tmp_path: Path) -> None:
+    """Else a journal that stayed behind would be played into the next file of the name."""
+    for name in ("mlflow.db", "mlflow.db-journal", "mlflow.db-wal", "other.db"):
+        (tmp_path / name).write_text(name)
+    kept = set_aside(tmp_path / "mlflow.db")
+    found = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    parts = {f"{kept.name}{part}": f"mlflow.db{part}" for part in ("", "-journal", "-wal")}
+    assert found == {**parts, "other.db": "other.db"}
+
+
+def test_the_run_that_meets_a_damaged_database_says_so(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its mirror makes it anew, though the cursor says that all was delivered to it; so does the next command."""
+    assert synchronised(storage).returncode == 0
+    cut_in_half(storage / "mlflow.db")
+    write(storage, Fiction(seeds=1, reports=1, widths=(256,), time=2_000_000_000_000).events())
+    mirror = start_mirror(storage, None)
+    mirror.finish(SECONDS)
+    assert "is damaged (database disk image is malformed); it is a mirror" in capsys.readouterr().out
+    assert caught_up(mirror.target)
+    assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
+
+
+def test_the_ui_makes_a_damaged_database_anew_before_it_shows_it(
+    storage: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Though all was delivered to it."""
+    assert synchronised(storage).returncode == 0
+    with_zeros_after_its_header(storage / "mlflow.db")
+    ui._catch_up(Target(storage))
+    assert "was made anew" in capfd.readouterr().out
+    assert damage(storage / "mlflow.db") == ""
+    assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
+
+
+def test_a_damaged_database_that_is_not_ours_is_left_alone(
+    storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may hold what no ledger of ours has: one sentence with the remedies, at once."""
+    database = tmp_path / "everybody's.db"
+    database.write_bytes(b"garbage" * 5000)
+    assert sync.main(["--storage", str(storage), "--tracking-uri", f"sqlite:///{database}"]) == 2
+    assert "is damaged (file is not a database); restore it from a copy, or move it away" in capsys.readouterr().err
+    assert database.read_bytes() == b"garbage" * 5000
+    assert not list(tmp_path.glob("*.damaged-*"))
