@@ -2,12 +2,12 @@
 
 The importance of a parameter is how much the best tenth of the trials differ from all of them in it; importances add up
 to 1. Few trials say little: each importance is worked out again without each of the trials, and the range of these is
-told beside it.
+told beside it. The best tenth are as many trials then, so that the range is of the same number.
 """
 
 from __future__ import annotations
 
-import warnings
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
-LEAST = 10  # finished trials: with fewer the best tenth is one trial
+LEAST = 10  # finished trials
 LEFT_OUT = 50  # about how many trials are left out in turn where there are many
 
 
@@ -44,9 +44,10 @@ def importances(found: SearchResults) -> tuple[Importance, ...]:
     scored = [(each, criterion.oriented(value)) for each in points if (value := final(each, criterion)) is not None]
     trials = [_trial(point, value, distributions, found.search.parameters) for point, value in scored]
     with _quiet():
-        shares = _shares(trials)
+        best = best_tenth(len(trials))
+        shares = _shares(trials, best)
         every = range(0, len(trials), 1 + len(trials) // LEFT_OUT)
-        without = [_shares(trials[:index] + trials[index + 1 :]) for index in every]
+        without = [_shares(trials[:index] + trials[index + 1 :], best) for index in every]
     told = [
         Importance(
             name=name,
@@ -59,29 +60,33 @@ def importances(found: SearchResults) -> tuple[Importance, ...]:
     return tuple(sorted(told, key=lambda each: -each.share))
 
 
-def _shares(trials: Sequence[FrozenTrial]) -> Mapping[str, float]:
+def best_tenth(n: int) -> int:
+    """How many of n trials the best tenth are: two at least, because one has no distribution."""
+    return max(2, math.ceil(n / 10))
+
+
+def _shares(trials: Sequence[FrozenTrial], best: int) -> Mapping[str, float]:
     """Parameters that only ever had one value are left out."""
     import optuna
 
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    quantile = (best - 0.5) / len(trials)  # Optuna rounds up, to `best`
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without Optuna's lines on each study and its warning that the evaluator is experimental."""
+    """Without Optuna's lines on each study."""
     import optuna
 
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        try:
-            yield
-        finally:
-            optuna.logging.set_verbosity(level)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
 
 
 def _trial(

@@ -10,7 +10,7 @@ from mfm_tune.criteria import CRITERIA, TARGET_MIOU
 from mfm_tune.exploration import ranking, values_text
 from mfm_tune.program import Outcome
 from mfm_tune.report_figures import Figure
-from mfm_tune.report_importance import LEAST, Importance
+from mfm_tune.report_importance import LEAST, Importance, best_tenth
 from mfm_tune.report_search_slices import capital
 from mfm_tune.report_text import counted, criterion_number, in_words, mean_std, metric_name, number
 from mfm_tune.report_words import Section, Words, words
@@ -217,7 +217,7 @@ def _importance(
     ]
     if n < FEW:
         sentences.append(
-            f"n = {n} is small (the best tenth are {max(2, round(n / 10))} trials): the range when one trial is left "
+            f"n = {n} is small (the best tenth are {best_tenth(n)} trials): the range when one trial is left "
             "out says how far a share can be trusted."
         )
     return Section(

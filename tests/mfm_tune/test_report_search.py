@@ -332,3 +332,14 @@ def test_importance_needs_enough_trials_and_finds_the_parameter_that_matters() -
     assert first.name == "ratio"
     assert first.share + sum(each.share for each in others) == pytest.approx(1)
     assert all(each.low <= each.share + 0.5 and each.low <= each.high for each in (first, *others))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_range_without_one_trial_is_that_of_the_number_beside_it(seed: int) -> None:
+    """Of eleven trials the best tenth are two, and of the ten that are left too: one would have no distribution."""
+    made, draw = MadeSearch(), random.Random(seed)
+    for number in range(11):
+        made.point(number, {MIOU: draw.gauss(50, 1)}, ratio=round(draw.uniform(0.1, 0.9), 4), blocks=draw.randint(1, 4))
+    found = importances(collect_search(made.search, made.state))
+    assert len(found) == 4
+    assert all(each.low - 0.01 <= each.share <= each.high + 0.01 for each in found)
