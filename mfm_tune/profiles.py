@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mfm_tune.errors import OptionError
 from mfm_tune.loading import Loaded
@@ -55,11 +56,11 @@ def _why_mini(paper: Study | Search, data: Mapping[str, str]) -> str:
 
 
 def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *, to_train: bool) -> None:
-    """See that data sets are known, that they exist, and, in order to train, that none is missing.
+    """See that data sets are known, that they are what they should be, and, in order to train, that none is missing.
 
     Raises:
-        OptionError: A name that no profile of the search space needs, a path that does not exist, or a data set that is
-            missing.
+        OptionError: A name that no profile of the search space needs, a path that does not exist or that the program
+            refuses, or a data set that is missing.
     """
     known = list(dict.fromkeys(name for each in loaded.declared.values() for name in each.needs))
     for name, path in data.items():
@@ -71,13 +72,22 @@ def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *
     missing = [name for name in study.needs if name not in data]
     if to_train and missing:
         raise OptionError(_what_to_type(study, missing))
+    if data:
+        try:
+            study.program.check_data(_configs(study), data)
+        except (ValueError, OSError) as error:
+            raise OptionError(str(error)) from error
 
 
 def _what_to_type(study: Study | Search, missing: Sequence[str]) -> str:
     """One sentence, and behind it a line for each store that can be made by a command."""
     options = " ".join(f"--data {name}=PATH" for name in missing)
     told = f"Profile '{study.profile}' of '{study.name}' needs data that is not given; add {options}"
-    configs = list(study.baselines.values()) if isinstance(study, Search) else [cell.config for cell in study.cells()]
-    commands = study.program.store_commands(configs)
+    commands = study.program.store_commands(_configs(study))
     lines = [f"    {commands[name]}" for name in missing if name in commands]
     return f"{told}; stores are made once by\n" + "\n".join(lines) if lines else f"{told}."
+
+
+def _configs(study: Study | Search) -> list[Any]:
+    """Those that are known before anything has run."""
+    return list(study.baselines.values()) if isinstance(study, Search) else [cell.config for cell in study.cells()]

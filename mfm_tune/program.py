@@ -98,6 +98,14 @@ class Program(Protocol):
     def store_commands(self, configs: Sequence[Any]) -> Mapping[str, str]:
         """The commands that make the stores which the configs read, by data set; other data is left out."""
 
+    def check_data(self, configs: Sequence[Any], data: Mapping[str, str]) -> None:
+        """See that what is given as `--data` is what the configs read, as far as a plan can tell: in no time, without
+        third-party imports. Not called where nothing is given.
+
+        Raises:
+            ValueError: One is not, in one sentence.
+        """
+
     def open(self, config: Any, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Running:
         """Start or resume a trial in this process.
 

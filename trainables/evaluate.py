@@ -29,7 +29,7 @@ from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW
 from trainables.data.progress import ProgressLine
 from trainables.data.resize import whole
 from trainables.data.scored import CAMVID_MEANS, SYNTHIA_MEANS, Means
-from trainables.data.store import Store, StoreError
+from trainables.data.store import Store
 from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
 from trainables.exported import Model, load_model
@@ -47,11 +47,7 @@ class StoredExamples:
     """
 
     def __init__(self, name: TargetDataset, store: Store, model: Model) -> None:
-        if store.manifest.scored is None:
-            raise StoreError(
-                f"{store.folder} must hold a labelled split to be scored on; prepare it again without --splits."
-            )
-        self._split = store.split(store.manifest.scored)
+        self._split = store.split(store.manifest.check_scored(store.folder))
         self._split.check_box(model.description.size)
         self._model = model
         self._view = CAMVID_VIEW if name is TargetDataset.CAMVID else CITYSCAPES_VIEW
@@ -148,8 +144,7 @@ def open_examples(data: str, model: Model) -> Counted:
 
 def _store(name: str, path: Path) -> Store:
     store = Store(path)
-    if store.manifest.dataset != name:
-        raise ValueError(f"--data {name}={path} must be a store of {name}, but is one of {store.manifest.dataset}.")
+    store.manifest.check_dataset(name, f"--data {name}={path}")
     return store
 
 

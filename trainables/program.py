@@ -93,6 +93,12 @@ class Segmentation:
 
         return store_commands(configs)
 
+    def check_data(self, configs: Sequence[Experiment], data: Mapping[str, str]) -> None:
+        """See that given data sets and weights are what the configs read (see `trainables.data.given`)."""
+        from trainables.data.given import check_given
+
+        check_given(configs, data)
+
     def open(self, config: Experiment, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Trial:
         """Start or resume a trial in this process (see `trainables.trial.Trial`)."""
         from trainables.trial import Trial

@@ -29,13 +29,15 @@ from trainables.data.crops import REPEATS, Crop, draw_box, draw_source_crop, is_
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD
 from trainables.data.gta import Gta
 from trainables.data.labels import TrainIds, pixels_by_class
+from trainables.data.manifest import Codec
 from trainables.data.packed_pair import normalised
 from trainables.data.prepare import Job, make_plan, prepare
 from trainables.data.progress import ProgressLine, gigabytes
-from trainables.data.readers import Split, read_train_ids
+from trainables.data.readers import read_train_ids
 from trainables.data.resize import fit_size
 from trainables.data.sampling import RareClasses, Sampler, Uniform
-from trainables.data.store import Codec, PackedSplit, Store
+from trainables.data.splits import Split
+from trainables.data.store import PackedSplit, Store
 
 NATIVE = (1052, 1914)
 PAIR = PackedPair()

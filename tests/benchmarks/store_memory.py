@@ -33,7 +33,8 @@ from trainables.data.gta import Gta
 from trainables.data.packed_pair import open_packed_pair
 from trainables.data.prepare import Job, make_plan, prepare
 from trainables.data.progress import ProgressLine
-from trainables.data.readers import Reader, Split
+from trainables.data.readers import Reader
+from trainables.data.splits import Split
 from trainables.data.store import Store
 from trainables.randomness import Streams
 

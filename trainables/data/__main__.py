@@ -29,12 +29,14 @@ from trainables.data.dark_zurich import DarkZurich
 from trainables.data.folder_pair import read_label_map
 from trainables.data.gta import Gta
 from trainables.data.info import describe
+from trainables.data.manifest import Codec
 from trainables.data.prepare import Job, Plan, make_plan, prepare
 from trainables.data.progress import ProgressLine, gigabytes
-from trainables.data.readers import Reader, Split
+from trainables.data.readers import Reader
 from trainables.data.real_pair import RealPair
 from trainables.data.resize import Size
-from trainables.data.store import Codec, Store, verify
+from trainables.data.splits import Split
+from trainables.data.store import Store, verify
 from trainables.data.synthia import Synthia
 
 READERS: tuple[Reader, ...] = (

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.labels import TRAIN_IDS, TrainIds
-from trainables.data.readers import Found, Split, by_stem, pair, read_ids
+from trainables.data.readers import Found, by_stem, pair, read_ids
 from trainables.data.resize import Size
+from trainables.data.splits import Split
 
 IMAGE = "_rgb_anon"
 LABEL = "_gt_labelTrainIds"

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.labels import CAMVID, TrainIds
-from trainables.data.readers import Fault, Found, Problem, Sample, Split, by_stem, pair, read_ids, relative
+from trainables.data.readers import Fault, Found, Problem, Sample, by_stem, pair, read_ids, relative
 from trainables.data.resize import Size
+from trainables.data.splits import Split
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.labels import CARLA, CARLA_0_9_14, IGNORED, TrainIds
-from trainables.data.readers import Found, Split, by_stem, pair, read_colours, read_ids
+from trainables.data.readers import Found, by_stem, pair, read_colours, read_ids
 from trainables.data.resize import Size
+from trainables.data.splits import Split
 
 Mask = npt.NDArray[np.bool_]
 

@@ -10,18 +10,9 @@ from pathlib import Path
 
 from trainables.data.labels import TrainIds
 from trainables.data.progress import Progress
-from trainables.data.readers import (
-    BrokenSample,
-    Fault,
-    Problem,
-    Reader,
-    Sample,
-    Split,
-    image_size,
-    read_image,
-    read_train_ids,
-)
+from trainables.data.readers import BrokenSample, Fault, Problem, Reader, Sample, image_size, read_image, read_train_ids
 from trainables.data.resize import Pixels, Size
+from trainables.data.splits import Split
 
 EXAMPLES = 3
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from trainables.data.acdc import IMAGE, LABEL, frames
 from trainables.data.labels import TRAIN_IDS, TrainIds
-from trainables.data.readers import Found, Split, pair, read_ids
+from trainables.data.readers import Found, pair, read_ids
 from trainables.data.resize import Size
+from trainables.data.splits import Split
 
 OTHER_TIMES = ("day", "twilight")
 

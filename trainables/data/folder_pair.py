@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 
 from trainables.data.labels import IGNORED, NUM_CLASSES, LabelMap, TrainIds, UnknownIds
-from trainables.data.readers import Found, Split, pair, read_colours, read_ids
+from trainables.data.readers import Found, pair, read_colours, read_ids
 from trainables.data.resize import Size
+from trainables.data.splits import Split
 
 COLOUR = re.compile(r"#([0-9a-fA-F]{6})")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.labels import GTA, TrainIds
-from trainables.data.readers import Found, Split, by_stem, pair, read_ids
+from trainables.data.readers import Found, by_stem, pair, read_ids
 from trainables.data.resize import Size
+from trainables.data.splits import Split
 
 
 @dataclass(frozen=True, slots=True)

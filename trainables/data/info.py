@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.data.manifest import VERSION, Codec, Manifest, SplitManifest
 from trainables.data.progress import gigabytes
-from trainables.data.store import VERSION, Codec, Manifest, SplitManifest
 
 
 def describe(manifest: Manifest) -> str:

@@ -23,11 +23,12 @@ from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, pad
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch, Example
 from trainables.data.holdout import divide, without
 from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW, View
-from trainables.data.readers import Split
+from trainables.data.manifest import StoreError
 from trainables.data.resize import Size, whole
 from trainables.data.sampling import Among, Draw, RareClasses, Sampler, Uniform
 from trainables.data.scored import further_means
-from trainables.data.store import PackedSplit, Store, StoreError
+from trainables.data.splits import Split
+from trainables.data.store import PackedSplit, Store
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
 
@@ -56,17 +57,12 @@ def open_packed_pair(
     """
     source = _open(config.source, source_command(config), data)
     target = _open(config.target, target_command(config), data)
+    source.manifest.check_source(source.folder)
     images = source.split(Split.TRAIN)
     images.check_box(config.source_size)
-    if not images.manifest.labelled:
-        raise StoreError(f"{images.folder} must hold labels to be a source, but its training split has none.")
     unlabelled = target.split(Split.TRAIN)
     unlabelled.check_box(config.target_size)
-    if target.manifest.scored is None:
-        raise StoreError(
-            f"{target.folder} must hold a labelled split to be scored on; prepare it again without --splits."
-        )
-    scored = target.split(target.manifest.scored)
+    scored = target.split(target.manifest.check_target(target.folder))
     scored.check_box(config.evaluation_size, "--evaluation-size")
     division = divide(len(images), holdout)
     sampler: Sampler = Among(division.training)
@@ -91,8 +87,7 @@ def _open(dataset: SourceDataset | TargetDataset, command: str, data: Mapping[st
             f"`{command.replace(_store_word(command), str(folder))}`."
         )
     store = Store(folder)
-    if store.manifest.dataset != name:
-        raise StoreError(f"--data {name}={folder} must be a store of {name}, but is one of {store.manifest.dataset}.")
+    store.manifest.check_dataset(name, f"--data {name}={folder}")
     return store
 
 

@@ -16,10 +16,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainables.data.labels import TrainIds, UnknownIds
-from trainables.data.readers import DECODING_ERRORS, BrokenSample, Found, Split, read_image
-from trainables.data.real_pair import LAYOUT, PLACES, RealPair, indices_of_parts
+from trainables.data.manifest import MANIFEST
+from trainables.data.readers import DECODING_ERRORS, BrokenSample, Found, read_image
+from trainables.data.real_pair import RealPair, indices_of_parts
 from trainables.data.resize import Pixels, Size, fit_size, resize_label
-from trainables.data.store import MANIFEST, PackedSplit, Store, StoreError
+from trainables.data.splits import LAYOUT, PLACES, Split
+from trainables.data.store import PackedSplit, Store
 
 
 class Photographs(Protocol):
@@ -96,8 +98,7 @@ class Stored:
 
 def _open_store(path: Path, box: Size) -> Pair:
     store = Store(path)
-    if store.manifest.dataset != RealPair().dataset:
-        raise StoreError(f"{path} must be a store of {RealPair().dataset}, but is one of {store.manifest.dataset}.")
+    store.manifest.check_dataset(RealPair().dataset, str(path))
     source, target, validation = (_stored(store, split, box) for split in PLACES)
     names = [source.split.name(index) for index in range(len(source))]
     return Pair(source, indices_of_parts(names), target, validation)

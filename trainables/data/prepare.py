@@ -29,22 +29,12 @@ from PIL import Image
 
 from trainables.data.check import BrokenFiles, Surveyed, read_sample, survey
 from trainables.data.labels import NUM_CLASSES, TrainIds, pixels_by_class
+from trainables.data.manifest import MANIFEST, VERSION, Codec, Manifest, SplitManifest, StoredFile
 from trainables.data.progress import Progress, gigabytes
-from trainables.data.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Reader, Sample, Split, relative
+from trainables.data.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Reader, Sample, relative
 from trainables.data.resize import Pixels, Size, fit_size, resize_image, resize_label
-from trainables.data.store import (
-    INDEX_FIELDS,
-    INDEX_SCHEMA,
-    LABEL_CODEC,
-    MANIFEST,
-    SHARD_SCHEMA,
-    VERSION,
-    Codec,
-    Manifest,
-    SplitManifest,
-    StoredFile,
-    image_checksums,
-)
+from trainables.data.splits import Split
+from trainables.data.store import INDEX_FIELDS, INDEX_SCHEMA, LABEL_CODEC, SHARD_SCHEMA, image_checksums
 
 LABEL_SHARE = 0.06  # of a label's pixels, compressed: an upper estimate (0.04 measured on street scenes)
 JPEG_SHARE = 0.25  # of an image's bytes at quality 95: an upper estimate

@@ -19,18 +19,10 @@ from PIL import Image
 
 from trainables.data.labels import Ids, TrainIds, UnknownIds
 from trainables.data.resize import Pixels, Size
+from trainables.data.splits import Split
 
 # What Pillow raises for files that are no images, or broken ones.
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
-
-
-class Split(Enum):
-    """Parts of a data set. A folder that holds both domains of a pair has a split for its source."""
-
-    SOURCE = "source"
-    TRAIN = "train"
-    VAL = "val"
-    TEST = "test"
 
 
 TRAINING_SPLITS = (Split.SOURCE, Split.TRAIN)

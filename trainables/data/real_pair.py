@@ -18,12 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.labels import TRAIN_IDS, TrainIds
-from trainables.data.readers import Found, Split, by_stem, pair, read_ids
+from trainables.data.readers import Found, by_stem, pair, read_ids
 from trainables.data.resize import Size
+from trainables.data.splits import PLACES, Split
 
 EVERYTHING = "all"  # source/all.txt names every image: no part
-LAYOUT = "source/images, source/labels, target/train/images, target/val/images and target/val/labels"
-PLACES = {Split.SOURCE: "source", Split.TRAIN: "target/train", Split.VAL: "target/val"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,10 +21,10 @@ from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch, Example
 from trainables.data.holdout import Division, divide, without
 from trainables.data.labels import CAMVID_VIEW, TrainIds, pixels_by_class
 from trainables.data.photographs import Pair, Photographs, open_pair
-from trainables.data.real_pair import LAYOUT
 from trainables.data.resize import Pixels, Size
 from trainables.data.sampling import Draw, RareClasses, Sampler
 from trainables.data.scored import CAMVID_MEANS
+from trainables.data.splits import LAYOUT
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
 

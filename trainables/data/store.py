@@ -19,14 +19,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import threading
 import zlib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -34,15 +30,14 @@ import pyarrow as pa
 from PIL import Image
 
 from trainables.data.labels import NUM_CLASSES, TrainIds
+from trainables.data.manifest import Codec, Manifest, SplitManifest, StoreError, damaged
 from trainables.data.progress import Progress
-from trainables.data.readers import Split
 from trainables.data.resize import Pixels, Size, fit_size, resize_image, resize_label, rows_under
+from trainables.data.splits import Split
 from trainables.models.segmentor import Box
 
 Number = TypeVar("Number", np.int32, np.uint32)
 
-VERSION = 1
-MANIFEST = "store.json"
 BAND = 32  # rows of a raw image that share a checksum
 LABEL_CODEC = pa.Codec("zstd", compression_level=1)
 
@@ -65,113 +60,6 @@ SHARD_SCHEMA = pa.schema([*INDEX_FIELDS, pa.field("image", pa.binary()), pa.fiel
 INDEX_SCHEMA = pa.schema([*INDEX_FIELDS, pa.field("shard", pa.int32()), pa.field("row", pa.int32())])
 
 
-class StoreError(ValueError):
-    """A store is missing, damaged, of another version, or made for something else: one sentence with the remedy."""
-
-
-class Codec(Enum):
-    """How images are stored."""
-
-    RAW = "raw"
-    JPEG = "jpeg"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file of the store, its size and its checksum."""
-
-    file: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class SplitManifest:
-    """What a split holds.
-
-    Args:
-        images: How many.
-        labelled: Whether they have labels.
-        box: The (rows, columns) that images were fitted into; None is their native size.
-        codec: How they are stored.
-        pixels: By trainId over all native labels, 255 last: [20].
-        index, shards: Its files.
-    """
-
-    images: int
-    labelled: bool
-    box: Size | None
-    codec: Codec
-    pixels: tuple[int, ...]
-    index: StoredFile
-    shards: tuple[StoredFile, ...]
-
-    @property
-    def bytes(self) -> int:
-        """Size of the split's files."""
-        return self.index.bytes + sum(shard.bytes for shard in self.shards)
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a store holds and where it came from.
-
-    Args:
-        dataset: The data set's name.
-        plan: Digest of what was asked for: equal plans make equal stores.
-        scored: The split whose labels score a model.
-        splits: By split.
-        provenance: Root folder, time, versions of the libraries that decoded, and what was left out.
-    """
-
-    dataset: str
-    plan: str
-    scored: Split | None
-    splits: Mapping[Split, SplitManifest]
-    provenance: Mapping[str, Any]
-
-    def to_json(self) -> str:
-        """The content of `store.json`, with its own checksum."""
-        content: dict[str, Any] = {
-            "version": VERSION,
-            "dataset": self.dataset,
-            "plan": self.plan,
-            "scored": self.scored.value if self.scored else None,
-            "splits": {
-                split.value: asdict(entry) | {"codec": entry.codec.value} for split, entry in self.splits.items()
-            },
-            "provenance": dict(self.provenance),
-        }
-        return json.dumps(content | {"sha256": _digest(content)}, indent=1)
-
-    @classmethod
-    def read(cls, folder: Path) -> Manifest:
-        """Read and check `store.json`.
-
-        Raises:
-            StoreError: It is missing, damaged, or of another version.
-        """
-        path = folder / MANIFEST
-        if not path.is_file():
-            raise StoreError(
-                f"{folder} must be a store made by `python -m trainables.data prepare`, but has no {MANIFEST}."
-            )
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            version, digest = content["version"], content.pop("sha256")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise StoreError(_damaged(path)) from None
-        if version != VERSION:
-            raise StoreError(
-                f"{folder} is a store of version {version!r}, and this code reads version {VERSION}; prepare it again."
-            )
-        if digest != _digest(content):
-            raise StoreError(_damaged(path))
-        splits = {Split(name): _split_manifest(entry) for name, entry in content["splits"].items()}
-        scored = Split(content["scored"]) if content["scored"] else None
-        return cls(content["dataset"], content["plan"], scored, splits, content["provenance"])
-
-
 class Store:
     """An open store.
 
@@ -185,9 +73,6 @@ class Store:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.manifest = Manifest.read(folder)
-        for entry in self.manifest.splits.values():
-            for stored in (entry.index, *entry.shards):
-                _check_size(folder / stored.file, stored)
 
     def split(self, split: Split) -> PackedSplit:
         """Open a split.
@@ -195,13 +80,7 @@ class Store:
         Raises:
             StoreError: The store does not hold it, or its index is damaged.
         """
-        if split not in self.manifest.splits:
-            held = " and ".join(entry.value for entry in self.manifest.splits)
-            raise StoreError(
-                f"{self.folder} must hold the split {split.value}, but holds {held}; prepare it again with "
-                f"--splits {split.value}."
-            )
-        return PackedSplit(self.folder, self.manifest.splits[split])
+        return PackedSplit(self.folder, self.manifest.split(split, self.folder))
 
 
 class PackedSplit:
@@ -213,7 +92,7 @@ class PackedSplit:
         path = folder / manifest.index.file
         index = path.read_bytes()
         if hashlib.sha256(index).hexdigest() != manifest.index.sha256:
-            raise StoreError(_damaged(path))
+            raise StoreError(damaged(path))
         table = pa.ipc.open_file(pa.BufferReader(index)).read_all()
         self._columns = {name: table.column(name).combine_chunks() for name in table.column_names}
         self.native_sizes = self._pairs("native_rows", "native_columns")  # [N, 2]
@@ -279,7 +158,7 @@ class PackedSplit:
         if data is None:
             raise StoreError(f"{self.folder} has no labels for {self.name(index)}; its split is unlabelled.")
         if hashlib.sha256(data.data).digest() != self._columns["label_sha256"][index].as_py():
-            raise StoreError(_damaged(self._shard_path(index), f"the label of {self.name(index)}"))
+            raise StoreError(damaged(self._shard_path(index), f"the label of {self.name(index)}"))
         rows, columns = self._pair(self.label_sizes, index)
         plain = LABEL_CODEC.decompress(data, rows * columns)
         return np.frombuffer(plain, dtype=np.uint8).reshape(rows, columns)
@@ -319,7 +198,7 @@ class PackedSplit:
         if self._intact[place]:
             return
         if zlib.crc32(data.data) != self._checksums[place]:
-            raise StoreError(_damaged(self._shard_path(index), f"the image of {self.name(index)}"))
+            raise StoreError(damaged(self._shard_path(index), f"the image of {self.name(index)}"))
         self._intact[place] = True
 
     def _values(self, index: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
@@ -346,7 +225,7 @@ class _Shard:
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         except (pa.ArrowInvalid, OSError):
-            raise StoreError(_damaged(path)) from None
+            raise StoreError(damaged(path)) from None
         self._path = path
         self._values: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]] = {}
 
@@ -356,7 +235,7 @@ class _Shard:
             try:
                 batch = self._reader.get_batch(row)
             except (pa.ArrowInvalid, OSError):
-                raise StoreError(_damaged(self._path)) from None
+                raise StoreError(damaged(self._path)) from None
             label = batch.column("label")
             self._values[row] = (_bytes(batch.column("image")), _bytes(label) if label.null_count == 0 else None)
         return self._values[row]
@@ -390,7 +269,7 @@ def verify(folder: Path, progress: Progress) -> int:
             with open(folder / stored.file, "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
             if digest != stored.sha256:
-                raise StoreError(_damaged(folder / stored.file))
+                raise StoreError(damaged(folder / stored.file))
             total += stored.bytes
     return total
 
@@ -405,36 +284,6 @@ def _bytes(column: pa.Array) -> npt.NDArray[np.uint8]:
 def _numbers(column: pa.Array, kind: type[Number]) -> npt.NDArray[Number]:
     """A column of integers, in place. (pyarrow's `to_numpy` imports pandas, half a second, where it is installed.)"""
     return np.frombuffer(column.buffers()[1], dtype=kind)[column.offset : column.offset + len(column)]
-
-
-def _split_manifest(entry: Mapping[str, Any]) -> SplitManifest:
-    box = entry["box"]
-    return SplitManifest(
-        images=entry["images"],
-        labelled=entry["labelled"],
-        box=None if box is None else (box[0], box[1]),
-        codec=Codec(entry["codec"]),
-        pixels=tuple(entry["pixels"]),
-        index=StoredFile(**entry["index"]),
-        shards=tuple(StoredFile(**shard) for shard in entry["shards"]),
-    )
-
-
-def _check_size(path: Path, stored: StoredFile) -> None:
-    if not path.is_file():
-        raise StoreError(f"{path} is missing from its store; prepare the store again.")
-    size = path.stat().st_size
-    if size != stored.bytes:
-        raise StoreError(f"{path} must have {stored.bytes} bytes, but has {size}; prepare the store again.")
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _damaged(path: Path, part: str = "") -> str:
-    what = f"{part} in {path}" if part else str(path)
-    return f"{what} is damaged (its checksum is wrong); prepare the store again."
 
 
 def _box_name(box: Size | None) -> str:

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from trainables.data.labels import SYNTHIA, Ids, TrainIds
-from trainables.data.readers import Found, Split, by_stem, pair
+from trainables.data.readers import Found, by_stem, pair
 from trainables.data.resize import Size
+from trainables.data.splits import Split
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

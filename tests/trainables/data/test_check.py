@@ -14,7 +14,8 @@ from trainables.data.__main__ import main
 from trainables.data.check import check
 from trainables.data.cityscapes import Cityscapes
 from trainables.data.gta import Gta
-from trainables.data.readers import Fault, Problem, Reader, Split
+from trainables.data.readers import Fault, Problem, Reader
+from trainables.data.splits import Split
 from trainables.data.synthia import Synthia
 
 

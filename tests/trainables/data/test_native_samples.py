@@ -14,7 +14,8 @@ from trainables.data.check import read_sample
 from trainables.data.cityscapes import Cityscapes
 from trainables.data.folder_pair import read_label_map
 from trainables.data.gta import Gta
-from trainables.data.readers import Fault, Reader, Split, read_ids, read_image
+from trainables.data.readers import Fault, Reader, read_ids, read_image
+from trainables.data.splits import Split
 
 
 @pytest.fixture(scope="module")

@@ -19,9 +19,10 @@ from tests.trainables.data import native_files as native
 from trainables.data import prepare as preparing
 from trainables.data.__main__ import main
 from trainables.data.gta import Gta
+from trainables.data.manifest import Codec
 from trainables.data.prepare import Job, Prepared, make_plan, prepare
-from trainables.data.readers import Split
-from trainables.data.store import Codec, Store, verify
+from trainables.data.splits import Split
+from trainables.data.store import Store, verify
 
 IMAGES = 40
 SHARD = 8

@@ -21,8 +21,9 @@ from trainables.data.dark_zurich import DarkZurich
 from trainables.data.folder_pair import read_label_map
 from trainables.data.gta import Gta
 from trainables.data.labels import CAMVID_VIEW
-from trainables.data.readers import Reader, Split, read_colours, read_image
+from trainables.data.readers import Reader, read_colours, read_image
 from trainables.data.scored import SYNTHIA_MEANS
+from trainables.data.splits import Split
 from trainables.data.synthia import Synthia, read_red
 
 PIXELS = native.image()

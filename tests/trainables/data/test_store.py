@@ -16,10 +16,11 @@ from PIL import Image
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
 from trainables.data.gta import Gta
+from trainables.data.manifest import Codec, StoreError
 from trainables.data.prepare import Job, make_plan, prepare
-from trainables.data.readers import Split
 from trainables.data.resize import fit_size, nearest, resize_image, resize_label
-from trainables.data.store import BAND, Codec, PackedSplit, Store, StoreError, verify
+from trainables.data.splits import Split
+from trainables.data.store import BAND, PackedSplit, Store, verify
 from trainables.models.segmentor import Box
 
 NATIVE = (105, 191)  # a tenth of GTA's 1052 x 1914

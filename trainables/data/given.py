@@ -1,0 +1,112 @@
+"""Whether files that `--data` names are what configs read, by a look at their first and last bytes.
+
+Standard library only: a plan looks too, in a few milliseconds. What lies deeper (sizes of images, names of tensors) is
+seen when a trial opens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from trainables.config import Experiment, ImageNetWeights, PackedPair, RealPhotographs
+from trainables.data.commands import PHOTOGRAPHS
+from trainables.data.manifest import MANIFEST, Manifest
+from trainables.data.splits import LAYOUT, PLACES
+
+LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save began files with up to 1.5
+LARGEST_HEADER = 100_000_000  # bytes, of safetensors
+
+
+def check_given(configs: Iterable[Experiment], data: Mapping[str, str]) -> None:
+    """See that stores, folders and weights are there and are the named ones.
+
+    Args:
+        configs: What will read them.
+        data: Name -> path. What the configs do not read is not looked at.
+
+    Raises:
+        ValueError: One is something else.
+    """
+    read = dict.fromkeys(each for config in configs for each in (config.data, config.initial))  # each once
+    for each in read:
+        match each:
+            case PackedPair(source=source, target=target):
+                if source.value in data:
+                    _store(source.value, Path(data[source.value])).check_source(Path(data[source.value]))
+                if target.value in data:
+                    _store(target.value, Path(data[target.value])).check_target(Path(data[target.value]))
+            case RealPhotographs(folder=name) if name in data:
+                _photographs(name, Path(data[name]))
+            case ImageNetWeights() if each.value in data:
+                check_weights_file(Path(data[each.value]), f"--data {each.value}")
+            case _:
+                pass
+
+
+def _store(name: str, folder: Path) -> Manifest:
+    manifest = Manifest.read(folder)
+    manifest.check_dataset(name, f"--data {name}={folder}")
+    return manifest
+
+
+def _photographs(name: str, folder: Path) -> None:
+    if (folder / MANIFEST).is_file():
+        Manifest.read(folder).check_dataset(PHOTOGRAPHS, f"--data {name}={folder}")
+        return
+    for place in PLACES.values():
+        if not any((folder / place / "images").glob("*.*")):
+            raise ValueError(
+                f"--data {name}={folder} must be a folder with {LAYOUT}, but has no images in {place}/images; give the "
+                "folder of the photographs, or a store that `python -m trainables.data prepare realpair` made of it."
+            )
+
+
+def check_weights_file(path: Path, given: str) -> None:
+    """See that a file can be one of weights: safetensors, or what torch.save writes.
+
+    Args:
+        path: The file.
+        given: What names it, such as `--data mit-b5`.
+
+    Raises:
+        ValueError: It is a folder, cut off, or something else.
+    """
+    if not path.is_file():
+        raise ValueError(
+            f"{given}={path} must be a file of weights, but is no file; give a .pth, .bin or .safetensors file."
+        )
+    if not (_is_safetensors(path) if path.suffix == ".safetensors" else _is_of_torch(path)):
+        raise ValueError(
+            f"{given}={path} must be a file of weights, but is cut off or something else; fetch it again, or give "
+            "another .pth, .bin or .safetensors file."
+        )
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Eight bytes of length, a JSON header, and as many bytes as the header says."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > LARGEST_HEADER:
+            return False
+        try:
+            header = json.loads(file.read(size))
+            ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
+            return bool(ends) and 8 + size + max(ends) == os.fstat(file.fileno()).st_size
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            return False
+
+
+def _is_of_torch(path: Path) -> bool:
+    """A whole zip file with a pickle, or the first bytes of the older format."""
+    with open(path, "rb") as file:
+        if file.read(len(LEGACY_TORCH)) == LEGACY_TORCH:
+            return True
+    try:
+        with zipfile.ZipFile(path) as parts:
+            return any(name.endswith("/data.pkl") for name in parts.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
