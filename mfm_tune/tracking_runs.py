@@ -239,16 +239,16 @@ def _search_tags(state: LedgerState, record: TrialRecord) -> dict[str, str]:
     """Of a trial that belongs to a search: which one, its stage, and the point's number."""
     if (record.study, record.profile) not in state.searches:
         return {}
-    event = _proposal(state, record.config_id)
+    event = _proposal(state, record)
     seed = state.searches[record.study, record.profile]["explore_seed"]
     point = {} if event is None else {"mfm.point": str(event["number"])}
     return {"mfm.search": record.study, "mfm.stage": "explore" if record.seed == seed else "confirm", **point}
 
 
-def _proposal(state: LedgerState, config_id: str) -> Event | None:
-    """The point of a search that trains a config; the last where several do."""
-    proposals = (event for events in state.proposals.values() for event in events)
-    return next((event for event in reversed(list(proposals)) if event["config_id"] == config_id), None)
+def _proposal(state: LedgerState, record: TrialRecord) -> Event | None:
+    """The point that a trial's config is in the search that the trial belongs to; the last where it is several."""
+    proposals = state.proposals.get((record.study, record.profile), ())
+    return next((event for event in reversed(proposals) if event["config_id"] == record.config_id), None)
 
 
 def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
@@ -260,7 +260,7 @@ def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[Declared
             return str(name)
     if own:
         return f"{own[0].table}/{own[0].axis} {own[0].level}"
-    point = _proposal(state, record.config_id)
+    point = _proposal(state, record)
     return record.config_id if point is None else f"{point['search']}/trial {point['number']}"
 
 
@@ -279,7 +279,7 @@ def _params(state: LedgerState, record: TrialRecord, varying: Sequence[str]) -> 
     config = state.configs.get(record.config_id)
     fields = dict(leaves(config.config)) if config else {}
     params = {param_name(name): value_text(fields[name]) for name in varying if name in fields}
-    point = _proposal(state, record.config_id)
+    point = _proposal(state, record)
     values = {} if point is None else {clean_key(name): value_text(value) for name, value in point["values"].items()}
     return {"config_id": record.config_id, "seed": str(record.seed), **params, **values}
 

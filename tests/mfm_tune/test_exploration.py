@@ -221,6 +221,23 @@ def test_a_point_in_mlflow_carries_its_values_and_its_stage() -> None:
     assert second.tags["mfm.stage"] == "confirm"
 
 
+def test_a_point_in_mlflow_has_the_number_of_its_own_search() -> None:
+    """Another search, under whatever name of parameters, proposed the same config later as its third point."""
+    ledger = told()
+    other = replace(SEARCH, name="other", parameters={"q": Float(0, 100)})
+    config = explored(ledger.state, SEARCH)[3].config_id
+    for search in (SEARCH, other):
+        event = search_event(search, ledger.state)
+        assert event is not None
+        ledger.tell(event)
+    key = trial_key(config, 0, PRINT)
+    ledger.tell(proposal_event(other, number=2, values={"q": 3.0}, config=config, key=key, sampler={}))
+    run = trial_run(ledger.state, ledger.state.trials[key], "l", [])
+    assert (run.tags["mfm.search"], run.tags["mfm.point"]) == ("stub", "3")
+    assert run.tags["mlflow.runName"] == "stub/trial 3/s0"
+    assert run.params.keys() == {"config_id", "seed", "quality", "level"}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
