@@ -322,7 +322,13 @@ def check_config(config: Config, where: str) -> None:
 
 def _check_distinct(study: Study, table: Table) -> None:
     first: dict[str, str] = {}
+    references = {} if table.axis.against else {name: config_id(config) for name, config in study.references.items()}
     for cell in study.cells_of(table):
+        if references.get(cell.level, cell.config_id) != cell.config_id:
+            raise SearchSpaceError(
+                f"Axis '{cell.axis}': level {cell.level} has the name of a reference that trains another config; "
+                "curves go by these names, so change one."
+            )
         if cell.config_id in first:
             raise SearchSpaceError(
                 f"Axis '{cell.axis}': levels {first[cell.config_id]} and {cell.level} train the same config; "

@@ -120,6 +120,7 @@ DECLARED: tuple[tuple[Any, str, object, str], ...] = (
     (AXIS, "levels", (1, 2), "Axis.levels must be a tuple of tuples of two, got (1, 2)."),
     (AXIS, "levels", ((1, "55"), (2, None)), "Axis 'level', level 1: the paper's number must lie in 0 to 100"),
     (AXIS, "make", None, "Axis.make must be a function, got None."),
+    (STUDY, "references", {"2": STUB}, "Axis 'level': level 2 has the name of a reference that trains another config;"),
     (STUDY, "name", "a/b", "Study.name must be 1 to 64 letters, digits, '.' or '_' or '-', the first"),
     (STUDY, "profile", "x/../../../../ESCAPED", "Study.profile must be 1 to 64 letters, digits, '.' or '_', the first"),
     (STUDY, "profile", "half-size", "Study.profile must be 1 to 64 letters, digits, '.' or '_', the first"),
