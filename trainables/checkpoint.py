@@ -50,6 +50,8 @@ def save(path: Path, arrays: Arrays, numbers: dict[str, Any], keep: Path | None 
         left_behind.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     unique = {name: array.detach().contiguous().cpu().clone() for name, array in arrays.items()}
+    temporary.touch()
+    mode = temporary.stat().st_mode  # as the umask says; safetensors makes files that only their owner can read
     try:
         summed = numbers | {CHECKSUM: _checksum(unique, numbers)}
         save_file(unique, temporary, metadata={"numbers": json.dumps(summed)})
@@ -57,6 +59,7 @@ def save(path: Path, arrays: Arrays, numbers: dict[str, Any], keep: Path | None 
         temporary.unlink(missing_ok=True)
         number = re.search(r"os error (\d+)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
+    temporary.chmod(mode)
     with open(temporary, "rb") as written:
         os.fsync(written.fileno())
     if keep is not None and path.exists():

@@ -57,6 +57,20 @@ def test_the_exported_logits_are_the_students_bit_for_bit(
         assert torch.equal(model.segmentor.predict(image), student.predict(image))
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_files_of_a_model_can_be_read_by_whom_the_umask_says(
+    trial: Trial, umask: int, mode: int, tmp_path: Path
+) -> None:
+    """Both of them: a model is there to be handed on."""
+    before = os.umask(umask)
+    try:
+        assert export.main([str(trial.folder), str(tmp_path / "model")]) == 0
+    finally:
+        os.umask(before)
+    files = (tmp_path / "model").iterdir()
+    assert {file.name: file.stat().st_mode & 0o777 for file in files} == {WEIGHTS: mode, CONFIG: mode}
+
+
 def test_the_exported_model_is_the_plain_segmentor(trial: Trial, tmp_path: Path) -> None:
     """No Rebuilder, no teacher, no moments: the tensors, and so the cost, of the same network without MFM."""
     export.main([str(trial.folder), str(tmp_path)])
