@@ -1,23 +1,8 @@
 """The ledger: an append-only file of JSON lines that says what was run and with which outcome. It is the truth.
 
-One ledger a storage folder, shared by all studies in it, written by one driver at a time. Each line is an event
-with the key `event` and the time in milliseconds since the epoch:
-
-    ledger   the format's version, the first line
-    launch   a driver began: study, profile, host, versions of what it runs on
-    code     a fingerprint of the training code, with the hash of each file
-    study    what a study declares: tables, cells, the paper's numbers, references, seeds
-    search   what a search declares: parameters with their distributions, baselines, criterion, sampler, scheduler
-    proposal a point of a search, written before its trial begins: number, values as printed, config id, seed, key
-    selection which points of a search are confirmed, by which terms
-    config   a config's canonical form, once
-    start    a trial began, or goes on; after an `end` it opens the trial again
-    report   what a trial said after a block of steps; with an `outcome` where it was its last word
-    end      a trial's outcome
-    probe    what a step and an evaluation of a cost class took, measured apart from any trial; never a result
-    reuse    the user said that results of one fingerprint stand for another
-
-Everything else (the live table, the report, MLflow) is derived from these lines.
+One ledger a storage folder, shared by all studies in it, written by one driver at a time. `ledger_events` lists
+them, `ledger_file` reads and writes them, and this module adds them up. Everything else (the live table, the report,
+MLflow) is derived from these lines.
 """
 
 from __future__ import annotations
@@ -27,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mfm_tune.ledger_file import FILE_NAME, Event, LedgerWriter, broken_line, encoded, read_events
+from mfm_tune.ledger_events import Event
+from mfm_tune.ledger_file import FILE_NAME, LedgerWriter, broken_line, encoded, read_events
 from mfm_tune.program import Outcome, Report
 
 __all__ = ["FILE_NAME", "Event", "LedgerState", "LedgerWriter", "TrialRecord", "encoded", "read_events", "read_ledger"]
@@ -133,7 +119,11 @@ class LedgerState:
         self._by_trial: dict[tuple[str, int], dict[str, str]] = {}  # (config id, seed) -> fingerprint -> key
 
     def apply(self, event: Event) -> None:
-        """Take in one event. Kinds that are unknown are left out, so that an older reader can read a newer ledger."""
+        """Take in one event. Kinds that are unknown are left out, so that an older reader can read a newer ledger.
+
+        Raises:
+            ValueError: It contradicts those before it.
+        """
         match event["event"]:
             case "launch":
                 self.launches.append(event)
@@ -158,9 +148,9 @@ class LedgerState:
             case "report":
                 if event.get("outcome") is None:  # a last word is judged by no scheduler
                     self._reported.setdefault((event["key"], event["step"]))
-                self.trials[event["key"]] = _reported(self.trials[event["key"]], event)
+                self.trials[event["key"]] = _reported(self._started("report", event["key"]), event)
             case "end":
-                self.trials[event["key"]] = _ended(self.trials[event["key"]], event)
+                self.trials[event["key"]] = _ended(self._started("end", event["key"]), event)
 
     def find(self, config_id: str, seed: int, fingerprint: str) -> TrialRecord | None:
         """The trial that stands for a config and seed under a fingerprint of the code.
@@ -199,7 +189,13 @@ class LedgerState:
         """The event with config ids: earlier versions wrote numbers, which are those of the points until then."""
         proposals = self.proposals.get((event["search"], event["profile"]), ())
         named = {each["number"]: each["config_id"] for each in proposals if each["seed"] == event["seed"]}
-        return {"config_ids": [named.get(number, "") for number in event["numbers"]], **event}
+        configs = event.get("config_ids") or [named.get(number, "") for number in event["numbers"]]
+        keys = event.get("keys") or []
+        if len(configs) != len(event["scores"]):
+            raise ValueError(f"selection of {len(configs)} configs with {len(event['scores'])} scores")
+        for key in keys:
+            self._started("selection", key)
+        return {**event, "config_ids": configs, "keys": keys}
 
     def _keys(self, config_id: str, seed: int) -> dict[str, str]:
         return self._by_trial.get((config_id, seed), {})
@@ -215,6 +211,12 @@ class LedgerState:
                     seen.add(source)
                     queue.append(source)
                     yield source
+
+    def _started(self, event: str, key: str) -> TrialRecord:
+        record = self.trials.get(key)
+        if record is None:
+            raise ValueError(f"{event} of trial {key[:80]!a}, of which there is no start before it")
+        return record
 
     def _start(self, event: Event) -> None:
         key, now = event["key"], event["time"]
@@ -276,9 +278,9 @@ def _reported(record: TrialRecord, event: Event) -> TrialRecord:
         planned_steps=event["planned_steps"],
         executed_steps=event["executed_steps"],
         metrics={name: float(value) for name, value in event["metrics"].items()},
-        confusion=event.get("confusion", {}),
-        pictures=event.get("pictures", {}),
-        machine=event.get("machine", {}),
+        confusion=event.get("confusion") or {},
+        pictures=event.get("pictures") or {},
+        machine={name: str(value) for name, value in (event.get("machine") or {}).items()},
     )
     others = (each for each in record.reports if each is not known)
     reports = tuple(sorted((*others, report), key=lambda each: each["step"]))
@@ -303,9 +305,9 @@ def _ended(record: TrialRecord, event: Event) -> TrialRecord:
     return replace(
         record,
         outcome=Outcome(event["outcome"]),
-        step=max(record.step, event.get("step", 0)),
-        error=event.get("error", ""),
-        wall_s=record.wall_s + event.get("wall_s", 0.0),
+        step=max(record.step, event.get("step") or 0),
+        error=event.get("error") or "",
+        wall_s=record.wall_s + (event.get("wall_s") or 0.0),
         rung=event.get("rung"),
         ended=event["time"],
         attempt_started=None,
@@ -323,6 +325,6 @@ def read_ledger(path: Path) -> LedgerState:
     for number, event in read_events(path):
         try:
             state.apply(event)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise broken_line(path, number, f"{type(error).__name__}: {error}") from error
+        except ValueError as error:
+            raise broken_line(path, number, str(error)) from error
     return state

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mfm_tune.errors import StorageError
+from mfm_tune.ledger_events import Event, fault
 
 VERSION = 1
 FILE_NAME = "ledger.jsonl"
@@ -25,8 +26,6 @@ SYNCED = frozenset({"end", "proposal", "selection"})
 HEAD = b'{"event":"ledger","version":'  # every ledger begins so,
 BEGIN = b'{"event":"'  # and every line
 LONGEST_TORN = 65536  # bytes of a torn line that may be longer than all before it
-
-Event = dict[str, Any]
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -50,14 +49,35 @@ def read_events(path: Path) -> Iterator[tuple[int, Event]]:
     for number, line in enumerate(_lines(path, content)[0], start=1):
         if not line.strip():
             continue
-        event = parsed(line)
-        if event is None:
-            raise broken_line(path, number, "it is no JSON object with the key 'event'")
+        try:
+            event = event_of(line)
+        except ValueError as error:
+            raise broken_line(path, number, str(error)) from error
         yield number, event
 
 
-def parsed(line: bytes) -> Event | None:
-    """The event of a line; None where it holds none."""
+def event_of(line: bytes) -> Event:
+    """The event of a whole line.
+
+    Raises:
+        ValueError: It is no event, or a field holds what it must not; the message says which, without a full stop.
+    """
+    event = _parsed(line)
+    why = "it is no JSON object with the key 'event'" if event is None else fault(event)
+    if event is None or why is not None:
+        raise ValueError(why)
+    return event
+
+
+def check_version(line: bytes) -> None:
+    """Raise a ValueError, with what was found, unless the first line of a ledger is of this version."""
+    head = _parsed(line) or {}
+    version = head.get("version")
+    if head.get("event") != "ledger" or type(version) is not int or version != VERSION:
+        raise ValueError(f"must begin with version {VERSION} of the format, got {ascii(version)[:20]}")
+
+
+def _parsed(line: bytes) -> Event | None:
     try:
         event = json.loads(line)
     except (ValueError, RecursionError):
@@ -79,7 +99,7 @@ def _lines(path: Path, content: bytes) -> tuple[list[bytes], bytes]:
         StorageError: They are of another version, or what follows the last line end cannot be a torn line.
     """
     *lines, tail = content.split(b"\n")
-    if tail and parsed(tail) is not None:
+    if tail and _parsed(tail) is not None:
         lines, tail = [*lines, tail], b""
     if lines:
         _check_version(path, lines[0])
@@ -93,13 +113,12 @@ def _lines(path: Path, content: bytes) -> tuple[list[bytes], bytes]:
 
 
 def _check_version(path: Path, line: bytes) -> None:
-    head = parsed(line) or {}
-    version = head.get("version")
-    if head.get("event") != "ledger" or type(version) is not int or version != VERSION:
+    try:
+        check_version(line)
+    except ValueError as error:
         raise StorageError(
-            f"The ledger {path} must begin with version {VERSION} of the format, got {str(version)[:20]}; "
-            "use the version of mfm_tune that wrote it, or another --storage."
-        )
+            f"The ledger {path} {error}; use the version of mfm_tune that wrote it, or another --storage."
+        ) from error
 
 
 def _is_torn(tail: bytes, lines: Sequence[bytes]) -> bool:
@@ -128,7 +147,11 @@ def _holds_object(text: str) -> bool:
 
 def encoded(event: Event) -> bytes:
     """One event as a line: compact JSON; NaN and infinities as the strings `nan`, `inf`, `-inf`."""
-    return json.dumps(_finite(event), separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    return _line(_finite(event))
+
+
+def _line(finite: Event) -> bytes:
+    return json.dumps(finite, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
 def _finite(value: Any) -> Any:
@@ -170,12 +193,16 @@ class LedgerWriter:
         when this returns.
 
         Raises:
-            StorageError: The storage is full or gone; the line is then not in the ledger.
+            StorageError: The storage is full or gone, or no reader would take the event; it is then not in the ledger.
         """
         self.mend()
         timed = {**event, "time": time.time_ns() // 1_000_000}
+        finite = _finite(timed)
+        why = fault(finite)
+        if why is not None:
+            raise StorageError(f"The ledger takes no event in which {why}; correct the program that reports it.")
         with _as_storage_error(self.path):
-            self._write(encoded(timed))
+            self._write(_line(finite))
             if event["event"] in SYNCED:
                 os.fsync(self._file)
         return timed

@@ -6,13 +6,13 @@ bit; MLflow drops rows that it has already. Tags, params and status follow the l
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfm_tune.ledger import Event, LedgerState, TrialRecord, completes
+from mfm_tune.ledger_file import check_version, event_of
 from mfm_tune.program import Outcome
 from mfm_tune.statistics import Paired, Summary, paired_difference, summary
 from mfm_tune.tracking_runs import (
@@ -113,7 +113,7 @@ class LedgerReader:
         for line in lines:
             try:
                 if line.strip():
-                    self._take(self._parsed(line), batch)
+                    self._take(line, batch)
             except BrokenLedgerError:
                 if batch.end == begin:
                     raise
@@ -132,26 +132,17 @@ class LedgerReader:
                     content += file.readline()
         except FileNotFoundError:
             return []
-        lines = content.splitlines(keepends=True)
-        if lines and not lines[-1].endswith(b"\n"):
-            lines.pop()  # the driver is writing it
-        return lines
+        *lines, _ = content.split(b"\n")  # what has no end, the driver is writing
+        return [line + b"\n" for line in lines]
 
-    def _parsed(self, line: bytes) -> Event:
+    def _take(self, line: bytes, batch: Batch) -> None:
         try:
-            event = json.loads(line)
-            if isinstance(event, dict) and isinstance(event["event"], str):
-                return event
-        except (ValueError, KeyError):
-            pass
-        raise BrokenLedgerError(f"The line at byte {self.offset} of {self.path} is broken: {line[:80]!r}.")
-
-    def _take(self, event: Event, batch: Batch) -> None:
-        try:
-            self._dispatch(event, batch)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if not self.offset:
+                check_version(line)
+            self._dispatch(event_of(line), batch)
+        except ValueError as error:
             raise BrokenLedgerError(
-                f"The line at byte {self.offset} of {self.path} cannot be used: {type(error).__name__}: {error}."
+                f"The line at byte {self.offset} of {self.path} cannot be used ({error}): {line[:80]!r}."
             ) from error
 
     def _dispatch(self, event: Event, batch: Batch) -> None:

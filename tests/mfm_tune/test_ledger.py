@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from mfm_tune.errors import StorageError
 from mfm_tune.ledger import LedgerState, LedgerWriter, encoded, read_events, read_ledger
 from mfm_tune.program import Outcome
+from mfm_tune.tracking_reader import BrokenLedgerError, LedgerReader
 
 KEY = "cafe-s0-12345678"
 
@@ -163,7 +167,7 @@ def test_a_line_that_contradicts_the_rest_is_named(tmp_path: Path) -> None:
     """A report of a trial that never started is a broken ledger, not a Python error."""
     path = tmp_path / "ledger.jsonl"
     write(path, report(5))
-    with pytest.raises(StorageError, match=r"Line 2 .*KeyError"):
+    with pytest.raises(StorageError, match=r"Line 2 .*report of trial .cafe-s0-12345678., of which there is no start"):
         read_ledger(path)
 
 
@@ -229,6 +233,116 @@ def test_a_result_of_this_code_comes_before_one_that_stands_for_it() -> None:
     assert nearest.key == "k-b"
     assert state.find("cafe", 0, "d") is None
     assert state.find("cafe", 1, "c") is None
+
+
+ODD = [None, -1, 1.5, 10**400, 2**70, "abc", "", True, [], [1], {}, {"a": {"b": []}}, "../../x", "\ud800", [[["x"]]]]
+SOUND: list[dict[str, Any]] = [
+    {"event": "launch", "study": "s", "profile": "p", "host": "h", "versions": {"torch": "2"}, "slots": 2},
+    {"event": "code", "fingerprint": "12345678ff", "files": {"a.py": "1"}},
+    {
+        "event": "study", "study": "s", "profile": "p", "title": "S", "benchmark": "b", "metric": "miou",
+        "second_metric": None, "seeds": [0], "references": {"base": "cafe"},
+        "tables": [{"name": "t", "title": "T", "axis": "a", "metric": "miou", "plot": False, "cells": [
+            {"level": "1", "trained": None, "paper": 50.0, "config_id": "cafe", "against": None}]}],
+    },
+    {"event": "search", "search": "s", "profile": "p", "baselines": {"base": "cafe"}, "explore_seed": 0},
+    {"event": "proposal", "search": "s", "profile": "p", "number": 0, "values": {"x": 1.0}, "config_id": "cafe",
+     "seed": 0, "key": KEY, "sampler": {"a": [1]}},
+    {"event": "selection", "search": "s", "profile": "p", "criterion": "miou", "seed": 0, "numbers": [0],
+     "scores": [1.0]},
+    {"event": "config", "config_id": "cafe", "config": {"class": "C", "x": 1}, "benchmark": "b", "classes": ["road"],
+     "planned_steps": 10, "cost_class": "c"},
+    {"event": "reuse", "from": "a", "to": "b"},
+    {"event": "probe", "benchmark": "b", "cost_class": "c", "step_s": 0.1, "evaluation_s": 1.0, "evaluations": 1,
+     "planned_steps": 10},
+    start(),
+    {**report(5, miou=1.0), "confusion": {"student": [[1]]}, "pictures": {"a": "a.png"}, "machine": {"device": "cpu"}},
+    end(Outcome.STOPPED, rung=1),
+]  # fmt: skip
+
+
+@given(data=st.data())
+def test_a_field_of_a_wrong_type_is_read_or_named_by_every_reader(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Whatever a field of a line holds, readers take it or say a sentence about its line, and both say the same."""
+    events = [{"event": "ledger", "version": 1, "time": 0}, *({**each, "time": 1} for each in SOUND)]
+    number = data.draw(st.integers(1, len(SOUND)))
+    field = data.draw(st.sampled_from(sorted(set(events[number]) - {"event"})))
+    value = data.draw(st.sampled_from(ODD))
+    events[number] = {**events[number], field: value}
+    path = tmp_path_factory.mktemp("ledger") / "ledger.jsonl"
+    path.write_bytes(b"".join(map(encoded, events)))
+    reader = LedgerReader(path)
+    refused = refusal(partial(read_ledger, path))
+    assert bool(refused) == bool(refusal(reader.read) or refusal(reader.read))
+    assert not refused or re.match(
+        rf"Line ({number + 1} of the ledger|\d+ .*(of which there is no start|scores))", refused
+    )
+    assert len(refused) < 500
+
+
+def refusal(use: Callable[[], object]) -> str:
+    """The sentence with which a reader refuses a ledger; empty where it takes it."""
+    try:
+        use()
+    except (StorageError, BrokenLedgerError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("number", "changes", "fault"),
+    [
+        (10, {"seed": "abc"}, "start.seed must be an integer from 0 to 2147483647, got 'abc'"),
+        (10, {"folder": "../../etc"}, "start.folder must be a relative path without '..', got '../../etc'"),
+        (11, {"metrics": {"miou": []}}, "report.metrics.miou must be a number, 'nan', 'inf' or '-inf', got list"),
+        (11, {"step": 10**400}, "report.step must be .*, got an integer of more than 60 digits"),
+        (11, {"confusion": {"student": [[1, 2]]}}, "report.confusion.student must be a square matrix"),
+        (3, {"tables": [{"name": 1}]}, r"study.tables\[0\].name must be a string of valid characters, got 1"),
+        (12, {"outcome": "great"}, "end.outcome must be one of diverged, failed, finished, oom, stopped, got 'great'"),
+        (7, {"config": {"a": json.loads("[" * 60 + "]" * 60)}}, "config.config.a must be nested at most 50 deep"),
+        (1, {"event": ["launch"]}, "its 'event' must be a string, got list"),
+        (1, {"time": 2**63}, "launch.time must be an integer from 0 to"),
+    ],
+)
+def test_a_fault_is_named_by_its_innermost_field(
+    tmp_path: Path, number: int, changes: dict[str, Any], fault: str
+) -> None:
+    """The sentence has the field, what it must hold, and what it holds, in few characters."""
+    events = [{"event": "ledger", "version": 1, "time": 0}, *({**each, "time": 1} for each in SOUND)]
+    events[number] = {**events[number], **changes}
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(b"".join(map(encoded, events)))
+    with pytest.raises(StorageError, match=f"Line {number + 1} .*{fault}"):
+        read_ledger(path)
+
+
+@pytest.mark.parametrize("line", [b"[" * 200_000, b'{"event":' + b'{"a":' * 100_000 + b"1" + b"}" * 100_001])
+def test_a_line_nested_without_end_is_named(tmp_path: Path, line: bytes) -> None:
+    """It is no event, whatever a parser makes of it."""
+    path = tmp_path / "ledger.jsonl"
+    write(path, start())
+    path.write_bytes(path.read_bytes() + line + b"\n")
+    with pytest.raises(StorageError, match="Line 3 of the ledger"):
+        read_ledger(path)
+
+
+def test_what_no_reader_would_take_is_not_written(tmp_path: Path) -> None:
+    """A program that reports nonsense ends its run with a sentence, and the ledger stays readable."""
+    path = tmp_path / "ledger.jsonl"
+    with pytest.raises(StorageError, match=r"report.metrics.miou must be a number"):
+        write(path, start(), {**report(5), "metrics": {"miou": "high"}})
+    assert KEY in read_ledger(path).trials
+
+
+def test_a_newer_driver_may_add_keys_and_leave_values_out(tmp_path: Path) -> None:
+    """Keys that are unknown are read over, in tables and cells too; optional ones may be null."""
+    path = tmp_path / "ledger.jsonl"
+    newer = {**report(5, miou=1.0), "confusion": None, "pictures": None, "machine": {"threads": 4}, "weather": [{}]}
+    write(path, {**start(), "weather": 1}, newer, {**end(Outcome.FINISHED), "error": None, "wall_s": None})
+    record = read_ledger(path).trials[KEY]
+    assert (record.outcome, record.machine) == (Outcome.FINISHED, {"threads": "4"})
 
 
 def test_unknown_events_are_left_out(tmp_path: Path) -> None:
