@@ -27,7 +27,7 @@ from mfm_tune.plan import selected_tables
 from mfm_tune.profiles import check_data, choose
 from mfm_tune.run_outlook import print_plan, probe_costs, simulate_asha
 from mfm_tune.run_search import SearchJob, check_options, print_search_plan, report_search, train_search
-from mfm_tune.run_study import REPOSITORY, Job, report_only, train_study
+from mfm_tune.run_study import REPOSITORY, Job, check_tracking, report_only, train_study
 from mfm_tune.search_space import Search
 from mfm_tune.storage import Storage, driver
 
@@ -80,6 +80,7 @@ def _run(options: Options, argv: Sequence[str]) -> int:
         return simulate_asha(job)
     if options.report_only:
         return report_search(job) if isinstance(job, SearchJob) else report_only(job)
+    check_tracking(options)
     with signals_as_interruption(), driver(job.storage):
         if options.probe:
             return probe_costs(job)

@@ -141,6 +141,14 @@ def carry_out(
     return say_failures(job.plan(state), job.storage)
 
 
+def check_tracking(options: Options) -> None:
+    """Refuse, before anything is written, a storage folder or a URI that cannot be mirrored to."""
+    if options.tracking and not options.probe:
+        from mfm_tune.tracking import Target
+
+        Target(options.storage, options.tracking_uri)
+
+
 @contextmanager
 def tracking(options: Options) -> Iterator[Mirror | None]:
     """The process that carries the ledger to MLflow. What it has not carried when it ends, the next run's will."""
