@@ -173,12 +173,11 @@ def spearman(first: Sequence[float], second: Sequence[float]) -> float | None:
 
     None for fewer than three pairs, and where one side has no two different numbers.
     """
-    if len(first) < 3:
+    if not _have_correlation(first, second):
         return None
-    a, b = _ranks(first), _ranks(second)
-    middle = (len(a) + 1) / 2
-    spread = math.sqrt(sum((x - middle) ** 2 for x in a) * sum((y - middle) ** 2 for y in b))
-    return sum((x - middle) * (y - middle) for x, y in zip(a, b, strict=True)) / spread if spread else None
+    from scipy.stats import spearmanr
+
+    return float(spearmanr(first, second).statistic)
 
 
 def kendall(first: Sequence[float], second: Sequence[float]) -> float | None:
@@ -186,12 +185,15 @@ def kendall(first: Sequence[float], second: Sequence[float]) -> float | None:
 
     None for fewer than three pairs, and where one side has no two different numbers.
     """
-    if len(first) < 3:
+    if not _have_correlation(first, second):
         return None
-    pairs = list(zip(first, second, strict=True))
-    signs = [(_sign(a - c), _sign(b - d)) for index, (a, b) in enumerate(pairs) for c, d in pairs[index + 1 :]]
-    untied = math.sqrt(sum(a != 0 for a, _ in signs) * sum(b != 0 for _, b in signs))
-    return sum(a * b for a, b in signs) / untied if untied else None
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(first, second).statistic)
+
+
+def _have_correlation(first: Sequence[float], second: Sequence[float]) -> bool:
+    return len(first) > 2 and len(set(first)) > 1 and len(set(second)) > 1
 
 
 def smallest_correlation(n: int) -> float | None:
@@ -200,15 +202,3 @@ def smallest_correlation(n: int) -> float | None:
         return None
     quantile = t_quantile((1 + CONFIDENCE) / 2, n - 2)
     return quantile / math.sqrt(n - 2 + quantile**2)
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """Ranks from 1, ties sharing their mean rank."""
-    ascending = sorted(values)
-    first = {value: rank for rank, value in reversed(list(enumerate(ascending, start=1)))}
-    last = {value: rank for rank, value in enumerate(ascending, start=1)}
-    return [(first[value] + last[value]) / 2 for value in values]
-
-
-def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)

@@ -17,6 +17,7 @@ ROOMS = ("mfm_tune", "trainables", "search_spaces")
 DOORS = {
     "ray": ("mfm_tune.tuning", "trainables.tune"),
     "mlflow": ("mfm_tune.tracking", "mfm_tune.sync", "mfm_tune.views", "mfm_tune.ui"),
+    "scipy": ("mfm_tune.statistics",),
     "optuna": ("mfm_tune.tuning", "mfm_tune.search", "mfm_tune.report_importance"),
     "torch": ("trainables.",),
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
