@@ -53,7 +53,7 @@ def _run_trial(
                 running.close()
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a trial that wants to end the process ends itself
         recorder.ended(trial.key, Outcome.FAILED, error=traceback.format_exc())
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             raise StorageError(

@@ -36,6 +36,15 @@ def test_every_outcome_is_recorded_and_the_next_trial_begins(tmp_path: Path) -> 
     assert "StubError: failed at step 3" in after.record(trials[0]).error
 
 
+def test_a_trial_that_would_end_the_process_ends_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that calls `sys.exit` costs one trial."""
+    trials = stub_trials([StubConfig(fail_at=3), StubConfig()])
+    monkeypatch.setattr("tests.mfm_tune.stub_program.StubError", SystemExit)
+    after = launch(tmp_path, trials, inline=True)
+    assert [after.record(trial).outcome for trial in trials] == [Outcome.FAILED, Outcome.FINISHED]
+    assert "SystemExit: failed at step 3" in after.record(trials[0]).error
+
+
 def test_a_program_that_refuses_ends_the_run(tmp_path: Path) -> None:
     """Its sentence is passed on, and no further trial begins."""
     trials = stub_trials([StubConfig(refuse=True), StubConfig()])
