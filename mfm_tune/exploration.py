@@ -105,6 +105,12 @@ def _explored(event: Event, state: LedgerState, search: Search, code: TrainingCo
     )
 
 
+def next_number(state: LedgerState, search: Search) -> int:
+    """Beyond those of all points, of earlier declarations too: these are points again where it is changed back."""
+    proposals = state.proposals.get(_name(search), ())
+    return max((each["number"] for each in proposals if each["seed"] == search.explore_seed), default=-1) + 1
+
+
 def _name(search: Search) -> tuple[str, str]:
     return search.name, search.profile
 
@@ -185,8 +191,8 @@ def _holding(points: Sequence[Explored], state: LedgerState, search: Search, cod
 def selection_event(search: Search, points: Sequence[Explored], chosen: Sequence[Explored]) -> Event:
     """Which of the points are confirmed, and by which terms they were chosen.
 
-    Config ids say which, because numbers are given anew where a declaration changes; they are for people, and for
-    earlier versions.
+    Config ids say which. Numbers are for people and for earlier versions, which gave them anew where a declaration
+    changed.
     """
     return {
         "event": "selection",

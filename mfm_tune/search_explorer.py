@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from mfm_tune.engine import Stopping
 from mfm_tune.events import proposal_event
-from mfm_tune.exploration import Explored, confirmed_study, explored, selection_of
+from mfm_tune.exploration import Explored, confirmed_study, explored, next_number, selection_of
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.identity import config_id
 from mfm_tune.ledger import LedgerState, LedgerWriter
@@ -67,7 +67,7 @@ class Explorer(Iterator[Trial]):
 
         search = self._search
         self._points = [self._updated(point) for point in self._points]
-        proposal = propose(search, self._points)
+        proposal = propose(search, self._points, next_number(self._state, search))
         if proposal is None:
             self.exhausted = True
             return None

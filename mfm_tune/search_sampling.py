@@ -43,13 +43,17 @@ class Proposal:
     sampler: Mapping[str, Any] = field(default_factory=dict)
 
 
-def propose(search: Search, points: Sequence[Explored]) -> Proposal | None:
+def propose(search: Search, points: Sequence[Explored], number: int) -> Proposal | None:
     """The next point, which trains no config that was proposed before; None where no such point is to be had.
+
+    Args:
+        search: What is explored.
+        points: What was proposed so far.
+        number: Of the point; what is drawn depends on it.
 
     Raises:
         SearchSpaceError: `make` refuses whatever is drawn.
     """
-    number = max((each.number for each in points), default=-1) + 1
     known = {each.config_id for each in points}
     refused: ValueError | SearchSpaceError | None = None
     made = 0

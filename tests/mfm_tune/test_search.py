@@ -168,6 +168,17 @@ def test_a_failed_trial_is_told_as_failed_and_tried_again_by_the_next_launch() -
     assert [state for _, state, _ in driver.told()] == [TrialState.COMPLETE] * SEARCH.trials
 
 
+def test_a_number_is_given_once_whatever_becomes_of_the_declaration() -> None:
+    """A range that is narrowed leaves points out, and has them again when it is widened."""
+    driver = Driver(SEARCH, ["finished"])
+    driver.launch()
+    driver.search = changed(SEARCH, parameters={**SEARCH.parameters, "quality": Float(1, 50)})
+    driver.launch()
+    points = explored(driver.state, SEARCH, CODE)
+    assert len(points) > SEARCH.trials
+    assert [each.number for each in points] == list(range(len(points)))
+
+
 def test_trials_that_run_side_by_side_are_different_ones() -> None:
     """Also where a point is a baseline that has not ended yet."""
     first = {"quality": 40.0, "level": 0, "sign": "plus"}
@@ -194,7 +205,7 @@ def test_a_discrete_space_is_gone_through_once_and_then_called_exhausted(sampler
     driver.launch()
     assert len({event["config_id"] for event in driver.state.proposals["stub", "smoke"]}) == 8
     assert len(driver.state.proposals["stub", "smoke"]) == 8
-    assert propose(small, explored(driver.state, small, CODE)) is None
+    assert propose(small, explored(driver.state, small, CODE), 8) is None
 
 
 def test_another_sampler_of_optuna_takes_one_line_and_keeps_what_it_knows() -> None:
@@ -218,7 +229,7 @@ def test_no_default_of_optuna_has_a_part_in_what_tpe_proposes(monkeypatch: pytes
     """Every setting is named but for those that Optuna gives up, and naming those would be a warning."""
     given: dict[str, Any] = {}
     monkeypatch.setattr("mfm_tune.search_sampling.TPESampler", lambda **named: given.update(named) or RandomSampler())
-    propose(SEARCH, [])
+    propose(SEARCH, [], 0)
     known = inspect.signature(optuna.samplers.TPESampler).parameters.keys()
     assert given.keys() == known - DEPRECATED
 
@@ -252,7 +263,7 @@ def test_points_that_are_no_config_are_drawn_again() -> None:
     assert len(driver.state.proposals["stub", "smoke"]) == SEARCH.trials
     impossible = changed(SEARCH, make=picky, parameters={**SEARCH.parameters, "quality": Float(1, 44)})
     with pytest.raises(Exception, match=r"makes no config of any point drawn; .*at least 45"):
-        propose(impossible, [])
+        propose(impossible, [], 0)
 
 
 @settings(max_examples=30)
