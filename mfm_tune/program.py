@@ -35,7 +35,7 @@ class Report(TypedDict, total=False):
     metrics: dict[str, float]
     confusion: dict[str, list[list[int]]]  # by network (`student`, `teacher`): rows are labels, columns predictions
     pictures: dict[str, str]  # name -> path relative to the trial's folder
-    machine: dict[str, str]  # device, device_name, torch, threads, precision
+    machine: dict[str, str]  # device, device_name, torch, threads, precision; on a GPU also tf32
     outcome: str | None  # an Outcome's value when the trial is over, else None
     error: str  # for `failed`: the traceback; for `oom`, `diverged`: one sentence
     notice: str  # a sentence to the user about something that changes no result, such as a damaged checkpoint

@@ -46,6 +46,9 @@ _STANDINGS: Mapping[Outcome | None, Standing] = {
 }
 
 
+UNRECORDED_TF32 = "convolutions"  # cuDNN's default, which held on GPUs before it was recorded
+
+
 @dataclass(frozen=True, order=True)
 class Environment:
     """What a trial ran on, as far as it can change a number."""
@@ -54,10 +57,12 @@ class Environment:
     device_name: str
     torch: str
     threads: str
+    tf32: str = ""  # which operations of a GPU take float32 numbers as TF32
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'' if self.threads == '1' else 's'}" if self.threads else ""
-        parts = (self.device, self.device_name, f"torch {self.torch}" if self.torch else "", threads)
+        tf32 = {"": "", "nothing": "no TF32"}.get(self.tf32, f"TF32 in {self.tf32}")
+        parts = (self.device, self.device_name, f"torch {self.torch}" if self.torch else "", threads, tf32)
         return ", ".join(part for part in parts if part) or "not recorded"
 
 
@@ -66,7 +71,9 @@ def environment_of(record: TrialRecord) -> Environment | None:
     if not record.machine:
         return None
     get = record.machine.get
-    return Environment(get("device", ""), get("device_name", ""), get("torch", ""), get("threads", ""))
+    device = get("device", "")
+    tf32 = get("tf32", UNRECORDED_TF32 if device == "cuda" else "")
+    return Environment(device, get("device_name", ""), get("torch", ""), get("threads", ""), tf32)
 
 
 @dataclass(frozen=True, kw_only=True)

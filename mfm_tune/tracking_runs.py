@@ -229,7 +229,7 @@ def _trial_tags(state: LedgerState, record: TrialRecord, ledger: str) -> dict[st
         NOTE: _trial_note(record, here),
     }
     tags |= _search_tags(state, record)
-    for name in ("device", "torch", "threads", "precision"):
+    for name in ("device", "torch", "threads", "precision", "tf32"):
         if record.machine.get(name):
             tags[f"mfm.{name}"] = record.machine[name]
     return tags

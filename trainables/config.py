@@ -666,7 +666,11 @@ class Evaluation(Settings):
 
 
 class Precision(Enum):
-    """Arithmetic of the passes. Parity tests use float64; float32 repeats bitwise on one kind of CPU."""
+    """Arithmetic of the passes. Parity tests use float64; float32 repeats bitwise on one kind of CPU.
+
+    On a GPU convolutions take float32 numbers as TF32, cuDNN's default; matrix products do not. Every report records
+    what was in force.
+    """
 
     FLOAT32 = "float32"
     FLOAT64 = "float64"

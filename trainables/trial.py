@@ -38,6 +38,7 @@ CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"  # the one before, should that be damaged
 FINAL = "final.safetensors"
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+TF32_CAPABILITY = (8, 0)  # of the first GPUs that have TF32 (Ampere)
 PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
 
 
@@ -371,7 +372,11 @@ def ran_out_of_memory(error: Exception) -> bool:
 
 
 def set_numerics(threads: int) -> None:
-    """Everything global that moves the last bits: thread count, TF32, cuDNN's choice of algorithms."""
+    """Set what is global and moves the last bits: thread count, arithmetic, cuDNN's choice of algorithms.
+
+    On a GPU matrix products of float32 numbers stay float32. cuDNN's convolutions keep its default, TF32, whose
+    products have 10 bits after the point where float32 has 23: `machine` records which is which.
+    """
     with contextlib.suppress(RuntimeError):
         torch.set_num_threads(threads)
     torch.set_float32_matmul_precision("highest")
@@ -400,15 +405,25 @@ def _peak_of_process_mib() -> float:
 
 
 def machine(device: torch.device, config: Experiment) -> dict[str, Any]:
-    """What can move the last bits of a result."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
-    return {
+    """What can move the last bits of a result; on a GPU also which operations take float32 numbers as TF32."""
+    gpu = device.type == "cuda"
+    common = {
         "device": device.type,
-        "device_name": name,
+        "device_name": torch.cuda.get_device_name(device) if gpu else _processor(),
         "torch": torch.__version__,
         "threads": str(torch.get_num_threads()),
         "precision": config.execution.precision.value,
     }
+    return common | {"tf32": _tf32(device)} if gpu else common
+
+
+def _tf32(device: torch.device) -> str:
+    """Which operations of a GPU take float32 numbers as TF32, by the settings in force: `convolutions`, `nothing`."""
+    if torch.cuda.get_device_capability(device) < TF32_CAPABILITY:
+        return "nothing"
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch puts it there at run time
+    settings = {"convolutions": convolutions, "matrix products": torch.backends.cuda.matmul}
+    return " and ".join(name for name, each in settings.items() if each.fp32_precision == "tf32") or "nothing"
 
 
 def _processor() -> str:

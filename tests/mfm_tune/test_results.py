@@ -94,6 +94,18 @@ def test_an_empty_ledger_has_cells_without_numbers() -> None:
     assert cell_of(results, 1).marks == ("seeds 0, 1, 2 not started",)
 
 
+def test_a_seed_whose_convolutions_ran_in_other_arithmetic_is_marked() -> None:
+    """Ledgers of GPUs from before it was recorded are read as what held then, TF32 in convolutions."""
+    study = stub_study({0: None, 1: None})
+    ledger = MadeLedger(study)
+    recorded = (OTHER_MACHINE, OTHER_MACHINE | {"tf32": "convolutions"}, OTHER_MACHINE | {"tf32": "nothing"})
+    for seed, machine in enumerate(recorded):
+        ledger.trial(stub(1), seed, {"student/miou": 50.0}, machine=machine)
+    results = collect(study, ledger.state)
+    assert [str(each).split(", ")[-1] for each in results.environments] == ["TF32 in convolutions", "no TF32"]
+    assert cell_of(results, 1).marks == ("seed 2 ran on machine B",)
+
+
 def test_a_seed_from_another_machine_is_marked() -> None:
     study = stub_study({0: None, 1: None})
     ledger = MadeLedger(study)

@@ -7,6 +7,7 @@ import gc
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,7 @@ from trainables.evaluation import evaluate
 from trainables.models.segmentor import interpolation, upsample
 from trainables.recipes import SMOKE, dacs, daformer, hrda, mfm, mic
 from trainables.training import self_training_step
-from trainables.trial import peak_memory_mib
+from trainables.trial import machine, peak_memory_mib
 from trainables.tune import begin_as_fresh_process
 
 CPU = torch.device("cpu")
@@ -257,6 +258,34 @@ def test_a_copy_of_a_graphed_module_runs_by_itself() -> None:
         image = torch.randn(1, 3, 32, 64)
         assert float(copied(image).logits.abs().max()) > 0
         assert float(student.train()(image).logits.abs().max()) == 0  # in the other mode it runs as it always did
+
+
+# -- what is recorded of it ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def ampere(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
+    """A GPU with TF32, as far as asking for its name and kind goes; the settings are torch's own, put back after."""
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+    yield torch.device("cuda")
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    torch.backends.cuda.matmul.fp32_precision = "ieee"
+
+
+def test_a_gpus_record_says_what_takes_float32_as_tf32(ampere: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the settings in force, which are cuDNN's default for convolutions; a CPU's record does not speak of it."""
+    trial.set_numerics(1)
+    config = recipe(dacs)
+    assert "tf32" not in machine(CPU, config)
+    assert machine(ampere, config)["tf32"] == "convolutions"
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    assert machine(ampere, config)["tf32"] == "convolutions and matrix products"
+    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"
+    assert machine(ampere, config)["tf32"] == "nothing"
+    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
+    assert machine(ampere, config)["tf32"] == "nothing"  # a V100 has none
 
 
 # -- memory ---------------------------------------------------------------------------------------------------------

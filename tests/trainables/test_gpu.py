@@ -65,6 +65,7 @@ def test_a_trial_runs_end_to_end(tmp_path: Path) -> None:
     assert last["outcome"] == "finished"
     assert last["machine"]["device"] == "cuda"
     assert last["machine"]["device_name"] == torch.cuda.get_device_name()
+    assert last["machine"]["tf32"] == ("convolutions" if torch.cuda.is_tf32_supported() else "nothing")
     assert all(math.isfinite(last["metrics"][name]) for name in ("student/miou", "teacher/miou", "time/step_ms"))
     assert last["metrics"]["memory/peak_mib"] > 1
     weights, _ = checkpoint.load(tmp_path / "trial" / FINAL)
