@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +34,7 @@ class Options:
     asha: bool = False
     inline: bool = False
     address: str | None = None
+    address_from_environment: bool = False
     storage: Path = DEFAULT_STORAGE
     data: Mapping[str, str] = field(default_factory=dict)
     reuse: bool = False
@@ -65,6 +67,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     """
     given = _parser().parse_args(argv)
     _check_together(given)
+    from_environment = _address_of_environment(given)
     retry = {outcome for outcome, asked in _retries(given) if asked}
     return Options(
         file=given.file,
@@ -78,7 +81,8 @@ def parse_options(argv: Sequence[str]) -> Options:
         profile=given.profile,
         asha=given.asha,
         inline=given.inline,
-        address=given.address,
+        address=given.address or from_environment,
+        address_from_environment=from_environment is not None,
         storage=given.storage.absolute(),
         data=_data(given.data),
         reuse=given.reuse,
@@ -128,7 +132,8 @@ def _parser() -> _Parser:
     add("--retry-diverged", action="store_true", help="try again what diverged")
     add("--asha", action="store_true", help="let ASHA stop trials early; they go on when run without it")
     add("--inline", action="store_true", help="one trial after the other in this process, without Ray")
-    add("--address", metavar="ADDRESS", help="a Ray cluster, such as auto or HOST:6379; default: Ray on this machine")
+    add("--address", metavar="ADDRESS", help="a Ray cluster, such as auto or HOST:6379; default: RAY_ADDRESS, "
+        "else Ray on this machine")  # fmt: skip
     add("--cpus-per-trial", metavar="N", default="1", help="CPU cores of one trial (1)")
     add("--gpus-per-trial", metavar="X", help="GPUs of one trial, fractions allowed; default: 1 for the paper profile "
         "where there is one, else 0")  # fmt: skip
@@ -154,6 +159,12 @@ def _check_together(given: argparse.Namespace) -> None:
         )
     if given.tracking_uri is not None:
         check_uri(given.tracking_uri)
+
+
+def _address_of_environment(given: argparse.Namespace) -> str | None:
+    """What `RAY_ADDRESS` names, by which Ray's own tools find their cluster; None where it does not count."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    return None if given.address or given.inline or address in ("", "local") else address
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -74,6 +74,8 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     check_data(loaded, declared, options.data, to_train=not options.only_reads)
     if chosen.notice:
         print(chosen.notice)
+    if options.address_from_environment and not (options.simulate or options.report_only):
+        print(f"RAY_ADDRESS names a cluster, {options.address}: trials run there, unless --address says otherwise.")
     if options.plan:
         return print_search_plan(job) if isinstance(job, SearchJob) else print_plan(job)
     if options.simulate:

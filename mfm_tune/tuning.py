@@ -86,6 +86,8 @@ def set_environment(address: str | None, *, verbose: bool = False) -> None:
         os.environ.setdefault(name, value)
     mode = _authentication_mode()
     if address is not None:
+        if address == "auto":  # the Ray of this machine, and not what Ray would look at first
+            os.environ.pop("RAY_ADDRESS", None)
         return
     os.environ.pop("RAY_ENABLE_K8S_TOKEN_AUTH", None)  # by which Kubernetes, which does not know our token, is asked
     if not os.environ.get("RAY_AUTH_TOKEN", "").strip():

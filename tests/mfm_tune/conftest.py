@@ -22,6 +22,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ.pop("RAY_ADDRESS", None)  # of the Ray within which the tests may run
 
 HEAD = """
 import ray, sys

@@ -38,6 +38,26 @@ def test_options_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert given.reuse
 
 
+@pytest.mark.parametrize(
+    ("named", "argv", "address", "from_environment"),
+    [
+        ("10.0.0.1:6379", [], "10.0.0.1:6379", True),
+        ("10.0.0.1:6379", ["--address", "head:6379"], "head:6379", False),
+        ("10.0.0.1:6379", ["--address", "auto"], "auto", False),
+        ("10.0.0.1:6379", ["--inline"], None, False),
+        ("local", [], None, False),
+        ("", [], None, False),
+    ],
+)
+def test_a_cluster_named_by_the_environment_counts_where_no_option_says_otherwise(
+    named: str, argv: list[str], address: str | None, from_environment: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`RAY_ADDRESS`, as with Ray's own tools."""
+    monkeypatch.setenv("RAY_ADDRESS", named)
+    given = parse_options(["f.py", *argv])
+    assert (given.address, given.address_from_environment) == (address, from_environment)
+
+
 def test_gpus_may_be_none_a_share_or_several() -> None:
     """Zero keeps trials off the GPU, a fraction shares one, a whole number takes as many."""
     assert [parse_options(["f.py", "--gpus-per-trial", text]).gpus_per_trial for text in ("0", "0.25", "1", "2")] == [

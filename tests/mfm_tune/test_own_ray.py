@@ -75,6 +75,13 @@ def test_what_the_user_has_set_for_ray_stays_where_it_opens_nothing(environment:
     assert environment["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
+def test_an_address_that_is_looked_up_is_this_machines(environment: dict[str, str]) -> None:
+    """`--address auto` is asked for, and wins against what Ray would take instead."""
+    environment["RAY_ADDRESS"] = "10.0.0.1:6379"
+    set_environment("auto")
+    assert "RAY_ADDRESS" not in environment
+
+
 @pytest.mark.parametrize("address", [None, "10.0.0.1:6379"])
 def test_a_misspelt_mode_of_authentication_is_refused(environment: dict[str, str], address: str | None) -> None:
     """Ray would take it for none, without a word."""
