@@ -109,12 +109,18 @@ def local_gpus() -> int:
 def local_slots(cpus_per_trial: int, gpus_per_trial: float) -> int:
     """How many trials run at once on this machine, at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    slots = cores // cpus_per_trial
-    if gpus_per_trial > 0:
-        gpus = local_gpus()
-        by_gpu = gpus * int(1 / gpus_per_trial) if gpus_per_trial <= 1 else int(gpus / gpus_per_trial)
-        slots = min(slots, by_gpu)
-    return max(1, slots)
+    return max(1, fitting(cores, local_gpus(), cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial))
+
+
+def fitting(cpus: float, gpus: float, *, cpus_per_trial: int, gpus_per_trial: float) -> int:
+    """How many trials run at once on one machine. A fraction of a GPU never lies on two; shares are counted in
+    ten-thousandths, as Ray does, so that ten tenths are a whole."""
+    by_cpu = int(cpus // cpus_per_trial)
+    share = round(gpus_per_trial * 10_000)
+    if share == 0:
+        return by_cpu
+    by_gpu = int(gpus) * (10_000 // share) if share <= 10_000 else int(gpus * 10_000) // share
+    return min(by_cpu, by_gpu)
 
 
 class Interrupted(BaseException):

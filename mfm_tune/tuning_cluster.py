@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,7 @@ from typing import Any, Self
 
 import ray
 
-from mfm_tune.engine import EngineOptions
+from mfm_tune.engine import EngineOptions, fitting
 from mfm_tune.errors import OptionError, UserError
 from mfm_tune.tuning_folder import private_folder
 
@@ -137,16 +136,11 @@ def _no_questions_to_the_network() -> Iterator[None]:
 
 def places(options: EngineOptions) -> int:
     """How many trials run at once on the machines that are there now."""
-    return sum(_fitting(node, options.cpus_per_trial, options.gpus_per_trial) for node in _resources_of_nodes())
-
-
-def _fitting(resources: dict[str, float], cpus: float, gpus: float) -> int:
-    by_cpu = resources.get("CPU", 0.0) // cpus if cpus else math.inf
-    if not gpus:
-        return int(by_cpu)
-    devices = resources.get("GPU", 0.0)
-    by_gpu = devices * (1 // gpus) if gpus < 1 else devices // gpus  # a fraction never lies on two GPUs
-    return int(min(by_cpu, by_gpu))
+    cpus, gpus = options.cpus_per_trial, options.gpus_per_trial
+    return sum(
+        fitting(node.get("CPU", 0.0), node.get("GPU", 0.0), cpus_per_trial=cpus, gpus_per_trial=gpus)
+        for node in _resources_of_nodes()
+    )
 
 
 def _resources_of_nodes() -> list[dict[str, float]]:
