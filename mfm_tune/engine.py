@@ -140,6 +140,11 @@ class Interrupted(BaseException):
         return 128 + int(self.number)
 
 
+class EngineLost(BaseException):
+    """What trials run on is gone: one sentence, exit code 1. Trials in progress stay open. Not an Exception, so that no
+    trial and no library takes it for a failure of its own."""
+
+
 @contextmanager
 def signals_as_interruption() -> Iterator[None]:
     """Within, SIGINT and SIGTERM raise `Interrupted` in the main thread. Elsewhere than there nothing is changed."""

@@ -4,7 +4,8 @@
     python -m mfm_tune.run search_spaces/table2.py --plan      says what would be done
     python -m mfm_tune.run search_spaces/table2.py             does what is left, and writes the report
 
-Exit codes: 0 done, 1 a trial failed, 2 bad input (one sentence on stderr), 130 and 143 stopped by Ctrl-C and SIGTERM.
+Exit codes: 0 done, 1 a trial failed or Ray was lost, 2 bad input (one sentence on stderr), 130 and 143 stopped by
+Ctrl-C and SIGTERM.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mfm_tune.console import quiet_libraries, steady_streams
-from mfm_tune.engine import CARRY_ON, Interrupted, signals_as_interruption
+from mfm_tune.engine import CARRY_ON, EngineLost, Interrupted, signals_as_interruption
 from mfm_tune.errors import UserError
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.loading import load_search_space, summaries
@@ -48,6 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except Interrupted as stop:
         return stop.exit_code
+    except EngineLost as lost:
+        print(lost, file=sys.stderr)
+        return 1
     except KeyboardInterrupt:  # before a run began, or while nothing but reading was asked for
         print(f"Stopped by SIGINT; nothing was lost. {CARRY_ON}")
         return 130

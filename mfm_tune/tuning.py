@@ -7,20 +7,23 @@ own checkpoints. This module imports ray only when a run begins, and after Ray's
 
 from __future__ import annotations
 
+import _thread
 import os
 import secrets
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
-from mfm_tune.engine import SIGNALS, EngineOptions, Interrupted, make_folders
+from mfm_tune.engine import CARRY_ON, SIGNALS, EngineLost, EngineOptions, Interrupted, make_folders
 from mfm_tune.errors import OptionError
 from mfm_tune.plan import Trial
 from mfm_tune.program import Program
 from mfm_tune.recorder import Recorder
+from mfm_tune.tuning_reach import Part, Watch
 
 ENVIRONMENT: Mapping[str, str] = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing leaves the machine
@@ -38,6 +41,7 @@ ENVIRONMENT: Mapping[str, str] = {
 QUIET: Mapping[str, str] = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # that a worker was lost, in ten lines: the trial is tried again, and recorded
 }
+LAST_S = 5.0  # how long the main thread has to come out of Ray when that is lost
 AUTHENTICATION_MODES = ("token", "disabled")
 
 
@@ -51,6 +55,7 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
     Raises:
         Interrupted: Ctrl-C or SIGTERM came. Trials in progress keep their last checkpoint and stay open. A second
             signal ends the run without waiting for workers.
+        EngineLost: A process of Ray's that all trials need was killed or cannot be reached any more. They stay open.
         UserError: The program refused what it was given, the resources asked for do not exist, Ray cannot be started,
             the cluster's address does not answer, or one of its nodes lacks what trials need.
         StorageError: The ledger cannot be written.
@@ -69,7 +74,8 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
         if options.address is not None:
             configs = [trial.config for trial in trials] if isinstance(trials, Sequence) else options.known
             check_nodes(program, configs, options)
-        Rounds(program, trials, recorder, options, stop_asked=interruption.came).run()
+        with Watch(cluster.parts(), interruption.lose), interruption.upheld():
+            Rounds(program, trials, recorder, options, stop_asked=interruption.came).run()
     if interruption.number is not None:
         raise Interrupted(interruption.number)
 
@@ -117,13 +123,17 @@ def _authentication_mode() -> str | None:
 
 
 class Interruption:
-    """The first SIGINT or SIGTERM is remembered; the second raises `Interrupted` where the main thread is.
+    """The first SIGINT or SIGTERM is remembered; the second raises `Interrupted` where the main thread is. So does the
+    loss of Ray, at once, with `EngineLost`.
 
     Signals reach the main thread only; in another thread nothing is listened to.
     """
 
     def __init__(self) -> None:
         self.number: signal.Signals | None = None
+        self._again: Interrupted | None = None
+        self._lost: EngineLost | None = None
+        self._out = threading.Event()
         self._before: dict[signal.Signals, Any] = {}
 
     def came(self) -> bool:
@@ -137,6 +147,28 @@ class Interruption:
                 handler = signal.signal(number, self._remember)
                 self._before.setdefault(number, handler)
 
+    def lose(self, part: Part) -> None:
+        """End the run, called in another thread: a part of Ray is lost."""
+        if not self._before:
+            return  # the run is not in the main thread, and Ray ends it by itself
+        self._lost = EngineLost(
+            f"Ray's {part.name} at {part.address} does not answer any more: it was killed, or its machine is gone. "
+            f"Trials in progress stay open, and go on from their last checkpoints. {CARRY_ON}"
+        )
+        _thread.interrupt_main(signal.SIGINT)
+        if not self._out.wait(LAST_S):
+            _leave(self._lost)
+
+    @contextmanager
+    def upheld(self) -> Iterator[None]:
+        """Within, what a signal raises stays what it is: the compiled part of Ray makes a SystemError of it."""
+        try:
+            yield
+        except SystemError as error:
+            raise self._lost or self._again or error from None
+        finally:
+            self._out.set()
+
     def __enter__(self) -> Self:
         self.listen()
         return self
@@ -148,6 +180,18 @@ class Interruption:
             signal.signal(number, handler)
 
     def _remember(self, number: int, _frame: FrameType | None) -> None:
+        if self._lost is not None:
+            raise self._lost
         if self.number is not None:
-            raise Interrupted(self.number)
+            self._again = Interrupted(self.number)
+            raise self._again
         self.number = signal.Signals(number)
+
+
+def _leave(lost: EngineLost) -> NoReturn:
+    """End this process where its main thread waits in Ray's own code for what is lost, from which nothing calls it
+    back, and which would end the process within a minute. The ledger is as whole as after any kill."""
+    show_cursor = "\x1b[?25h\n" if sys.stdout.isatty() else ""
+    print(show_cursor, end="", flush=True)
+    print(lost, file=sys.stderr, flush=True)
+    os._exit(1)

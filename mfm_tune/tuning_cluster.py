@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Iterator
@@ -12,12 +13,15 @@ from typing import Any, Self
 
 import ray
 
-from mfm_tune.engine import EngineOptions, fitting
+from mfm_tune.engine import EngineLost, EngineOptions, fitting
 from mfm_tune.errors import OptionError, UserError
 from mfm_tune.tuning_folder import private_folder
+from mfm_tune.tuning_reach import Part, check_address, check_loopback
 
 NOBODY = "http://127.0.0.1:9"  # the port of the discard service, on which nothing listens
 PROXY_VARIABLES = ("http_proxy", "no_proxy", "NO_PROXY")
+OWN_S = 3.0  # how long a process on this machine may be silent before it counts as lost
+JOINED_S = 45.0  # and the head of a cluster, which may be started again by its owner
 OBJECT_STORE_BYTES = 128 * 2**20  # the manifest and reports are all that goes through it
 
 
@@ -45,31 +49,33 @@ class Cluster:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._opened.close()
+        self._opened.__exit__(kind, error, trace)
 
     def _open(self, opened: ExitStack) -> None:
         """Start or join, and leave behind what is to be done at the end, also where this fails half-way."""
         address, environment = self._options.address, _runtime_environment(self._options)
         if address is None:
+            check_loopback()
             folder = opened.enter_context(private_folder())
-            opened.callback(ray.shutdown)
+            opened.push(_shut_down)
             self._start(folder, environment)
             return
-        if address.startswith("ray://"):
-            raise OptionError(
-                f"--address must be HOST:PORT of the cluster's head, or 'auto' on one of its machines, got '{address}'."
-            )
-        opened.callback(ray.shutdown)
+        check_address(address)
+        opened.push(_shut_down)
         try:
             self._init(address=address, runtime_env=environment)
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise OptionError(
-                f"--address {address} cannot be joined: {str(error).splitlines()[0]}; start the cluster, "
-                "give HOST:PORT of its head, or leave --address out to use this machine."
+                f"--address {address} cannot be joined: {_first_line(error)}; start the cluster, give HOST:PORT of its "
+                "head, or leave --address out (and RAY_ADDRESS unset) to use this machine."
             ) from error
 
     def _start(self, folder: Path, environment: dict[str, Any]) -> None:
-        """Start a Ray of our own. A busy machine may need longer than Ray waits, so a second try is made."""
+        """Start a Ray of our own. A busy machine may need longer than Ray waits, so a second try is made.
+
+        Raises:
+            UserError: It does not start.
+        """
         local = {
             "address": "local",
             "include_dashboard": False,
@@ -81,15 +87,18 @@ class Cluster:
                 with _no_questions_to_the_network():
                     self._init(**local, runtime_env=environment)
                 return
-            except Exception as error:  # Ray has no narrower class for a start that took too long
-                if "timed out" not in str(error):
-                    raise
+            except Exception as error:  # Ray has no class of its own for what prevents a start
                 ray.shutdown()
-                if last_try:
-                    raise UserError(
-                        "Ray did not start on this machine within its time, in two tries; give the same command again "
-                        "when the machine is less busy, or give --inline."
-                    ) from error
+                slow = "timed out" in str(error).lower()
+                if slow and not last_try:
+                    continue
+                raise UserError(
+                    "Ray did not start on this machine within its time, in two tries; give the same command again "
+                    "when the machine is less busy, or give --inline."
+                    if slow
+                    else f"Ray cannot be started on this machine: {_first_line(error)}; -v says more, "
+                    "and --inline does without Ray."
+                ) from error
 
     def _init(self, **arguments: Any) -> None:
         ray.init(
@@ -97,6 +106,16 @@ class Cluster:
             logging_level=logging.INFO if self._options.verbose else logging.CRITICAL,
             configure_logging=True,
             **arguments,
+        )
+
+    def parts(self) -> tuple[Part, ...]:
+        """The processes without which no trial can go on: the cluster's head, and what runs workers on this machine."""
+        here = ray.get_runtime_context()
+        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+        node = next(node for node in nodes if node["NodeID"] == here.get_node_id())
+        return (
+            Part("GCS", here.gcs_address, OWN_S if self._options.address is None else JOINED_S),
+            Part("raylet", f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}", OWN_S),
         )
 
     def check_resources(self) -> None:
@@ -115,6 +134,20 @@ class Cluster:
                 f"No machine has both {wanted['CPU']:g} CPUs (--cpus-per-trial) and {wanted['GPU']:g} GPUs "
                 "(--gpus-per-trial); ask for less of one."
             )
+
+
+def _shut_down(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    """Leave Ray; not where a part of it is lost, which it would ask, and wait for its answer. The rest ends with us."""
+    if kind is not None and issubclass(kind, EngineLost):
+        atexit.unregister(ray.shutdown)
+    else:
+        ray.shutdown()
+
+
+def _first_line(error: Exception) -> str:
+    """What Ray says, in short."""
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,8 @@ import pytest
 from mfm_tune.errors import OptionError, UserError
 from mfm_tune.tuning import set_environment
 from mfm_tune.tuning_folder import LONGEST, private_folder
-from tests.mfm_tune.stub_launch import REPOSITORY, processes_with
+from mfm_tune.tuning_reach import check_address
+from tests.mfm_tune.stub_launch import REPOSITORY, Launched, processes_with
 from tests.mfm_tune.stub_space import write_space
 
 SLOW = 'STUDY = study("smoke", make=lambda v: StubConfig(level=v, steps=4000, interval=2, sleep_s=0.05), seeds=(0,))'
@@ -201,6 +204,7 @@ class Driver:
     def __init__(self, folder: Path, **environment: str) -> None:
         self.storage = folder / "storage"
         self.mark = str(folder)
+        self.before = self.reports()
         command = [sys.executable, "-m", "mfm_tune.run", str(write_space(folder, SLOW)), "--storage", str(self.storage)]
         known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         self.process = subprocess.Popen(
@@ -209,10 +213,14 @@ class Driver:
         )  # fmt: skip
 
     def trains(self) -> bool:
-        """Whether a first report came; it must not have ended."""
+        """Whether a first report of its own came; it must not have ended."""
         assert self.process.poll() is None, self.process.communicate()
+        return self.reports() > self.before
+
+    def reports(self) -> int:
+        """How many reports the ledger has."""
         ledger = self.storage / "ledger.jsonl"
-        return ledger.exists() and '"report"' in ledger.read_text()
+        return ledger.read_text().count('"report"') if ledger.exists() else 0
 
     def part(self, program: str) -> int:
         """The process id of the raylet or the GCS that it started."""
@@ -279,3 +287,86 @@ def test_a_real_ray_is_closed_to_strangers_and_leaves_nothing_behind(short: Path
     wait_until(again.gone)
     assert list(short.glob("mfm-ray-*")) == []
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("program", ["gcs_server", "raylet"])
+def test_a_part_of_ray_that_is_killed_ends_the_run_with_a_sentence(program: str, tmp_path: Path) -> None:
+    """Instead of a line of Ray's log; no outcome is made up, and nothing is left running."""
+    driver = Driver(tmp_path)
+    wait_until(driver.trains)
+    os.kill(driver.part(program), signal.SIGKILL)
+    _, said = driver.process.communicate(timeout=240)
+    assert driver.process.returncode == 1
+    assert re.fullmatch(
+        r"Ray's (GCS|raylet) at \S+:\d+ does not answer any more: it was killed, .* give the same command again\.\n",
+        said,
+    )
+    assert Launched(driver.storage).keys_of("end") == []
+    wait_until(driver.gone)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What cannot be started or joined
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def refusal(folder: Path, *options: str, within: Sequence[str] = (), **environment: str) -> tuple[str, str]:
+    """What a command prints that is refused with one sentence, and that sentence."""
+    command = [*within, sys.executable, "-m", "mfm_tune.run", str(write_space(folder, SLOW)), "--no-tracking", *options]
+    known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    done = subprocess.run(
+        [*command, "--storage", str(folder / "storage")], cwd=REPOSITORY, capture_output=True, text=True,
+        env={**known, **environment}, timeout=240,
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    return done.stdout, done.stderr
+
+
+def test_a_start_that_takes_too_long_is_said_in_a_sentence(tmp_path: Path) -> None:
+    """By what Ray raises when it may not wait at all, in the second try, too."""
+    _, said = refusal(tmp_path, RAY_gcs_server_port_wait_time_s="0")
+    assert said.startswith("Ray did not start on this machine within its time, in two tries")
+
+
+def test_without_a_loopback_device_ray_is_not_started(tmp_path: Path) -> None:
+    """Its processes would wait for each other for minutes."""
+    alone = ["unshare", "--net"]
+    if subprocess.run([*alone, "true"], capture_output=True).returncode:
+        pytest.skip("needs network namespaces (unshare --net)")
+    _, said = refusal(tmp_path, within=alone)
+    assert "127.0.0.1 cannot be reached (Network is unreachable); bring the loopback device up" in said
+
+
+def test_an_address_where_nothing_listens_is_refused_before_ray_waits_for_it(tmp_path: Path) -> None:
+    """Ray alone asks again and again for minutes."""
+    _, said = refusal(tmp_path, "--address", "127.0.0.1:1")
+    assert said.startswith("--address 127.0.0.1:1 cannot be joined: Connection refused; start the cluster")
+
+
+def test_a_cluster_that_the_environment_names_is_said_before_it_is_joined(tmp_path: Path) -> None:
+    """Else its refusal would speak of what nobody has given."""
+    printed, said = refusal(tmp_path, RAY_ADDRESS="127.0.0.1:1")
+    assert printed.startswith("RAY_ADDRESS names a cluster, 127.0.0.1:1: trials run there, unless --address says")
+    assert said.startswith("--address 127.0.0.1:1 cannot be joined: Connection refused")
+
+
+@pytest.mark.parametrize(
+    "address", ["ray://127.0.0.1:10001", "local", "127.0.0.1", "127.0.0.1:port", "127.0.0.1:70000", "::1:6379", ":1"]
+)
+def test_what_is_no_address_of_a_head_is_refused(address: str) -> None:
+    """A driver must be on the cluster's network, not behind a Ray client; an IPv6 host stands in brackets."""
+    with pytest.raises(OptionError, match="must be HOST:PORT"):
+        check_address(address)
+
+
+def test_an_address_where_something_listens_is_left_to_ray() -> None:
+    """By number, by name, and `auto`, which Ray looks up."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        for address in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::ffff:127.0.0.1]:{port}", "auto"):
+            check_address(address)
+    with pytest.raises(OptionError, match=r"cannot be joined: .*[Nn]ame.*known"):
+        check_address("no-such-host.invalid:6379")

@@ -319,12 +319,6 @@ def test_resources_that_no_machine_has_are_refused(
         launch(tmp_path, stub_trials([StubConfig()]), address=ray_head, **options)
 
 
-def test_a_client_address_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    """The driver must be on the cluster's network, not behind a Ray client."""
-    with pytest.raises(OptionError, match="--address must be HOST:PORT"):
-        launch(tmp_path, stub_trials([StubConfig()]), address="ray://127.0.0.1:10001")
-
-
 def test_nothing_to_do_starts_nothing(tmp_path: Path) -> None:
     """Without trials Ray is not started."""
     launched = launch(tmp_path, ())

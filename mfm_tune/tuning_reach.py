@@ -1,0 +1,137 @@
+"""Whether Ray's processes can be reached: before a cluster is joined or started, and while trials run.
+
+Ray itself waits for minutes where nothing listens, and ends its driver with a line of its log where it has lost a part.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from mfm_tune.errors import OptionError, UserError
+
+ANSWER_S = 5.0
+EVERY_S = 1.0
+
+
+def check_address(address: str) -> None:
+    """See that something listens where a cluster is to be joined.
+
+    Args:
+        address: HOST:PORT, with an IPv6 host in brackets; `auto` is for Ray to find out.
+
+    Raises:
+        OptionError: It is no such address, or nothing listens there.
+    """
+    if address == "auto":
+        return
+    place = _host_and_port(address)
+    if place is None:
+        raise OptionError(
+            "--address (or RAY_ADDRESS) must be HOST:PORT of the cluster's head, or 'auto' on one of its machines, "
+            f"got '{address}'."
+        )
+    try:
+        _connect(place)
+    except OSError as error:
+        why = "no answer" if isinstance(error, TimeoutError) else error.strerror or error
+        raise OptionError(
+            f"--address {address} cannot be joined: {why}; start the cluster, give HOST:PORT of its head, or leave "
+            "--address out (and RAY_ADDRESS unset) to use this machine."
+        ) from error
+
+
+def check_loopback() -> None:
+    """See that this machine can talk to itself, as Ray's processes do.
+
+    Raises:
+        UserError: There is no loopback device, or it is down.
+    """
+    try:
+        with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+            _connect(listener.getsockname())
+    except OSError as error:
+        raise UserError(
+            "Ray's processes cannot talk to each other, because 127.0.0.1 cannot be reached "
+            f"({error.strerror or error}); bring the loopback device up (ip link set lo up), or give --inline."
+        ) from error
+
+
+@dataclass(frozen=True)
+class Part:
+    """A process that a run cannot do without.
+
+    Args:
+        name: What it is called in a sentence.
+        address: HOST:PORT at which it listens.
+        patience_s: How long it may be silent. Ray ends its driver by itself after 60 s without the GCS, sooner without
+            the raylet.
+    """
+
+    name: str
+    address: str
+    patience_s: float
+
+
+class Watch:
+    """Looks every second whether all parts still listen, as a context.
+
+    Args:
+        lost: Told the first that does not, once, from a thread of its own.
+    """
+
+    def __init__(self, parts: Sequence[Part], lost: Callable[[Part], None]) -> None:
+        self._parts = parts
+        self._lost = lost
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look, name="watch of Ray", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._ended.set()
+
+    def _look(self) -> None:
+        heard = dict.fromkeys(self._parts, time.monotonic())
+        while not self._ended.wait(EVERY_S):
+            for part in self._parts:
+                if _listens(part.address):
+                    heard[part] = time.monotonic()
+                elif time.monotonic() - heard[part] > part.patience_s:
+                    self._lost(part)
+                    return
+
+
+def _listens(address: str) -> bool:
+    """Whether a process listens; what this process itself cannot do (it has no file descriptor left) says nothing."""
+    place = _host_and_port(address)
+    try:
+        if place is not None:
+            _connect(place)
+    except (ConnectionError, TimeoutError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _connect(place: tuple[str, int]) -> None:
+    socket.create_connection(place, timeout=ANSWER_S).close()
+
+
+def _host_and_port(address: str) -> tuple[str, int] | None:
+    host, _, port = address.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]")
+    if not bare or "/" in host or (":" in bare and bare == host) or not port.isdecimal() or not 0 < int(port) < 65536:
+        return None
+    return bare, int(port)
