@@ -69,6 +69,8 @@ def search_event(search: Search, state: LedgerState) -> Event | None:
         "parameters": {name: _distribution(each) for name, each in search.parameters.items()},
         "baselines": {name: config_id(config) for name, config in search.baselines.items()},
         "criterion": search.criterion.key,
+        "metric": search.metric,
+        "second_metric": search.second_metric,
         "trials": search.trials,
         "explore_seed": search.explore_seed,
         "confirm": search.confirm,

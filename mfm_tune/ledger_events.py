@@ -239,7 +239,14 @@ EVENTS: Mapping[str, Mapping[str, Rule]] = {
         "references": MappingOf(TEXT),
         "tables": ListOf(TABLE),
     },
-    "search": {"search": PLACE, "profile": PLACE, "baselines": MappingOf(TEXT), "explore_seed": SEED},
+    "search": {
+        "search": PLACE,
+        "profile": PLACE,
+        "baselines": MappingOf(TEXT),
+        "explore_seed": SEED,
+        "metric": Maybe(TEXT),
+        "second_metric": Maybe(TEXT),
+    },
     "proposal": {
         "search": PLACE,
         "profile": PLACE,

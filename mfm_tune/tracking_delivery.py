@@ -21,6 +21,7 @@ from mfm_tune.tracking_runs import (
     DeclaredCell,
     Kind,
     Run,
+    RunStatus,
     cell_run,
     declared_cells,
     experiment_name,
@@ -126,18 +127,22 @@ class Delivery:
         return self._reader.numbers.get(cell.key, {})
 
     def _retire(self, cell: DeclaredCell) -> None:
-        """Take a cell that its study no longer declares out of the tables."""
+        """Take a cell that its study no longer declares out of the tables; no trial will end it any more."""
         config = self._reader.state.configs.get(cell.config_id)
         if config is None:
             return
         experiment = self.store.experiment(experiment_name(config.benchmark, cell.profile))
         handle = experiment.runs.get(cell.key)
         if handle is not None and not handle.deleted:
+            open_still = handle.status == RunStatus.RUNNING.value
+            dropped = self._reader.state.studies[cell.study, cell.profile]["time"]
             run = Run(
                 key=cell.key,
                 experiment=experiment_name(config.benchmark, cell.profile),
                 started=0,
                 tags={"mfm.kind": Kind.FORMER_CELL.value},
+                status=RunStatus.KILLED if open_still else RunStatus(handle.status),
+                ended=dropped if open_still else handle.ended,
             )
             self._write(run, Batch(end=0))
 

@@ -213,10 +213,11 @@ class LedgerReader:
         return [name for name, study in self.state.studies.items() if config_id in _configs(study)]
 
     def _final_rows(self, record: TrialRecord, time: int) -> list[Row]:
-        """The study's metrics at the end, and their best, under names that only finished trials have."""
-        study = self.state.studies.get((record.study, record.profile))
+        """The metrics of the study or search at the end, and their best, under names that only finished trials have."""
+        name = (record.study, record.profile)
+        declared = self.state.studies.get(name) or self.state.searches.get(name)
         rows = []
-        for metric in _metrics(study) if study else ():
+        for metric in _metrics(declared) if declared else ():
             values = [report["metrics"].get(metric, math.nan) for report in record.reports]
             finite = [value for value in values if math.isfinite(value)]
             if finite and math.isfinite(values[-1]):
@@ -258,9 +259,9 @@ def _configs(study: Event) -> set[str]:
     return {cell.config_id for cell in cells} | compared | set(study["references"].values())
 
 
-def _metrics(study: Event) -> tuple[str, ...]:
-    second = study.get("second_metric")
-    return tuple(dict.fromkeys((study["metric"], *([second] if second else []))))
+def _metrics(declared: Event) -> tuple[str, ...]:
+    """Of a study, or of a search, which in an early version's ledger has none."""
+    return tuple(dict.fromkeys(filter(None, (declared.get("metric"), declared.get("second_metric")))))
 
 
 @dataclass(frozen=True)

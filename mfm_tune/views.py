@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mfm_tune.ledger import Event
+from mfm_tune.program import Outcome
 from mfm_tune.tracking_runs import Kind, clean_key, declared_cells, table_tag
 
 TAG = "mlflow.sharedViewState."
@@ -167,7 +168,7 @@ def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
             return View(
                 key=key,
                 name=f"{name} {title}: curves",
-                search=trials,
+                search=f"{trials} AND {_not_ended_early()}",
                 columns=("tags.`mfm.seed`", "tags.`mfm.outcome`", f"metrics.`{clean_key(metric)}`"),
                 order=f"tags.`{tag}`",
                 group=tag,
@@ -249,6 +250,12 @@ def _cell_columns(study: Event) -> tuple[str, ...]:
     numbers = ["mean", "std", "n_seeds", "paper", *(f"minus {name}" for name in names)]
     shown = [f"metrics.`{clean_key(number)}`" for number in numbers]
     return ("tags.`mfm.level`", "tags.`mfm.outcome`", "tags.`mfm.seeds`", *shown)
+
+
+def _not_ended_early() -> str:
+    """Trials that finished or still run: an average of those that a scheduler let live would tell of the scheduler."""
+    early = (outcome for outcome in Outcome if outcome is not Outcome.FINISHED)
+    return " AND ".join(f"tags.`mfm.outcome` != '{outcome.value}'" for outcome in early)
 
 
 def _line(metric: str) -> Chart:

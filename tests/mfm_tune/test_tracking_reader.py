@@ -14,7 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfm_tune.ledger import read_ledger
+from mfm_tune.criteria import TARGET_ENTROPY
+from mfm_tune.events import search_event
+from mfm_tune.ledger import LedgerState, read_ledger
 from mfm_tune.plan import trial_key
 from mfm_tune.statistics import paired_difference
 from mfm_tune.tracking_reader import BrokenLedgerError, LedgerReader, Row
@@ -29,6 +31,7 @@ from mfm_tune.tracking_runs import (
     trial_run,
     trial_run_key,
 )
+from tests.mfm_tune.made_search import stub_search
 from tests.mfm_tune.tracking_ledger import CLASSES, DACS, DEFAULT, FINGERPRINT, Fiction, expected, number, write
 
 
@@ -142,6 +145,22 @@ def test_only_finished_trials_have_final_numbers(ledger: Path) -> None:
     finished = {key for key, record in state.trials.items() if record.outcome and record.outcome.value == "finished"}
     assert finals == {trial_run_key(key) for key in finished}
     assert len(finished) == 10
+
+
+def test_trials_that_finish_while_a_search_explores_have_final_numbers(tmp_path: Path) -> None:
+    """They are those of the search, whose study is declared when exploring is over; a stopped trial has none."""
+    search = search_event(stub_search(TARGET_ENTROPY, name="fiction", profile="smoke"), LedgerState())
+    assert search is not None
+    fiction = Fiction(seeds=1, outcomes={(DEFAULT, 0): "stopped"})
+    head, _, *others = fiction.events()
+    path = write(tmp_path, [head, {**search, "time": head["time"]}, *others])
+    rows = all_rows(LedgerReader(path), 10**9)
+    for key, record in read_ledger(path).trials.items():
+        values = [report["metrics"] for report in record.reports]
+        found = {row.key: row.value for row in rows[trial_run_key(key)] if row.key.startswith(("final/", "best/"))}
+        metrics = ("student/miou", "teacher/miou") if record.config_id != DEFAULT else ()
+        final = {f"final/{metric}": values[-1][metric] for metric in metrics}
+        assert found == final | {f"best/{metric}": max(each[metric] for each in values) for metric in metrics}
 
 
 def test_outcomes_have_a_status_and_tags(ledger: Path) -> None:

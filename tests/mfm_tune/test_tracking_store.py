@@ -456,6 +456,25 @@ def test_a_store_that_was_emptied_is_filled_again(storage: Path, empty_database:
     assert is_exact(storage)
 
 
+@pytest.mark.parametrize("outcome", ["finished", "failed"])
+def test_a_cell_that_its_study_drops_is_not_left_running(empty_database: Path, tmp_path: Path, outcome: str) -> None:
+    """One that was complete stays finished; one that still ran is killed, at the time of the new declaration."""
+    storage, fiction = storage_with(empty_database, tmp_path / "storage"), Fiction(seeds=1, reports=1)
+    fiction.outcomes = {(fiction.config_id(256), 0): outcome}
+    write(storage, fiction.events())
+    Mirroring(Target(storage)).catch_up()
+    query = """SELECT r.status, r.end_time FROM runs r JOIN tags t ON t.run_uuid = r.run_uuid
+        WHERE t.key = 'mfm.key' AND t.value = 'cell/fiction/smoke/a/256'"""
+    (before,) = rows(storage / "mlflow.db", query)
+    fiction.widths = (128,)
+    write(storage, [declared := fiction.study()])
+    Mirroring(Target(storage)).catch_up()
+    (after,) = rows(storage / "mlflow.db", query)
+    assert tags_of(storage / "mlflow.db", "cell/fiction/smoke/a/256")["mfm.kind"] == "former-cell"
+    assert before[0] == ("FINISHED" if outcome == "finished" else "RUNNING")
+    assert after == (before if outcome == "finished" else ("KILLED", declared["time"]))
+
+
 def test_a_ledger_that_was_restored_from_a_copy_is_read_again(storage: Path) -> None:
     """An older copy that has grown past the cursor since, by other lines: none of these counts as delivered."""
     path = storage / "ledger.jsonl"

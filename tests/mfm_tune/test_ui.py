@@ -63,7 +63,7 @@ def test_filters_find_what_the_links_promise(shown: Shown) -> None:
     cells, seeds, curves = ViewKind.CELLS, ViewKind.SEEDS, ViewKind.CURVES
     assert counts == {
         ("a", cells): 2, ("a", seeds): 6, ("a", curves): 6,
-        ("b", cells): 2, ("b", seeds): 4, ("b", curves): 6,
+        ("b", cells): 2, ("b", seeds): 4, ("b", curves): 4,  # two ended early
     }  # fmt: skip
     assert count(failures_view().search, f"{failures_view().order} DESC") == 2
     assert count(pictures_view({}).search, pictures_view({}).order) == 12
