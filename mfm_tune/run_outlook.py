@@ -59,8 +59,9 @@ def probe_costs(job: Job | SearchJob) -> int:
 def _measurer(program: Program, options: EngineOptions) -> AbstractContextManager[Measure]:
     if options.address is None:
         return in_this_process(program, options)
-    from mfm_tune.tuning import set_environment
+    from mfm_tune.tuning import check_process, set_environment
 
+    check_process()
     set_environment(options.address, verbose=options.verbose)  # before ray is imported
     from mfm_tune.tuning_probe import on_cluster
 

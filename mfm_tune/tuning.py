@@ -19,7 +19,7 @@ from types import FrameType, TracebackType
 from typing import Any, NoReturn, Self
 
 from mfm_tune.engine import CARRY_ON, SIGNALS, EngineLost, EngineOptions, Interrupted, make_folders
-from mfm_tune.errors import OptionError
+from mfm_tune.errors import OptionError, UserError
 from mfm_tune.plan import Trial
 from mfm_tune.program import Program
 from mfm_tune.recorder import Recorder
@@ -63,6 +63,7 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
     if isinstance(trials, Sequence) and not trials:
         return
     make_folders(trials if isinstance(trials, Sequence) else (), options)
+    check_process()
     set_environment(options.address, verbose=options.verbose)
     from mfm_tune.tuning_cluster import Cluster
     from mfm_tune.tuning_nodes import check_nodes
@@ -78,6 +79,25 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
             Rounds(program, trials, recorder, options, stop_asked=interruption.came).run()
     if interruption.number is not None:
         raise Interrupted(interruption.number)
+
+
+def check_process() -> None:
+    """See that this process is one in which Ray can work.
+
+    Raises:
+        UserError: Its working directory is gone, or Python has left out the docstrings.
+    """
+    if sys.flags.optimize > 1:
+        raise UserError(
+            "Ray reads docstrings, which python -OO leaves out; run python with -O or none, or give --inline."
+        )
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError(
+            "The working directory was deleted, and Ray's processes start in it; change to another folder, or give "
+            "--inline."
+        ) from None
 
 
 def set_environment(address: str | None, *, verbose: bool = False) -> None:

@@ -312,13 +312,16 @@ def test_a_part_of_ray_that_is_killed_ends_the_run_with_a_sentence(program: str,
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def refusal(folder: Path, *options: str, within: Sequence[str] = (), **environment: str) -> tuple[str, str]:
+def refusal(
+    folder: Path, *options: str, within: Sequence[str] = (), flags: Sequence[str] = (), **environment: str
+) -> tuple[str, str]:
     """What a command prints that is refused with one sentence, and that sentence."""
-    command = [*within, sys.executable, "-m", "mfm_tune.run", str(write_space(folder, SLOW)), "--no-tracking", *options]
+    python = [*within, sys.executable, *flags, "-m", "mfm_tune.run"]
+    command = [*python, str(write_space(folder, SLOW)), "--no-tracking", *options]
     known = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     done = subprocess.run(
         [*command, "--storage", str(folder / "storage")], cwd=REPOSITORY, capture_output=True, text=True,
-        env={**known, **environment}, timeout=240,
+        env={**known, "PYTHONPATH": str(REPOSITORY), **environment}, timeout=240,
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert len(done.stderr.splitlines()) == 1, done.stderr
@@ -338,6 +341,19 @@ def test_without_a_loopback_device_ray_is_not_started(tmp_path: Path) -> None:
         pytest.skip("needs network namespaces (unshare --net)")
     _, said = refusal(tmp_path, within=alone)
     assert "127.0.0.1 cannot be reached (Network is unreachable); bring the loopback device up" in said
+
+
+def test_a_python_that_leaves_out_docstrings_is_refused_before_ray_stumbles_over_it(tmp_path: Path) -> None:
+    """Ray cannot be imported by it."""
+    _, said = refusal(tmp_path, flags=["-OO"])
+    assert said.startswith("Ray reads docstrings, which python -OO leaves out; run python with -O or none")
+
+
+def test_a_deleted_working_directory_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """Ray's processes start in it."""
+    deleted = 'mkdir "$0" && cd "$0" && rmdir "$0" && exec "$@"'
+    _, said = refusal(tmp_path, within=["sh", "-c", deleted, str(tmp_path / "gone")])
+    assert said.startswith("The working directory was deleted, and Ray's processes start in it; change to another")
 
 
 def test_an_address_where_nothing_listens_is_refused_before_ray_waits_for_it(tmp_path: Path) -> None:
