@@ -4,8 +4,8 @@
 
 A and B are config ids, trial keys, or beginnings of either that fit one config; beside each id stands what the studies
 and searches of the ledger call it. Configs are compared over all seeds that both have, with the 95 % interval of the
-paired differences; two trial keys compare these two trials alone. Only finished trials count. Exit codes: 0, or 2 with
-one sentence.
+paired differences; two trial keys compare these two trials alone. Only finished trials count, of a config those of the
+code that its driver last declared. Exit codes: 0, or 2 with one sentence.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +48,14 @@ class Side:
         labels: What people call the config.
         config: Canonical form.
         result: The trials that count, one a seed.
+        left_out: Seeds with results of other code, which do not count.
     """
 
     id: str
     labels: tuple[str, ...]
     config: Canonical
     result: ConfigResult
+    left_out: tuple[int, ...] = ()
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -74,16 +77,29 @@ def find(state: LedgerState, text: str) -> Side:
     if len(configs) > 1:
         raise OptionError(f"'{text}' begins {len(configs)} configs: {_ids(state, configs)}; give more of it.")
     config = next(iter(configs))
-    chosen = trials or state.trials.values()
-    by_seed: dict[int, TrialRecord | None] = {}
-    for record in sorted((each for each in chosen if each.config_id == config), key=_standing):
-        by_seed[record.seed] = record  # the one that stands, and the newest of these, comes last
     known = state.configs.get(config)
     if known is None:
         raise StorageError(f"The ledger has no config {config}, of which '{text}' is a trial; restore it from a copy.")
     canonical: Canonical = json.loads(json.dumps(known.config))
-    result = ConfigResult(config_id=config, trials=dict(sorted(by_seed.items())), classes=known.classes)
-    return Side(id=_id(config, trials), labels=labels_of(state, config), config=canonical, result=result)
+    every = [record for record in state.trials.values() if record.config_id == config]
+    counting = {seed: state.counts(config, seed) for seed in sorted({record.seed for record in every})}
+    finished = {record.key: record.seed for record in every if record.outcome is Outcome.FINISHED}
+    others = finished.keys() - {record.key for record in counting.values() if record is not None}
+    by_seed = _named(trials, counting) if trials else counting
+    return Side(
+        id=_id(config, trials),
+        labels=labels_of(state, config),
+        config=canonical,
+        result=ConfigResult(config_id=config, trials=by_seed, classes=known.classes),
+        left_out=() if trials else tuple(sorted({finished[key] for key in others})),
+    )
+
+
+def _named(trials: Sequence[TrialRecord], counting: Mapping[int, TrialRecord | None]) -> dict[int, TrialRecord | None]:
+    """Seed -> the trial of it that is named, or the one that counts where several are."""
+    of_seed = Counter(record.seed for record in trials)
+    alone = {record.seed: record for record in trials if of_seed[record.seed] == 1}
+    return {seed: alone.get(seed) or counting[seed] for seed in sorted(of_seed)}
 
 
 def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
@@ -101,10 +117,6 @@ def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
         *((f"trial {point['number']} of {point['search']}", point["config_id"]) for point in points),
     )
     return tuple(dict.fromkeys(label for label, each in every if each == config))
-
-
-def _standing(record: TrialRecord) -> tuple[bool, int]:
-    return record.stands, record.last_seen or 0
 
 
 def _id(config: str, trials: Sequence[TrialRecord]) -> str:
@@ -137,7 +149,12 @@ def describe(a: Side, b: Side, wanted: Sequence[str] = ()) -> list[str]:
         wanted: Only metrics whose names hold one of these; empty takes all.
     """
     heads = [(letter, side.id, _some(side.labels)) for letter, side in (("A", a), ("B", b))]
-    return [*_aligned(heads, left=3), "", *_fields(a, b), "", *_metrics(a, b, wanted)]
+    left_out = [
+        f"{letter}: results of other code do not count, seeds {', '.join(map(str, side.left_out))}"
+        for letter, side in (("A", a), ("B", b))
+        if side.left_out
+    ]
+    return [*_aligned(heads, left=3), "", *_fields(a, b), "", *_metrics(a, b, wanted), *left_out]
 
 
 def _fields(a: Side, b: Side) -> list[str]:

@@ -41,8 +41,12 @@ def code_events(plan: Plan, state: LedgerState) -> Iterator[Event]:
             yield {"event": "code", "fingerprint": digest, "files": dict(fingerprint.files)}
 
 
-def study_event(study: Study, state: LedgerState) -> Event | None:
-    """What a study declares, or None where the ledger's last word on it says the same."""
+def study_event(study: Study, state: LedgerState, fingerprints: Mapping[str, str]) -> Event | None:
+    """What a study declares, or None where the ledger's last word on it says the same.
+
+    Args:
+        fingerprints: Config id -> fingerprint of the code that trains it. They say which trials count.
+    """
     event: Event = {
         "event": "study",
         "study": study.name,
@@ -54,6 +58,7 @@ def study_event(study: Study, state: LedgerState) -> Event | None:
         "seeds": list(study.seeds),
         "references": {name: config_id(config) for name, config in study.references.items()},
         "tables": [_table(study, table) for table in study.tables],
+        "fingerprints": dict(fingerprints),
     }
     last = state.studies.get((study.name, study.profile))
     return None if last is not None and {**last, "time": 0} == {**event, "time": 0} else event

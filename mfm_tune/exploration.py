@@ -16,7 +16,7 @@ from mfm_tune.criteria import Criterion
 from mfm_tune.errors import SearchSpaceError
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.identity import config_id
-from mfm_tune.ledger import Event, LedgerState, TrialRecord
+from mfm_tune.ledger import Event, LedgerState, TrialRecord, is_number
 from mfm_tune.program import Outcome
 from mfm_tune.search_space import Printed, Search
 from mfm_tune.space import Axis, Config, Study, Table
@@ -56,14 +56,14 @@ class Explored:
         """(step, value) pairs of its trial's evaluations; values that are no finite number are left out."""
         reports = self.record.reports if self.record is not None else ()
         pairs = ((report["step"], report["metrics"].get(criterion.key, math.nan)) for report in reports)
-        return tuple((step, value) for step, value in pairs if math.isfinite(value))
+        return tuple((step, value) for step, value in pairs if is_number(value))
 
     def score(self, criterion: Criterion) -> float | None:
         """The criterion at the last step of a trial that finished or was stopped early; None where there is none."""
         if self.record is None or self.outcome not in _RANKED:
             return None
         value = self.record.metrics.get(criterion.key, math.nan)
-        return value if math.isfinite(value) else None
+        return value if is_number(value) else None
 
 
 def explored(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Explored, ...]:
@@ -73,8 +73,8 @@ def explored(state: LedgerState, search: Search, code: TrainingCode | None = Non
     of an earlier declaration are left out.
 
     Args:
-        code: Finds the trials of today's code, and results that the user said stand for it; without it the trials are
-            those that the points were proposed with.
+        code: Finds the trials of today's code, and results that the user said stand for it; without it, of the code
+            that a driver last declared.
     """
     found = (_explored(event, state, search, code) for event in state.proposals.get(_name(search), ()))
     return tuple(sorted((each for each in found if each is not None), key=lambda each: each.number))
@@ -90,9 +90,7 @@ def _explored(event: Event, state: LedgerState, search: Search, code: TrainingCo
     name = config_id(config)
     if name != event["config_id"]:
         return None
-    record = state.trials.get(event["key"])
-    if code is not None:
-        record = state.find(name, event["seed"], code.fingerprint(config).digest)
+    record = state.counts(name, event["seed"], None if code is None else code.fingerprint(config).digest)
     return Explored(
         number=event["number"],
         values=event["values"],
@@ -101,7 +99,7 @@ def _explored(event: Event, state: LedgerState, search: Search, code: TrainingCo
         seed=event["seed"],
         key=event["key"] if record is None else record.key,
         record=record,
-        sampler=event.get("sampler", {}),
+        sampler=event.get("sampler") or {},
     )
 
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from mfm_tune.ledger import Status
 from mfm_tune.report_text import counted, in_words, metric_name, number, signed
-from mfm_tune.results import CellResult, Comparison, Results, Standing, TableResult, paper_number
+from mfm_tune.results import CellResult, Comparison, Results, TableResult, paper_number
 from mfm_tune.space import OutOfMemory
 from mfm_tune.statistics import Paired, Verdict, holm
 
@@ -89,7 +90,7 @@ def _compared(results: Results) -> Iterator[tuple[TableResult, CellResult, Compa
 def status(results: Results) -> str:
     """How many trials stand where, in a sentence."""
     total = len(results.configs) * len(results.seeds)
-    parts = [f"{results.standings[each]} {each.value}" for each in Standing if results.standings[each]]
+    parts = [f"{results.statuses[each]} {each.value}" for each in Status if results.statuses[each]]
     seeds = ", ".join(map(str, results.seeds))
     return (
         f"{counted(len(results.cells), 'cell')}, {counted(len(results.configs), 'distinct config')}, "
@@ -219,7 +220,7 @@ def out_of_memory(results: Results) -> tuple[str, ...]:
     """Where the paper prints OOM, or we ran out of memory."""
     sentences = []
     for cell in results.cells:
-        ours = Standing.OOM in cell.standings
+        ours = Status.OOM in cell.statuses
         if isinstance(cell.cell.paper, OutOfMemory):
             here = "here too" if ours else ("here it fits" if cell.values else "here it is not measured yet")
             sentences.append(f"The paper prints OOM for {cell.cell.axis} {cell.cell.level}; {here}.")

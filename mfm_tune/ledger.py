@@ -7,8 +7,9 @@ MLflow) is derived from these lines.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,34 @@ from mfm_tune.program import Outcome, Report
 
 __all__ = ["FILE_NAME", "Event", "LedgerState", "LedgerWriter", "TrialRecord", "encoded", "read_events", "read_ledger"]
 
+LARGEST = 1e150  # a metric beyond this counts as no number: its square would be none
 RESULTS = frozenset({Outcome.FINISHED, Outcome.OOM, Outcome.DIVERGED})  # outcomes that stand: nothing is left to do
 
 ReportOf = tuple[str, int, Report]  # a trial's key, its seed, one of its reports
+
+
+class Status(Enum):
+    """Where a trial stands."""
+
+    FINISHED = "finished"
+    STOPPED = "stopped early"
+    OOM = "out of memory"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    OPEN = "under way"  # the ledger has a start and no end: it runs now, or its driver went away
+    NEW = "not started"
+
+
+def status_of(record: TrialRecord | None) -> Status:
+    """Where a trial stands; None is one that the ledger does not have."""
+    if record is None:
+        return Status.NEW
+    return Status.OPEN if record.outcome is None else Status[record.outcome.name]
+
+
+def is_number(value: float) -> bool:
+    """Whether a metric is a number to count with: neither NaN nor so large that its square is infinite."""
+    return abs(value) <= LARGEST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +104,12 @@ class TrialRecord:
         """Whether the outcome is a result (finished, oom, diverged) rather than something to go on with."""
         return self.outcome in RESULTS
 
+    def final(self, metric: str) -> float | None:
+        """A metric at the last step of a finished trial; None for all others, and where it is no number."""
+        value = self.metrics.get(metric)
+        is_final = self.outcome is Outcome.FINISHED and value is not None and is_number(value)
+        return value if is_final else None
+
     @property
     def seconds(self) -> float:
         """Seconds over all attempts, one that is open or whose driver went away up to its last sign of life."""
@@ -114,6 +146,7 @@ class LedgerState:
         self.codes: dict[str, dict[str, str]] = {}
         self.probes: dict[tuple[str, str], ProbeRecord] = {}  # by (benchmark, cost class), the latest
         self.reuse: set[tuple[str, str]] = set()
+        self.code_of: dict[str, str] = {}  # config id -> fingerprint of the code that a driver last declared for it
         self.launches: list[Event] = []
         self._reported: dict[tuple[str, int], None] = {}  # (key, step) in the ledger's order
         self._by_trial: dict[tuple[str, int], dict[str, str]] = {}  # (config id, seed) -> fingerprint -> key
@@ -131,6 +164,7 @@ class LedgerState:
                 self.codes[event["fingerprint"]] = dict(event["files"])
             case "study":
                 self.studies[event["study"], event["profile"]] = event
+                self.code_of.update(event.get("fingerprints") or {})
             case "search":
                 self.searches[event["search"], event["profile"]] = event
             case "proposal":
@@ -152,13 +186,19 @@ class LedgerState:
             case "end":
                 self.trials[event["key"]] = _ended(self._started("end", event["key"]), event)
 
-    def find(self, config_id: str, seed: int, fingerprint: str) -> TrialRecord | None:
-        """The trial that stands for a config and seed under a fingerprint of the code.
+    def counts(self, config_id: str, seed: int, fingerprint: str | None = None) -> TrialRecord | None:
+        """The one trial that counts for a config and seed under a fingerprint of the code. All readers use this rule.
+
+        Args:
+            fingerprint: None takes the one that a driver last declared for the config: in a `study` event, or, in
+                ledgers of versions that declared none, by starting a trial of it.
 
         A result of this very code comes first; then a result of code that the user said stands for it (`reuse`); then
         an open, stopped or failed trial of this very code; then one that such other code ran and a scheduler stopped. A
         trial that other code left open is never found: going on with it would mix two programs in one result.
         """
+        if fingerprint is None:
+            fingerprint = self.code_of.get(config_id, "")
         exact = self.trials.get(self._keys(config_id, seed).get(fingerprint, ""))
         if exact is not None and exact.stands:
             return exact
@@ -166,6 +206,11 @@ class LedgerState:
         others = [self.trials[key] for key in keys if key in self.trials]
         stopped = (each for each in others if each.outcome is Outcome.STOPPED)
         return next((each for each in others if each.stands), exact or next(stopped, None))
+
+    def finals(self, config_id: str, seeds: Iterable[int], metric: str) -> dict[int, float]:
+        """Seed -> the metric at the last step of the finished trial that counts."""
+        records = {seed: self.counts(config_id, seed) for seed in seeds}
+        return finals(records, metric)
 
     def attempts_of(self, config_id: str, seed: int) -> tuple[TrialRecord, ...]:
         """All trials of a config and seed, whatever code trained them, oldest first."""
@@ -220,6 +265,7 @@ class LedgerState:
 
     def _start(self, event: Event) -> None:
         key, now = event["key"], event["time"]
+        self.code_of[event["config_id"]] = event["fingerprint"]
         known = self.trials.get(key)
         if known is None:
             config = self.configs.get(event["config_id"])
@@ -247,6 +293,12 @@ class LedgerState:
             attempt_started=now,
             last_seen=now,
         )
+
+
+def finals(records: Mapping[int, TrialRecord | None], metric: str) -> dict[int, float]:
+    """Seed -> the metric at the last step, of finished trials only; what is no number is left out."""
+    values = {seed: record.final(metric) for seed, record in records.items() if record is not None}
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 def _config_record(event: Event) -> ConfigRecord:

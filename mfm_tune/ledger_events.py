@@ -5,7 +5,7 @@ Each line of a ledger is an event with the key `event` and the time in milliseco
     ledger   the format's version, the first line
     launch   a driver began: study, profile, host, versions of what it runs on
     code     a fingerprint of the training code, with the hash of each file
-    study    what a study declares: tables, cells, the paper's numbers, references, seeds
+    study    what a study declares: tables, cells, the paper's numbers, references, seeds, the code of each config
     search   what a search declares: parameters with their distributions, baselines, criterion, sampler, scheduler
     proposal a point of a search, written before its trial begins: number, values as printed, config id, seed, key
     selection which points of a search are confirmed, by which terms
@@ -238,6 +238,7 @@ EVENTS: Mapping[str, Mapping[str, Rule]] = {
         "seeds": ListOf(SEED),
         "references": MappingOf(TEXT),
         "tables": ListOf(TABLE),
+        "fingerprints": Maybe(MappingOf(TEXT)),
     },
     "search": {
         "search": PLACE,

@@ -6,7 +6,6 @@ little-endian 64-bit integers, the steps executed ever and the current step), so
 
 from __future__ import annotations
 
-import math
 import struct
 import threading
 import time
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Self
 
 from mfm_tune.errors import printable
 from mfm_tune.forecast import StepTimes, duration, makespan
-from mfm_tune.ledger import LedgerState, TrialRecord
+from mfm_tune.ledger import LedgerState, TrialRecord, finals
 from mfm_tune.plan import Plan, Trial
 from mfm_tune.program import Outcome
 from mfm_tune.recorder import error_file
@@ -189,8 +188,7 @@ def read_counters(path: Path) -> tuple[int, int] | None:
 
 def cell_text(records: Mapping[int, TrialRecord], metric: str, seeds: int) -> str:
     """A cell so far, such as `55.1 ± 0.4`, `55.1 (1/3)`, `OOM`, or `·` where nothing has begun."""
-    finished = [record.metrics.get(metric, math.nan) for record in records.values() if _finished(record)]
-    values = [value for value in finished if math.isfinite(value)]
+    values = list(finals(records, metric).values())
     others = [_WORDS[record.outcome] for record in records.values() if record.outcome in _WORDS]
     if not values:
         if others:
@@ -215,8 +213,8 @@ def end_text(progress: Progress, trial: Trial, record: TrialRecord, storage: Sto
     """What is said when a trial ends."""
     text = f"{progress.name(trial)}: {(record.outcome or Outcome.FAILED).value}"
     metric = progress.plan.study.metric
-    value = record.metrics.get(metric, math.nan)
-    if record.outcome is Outcome.FINISHED and math.isfinite(value):
+    value = record.final(metric)
+    if value is not None:
         text += f", {metric} {value:.1f}"
     if record.outcome in (Outcome.STOPPED, Outcome.DIVERGED):
         text += f" at step {record.step} of {record.planned_steps}"

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 from mfm_tune.errors import ChangedCodeError, OptionError, SearchSpaceError
 from mfm_tune.fields import AtLeast1, Line, Settings
 from mfm_tune.fingerprint import Fingerprint, TrainingCode, changed_files
 from mfm_tune.identity import config_id
-from mfm_tune.ledger import LedgerState, TrialRecord
+from mfm_tune.ledger import LedgerState, Status, TrialRecord, status_of
 from mfm_tune.program import Outcome, Program
 from mfm_tune.space import Cell, Study, Table
 
@@ -57,28 +56,6 @@ def trial_key(config: str, seed: int, fingerprint: str) -> str:
 def trial_folder(config: str, seed: int, fingerprint: str) -> str:
     """Where a trial keeps its files, relative to the storage folder."""
     return f"trials/{config}/s{seed}-{fingerprint[:8]}"
-
-
-class Status(Enum):
-    """Where a trial stands before a launch."""
-
-    NEW = "new"
-    OPEN = "begun"
-    FINISHED = "finished"
-    STOPPED = "stopped early"
-    OOM = "out of memory"
-    DIVERGED = "diverged"
-    FAILED = "failed"
-
-
-STATUS_OF = {
-    None: Status.OPEN,
-    Outcome.FINISHED: Status.FINISHED,
-    Outcome.STOPPED: Status.STOPPED,
-    Outcome.OOM: Status.OOM,
-    Outcome.DIVERGED: Status.DIVERGED,
-    Outcome.FAILED: Status.FAILED,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -252,7 +229,7 @@ def _planned(
     state: LedgerState,
     choice: Choice,
 ) -> PlannedTrial:
-    record = state.find(config_id, seed, fingerprint)
+    record = state.counts(config_id, seed, fingerprint)
     own = record if record is not None and record.fingerprint == fingerprint else None
     trial = Trial(
         key=trial_key(config_id, seed, fingerprint),
@@ -268,8 +245,7 @@ def _planned(
         step=own.step if own else 0,
         attempts=own.attempts if own else 0,
     )
-    status = Status.NEW if record is None else STATUS_OF[record.outcome]
-    return PlannedTrial(trial=trial, record=record, status=status, to_do=_is_to_do(record, choice))
+    return PlannedTrial(trial=trial, record=record, status=status_of(record), to_do=_is_to_do(record, choice))
 
 
 def _is_to_do(record: TrialRecord | None, choice: Choice) -> bool:

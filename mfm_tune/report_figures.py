@@ -19,7 +19,7 @@ from mfm_tune.report_svg import (
     standalone,
     text_width,
 )
-from mfm_tune.report_text import cell_text, in_words, metric_name, number, short_standing, signed
+from mfm_tune.report_text import cell_text, in_words, metric_name, number, short_status, signed
 from mfm_tune.results import CellResult, Comparison, ConfigResult, Results, TableResult, paper_number
 from mfm_tune.statistics import Summary, summary
 
@@ -245,7 +245,7 @@ def _points(drawing: Drawing, up: Scale, table: TableResult, places: Sequence[fl
         if mean is not None:
             drawing.dot(x, up(mean), "s0", f"{cell.cell.level}: {cell_text(cell)}", radius=4.5)
         else:
-            _centred(drawing, x, up.start - 4, short_standing(cell.config, next(iter(cell.config.trials))))
+            _centred(drawing, x, up.start - 4, short_status(cell.config, next(iter(cell.config.trials))))
 
 
 def _centred(drawing: Drawing, x: float, y: float, text: str) -> None:

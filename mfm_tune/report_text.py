@@ -5,18 +5,19 @@ from __future__ import annotations
 import math
 
 from mfm_tune.criteria import Criterion
-from mfm_tune.results import CellResult, ConfigResult, Standing, standing_text
+from mfm_tune.ledger import Status
+from mfm_tune.results import CellResult, ConfigResult, status_text
 from mfm_tune.statistics import Paired, Summary
 
 NOTHING = "–"
 MINUS = "−"
 _SHORT = {
-    Standing.OOM: "OOM",
-    Standing.DIVERGED: "diverged",
-    Standing.FAILED: "failed",
-    Standing.UNDER_WAY: "under way",
-    Standing.NOT_STARTED: "not started",
-    Standing.FINISHED: "no number",  # finished, and the metric is undefined
+    Status.OOM: "OOM",
+    Status.DIVERGED: "diverged",
+    Status.FAILED: "failed",
+    Status.OPEN: "under way",
+    Status.NEW: "not started",
+    Status.FINISHED: "no number",  # finished, and the metric is undefined
 }
 
 
@@ -59,21 +60,21 @@ def config_text(config: ConfigResult, summary: Summary) -> str:
     """The summary of a config's numbers, or how its trials ended, such as `OOM` or `stopped (120), not started`."""
     if summary.mean is not None:
         return mean_std(summary, len(config.trials))
-    return ", ".join(dict.fromkeys(short_standing(config, seed) for seed in config.trials))
+    return ", ".join(dict.fromkeys(short_status(config, seed) for seed in config.trials))
 
 
-def short_standing(config: ConfigResult, seed: int) -> str:
+def short_status(config: ConfigResult, seed: int) -> str:
     """Where a trial stands in a word, with the step where a scheduler stopped it: `stopped (120)`."""
-    standing, record = config.standing(seed), config.trials[seed]
-    if standing is Standing.STOPPED and record is not None:
+    status, record = config.status(seed), config.trials[seed]
+    if status is Status.STOPPED and record is not None:
         return f"stopped ({record.step})"
-    return _SHORT[standing]
+    return _SHORT[status]
 
 
 def trial_text(config: ConfigResult, seed: int, metric: str) -> str:
     """One trial: its number where it finished with one, else where it stands."""
     value = config.finals(metric).get(seed)
-    return standing_text(config, seed) if value is None else number(value, 2)
+    return status_text(config, seed) if value is None else number(value, 2)
 
 
 def difference(paired: Paired | None) -> str:

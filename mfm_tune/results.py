@@ -1,7 +1,7 @@
 """From a ledger to the numbers of a report: what the seeds of each cell gave, how that compares, what is missing.
 
 Everything here is data; `findings` puts it into words and the report_* modules print it. Only a finished trial enters a
-mean: one that a scheduler stopped, that is still under way or that failed has a standing and no value.
+mean: one that a scheduler stopped, that is still under way or that failed has a status and no value.
 """
 
 from __future__ import annotations
@@ -10,40 +10,17 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum
 from functools import cached_property
 from statistics import median
 
 from mfm_tune.identity import config_id
-from mfm_tune.ledger import LedgerState, TrialRecord
+from mfm_tune.ledger import LedgerState, Status, TrialRecord, finals, is_number, status_of
 from mfm_tune.program import Outcome
 from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Quoted, Study, Table
 from mfm_tune.statistics import Paired, Summary, paired_difference, summary
 
 STEP_TIME = "time/step_ms"
 PEAK_MEMORY = "memory/peak_mib"
-
-
-class Standing(Enum):
-    """Where one trial of a cell stands."""
-
-    FINISHED = "finished"
-    STOPPED = "stopped early"
-    OOM = "out of memory"
-    DIVERGED = "diverged"
-    FAILED = "failed"
-    UNDER_WAY = "under way"  # the ledger has a start and no end: it runs now, or its driver went away
-    NOT_STARTED = "not started"
-
-
-_STANDINGS: Mapping[Outcome | None, Standing] = {
-    Outcome.FINISHED: Standing.FINISHED,
-    Outcome.STOPPED: Standing.STOPPED,
-    Outcome.OOM: Standing.OOM,
-    Outcome.DIVERGED: Standing.DIVERGED,
-    Outcome.FAILED: Standing.FAILED,
-    None: Standing.UNDER_WAY,
-}
 
 
 UNRECORDED_TF32 = "convolutions"  # cuDNN's default, which held on GPUs before it was recorded
@@ -85,20 +62,13 @@ class ConfigResult:
     fingerprint: str | None = None  # of the code as it is now, where the caller knows it
     classes: tuple[str, ...] = ()
 
-    def standing(self, seed: int) -> Standing:
+    def status(self, seed: int) -> Status:
         """Where the trial of a seed stands."""
-        record = self.trials[seed]
-        return Standing.NOT_STARTED if record is None else _STANDINGS[record.outcome]
+        return status_of(self.trials[seed])
 
     def finals(self, metric: str) -> dict[int, float]:
-        """Seed -> the metric at the last step, of finished trials only; numbers that are not finite are left out."""
-        return {
-            seed: record.metrics[metric]
-            for seed, record in self.trials.items()
-            if record is not None
-            and record.outcome is Outcome.FINISHED
-            and math.isfinite(record.metrics.get(metric, math.nan))
-        }
+        """Seed -> the metric at the last step, of finished trials only; what is no number is left out."""
+        return finals(self.trials, metric)
 
     def curve(self, metric: str) -> dict[int, tuple[tuple[int, float], ...]]:
         """Seed -> (step, value) pairs, whatever the outcome."""
@@ -107,7 +77,7 @@ class ConfigResult:
             points = tuple(
                 (report["step"], report["metrics"][metric])
                 for report in (record.reports if record else ())
-                if math.isfinite(report["metrics"].get(metric, math.nan))
+                if is_number(report["metrics"].get(metric, math.nan))
             )
             if points:
                 curves[seed] = points
@@ -121,7 +91,7 @@ class ConfigResult:
             report["metrics"][STEP_TIME]
             for record in self.records
             for report in record.reports[1:] or record.reports
-            if math.isfinite(report["metrics"].get(STEP_TIME, math.nan))
+            if is_number(report["metrics"].get(STEP_TIME, math.nan))
         ]
         return (min(times), max(times)) if times else None
 
@@ -134,7 +104,7 @@ class ConfigResult:
             for record in self.records
             if (ran_on := environment_of(record)) is None or ran_on.device != "cpu"
         ]
-        return max((peak for peak in peaks if math.isfinite(peak)), default=None)
+        return max((peak for peak in peaks if is_number(peak)), default=None)
 
     @cached_property
     def wall_s(self) -> float | None:
@@ -216,9 +186,9 @@ class CellResult:
         return summary(self.second_values.values())
 
     @property
-    def standings(self) -> tuple[Standing, ...]:
+    def statuses(self) -> tuple[Status, ...]:
         """Where the trials stand, in seed order."""
-        return tuple(self.config.standing(seed) for seed in self.config.trials)
+        return tuple(self.config.status(seed) for seed in self.config.trials)
 
     @property
     def complete(self) -> bool:
@@ -357,9 +327,9 @@ class Results:
         return tuple(record for config in self.configs.values() for record in config.records)
 
     @cached_property
-    def standings(self) -> Mapping[Standing, int]:
+    def statuses(self) -> Mapping[Status, int]:
         """How many trials stand where."""
-        return Counter(config.standing(seed) for config in self.configs.values() for seed in self.seeds)
+        return Counter(config.status(seed) for config in self.configs.values() for seed in self.seeds)
 
     def name_of(self, config: str) -> str:
         """How a config is called: its reference's name, else where it first stands."""
@@ -377,8 +347,8 @@ def collect(
     Args:
         study: What is printed.
         state: The ledger.
-        fingerprints: Config id -> fingerprint of the code as it is now. A config that is not named (or None: no config
-            is) shows its newest result, whatever code trained it.
+        fingerprints: Config id -> fingerprint of the code as it is now. For one that is not named, the ledger's
+            word counts: the code that a driver last declared.
         seeds: Which seeds count; None takes the study's.
     """
     chosen = tuple(study.seeds if seeds is None else seeds)
@@ -528,17 +498,10 @@ def _config_result(config: str, state: LedgerState, fingerprint: str | None, see
     record = state.configs.get(config)
     return ConfigResult(
         config_id=config,
-        trials={seed: _trial(config, seed, state, fingerprint) for seed in seeds},
+        trials={seed: state.counts(config, seed, fingerprint) for seed in seeds},
         fingerprint=fingerprint,
         classes=record.classes if record else (),
     )
-
-
-def _trial(config: str, seed: int, state: LedgerState, fingerprint: str | None) -> TrialRecord | None:
-    if fingerprint is not None:
-        return state.find(config, seed, fingerprint)
-    candidates = state.attempts_of(config, seed)
-    return max(candidates, key=lambda each: (each.stands, each.last_seen or 0), default=None)
 
 
 def _environments(configs: Iterable[ConfigResult]) -> tuple[Environment, ...]:
@@ -552,7 +515,7 @@ def _marks(config: ConfigResult, metric: str, environments: Sequence[Environment
     without: dict[str, list[int]] = {}
     for seed in config.trials:
         if seed not in numbers:
-            without.setdefault(standing_text(config, seed), []).append(seed)
+            without.setdefault(status_text(config, seed), []).append(seed)
     marks = [f"{_seeds(seeds)} {text}" for text, seeds in without.items()]
     elsewhere: dict[Environment, list[int]] = {}
     for seed, environment in config.environments.items():
@@ -569,14 +532,14 @@ def letter(environments: Sequence[Environment], environment: Environment) -> str
     return chr(ord("A") + min(environments.index(environment), 25))
 
 
-def standing_text(config: ConfigResult, seed: int) -> str:
+def status_text(config: ConfigResult, seed: int) -> str:
     """Where a trial without a number stands, with its step where that helps: `stopped early at step 120 of 400`."""
-    record, standing = config.trials[seed], config.standing(seed)
-    if standing is Standing.FINISHED:
+    record, status = config.trials[seed], config.status(seed)
+    if status is Status.FINISHED:
         return "finished without a number"
-    steps = (Standing.STOPPED, Standing.DIVERGED, Standing.UNDER_WAY)
-    word: str = standing.value
-    if record is None or standing not in steps or not record.planned_steps:
+    steps = (Status.STOPPED, Status.DIVERGED, Status.OPEN)
+    word: str = status.value
+    if record is None or status not in steps or not record.planned_steps:
         return word
     return f"{word} at step {record.step} of {record.planned_steps}"
 

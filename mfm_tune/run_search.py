@@ -14,12 +14,12 @@ from mfm_tune.events import search_event
 from mfm_tune.exploration import best, confirmed_study, explored, point_name, selected, selection_event, selection_of
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.forecast import StepTimes, duration, makespan, resource_hours
-from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
+from mfm_tune.ledger import LedgerState, LedgerWriter, Status, read_ledger
 from mfm_tune.loading import Loaded
 from mfm_tune.options import Options
 from mfm_tune.outlook import side_by_side
 from mfm_tune.plan import Choice as Wanted
-from mfm_tune.plan import Status, Trial, changed_code, results_of_other_code
+from mfm_tune.plan import Trial, changed_code, results_of_other_code
 from mfm_tune.recorder import Recorder
 from mfm_tune.run_study import (
     Job,
@@ -121,7 +121,7 @@ def _chosen_by(search: Search) -> str:
 
 
 def _counted_exploration(plan: ExplorationPlan) -> str:
-    """`40 points and 2 baselines (seed 0): 12 finished, 20 stopped early, 1 begun, 7 to propose, 8 trials to do`."""
+    """`40 points and 2 baselines (seed 0): 12 finished, 1 under way, 29 to propose, 30 trials to do`."""
     search = plan.search
     statuses = Counter(planned.status for planned in plan.trials)
     parts = [f"{statuses[status]} {status.value}" for status in Status if statuses[status] and status is not Status.NEW]

@@ -18,14 +18,13 @@ from mfm_tune.errors import StorageError, printable, typed
 from mfm_tune.events import code_events, launch_event, study_event
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.identity import config_id
-from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
+from mfm_tune.ledger import LedgerState, LedgerWriter, Status, read_ledger
 from mfm_tune.loading import Loaded
 from mfm_tune.options import Options
 from mfm_tune.outlook import Outlook, Places, outlook
 from mfm_tune.plan import (
     Choice,
     Plan,
-    Status,
     Trial,
     all_configs,
     changed_code,
@@ -199,7 +198,7 @@ def settled(options: Options, plan_of: Callable[[LedgerState], Plan], state: Led
 
 def declare(job: Job, plan: Plan, state: LedgerState, writer: LedgerWriter, argv: Sequence[str]) -> str:
     """Write what the study declares, and, where trials follow, the launch and its code. Returns the launch's name."""
-    declared = study_event(job.study, state)
+    declared = study_event(job.study, state, job.fingerprints)
     if declared is not None:
         state.apply(writer.append(declared))
     return begin_launch(job, plan, state, writer, argv) if plan.to_do else ""

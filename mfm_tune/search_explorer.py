@@ -100,7 +100,7 @@ class Explorer(Iterator[Trial]):
 
     def _updated(self, point: Explored) -> Explored:
         fingerprint = self._code.fingerprint(point.config).digest
-        return replace(point, record=self._state.find(point.config_id, point.seed, fingerprint))
+        return replace(point, record=self._state.counts(point.config_id, point.seed, fingerprint))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,14 +14,14 @@ from functools import cached_property
 from mfm_tune.criteria import CRITERIA, TARGET_MIOU, Criterion
 from mfm_tune.exploration import Explored, confirmed_study, explored, point_name, selected, selection_of
 from mfm_tune.fingerprint import TrainingCode
-from mfm_tune.ledger import LedgerState
+from mfm_tune.ledger import LedgerState, Status
 from mfm_tune.plan import all_configs
 from mfm_tune.program import Outcome
-from mfm_tune.results import CellResult, Reference, Results, Standing, collect
+from mfm_tune.results import CellResult, Reference, Results, collect
 from mfm_tune.search_space import Search
 from mfm_tune.statistics import Paired, Summary, Verdict, holm, kendall, paired_difference, spearman, summary
 
-_ENDED = (Standing.FINISHED, Standing.OOM, Standing.DIVERGED)
+_ENDED = (Status.FINISHED, Status.OOM, Status.DIVERGED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -179,7 +179,7 @@ class SearchResults:
     @property
     def all_ended(self) -> bool:
         """Whether the choice was made and no trial of what was chosen is still to be trained."""
-        return self.fixed and all(each in _ENDED for point in self.confirmed for each in point.cell.standings)
+        return self.fixed and all(each in _ENDED for point in self.confirmed for each in point.cell.statuses)
 
     def _is_whole(self, point: Confirmed) -> bool:
         return len(point.every) == len(self.search.seeds)
@@ -236,7 +236,7 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
     Args:
         search: What is reported.
         state: The ledger.
-        code: Of training, as it is now; without it trials are those that the points were proposed with.
+        code: Of training, as it is now; without it, as a driver last declared it.
     """
     study = confirmed_study(search, state, code)
     prints = None
@@ -287,7 +287,7 @@ def _fresh(values: Mapping[int, float], search: Search) -> dict[int, float]:
 
 def final(point: Explored, criterion: Criterion) -> float | None:
     """A criterion at the last step of a finished trial; None for every other one, stopped ones above all."""
-    return point.score(criterion) if point.outcome is Outcome.FINISHED else None
+    return None if point.record is None else point.record.final(criterion.key)
 
 
 def chosen_by(points: Sequence[Explored], criterion: Criterion) -> ChosenBy:

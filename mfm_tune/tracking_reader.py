@@ -21,7 +21,6 @@ from mfm_tune.tracking_runs import (
     clean_key,
     declared_cells,
     experiment_name,
-    standing_records,
     trial_run_key,
 )
 
@@ -155,6 +154,11 @@ class LedgerReader:
                 self._report(event, batch)
             case "end":
                 self._end(event, batch)
+            case "reuse":
+                self.state.apply(event)
+                for name in self.state.studies:
+                    batch.studies[name] = None
+                    self._count_cells(name, event["time"], batch)
             case _:
                 self.state.apply(event)
 
@@ -172,10 +176,14 @@ class LedgerReader:
         self._count_cells(name, event["time"], batch)
 
     def _start(self, event: Event, batch: Batch) -> None:
+        before = self.state.code_of.get(event["config_id"])
         self.state.apply(event)
         record = self.state.trials[event["key"]]
         batch.trials[record.key] = batch.started[record.key] = None
         batch.studies |= dict.fromkeys(self._studies_of(record.config_id))
+        if before != record.fingerprint:  # results of other code count no longer
+            for name in self._studies_of(record.config_id):
+                self._count_cells(name, event["time"], batch, record.config_id)
         config = self.state.configs.get(record.config_id)
         experiment = experiment_name(record.benchmark, record.profile)
         fields = self.varying.setdefault(experiment, VaryingFields())
@@ -229,17 +237,17 @@ class LedgerReader:
         """Bring the numbers of a study's cells up to date, and ask for a row for each one that changed.
 
         Args:
-            config: The one whose trial ended: only cells that rest on it are counted again. None counts all.
+            config: The one whose trials changed: only cells that rest on it are counted again. None counts all.
         """
         study = self.state.studies[name]
-        finals = _Finals(self.state, tuple(study["seeds"]))
         every = config is None or config in study["references"].values()
         for cell in declared_cells(study):
             if not every and config not in (cell.config_id, cell.against):
                 continue
-            now = _cell_numbers(study, cell, finals)
             before = self.numbers.get(cell.key, {})
+            now = _cell_numbers(self.state, study, cell) or ({"n_seeds": 0.0} if before else {})
             changed = {key: value for key, value in now.items() if before.get(key) != value}
+            changed |= {key: math.nan for key in before if key not in now}  # no trial that counts gives it any more
             if not changed:
                 continue
             self.numbers[cell.key] = now
@@ -264,31 +272,15 @@ def _metrics(declared: Event) -> tuple[str, ...]:
     return tuple(dict.fromkeys(filter(None, (declared.get("metric"), declared.get("second_metric")))))
 
 
-@dataclass(frozen=True)
-class _Finals:
-    """Seed -> a metric at the last step, of finished trials of a config."""
-
-    state: LedgerState
-    seeds: tuple[int, ...]
-
-    def of(self, config_id: str, metric: str) -> dict[int, float]:
-        records = standing_records(self.state, config_id, self.seeds)
-        return {
-            seed: record.metrics[metric]
-            for seed, record in records.items()
-            if record.outcome is Outcome.FINISHED and math.isfinite(record.metrics.get(metric, math.nan))
-        }
-
-
-def _cell_numbers(study: Event, cell: DeclaredCell, finals: _Finals) -> dict[str, float]:
+def _cell_numbers(state: LedgerState, study: Event, cell: DeclaredCell) -> dict[str, float]:
     """A cell's metrics: mean, std, n_seeds, the second metric's, and paired differences to what it is compared with."""
-    values = finals.of(cell.config_id, cell.metric)
+    values = state.finals(cell.config_id, cell.seeds, cell.metric)
     if not values:
         return {}
     numbers = {"n_seeds": float(len(values)), **_summary("", summary(values.values()))}
     second = study.get("second_metric")
     if second:
-        numbers |= _summary("second_", summary(finals.of(cell.config_id, second).values()))
+        numbers |= _summary("second_", summary(state.finals(cell.config_id, cell.seeds, second).values()))
     if isinstance(cell.paper, int | float):
         numbers["paper"] = float(cell.paper)
     compared = dict(study["references"])
@@ -296,7 +288,7 @@ def _cell_numbers(study: Event, cell: DeclaredCell, finals: _Finals) -> dict[str
         compared["own"] = cell.against
     for name, other in compared.items():
         if other != cell.config_id:
-            numbers |= _difference(name, paired_difference(values, finals.of(other, cell.metric)))
+            numbers |= _difference(name, paired_difference(values, state.finals(other, cell.seeds, cell.metric)))
     return numbers
 
 

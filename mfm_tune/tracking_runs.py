@@ -347,14 +347,10 @@ class VaryingFields:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def standing_records(state: LedgerState, config_id: str, seeds: Sequence[int]) -> dict[int, TrialRecord]:
-    """Seed -> the trial that stands for it: a result before an open trial, the newer before the older."""
-    found = {}
-    for seed in seeds:
-        candidates = state.attempts_of(config_id, seed)
-        if candidates:
-            found[seed] = max(candidates, key=lambda each: (each.stands, each.last_seen or 0))
-    return found
+def counting_records(state: LedgerState, config_id: str, seeds: Sequence[int]) -> dict[int, TrialRecord]:
+    """Seed -> the trial that counts, for seeds that have one."""
+    records = {seed: state.counts(config_id, seed) for seed in seeds}
+    return {seed: record for seed, record in records.items() if record is not None}
 
 
 def cell_run(state: LedgerState, cell: DeclaredCell, ledger: str, numbers: Mapping[str, float]) -> Run | None:
@@ -363,15 +359,16 @@ def cell_run(state: LedgerState, cell: DeclaredCell, ledger: str, numbers: Mappi
     Args:
         numbers: The cell's metrics as they stand, for the note.
     """
-    records = standing_records(state, cell.config_id, cell.seeds)
+    records = counting_records(state, cell.config_id, cell.seeds)
+    begun = [each.started or 0 for seed in cell.seeds for each in state.attempts_of(cell.config_id, seed)]
     config = state.configs.get(cell.config_id)
-    if not records or config is None:
+    if not begun or config is None:
         return None
     done = all(seed in records and records[seed].stands for seed in cell.seeds)
     return Run(
         key=cell.key,
         experiment=experiment_name(config.benchmark, cell.profile),
-        started=min(record.started or 0 for record in records.values()),
+        started=min(begun),
         tags=_cell_tags(state, cell, ledger, records, numbers),
         status=RunStatus.FINISHED if done else RunStatus.RUNNING,
         ended=max((record.ended or 0 for record in records.values()), default=0) if done else None,
@@ -399,7 +396,7 @@ def _cell_tags(
         "mfm.order": f"{cell.order:04d}",
         "mfm.metric": cell.metric,
         "mfm.config_id": cell.config_id,
-        "mfm.outcome": ", ".join(outcomes),
+        "mfm.outcome": ", ".join(outcomes) or "not started",
         "mfm.seeds": f"{finished}/{len(cell.seeds)}",
         axis_tag(cell.axis): cell.level,
         "mlflow.runName": f"{cell.table}/{cell.axis} {cell.level}",
@@ -424,7 +421,7 @@ def _cell_note(cell: DeclaredCell, finished: int, numbers: Mapping[str, float]) 
 def study_run(state: LedgerState, study: Event, ledger: str, started: int) -> Run:
     """A study as a run; it holds the report."""
     configs = {cell.config_id for cell in declared_cells(study)} | set(study["references"].values())
-    records = [record for config in configs for record in standing_records(state, config, study["seeds"]).values()]
+    records = [record for config in configs for record in counting_records(state, config, study["seeds"]).values()]
     wanted = len(configs) * len(study["seeds"])
     finished = sum(record.outcome is Outcome.FINISHED for record in records)
     done = sum(record.stands for record in records) == wanted

@@ -58,7 +58,7 @@ class MadeLedger:
         self._apply(
             {**launch_event(self.study, "aabbccdd", ["study.py"], 2), "host": "host-a", "versions": {"torch": "2.14"}}
         )
-        declared = study_event(self.study, self.state)
+        declared = study_event(self.study, self.state, {})
         assert declared is not None
         self._apply(declared)
 

@@ -13,7 +13,7 @@ from mfm_tune.ledger import read_ledger
 from mfm_tune.plan import trial_key
 from mfm_tune.statistics import paired_difference
 from tests.mfm_tune.made_search import BASELINE, MadeSearch
-from tests.mfm_tune.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, write
+from tests.mfm_tune.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, retrained, write
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +57,21 @@ def test_two_trials_are_compared_alone(storage: Path, capsys: pytest.CaptureFixt
     assert f"A  {DACS}-s2-{FINGERPRINT[:8]}" in out
     assert "an interval needs two seeds" in out
     assert "loss/source" not in out
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_results_of_other_code_are_compared_only_by_their_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], *, declared: bool
+) -> None:
+    """Of a config those of the code that its driver last declared count, as in the report and in MLflow."""
+    write(tmp_path, retrained(declared=declared))
+    code, out, _ = said(tmp_path, capsys, DACS, DEFAULT, "--metric", "student/miou")
+    assert code == 0
+    row = next(line for line in out.splitlines() if line.startswith("student/miou"))
+    assert row.split()[1:3] == ["90", "(1)"]
+    assert ("11 ± 1 (3)" in row) is not declared
+    assert "A: results of other code do not count, seeds 0, 1, 2" in out
+    assert said(tmp_path, capsys, f"{DACS}-s0-a", f"{DACS}-s0-b")[1].count("80") == 2
 
 
 def test_configs_are_called_as_in_reports(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:

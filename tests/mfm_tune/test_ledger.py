@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfm_tune.errors import StorageError
-from mfm_tune.ledger import LedgerState, LedgerWriter, encoded, read_events, read_ledger
+from mfm_tune.ledger import LedgerState, LedgerWriter, Status, encoded, read_events, read_ledger, status_of
 from mfm_tune.program import Outcome
 from mfm_tune.tracking_reader import BrokenLedgerError, LedgerReader
 
@@ -218,21 +218,21 @@ def test_seconds_of_an_attempt_without_an_end_count_up_to_its_last_sign_of_life(
 
 
 def test_a_result_of_this_code_comes_before_one_that_stands_for_it() -> None:
-    """`find` honours reuse, through several steps, but prefers the very code; open ones of other code are not found."""
+    """`counts` honours reuse, through several steps, but prefers the very code; none that other code left open."""
     state = state_of(
         start("k-a", "a"), end(Outcome.FINISHED, "k-a"), start("k-b", "b"), {"event": "reuse", "from": "a", "to": "b"}
     )
-    found = state.find("cafe", 0, "b")
+    found = state.counts("cafe", 0, "b")
     assert found is not None
     assert found.key == "k-a"  # k-b is open, and a result stands for it
     state.apply({**end(Outcome.OOM, "k-b"), "time": 1})
-    assert state.find("cafe", 0, "b") == state.trials["k-b"]
+    assert state.counts("cafe", 0, "b") == state.trials["k-b"]
     state.apply({"event": "reuse", "from": "b", "to": "c", "time": 2})
-    nearest = state.find("cafe", 0, "c")
+    nearest = state.counts("cafe", 0, "c")
     assert nearest is not None
     assert nearest.key == "k-b"
-    assert state.find("cafe", 0, "d") is None
-    assert state.find("cafe", 1, "c") is None
+    assert state.counts("cafe", 0, "d") is None
+    assert state.counts("cafe", 1, "c") is None
 
 
 ODD = [None, -1, 1.5, 10**400, 2**70, "abc", "", True, [], [1], {}, {"a": {"b": []}}, "../../x", "\ud800", [[["x"]]]]
@@ -343,6 +343,29 @@ def test_a_newer_driver_may_add_keys_and_leave_values_out(tmp_path: Path) -> Non
     write(path, {**start(), "weather": 1}, newer, {**end(Outcome.FINISHED), "error": None, "wall_s": None})
     record = read_ledger(path).trials[KEY]
     assert (record.outcome, record.machine) == (Outcome.FINISHED, {"threads": "4"})
+
+
+def test_the_trial_that_counts_is_of_the_code_that_a_driver_last_declared() -> None:
+    """In a `study` event; in ledgers without such declarations, by starting a trial of the config."""
+    old = [start("k-a", "a"), report(10, "k-a", miou=10.0), end(Outcome.FINISHED, "k-a")]
+    declared = {**SOUND[2], "fingerprints": {"cafe": "b"}}
+    assert state_of(*old).finals("cafe", (0, 1), "miou") == {0: 10.0}
+    assert state_of(*old, declared).counts("cafe", 0) is None
+    begun = state_of(*old, start("k-b", "b")).counts("cafe", 0)
+    assert begun is not None
+    assert (begun.key, status_of(begun), begun.final("miou")) == ("k-b", Status.OPEN, None)
+    assert state_of(*old, declared, {"event": "reuse", "from": "a", "to": "b"}).finals("cafe", (0,), "miou") == {
+        0: 10.0
+    }
+    again = state_of(*old, start("k-b", "b"), {**declared, "fingerprints": {"cafe": "a"}})
+    assert again.finals("cafe", (0,), "miou") == {0: 10.0}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e308, 10**300])
+def test_what_cannot_be_averaged_is_no_final_number(value: float) -> None:
+    """A square of it would be no number either."""
+    record = state_of(start(), report(10, miou=value, loss=1e100), end(Outcome.FINISHED)).trials[KEY]
+    assert (record.final("miou"), record.final("loss"), record.final("other")) == (None, 1e100, None)
 
 
 def test_unknown_events_are_left_out(tmp_path: Path) -> None:

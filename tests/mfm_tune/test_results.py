@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from mfm_tune.identity import config_id
+from mfm_tune.ledger import Status
 from mfm_tune.program import Outcome
-from mfm_tune.results import Results, Standing, collect
+from mfm_tune.results import Results, collect
 from mfm_tune.space import OOM, Axis, Published, Quoted, Study, Table
 from tests.mfm_tune.made_ledger import FINGERPRINT, MACHINE, OTHER_MACHINE, MadeLedger, stub, stub_study
 from tests.mfm_tune.stub_program import StubProgram
@@ -55,14 +56,14 @@ def test_differences_are_taken_seed_by_seed_to_each_reference() -> None:
 @pytest.mark.parametrize(
     ("outcome", "standing", "mark"),
     [
-        (Outcome.STOPPED, Standing.STOPPED, "seed 2 stopped early at step 2 of 4"),
-        (Outcome.DIVERGED, Standing.DIVERGED, "seed 2 diverged at step 2 of 4"),
-        (Outcome.OOM, Standing.OOM, "seed 2 out of memory"),
-        (Outcome.FAILED, Standing.FAILED, "seed 2 failed"),
-        (None, Standing.UNDER_WAY, "seed 2 under way at step 2 of 4"),
+        (Outcome.STOPPED, Status.STOPPED, "seed 2 stopped early at step 2 of 4"),
+        (Outcome.DIVERGED, Status.DIVERGED, "seed 2 diverged at step 2 of 4"),
+        (Outcome.OOM, Status.OOM, "seed 2 out of memory"),
+        (Outcome.FAILED, Status.FAILED, "seed 2 failed"),
+        (None, Status.OPEN, "seed 2 under way at step 2 of 4"),
     ],
 )
-def test_only_a_finished_trial_enters_a_mean(outcome: Outcome | None, standing: Standing, mark: str) -> None:
+def test_only_a_finished_trial_enters_a_mean(outcome: Outcome | None, standing: Status, mark: str) -> None:
     study = stub_study({0: None, 1: None})
     ledger = MadeLedger(study)
     for seed in (0, 1):
@@ -70,7 +71,7 @@ def test_only_a_finished_trial_enters_a_mean(outcome: Outcome | None, standing: 
     ledger.trial(stub(1), 2, {"student/miou": 99.0}, outcome=outcome, steps=(2,))
     cell = cell_of(collect(study, ledger.state), 1)
     assert dict(cell.values) == {0: 60.0, 1: 60.0}
-    assert cell.standings == (Standing.FINISHED, Standing.FINISHED, standing)
+    assert cell.statuses == (Status.FINISHED, Status.FINISHED, standing)
     assert cell.marks == (mark,)
     assert not cell.complete
 
@@ -89,7 +90,7 @@ def test_an_empty_ledger_has_cells_without_numbers() -> None:
     study = stub_study({0: 50.0, 1: OOM})
     results = collect(study, MadeLedger(study).state)
     assert all(cell.summary.mean is None for cell in results.cells)
-    assert results.standings == {Standing.NOT_STARTED: 6}
+    assert results.statuses == {Status.NEW: 6}
     assert not results.intervals
     assert cell_of(results, 1).marks == ("seeds 0, 1, 2 not started",)
 

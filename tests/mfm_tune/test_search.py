@@ -299,7 +299,7 @@ def test_all_stages_in_one_command_and_nothing_twice(tmp_path: Path, capsys: pyt
     assert len(finished) == 12 + 1 - len(stops(state)) + 4 * 2
     assert "Explored with seed 0: the best 10 of 12, oracle selection" in said
     baselines = [config_id(config) for config in search.baselines.values()]
-    assert all(state.find(each, 0, record.fingerprint).outcome is Outcome.FINISHED  # type: ignore[union-attr]
+    assert all(state.counts(each, 0, record.fingerprint).outcome is Outcome.FINISHED  # type: ignore[union-attr]
                for each in baselines for record in finished)  # fmt: skip
     report = (storage / "reports" / "stub-smoke" / "report.md").read_text()
     assert "oracle selection" in report

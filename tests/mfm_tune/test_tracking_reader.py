@@ -32,7 +32,17 @@ from mfm_tune.tracking_runs import (
     trial_run_key,
 )
 from tests.mfm_tune.made_search import stub_search
-from tests.mfm_tune.tracking_ledger import CLASSES, DACS, DEFAULT, FINGERPRINT, Fiction, expected, number, write
+from tests.mfm_tune.tracking_ledger import (
+    CLASSES,
+    DACS,
+    DEFAULT,
+    FINGERPRINT,
+    Fiction,
+    expected,
+    number,
+    retrained,
+    write,
+)
 
 
 def all_rows(reader: LedgerReader, limit: int) -> dict[str, list[Row]]:
@@ -135,6 +145,35 @@ def test_cells_have_mean_std_and_paired_interval(ledger: Path) -> None:
             paired = paired_difference(values, finals[DACS])
             found = (last["minus DACS"], last.get("minus DACS/low"), last.get("minus DACS/high"))
             assert found == (paired.mean, paired.low, paired.high)
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_results_of_other_code_leave_a_cell_when_its_config_is_trained_anew(tmp_path: Path, *, declared: bool) -> None:
+    """The newest row of each number is that of the code which counts; what it does not give is no number any more."""
+    path = write(tmp_path, retrained(declared=declared))
+    rows = all_rows(LedgerReader(path), 500)
+    last = {key: {row.key: row.value for row in of} for key, of in rows.items()}
+    baseline = last["cell/fiction/smoke/b/Baseline"]
+    assert (baseline["n_seeds"], baseline["mean"]) == (1, 90.0)
+    assert math.isnan(baseline["std"])
+    wide = last["cell/fiction/smoke/a/128"]
+    assert (wide["n_seeds"], wide["mean"]) == ((0, pytest.approx(math.nan, nan_ok=True)) if declared else (3, 11.0))
+    assert comparable(all_rows(LedgerReader(path), 10**9)) == comparable(rows)
+    steps = [(row.step, row.time) for row in rows["cell/fiction/smoke/b/Baseline"]]
+    assert steps == sorted(steps)
+    state = read_ledger(path)
+    runs = [cell_run(state, cell, "ledger", {}) for cell in declared_cells(state.studies["fiction", "smoke"])]
+    others = "0/3" if declared else "3/3"
+    assert [run.tags["mfm.seeds"] for run in runs if run] == [others, others, "1/3", others]
+
+
+def test_results_that_the_user_lets_count_come_back(tmp_path: Path) -> None:
+    """A `reuse` line counts the cells again."""
+    fiction = list(retrained(declared=True))
+    reuse = {"event": "reuse", "from": "a" * 64, "to": "b" * 64, "time": fiction[-1]["time"] + 1}
+    rows = all_rows(LedgerReader(write(tmp_path, [*fiction, reuse])), 10**9)
+    last = {row.key: row.value for row in rows["cell/fiction/smoke/b/Baseline"]}
+    assert (last["n_seeds"], last["mean"]) == (3, fmean([90.0, 11.0, 12.0]))
 
 
 def test_only_finished_trials_have_final_numbers(ledger: Path) -> None:

@@ -23,7 +23,18 @@ from mfm_tune.tracking import ENVIRONMENT, Target, caught_up, ledger_identity, r
 from mfm_tune.tracking_process import Mirroring
 from mfm_tune.tracking_reader import BrokenLedgerError
 from mfm_tune.tracking_runs import trial_run_key
-from tests.mfm_tune.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, expected, rows, stored, tags_of, write
+from tests.mfm_tune.tracking_ledger import (
+    DACS,
+    DEFAULT,
+    FINGERPRINT,
+    Fiction,
+    expected,
+    retrained,
+    rows,
+    stored,
+    tags_of,
+    write,
+)
 from tests.mfm_tune.tracking_places import storage_with
 
 DACS_0 = trial_key(DACS, 0, FINGERPRINT)
@@ -87,6 +98,23 @@ def test_everything_is_mirrored(storage: Path) -> None:
     assert table["data"][0] == ["road", 5, 1, 0]
     cell = tags_of(database, "cell/fiction/smoke/a/128")
     assert (cell["mfm.dim"], cell["mfm.seeds"], cell["mfm.paper"]) == ("128", "2/2", "50.5")
+
+
+def test_means_hold_results_of_one_code(empty_database: Path, tmp_path: Path) -> None:
+    """Other code, stopped after its first seed: that seed is the mean, and the other cells have none."""
+    folder = storage_with(empty_database, tmp_path / "storage")
+    write(folder, retrained(declared=True))
+    Mirroring(Target(folder)).catch_up()
+    before = contents(folder)
+    Mirroring(Target(folder), from_start=True).catch_up()
+    assert contents(folder) == before
+    query = """SELECT t.value, m.key, m.value, m.is_nan FROM latest_metrics m
+        JOIN tags t ON t.run_uuid = m.run_uuid AND t.key = 'mfm.key' WHERE m.key IN ('mean', 'n_seeds', 'std')"""
+    latest = {(cell, key): None if nan else value for cell, key, value, nan in rows(folder / "mlflow.db", query)}
+    numbers = {cell: [latest[cell, key] for key in ("n_seeds", "mean", "std")] for cell, _ in latest}
+    assert numbers.pop("cell/fiction/smoke/b/Baseline") == [1, 90, None]
+    assert list(numbers.values()) == [[0, None, None]] * 3
+    assert tags_of(folder / "mlflow.db", "cell/fiction/smoke/a/128")["mfm.outcome"] == "not started"
 
 
 def test_delivering_again_changes_nothing(storage: Path) -> None:

@@ -66,7 +66,7 @@ class Fiction:
         for seed in range(self.seeds):
             for config, content in self.configs.items():
                 if config not in told:
-                    yield self._config(config, content)
+                    yield self.config(config, content)
                     told.add(config)
                 yield from self.trial(config, seed)
 
@@ -142,7 +142,8 @@ class Fiction:
             }
         )
 
-    def _config(self, config: str, content: dict[str, Any]) -> Event:
+    def config(self, config: str, content: dict[str, Any]) -> Event:
+        """A config's line."""
         return self._timed(
             {
                 "event": "config",
@@ -161,6 +162,33 @@ class Fiction:
     def _timed(self, event: Event) -> Event:
         self.time += 7
         return {**event, "time": self.time}
+
+
+def retrained(*, declared: bool) -> Iterator[Event]:
+    """Three seeds by one code at 10, 11 and 12; then other code, whose driver ends after seed 0 of DACS at 90.
+
+    Args:
+        declared: Drivers declare the code of each config; earlier versions did not.
+    """
+    fiction = Fiction(reports=1)
+    yield {"event": "ledger", "version": 1, "time": fiction.time}
+    old, new = ({"fingerprints": dict.fromkeys(fiction.configs, code * 64)} if declared else {} for code in "ab")
+    yield fiction.study(**old)
+    for config, content in fiction.configs.items():
+        yield fiction.config(config, content)
+    for seed, config in itertools.product(range(3), fiction.configs):
+        yield from trial_by("a", fiction.trial(config, seed), 10.0 + seed)
+    if declared:
+        yield fiction.study(**new)
+    yield from trial_by("b", fiction.trial(DACS, 0), 90.0)
+
+
+def trial_by(code: str, events: Iterator[Event], miou: float) -> Iterator[Event]:
+    """A trial's lines as other code would have written them."""
+    for event in events:
+        text = json.dumps(event).replace(FINGERPRINT, code * 64).replace(FINGERPRINT[:8], code * 8)
+        changed: Event = json.loads(text)
+        yield changed | ({"metrics": {"student/miou": miou, "teacher/miou": miou}} if "metrics" in event else {})
 
 
 def write(storage: Path, events: Iterator[Event] | Sequence[Event]) -> Path:
