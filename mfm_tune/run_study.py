@@ -38,7 +38,7 @@ from mfm_tune.recorder import Recorder, error_file
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 from mfm_tune.storage import Storage, check_writable
-from mfm_tune.tracking_uri import without_password
+from mfm_tune.tracking_uri import announced_uri, resolved_uri, without_password
 
 if TYPE_CHECKING:
     from mfm_tune.tracking import Mirror
@@ -145,7 +145,7 @@ def check_tracking(options: Options) -> None:
     if options.tracking and not options.probe:
         from mfm_tune.tracking import Target
 
-        Target(options.storage, options.tracking_uri)
+        Target(options.storage, resolved_uri(options.tracking_uri))
 
 
 @contextmanager
@@ -156,7 +156,7 @@ def tracking(options: Options) -> Iterator[Mirror | None]:
         return
     from mfm_tune.tracking import start_mirror
 
-    mirror = start_mirror(options.storage, options.tracking_uri)
+    mirror = start_mirror(options.storage, announced_uri(options.tracking_uri))
     patience_s = MIRROR_INTERRUPTED_S
     try:
         yield mirror

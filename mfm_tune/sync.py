@@ -19,7 +19,7 @@ from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageBusyError, StorageError, UserError
 from mfm_tune.options import DEFAULT_STORAGE
 from mfm_tune.tracking import Target, quiet_environment
-from mfm_tune.tracking_uri import OPTION, without_password, without_password_of
+from mfm_tune.tracking_uri import OPTION, announced_uri, without_password, without_password_of
 
 if TYPE_CHECKING:
     from mfm_tune.tracking_process import Mirroring
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = asked.parse_args(argv)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER_S))
         os.environ.update(quiet_environment())
-        target = Target(given.storage.absolute(), given.tracking_uri)
+        target = Target(given.storage.absolute(), announced_uri(given.tracking_uri))
         rows = synchronise(target, from_start=given.from_start)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -1,13 +1,15 @@
-"""The URI of an MLflow server or database: whether it can be one, and how it is printed without its password."""
+"""The URI of an MLflow server or database: where it is from, and how it is printed without its password."""
 
 from __future__ import annotations
 
+import os
 import re
 from urllib.parse import unquote, urlsplit
 
 from mfm_tune.errors import OptionError
 
 OPTION = "--tracking-uri"
+VARIABLE = "MLFLOW_TRACKING_URI"
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _PASSWORD = re.compile(r"://[^:/@]*:(?P<secret>.*)@", re.DOTALL)  # up to the last @: SQLAlchemy takes slashes in it
 _TOKEN = re.compile(r"https?://(?P<secret>[^:/@\s]+)@")
@@ -21,6 +23,29 @@ def check_uri(uri: str, source: str = OPTION) -> None:
             f"{source} must be the address of an MLflow server or database, got '{without_password(uri)}'; "
             "such as http://127.0.0.1:5000 or postgresql+psycopg2://user@host/name."
         )
+
+
+def resolved_uri(option: str | None) -> str | None:
+    """The option's URI, else that of MLflow's variable; None, where both are unset or empty, is the storage's own file.
+
+    Raises:
+        OptionError: The one that counts is no URI of a server or database.
+    """
+    if option is not None:
+        check_uri(option)
+        return option
+    uri = os.environ.get(VARIABLE) or None
+    if uri is not None:
+        check_uri(uri, f"{VARIABLE} (unset it, or give {OPTION}, which wins over it)")
+    return uri
+
+
+def announced_uri(option: str | None) -> str | None:
+    """As `resolved_uri`; that it is the variable's is said in a line."""
+    uri = resolved_uri(option)
+    if uri is not None and option is None:
+        print(f"MLflow is at {without_password(uri)}, as {VARIABLE} says; {OPTION} wins over it.", flush=True)
+    return uri
 
 
 def is_server(uri: str) -> bool:

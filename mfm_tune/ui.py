@@ -36,7 +36,7 @@ from mfm_tune.sync import parser
 from mfm_tune.tracking import Target, caught_up, quiet_environment
 from mfm_tune.tracking_database import damage
 from mfm_tune.tracking_runs import declared_cells, experiment_name, study_experiment
-from mfm_tune.tracking_uri import OPTION, without_password_of
+from mfm_tune.tracking_uri import OPTION, announced_uri, without_password_of
 from mfm_tune.views import TAG, TRIED, View, ViewKind, failures_view, pictures_view, table_view
 
 READY_S = 120.0
@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = asked.parse_args(argv)
         os.environ.update(quiet_environment())
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        show(Target(given.storage.absolute(), given.tracking_uri), given.port)
+        show(Target(given.storage.absolute(), announced_uri(given.tracking_uri)), given.port)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ from hypothesis import settings
 
 settings.register_profile("any machine", deadline=None)  # tests never assert times
 settings.load_profile("any machine")
+os.environ.pop("MLFLOW_TRACKING_URI", None)  # no test writes to the server of whoever runs it
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two torch threads on two busy cores wait for each other
 
 

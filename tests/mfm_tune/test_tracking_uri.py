@@ -14,10 +14,10 @@ from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.ledger import encoded, read_events, read_ledger
 from mfm_tune.options import parse_options
 from mfm_tune.tracking import Target, start_mirror
-from mfm_tune.tracking_uri import without_password, without_password_of
+from mfm_tune.tracking_uri import VARIABLE, without_password, without_password_of
 from tests.mfm_tune.stub_space import forgotten_after, write_space
-from tests.mfm_tune.tracking_ledger import Fiction, write
-from tests.mfm_tune.tracking_places import Shown, dead_address
+from tests.mfm_tune.tracking_ledger import Fiction, expected, stored, write
+from tests.mfm_tune.tracking_places import Shown, dead_address, storage_with
 
 SECRET = "hunter2/%40secret"
 NO_DRIVER = f"mssql+nodriver://me:{SECRET}@host/name"  # a database that cannot be opened here
@@ -141,3 +141,50 @@ def test_a_ledger_with_a_password_says_how_to_clean_it(
     assert [event for _, event in read_events(storage / "ledger.jsonl")] == clean
     assert run.main(command) == 0
     assert "holds the password" not in capsys.readouterr().out
+
+
+def test_a_run_and_sync_go_where_mlflows_variable_says(
+    space: Path,
+    tmp_path: Path,
+    empty_database: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A line says so; a URI that is given wins, and so does --no-tracking."""
+    named, given = storage_with(empty_database, tmp_path / "named"), storage_with(empty_database, tmp_path / "given")
+    monkeypatch.setenv(VARIABLE, f"sqlite:///{named / 'mlflow.db'}")
+    storage = tmp_path / "runs"
+    command = [str(space), "--storage", str(storage), "--inline"]
+    assert run.main([*command, "--no-tracking"]) == 0
+    assert VARIABLE not in capsys.readouterr().out
+    assert stored(named / "mlflow.db") == {}
+    assert sync.main(["--storage", str(storage), "--tracking-uri", f"sqlite:///{given / 'mlflow.db'}"]) == 0
+    assert VARIABLE not in capsys.readouterr().out
+    assert (stored(given / "mlflow.db"), stored(named / "mlflow.db")) == (expected(storage / "ledger.jsonl"), {})
+    assert run.main([*command, "--seeds", "0,1"]) == 0
+    assert sync.main(["--storage", str(storage)]) == 0  # what a slow machine did not deliver in time
+    assert capsys.readouterr().out.count(f"mlflow.db, as {VARIABLE} says; --tracking-uri wins over it.\n") == 2
+    assert stored(named / "mlflow.db") == expected(storage / "ledger.jsonl")
+    assert not (storage / "mlflow.db").exists()
+
+
+def test_a_variable_that_is_no_uri_is_refused_where_it_would_count(
+    space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence that names it, before anything is written; not by a plan, nor beside --no-tracking."""
+    storage = tmp_path / "runs"
+    command = [str(space), "--storage", str(storage), "--inline"]
+    monkeypatch.setenv(VARIABLE, "databricks://me:hunter2@profile")
+    assert [run.main(command), sync.main(command[1:3]), ui.main(command[1:3])] == [2, 2, 2]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3
+    assert all(
+        line.startswith(f"{VARIABLE} (unset it, or give --tracking-uri, which wins over it) must") for line in said
+    )
+    assert "hunter2" not in "".join(said)
+    assert not storage.exists()
+    assert run.main([*command, "--plan"]) == 0
+    monkeypatch.setenv(VARIABLE, "")  # as MLflow has it, that is unset
+    assert run.main([*command, "--plan"]) == 0
+    monkeypatch.setenv(VARIABLE, "mlruns")
+    assert run.main([*command, "--no-tracking"]) == 0
