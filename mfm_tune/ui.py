@@ -3,8 +3,9 @@
     python -m mfm_tune.ui [--storage DIR] [--port N] [--tracking-uri URI]
 
 The server is started in its closed form: one worker, gunicorn and Flask alone (which leaves out the routes that run
-agents and jobs), no telemetry, 127.0.0.1 only. Ctrl-C ends it. With the address of a server that runs already, the
-links are printed and nothing is started. This process itself asks the server by its REST interface and stays small.
+agents and jobs), no telemetry, 127.0.0.1 only, by which or by localhost it must be asked for. Ctrl-C ends it. With the
+address of a server that runs already, the links are printed and nothing is started. This process itself asks the server
+by its REST interface and stays small.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from mfm_tune.views import TAG, TRIED, View, ViewKind, failures_view, pictures_v
 
 READY_S = 120.0
 GRACE_S = 10.0
+HOSTS = "127.0.0.1:*,localhost:*"  # any port, for tunnels; no other name, which a stranger's page could make ours
 ANSWER_S = 30.0  # the first answers of a server on a busy machine take a while
 
 
@@ -53,7 +55,11 @@ class Link:
 
 
 def server_command(target: Target, port: int) -> list[str]:
-    """The command of the closed server. Its environment says which database: a command line is seen by everybody."""
+    """The command of the closed server.
+
+    Its environment says which database, because a command line is seen by everybody, and which hosts, because MLflow
+    takes the option for that only without gunicorn.
+    """
     return [
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
@@ -104,6 +110,7 @@ def _started(target: Target, port: int, log: Path) -> subprocess.Popen[bytes]:
                 **quiet_environment(),
                 "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                 "MLFLOW_BACKEND_STORE_URI": target.uri,
+                "MLFLOW_SERVER_ALLOWED_HOSTS": HOSTS,
             },
             start_new_session=True,  # Ctrl-C is this process's; it ends the server in order
         )

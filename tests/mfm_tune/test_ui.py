@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,26 @@ def test_the_server_is_closed(shown: Shown) -> None:
         with pytest.raises(urllib.error.HTTPError) as caught:
             urllib.request.urlopen(f"{shown.address}{path}")
         assert caught.value.code in (404, 405)
+
+
+@pytest.mark.parametrize(
+    ("host", "answer"),
+    [
+        ("127.0.0.1:{}", 200),
+        ("localhost:8080", 200),
+        ("192.168.0.1:{}", 403),
+        ("10.0.0.1", 403),
+        ("evil.example:{}", 403),
+    ],
+)
+def test_the_server_answers_to_the_names_of_loopback_alone(shown: Shown, host: str, answer: int) -> None:
+    """So no page of a stranger reads or changes the mirror by making its own name, or a private address, ours. A tunnel
+    from another machine may end at another port."""
+    port = int(shown.address.rpartition(":")[2])
+    connection = HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/api/2.0/mlflow/experiments/get?experiment_id=0", headers={"Host": host.format(port)})
+    assert connection.getresponse().status == answer
+    connection.close()
 
 
 def test_a_server_that_runs_already_is_only_linked(shown: Shown, capsys: pytest.CaptureFixture[str]) -> None:
