@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
+from mfm_tune.console import steady_streams
 from mfm_tune.tracking import (
     Cursor,
     Target,
@@ -282,4 +283,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main())
