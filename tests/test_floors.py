@@ -23,7 +23,7 @@ DOORS = {
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
     "trainables": ("trainables.", "search_spaces."),
     # Of the platform, training takes the check of fields and the id of a config.
-    "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables.config", "trainables.trial"),
+    "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables.config", "trainables.description", "trainables.trial"),
     "search_spaces": ("search_spaces.",),
     "tests": (),
 }

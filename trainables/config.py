@@ -143,6 +143,7 @@ Data = ToyCity | PackedPair | RealPhotographs
 
 
 Stages = tuple[AtLeast1, AtLeast1, AtLeast1, AtLeast1]  # one number each
+Depth = Annotated[int, Whole(1, 200)]  # blocks of a stage
 Width = Annotated[int, Whole(8, step=8)]  # GroupNorm's groups have 8 channels
 
 
@@ -182,7 +183,7 @@ class DeepLabV2(Settings):
         rates: Dilations of the head's 3x3 convolutions, whose outputs are summed.
     """
 
-    layers: Stages = (3, 4, 23, 3)
+    layers: tuple[Depth, Depth, Depth, Depth] = (3, 4, 23, 3)
     base_width: AtLeast1 = 64
     stem_width: Annotated[int, Whole(2, step=2)] = 64
     rates: tuple[AtLeast1, ...] = (6, 12)
@@ -201,7 +202,7 @@ class MiT(Settings):
     """
 
     dims: Stages = (64, 128, 320, 512)
-    depths: Stages = (3, 6, 40, 3)
+    depths: tuple[Depth, Depth, Depth, Depth] = (3, 6, 40, 3)
     heads: Stages = (1, 2, 5, 8)
     reductions: Stages = (8, 4, 2, 1)
     strides: Stages = (4, 2, 2, 2)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass, replace
 from enum import Enum
-from typing import Any, get_args, get_type_hints
+from typing import Annotated, Any, get_args, get_type_hints
 
+from mfm_tune.fields import AtLeast0, Line, Positive, Settings, Size, shown
 from trainables.config import Data, EfficientNetLite, Experiment, Network, ToyCity
 
 FORMAT = 1
+LARGEST = 2**14  # of a side in pixels, of a width in channels: what is larger is a damaged file, and fills the memory
+MOST_CLASSES = 255  # ids of a label map, which has a byte a pixel; 255 is none
+LONGEST = 200  # characters of a reason
 
 
 @dataclass(frozen=True, kw_only=True)
-class Description:
+class Description(Settings):
     """A trained segmentor without its weights.
 
     Args:
@@ -27,14 +32,18 @@ class Description:
     """
 
     network: Network
-    classes: tuple[str, ...]
+    classes: tuple[Line, ...]
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    size: tuple[int, int]
-    slide: tuple[int, int] | None = None
+    std: tuple[Positive, Positive, Positive]
+    size: Annotated[tuple[int, int], Size()]
+    slide: Annotated[tuple[int, int], Size()] | None = None
     channels_last: bool = False
-    step: int = 0
+    step: AtLeast0 = 0
     data: Data | None = None
+
+    def _check_together(self) -> None:
+        if len(self.classes) > MOST_CLASSES:
+            raise ValueError(f"Description.classes must be at most {MOST_CLASSES} names, got {len(self.classes)}.")
 
     def to_json(self) -> dict[str, Any]:
         """A JSON object that `from_json` reads."""
@@ -49,14 +58,22 @@ class Description:
         """
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             found = content.get("format") if isinstance(content, dict) else None
-            raise ValueError(f"a model's description must have format {FORMAT}, got {found!r}; export the model again.")
-        try:
-            return cls(**{name: _read(content[name], hint) for name, hint in get_type_hints(cls).items()})
-        except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
-                f"a model's description must be as this version writes it, but does not fit ({error}); "
+                f"a model's description must have format {FORMAT}, got {shown(found)}; export the model again."
+            )
+        try:
+            hints = get_type_hints(cls)
+            read = cls(**{item.name: _read(content[item.name], hints[item.name]) for item in fields(cls)})
+            largest = max(_whole_numbers((read.network, read.size, read.slide, read.data)))
+            if largest > LARGEST:
+                raise ValueError(f"{shown(largest)} is more than {LARGEST}")
+        except (KeyError, TypeError, ValueError) as error:
+            reason = f"{error} is missing or unknown" if isinstance(error, KeyError) else str(error).rstrip(".")
+            raise ValueError(
+                f"a model's description must be as this version writes it, but does not fit ({reason[:LONGEST]}); "
                 "export the model again."
             ) from error
+        return read
 
 
 def describe(
@@ -108,13 +125,28 @@ def plain(value: Any) -> Any:
             return value
 
 
+def _whole_numbers(value: Any) -> Iterator[int]:
+    """Sizes and counts in settings; seeds are none."""
+    match value:
+        case bool():
+            return
+        case int():
+            yield value
+        case tuple():
+            for part in value:
+                yield from _whole_numbers(part)
+        case Settings():
+            names = [item.name for item in fields(value) if not item.name.endswith("seed")]  # type: ignore[arg-type]
+            yield from _whole_numbers(tuple(getattr(value, name) for name in names))
+
+
 def _read(value: Any, hint: Any) -> Any:
     """What `plain` made of a field of this type, which says what settings it can hold."""
     match value:
         case dict():
             known = {each.__name__: each for each in get_args(hint) or (hint,) if isinstance(each, type)}
             if value["class"] not in known:
-                raise ValueError(f"{value['class']!r} must be {' or '.join(known)}")
+                raise ValueError(f"{shown(value['class'])} must be {' or '.join(known)}")
             kind = known[value["class"]]
             hints = get_type_hints(kind)
             return kind(**{key: _read(part, hints[key]) for key, part in value.items() if key != "class"})

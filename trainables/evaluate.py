@@ -32,7 +32,7 @@ from trainables.data.scored import CAMVID_MEANS, SYNTHIA_MEANS, Means
 from trainables.data.store import Store
 from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
-from trainables.exported import Model, load_model
+from trainables.exported import Model, in_use, load_model
 
 TOY_CITY = "toy-city"
 
@@ -102,8 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> None:
     model = load_model(given.model)
     model.segmentor.to("cuda" if torch.cuda.is_available() else "cpu")
-    examples = open_examples(given.data, model)
-    result = score(model, examples, given.batch_size)
+    with in_use(given.model):
+        examples = open_examples(given.data, model)
+        result = score(model, examples, given.batch_size)
     print(as_table(result, examples))
     if given.json is not None:
         given.json.write_text(json.dumps(as_json(result, examples), indent=1) + "\n")

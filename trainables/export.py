@@ -72,7 +72,11 @@ def model_of(source: Path) -> Model:
         )
     if any(name.startswith(STUDENT) for name in arrays):
         arrays = {name.removeprefix(STUDENT): array for name, array in arrays.items() if name.startswith(STUDENT)}
-    return build_model(Description.from_json(numbers["model"]), arrays, str(path))
+    try:
+        description = Description.from_json(numbers["model"])
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return build_model(description, arrays, str(path))
 
 
 def _file_of(source: Path) -> Path:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,6 @@ from torch import Tensor
 from trainables import checkpoint
 from trainables.description import Description
 from trainables.models.build import build_segmentor
-from trainables.models.pretrained import read_tensors
 from trainables.models.segmentor import Segmentor
 
 WEIGHTS = "model.safetensors"
@@ -62,8 +62,8 @@ def build_model(description: Description, weights: Mapping[str, Tensor], origin:
     Raises:
         ValueError: The weights are those of another architecture.
     """
-    segmentor = build_segmentor(description.network, len(description.classes))
-    own = segmentor.state_dict()
+    with torch.device("meta"):  # takes no memory: weights of another size must not fill it
+        own = build_segmentor(description.network, len(description.classes)).state_dict()
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     wrong += [name for name in weights if name not in own]
     if wrong:
@@ -71,6 +71,7 @@ def build_model(description: Description, weights: Mapping[str, Tensor], origin:
             f"{origin} holds weights of another architecture than the {type(description.network).__name__} that its "
             f"description names: {len(wrong)} tensors do not fit (first: {wrong[0]}); give the file that belongs to it."
         )
+    segmentor = build_segmentor(description.network, len(description.classes))
     segmentor.to(next(tensor.dtype for tensor in weights.values() if tensor.is_floating_point()))
     segmentor.load_state_dict(dict(weights))
     return Model(segmentor.to(memory_format=memory_format(description)).eval(), description)
@@ -101,11 +102,32 @@ def load_model(folder: Path) -> Model:
         )
     try:
         description = Description.from_json(json.loads((folder / CONFIG).read_text()))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{folder / CONFIG} must be JSON, but is not ({error}); export the model again.") from error
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
-    return build_model(description, read_tensors(folder / WEIGHTS), str(folder / WEIGHTS))
+    try:
+        weights, _ = checkpoint.load(folder / WEIGHTS)
+    except checkpoint.UnusableFile as error:
+        raise ValueError(f"{error}; export the model again.") from error
+    return build_model(description, weights, str(folder / WEIGHTS))
+
+
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """What a network cannot run on, or has no memory for, is one sentence.
+
+    Raises:
+        ValueError: It cannot; names the model's folder.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ValueError(
+            f"{folder} cannot be used as its {CONFIG} says ({reason}); see that size, slide and network are those of "
+            "the export, or give smaller images."
+        ) from error
 
 
 def parameter_count(segmentor: Segmentor) -> int:

@@ -25,7 +25,7 @@ from trainables.data.progress import ProgressLine
 from trainables.data.readers import BrokenSample, read_image
 from trainables.data.resize import Pixels, fit_size, resize_image
 from trainables.evaluation import predict
-from trainables.exported import Model, load_model
+from trainables.exported import Model, in_use, load_model
 from trainables.models.segmentor import upsample
 from trainables.pictures import palette
 
@@ -51,7 +51,8 @@ def _run(given: argparse.Namespace) -> None:
             pixels = read_image(path)
         except BrokenSample as error:
             raise ValueError(f"{path} must be an image, but cannot be read ({error.detail}); leave it out.") from error
-        labels = label_image(model, pixels, given.size)
+        with in_use(given.model):
+            labels = label_image(model, pixels, given.size)
         write_prediction(given.out / path.stem, pixels, labels, model.description.classes, given.strength)
         show("predict", done, len(images), 0)
     print(given.out)

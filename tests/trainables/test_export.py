@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
+from mfm_tune import fields
 from tests.trainables.models.tiny import built
 from tests.trainables.trained import finished_trial
 from trainables import checkpoint, export
@@ -117,6 +118,7 @@ def test_whatever_network_can_be_trained_can_be_exported(kind: type, monkeypatch
         """What `Network` will hold one day."""
 
     monkeypatch.setattr("trainables.description.Network", Network | Later)
+    monkeypatch.setattr("mfm_tune.fields._types", fields._types.__wrapped__)  # which remembers a class's types
     config = replace(dacs(SMOKE), network=kind())
     for network in (config.network, Later()):
         described = replace(describe(config, CITYSCAPES_CLASSES, MEAN, STD, 3), network=network)
@@ -208,6 +210,19 @@ def test_a_file_without_a_description_is_one_sentence(tmp_path: Path, capsys: py
     assert "--network" in refused([str(tmp_path / "plain.safetensors"), str(tmp_path / "out")], capsys)
 
 
+@pytest.mark.parametrize(
+    "numbers", ["null", "[]", "1", '"abc"', "{", "[" * 100_000, '{"model": null}', '{"model": []}']
+)
+def test_a_header_of_something_else_is_one_sentence(
+    numbers: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a checkpoint has its numbers and its network's description."""
+    save_file({"weight": torch.ones(2)}, tmp_path / "odd.safetensors", metadata={"numbers": numbers})
+    assert str(tmp_path / "odd.safetensors") in refused(
+        [str(tmp_path / "odd.safetensors"), str(tmp_path / "out")], capsys
+    )
+
+
 def test_no_code_in_a_file_is_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -232,7 +247,7 @@ def test_a_model_folder_that_was_damaged_is_one_sentence(trial: Trial, tmp_path:
     export.main([str(trial.folder), str(tmp_path)])
     whole = (tmp_path / WEIGHTS).read_bytes()
     (tmp_path / WEIGHTS).write_bytes(whole[:-100])
-    with pytest.raises(ValueError, match="truncated"):
+    with pytest.raises(ValueError, match=r"was cut off .*; export the model again"):
         load_model(tmp_path)
     (tmp_path / WEIGHTS).write_bytes(whole)
     described = json.loads((tmp_path / CONFIG).read_text())

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +21,7 @@ from trainables import evaluate, export, predict
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD
 from trainables.description import Description
-from trainables.exported import Model, load_model, save_model
+from trainables.exported import CONFIG, WEIGHTS, Model, load_model, save_model
 from trainables.pictures import COLOURS
 from trainables.trial import Trial
 
@@ -181,6 +185,86 @@ def test_bad_input_to_evaluate_is_one_sentence(
     assert len(told.err.splitlines()) == 1
     assert sentence in told.err
     assert told.out == ""
+
+
+def keys(value: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    """Where something stands in JSON; of a list the first part."""
+    yield above
+    parts = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    for key, part in parts:
+        yield from keys(part, (*above, key))
+
+
+def replaced(value: Any, where: tuple[str | int, ...], by: Any) -> Any:
+    """The JSON with something else there."""
+    if not where:
+        return by
+    changed = copy.deepcopy(value)
+    place = changed
+    for key in where[:-1]:
+        place = place[key]
+    place[where[-1]] = by
+    return changed
+
+
+PARTS = ("format", "network", "classes", "mean", "std", "size", "slide", "channels_last", "step", "data")
+HOSTILE = (None, -1, 0, 1.5, "abc", "", True, [], {}, 10**9, 10**400, [10**9] * 2, [[1]], {"class": "MiT"}, np.nan)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_whatever_stands_in_a_description_is_used_or_refused_in_one_sentence(
+    run: Run, part: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every key of `config.json` with values of every type, and numbers that would fill the memory."""
+    model = shutil.copytree(run[1], tmp_path / "model")
+    whole = json.loads((model / CONFIG).read_text())
+    assert set(whole) == set(PARTS)
+    Image.fromarray(np.zeros((37, 91, 3), dtype=np.uint8)).save(tmp_path / "a.png")
+    for where in keys(whole[part], (part,)):
+        for value in HOSTILE:
+            (model / CONFIG).write_text(json.dumps(replaced(whole, where, value)))
+            code = predict.main([str(model), str(tmp_path / "a.png"), "--out", str(tmp_path)])
+            told = [line for line in capsys.readouterr().err.splitlines() if not line.startswith("predict: ")]
+            assert (code, len(told)) in ((0, 0), (2, 1)), (where, value, told)
+            assert len("".join(told)) < 600, (where, value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "1" * 5_000, '{"format": 1}', "\0", '{"format": 1, "network": {}}'])
+def test_a_description_that_is_none_is_one_sentence(
+    run: Run, text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nested too deeply, too long a number, without its keys."""
+    model = shutil.copytree(run[1], tmp_path / "model")
+    (model / CONFIG).write_text(text)
+    assert evaluate.main([str(model), "--data", "toy-city"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert str(model / CONFIG) in told
+
+
+def test_data_too_large_for_the_memory_is_one_sentence(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A benchmark with images of a thousand million rows, which the model's description names."""
+    model = shutil.copytree(run[1], tmp_path / "model")
+    whole = json.loads((model / CONFIG).read_text())
+    (model / CONFIG).write_text(json.dumps(replaced(whole, ("data", "image_size", 0), 10**9)))
+    assert evaluate.main([str(model), "--data", "toy-city"]) == 2
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert "1000000000 is more than 16384" in told
+
+
+def test_a_model_with_a_bit_turned_over_is_one_sentence(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would label images, a little wrongly."""
+    model = shutil.copytree(run[1], tmp_path / "model")
+    content = bytearray((model / WEIGHTS).read_bytes())
+    content[-100] ^= 0x40
+    (model / WEIGHTS).write_bytes(content)
+    assert evaluate.main([str(model), "--data", "toy-city"]) == 2
+    assert "is damaged (its checksum is wrong); export the model again." in capsys.readouterr().err
 
 
 def test_toy_city_needs_a_model_that_was_trained_on_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -103,7 +103,7 @@ def read_label_map(path: Path) -> FolderPair:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} must be a JSON file with splits and train_ids, but cannot be read: {error}."
         ) from None
@@ -146,7 +146,7 @@ def _code(key: str) -> int | None:
     colour = COLOUR.fullmatch(key)
     if colour:
         return int(colour[1], 16)
-    return int(key) if key.isdecimal() and int(key) <= 255 else None
+    return int(key) if key.isdecimal() and len(key) <= 3 and int(key) <= 255 else None
 
 
 def _is_train_id(value: Any) -> bool:
@@ -161,8 +161,11 @@ def _splits(path: Path, table: Any) -> dict[Split, Patterns]:
     for name, entry in table.items():
         entry = entry if isinstance(entry, dict) else {}
         for key, pattern in (("images", entry.get("images", "")), ("labels", entry.get("labels", "*"))):
-            if not isinstance(pattern, str) or pattern.count("*") != 1:
-                raise ValueError(f"{path}: splits.{name}.{key} must be a path with one *, got {pattern!r}.")
+            fits = isinstance(pattern, str) and pattern.count("*") == 1 and pattern.isprintable()
+            if not fits or pattern.startswith("/"):
+                raise ValueError(
+                    f"{path}: splits.{name}.{key} must be a path with one *, relative to --root, got {pattern!r}."
+                )
         patterns[Split(name)] = Patterns(entry["images"], entry.get("labels"))
     return patterns
 
