@@ -5,6 +5,7 @@ Ray itself waits for minutes where nothing listens, and ends its driver with a l
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -16,18 +17,20 @@ from typing import Self
 
 from mfm_tune.errors import OptionError, UserError
 
-ANSWER_S = 5.0
+ANSWER_S = 8.0
+GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # of an HTTP/2 client, with empty settings
+SETTINGS = 4  # the type of the frame with which an HTTP/2 server answers
 EVERY_S = 1.0
 
 
 def check_address(address: str) -> None:
-    """See that something listens where a cluster is to be joined.
+    """See that something like Ray listens where a cluster is to be joined.
 
     Args:
         address: HOST:PORT, with an IPv6 host in brackets; `auto` is for Ray to find out.
 
     Raises:
-        OptionError: It is no such address, or nothing listens there.
+        OptionError: It is no such address, or nothing that speaks gRPC answers there.
     """
     if address == "auto":
         return
@@ -38,7 +41,7 @@ def check_address(address: str) -> None:
             f"got '{address}'."
         )
     try:
-        _connect(place)
+        _greet(place)
     except OSError as error:
         why = "no answer" if isinstance(error, TimeoutError) else error.strerror or error
         raise OptionError(
@@ -127,6 +130,17 @@ def _listens(address: str) -> bool:
 
 def _connect(place: tuple[str, int]) -> None:
     socket.create_connection(place, timeout=ANSWER_S).close()
+
+
+def _greet(place: tuple[str, int]) -> None:
+    """Connect, and see that gRPC is spoken there. With TLS that shows only to those who have the certificates."""
+    with closing(socket.create_connection(place, timeout=ANSWER_S)) as connection:
+        if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+            return
+        connection.sendall(GREETING)
+        answer = connection.recv(9, socket.MSG_WAITALL)
+        if len(answer) < 9 or answer[3] != SETTINGS:
+            raise ConnectionError("what listens there is not Ray")
 
 
 def _host_and_port(address: str) -> tuple[str, int] | None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -378,11 +379,24 @@ def test_what_is_no_address_of_a_head_is_refused(address: str) -> None:
         check_address(address)
 
 
-def test_an_address_where_something_listens_is_left_to_ray() -> None:
-    """By number, by name, and `auto`, which Ray looks up."""
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        port = listener.getsockname()[1]
-        for address in (f"127.0.0.1:{port}", f"localhost:{port}", f"[::ffff:127.0.0.1]:{port}", "auto"):
-            check_address(address)
-    with pytest.raises(OptionError, match=r"cannot be joined: .*[Nn]ame.*known"):
+def test_an_address_where_ray_listens_is_left_to_ray(ray_head: str) -> None:
+    """By number, by name, in the manner of IPv6, and `auto`, which Ray looks up."""
+    port = ray_head.rpartition(":")[2]
+    for address in (ray_head, f"127.0.0.1:{port}", f"localhost:{port}", f"[::ffff:127.0.0.1]:{port}", "auto"):
+        check_address(address)
+
+
+def test_what_listens_and_is_not_ray_is_refused() -> None:
+    """A web server, such as Ray's own dashboard, to which Ray would speak for minutes; a name that nobody has."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        with pytest.raises(OptionError, match="cannot be joined: what listens there is not Ray; start the cluster"):
+            check_address(f"127.0.0.1:{server.server_port}")
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    with pytest.raises(OptionError, match=r"no-such-host.invalid:6379 cannot be joined: "):
         check_address("no-such-host.invalid:6379")
