@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mfm_tune.ledger import Event, LedgerState, TrialRecord, completes
+from mfm_tune.ledger import Event, LedgerState, TrialRecord, completes, is_number
 from mfm_tune.ledger_file import check_version, event_of
 from mfm_tune.program import Outcome
 from mfm_tune.statistics import Paired, Summary, paired_difference, summary
@@ -226,11 +226,11 @@ class LedgerReader:
         declared = self.state.studies.get(name) or self.state.searches.get(name)
         rows = []
         for metric in _metrics(declared) if declared else ():
-            values = [report["metrics"].get(metric, math.nan) for report in record.reports]
-            finite = [value for value in values if math.isfinite(value)]
-            if finite and math.isfinite(values[-1]):
-                rows.append(Row(clean_key(f"final/{metric}"), values[-1], time, record.step))
-                rows.append(Row(clean_key(f"best/{metric}"), max(finite), time, record.step))
+            final = record.final(metric)
+            if final is not None:
+                values = (report["metrics"].get(metric, math.nan) for report in record.reports)
+                rows.append(Row(clean_key(f"final/{metric}"), final, time, record.step))
+                rows.append(Row(clean_key(f"best/{metric}"), max(filter(is_number, values)), time, record.step))
         return rows
 
     def _count_cells(self, name: tuple[str, str], time: int, batch: Batch, config: str | None = None) -> None:
