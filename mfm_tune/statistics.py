@@ -83,13 +83,14 @@ def holm(p_values: Sequence[float]) -> tuple[bool, ...]:
 
 
 def summary(values: Iterable[float]) -> Summary:
-    """Mean and sample standard deviation (divisor n - 1)."""
+    """Mean and sample standard deviation (divisor n - 1); none of numbers whose sum no float holds."""
     numbers = tuple(values)
-    return Summary(
-        mean=fmean(numbers) if numbers else None,
-        std=stdev(numbers) if len(numbers) > 1 else None,
-        n=len(numbers),
-    )
+    try:
+        mean = fmean(numbers) if numbers else None
+        std = stdev(numbers) if len(numbers) > 1 and all(map(math.isfinite, numbers)) else None
+    except OverflowError:
+        return Summary(mean=None, std=None, n=len(numbers))
+    return Summary(mean=mean, std=std, n=len(numbers))
 
 
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Paired:

@@ -131,3 +131,9 @@ def test_two_pairs_have_no_correlation_and_few_need_a_large_one() -> None:
     assert kendall([1.0, 2.0], [1.0, 2.0]) is None
     assert smallest_correlation(3) is None
     assert smallest_correlation(10) == pytest.approx(0.632, abs=1e-3)  # of printed tables
+
+
+def test_numbers_whose_sum_no_float_holds_have_no_mean() -> None:
+    """A trial may report anything; the report of the others is not to fail by it."""
+    assert summary([1e308, 1e308, 1.5e308]).mean is None
+    assert paired_difference({0: 1e308, 1: 1e308}, {0: -1e308, 1: 0.0}).verdict is Verdict.NOT_SHOWN
