@@ -16,9 +16,10 @@ from typing import TypeVar
 from mfm_tune.errors import typed
 from mfm_tune.fingerprint import TrainingCode
 from mfm_tune.ledger import LedgerState
+from mfm_tune.report_charts import Figure
 from mfm_tune.report_classes import class_figures
 from mfm_tune.report_csv import classes_csv, explored_csv, table_csv, trials_csv
-from mfm_tune.report_figures import Figure, figures
+from mfm_tune.report_figures import figures
 from mfm_tune.report_html import html
 from mfm_tune.report_importance import importances
 from mfm_tune.report_latex import latex

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
-from mfm_tune.report_figures import WIDE, Figure
-from mfm_tune.report_svg import Drawing, Scale, bottom_axis, legend, legend_height, shortened, text_width
+import mfm_tune.report_charts as charts
+from mfm_tune.report_charts import Figure
 from mfm_tune.report_text import in_words, number, signed
 from mfm_tune.results import ConfigResult, Results, TableResult
-from mfm_tune.statistics import Paired, Summary, Verdict, paired_difference, summary
+from mfm_tune.statistics import Paired, Verdict, paired_difference
+
+VERDICT = {Verdict.BETTER: charts.COLOUR["good"], Verdict.WORSE: charts.COLOUR["bad"], Verdict.NOT_SHOWN: charts.SOFT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +56,7 @@ def _own_pairs(results: Results, table: TableResult) -> Iterator[Pair]:
             )
 
 
+@charts.house_style
 def class_figures(results: Results) -> dict[str, Figure]:
     """By file name; a pair without numbers is not drawn."""
     network = results.metric.partition("/")[0]
@@ -71,49 +75,35 @@ def class_figures(results: Results) -> dict[str, Figure]:
 
 def _class_bars(network: str, pair: Pair, names: Sequence[str]) -> Figure:
     """Mean IoU of two configs, a pair of bars a class, seeds as dots, with the paired difference."""
-    first, second = (pair.base, pair.base_config), (pair.other, pair.other_config)
-    entries = [("bar base", first[0]), ("bar own", second[0]), ("dot over", "a seed")]
-    left = min(150.0, 14 + max(map(text_width, names)))
-    right = WIDE - 118  # what is beyond belongs to the differences
-    top, row = legend_height(entries, right - left) + 8, 30.0
-    bottom = top + row * len(names)
-    drawing = Drawing(width=WIDE, height=bottom + 38)
-    across = Scale(low=0, high=100, start=left, end=right)
-    legend(drawing, entries, left, 10, right)
-    bottom_axis(drawing, across, top, bottom, f"{network} IoU in percent")
-    drawing.text(WIDE, top - 2, "difference [95 %]", "tick", "end")
-    said = []
-    for index, name in enumerate(names):
-        y = top + row * index
-        drawing.text(left - 8, y + 19, shortened(name, left - 10), "label", "end")
-        values = [config.finals(f"{network}/iou/{name}") for _, config in (first, second)]
-        for offset, kind, label, numbers in ((4, "base", first[0], values[0]), (15, "own", second[0], values[1])):
-            _class_bar(drawing, across, y + offset, kind, f"{name}, {label}", numbers)
-        paired = paired_difference(values[1], values[0])
-        drawing.text(WIDE, y + 19, _short_difference(paired), _verdict_kind(paired), "end")
-        said.append(f"{name}: {in_words(paired)}")
-    return Figure(
-        group="classes",
-        title=f"IoU of each class: {pair.title}",
-        description="; ".join(said),
-        drawing=drawing,
+    axes = charts.rows(names, f"{network} IoU in percent", charts.WIDE, row=30)
+    axes.set_xlim(0, 100)
+    axes.set_title("difference [95 %]", loc="right", fontsize=11, color=charts.SOFT)
+    sides = (
+        (pair.base, pair.base_config, charts.BASE_BAR, -0.19),
+        (pair.other, pair.other_config, charts.OWN_BAR, 0.19),
     )
-
-
-def _class_bar(drawing: Drawing, across: Scale, y: float, kind: str, title: str, numbers: Mapping[int, float]) -> None:
-    found: Summary = summary(numbers.values())
-    if found.mean is None:
-        return
-    drawing.bar(across(0), y, across(found.mean) - across(0), 10, kind, f"{title}: {number(found.mean)}")
-    for seed, value in numbers.items():
-        drawing.dot(across(value), y + 5, "over", f"{title}, seed {seed}: {number(value)}", radius=2)
+    dots = []
+    for label, config, style, offset in sides:
+        finals = [(row + offset, name, config.finals(f"{network}/iou/{name}")) for row, name in enumerate(names)]
+        means = [(fmean(values.values()), y, name) for y, name, values in finals]
+        charts.bars(axes, [(x, y, f"{name}, {label}: {number(x)}") for x, y, name in means], 0.34, style, label)
+        dots += [
+            (value, y, f"{name}, {label}, seed {seed}: {number(value)}")
+            for y, name, values in finals
+            for seed, value in values.items()
+        ]
+    charts.marks(axes, dots, charts.OVER, "a seed")
+    said = []
+    for row, name in enumerate(names):
+        key = f"{network}/iou/{name}"
+        paired = paired_difference(pair.other_config.finals(key), pair.base_config.finals(key))
+        look = {"color": VERDICT[paired.verdict], "weight": "normal" if paired.verdict is Verdict.NOT_SHOWN else "bold"}
+        axes.text(1.02, row, _short_difference(paired), va="center", transform=axes.get_yaxis_transform(), **look)
+        said.append(f"{name}: {in_words(paired)}")
+    return charts.figure(axes, "classes", f"IoU of each class: {pair.title}", "; ".join(said))
 
 
 def _short_difference(paired: Paired) -> str:
     if paired.low is None or paired.high is None:
         return signed(paired.mean)
     return f"{signed(paired.mean)} [{signed(paired.low)}, {signed(paired.high)}]"
-
-
-def _verdict_kind(paired: Paired) -> str:
-    return {Verdict.BETTER: "better", Verdict.WORSE: "worse", Verdict.NOT_SHOWN: "tick"}[paired.verdict]

@@ -14,11 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mfm_tune.live import paper_text
+from mfm_tune.report_charts import TEMPLATES, Figure
 from mfm_tune.report_csv import classes_csv, networks, table_csv, trials_csv
-from mfm_tune.report_figures import Figure
 from mfm_tune.report_latex import latex
 from mfm_tune.report_pictures import Strip
-from mfm_tune.report_svg import TEMPLATES
 from mfm_tune.report_tables import Entry, Printed, printed
 from mfm_tune.report_text import cell_text, metric_name, number, trial_text
 from mfm_tune.report_words import Words, words

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from mfm_tune.report_figures import Figure
+from mfm_tune.report_charts import Figure
 from mfm_tune.report_tables import Entry, Printed, Row, printed
 from mfm_tune.report_words import Section, Words, words
 from mfm_tune.results import Results, TableResult

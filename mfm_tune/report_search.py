@@ -9,9 +9,9 @@ from dataclasses import replace
 from mfm_tune.criteria import CRITERIA, TARGET_MIOU
 from mfm_tune.exploration import ranking, values_text
 from mfm_tune.program import Outcome
-from mfm_tune.report_figures import Figure
+from mfm_tune.report_charts import Figure
 from mfm_tune.report_importance import LEAST, Importance, best_tenth
-from mfm_tune.report_search_slices import capital
+from mfm_tune.report_search_figures import capital
 from mfm_tune.report_text import counted, criterion_number, in_words, mean_std, metric_name, number
 from mfm_tune.report_words import Section, Words, words
 from mfm_tune.search_results import Confirmed, Retold, SearchResults, final

@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import combinations
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, pairwise
+from statistics import fmean
 
-from mfm_tune.criteria import TARGET_MIOU
-from mfm_tune.exploration import Explored
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.axis import XAxis, YAxis
+from matplotlib.ticker import LogLocator, MaxNLocator
+
+import mfm_tune.report_charts as charts
+from mfm_tune.criteria import TARGET_MIOU, Criterion
+from mfm_tune.exploration import Explored, values_text
 from mfm_tune.program import Outcome
-from mfm_tune.report_figures import PANEL, ROW, WIDE, Figure
+from mfm_tune.report_charts import Figure, Mark
 from mfm_tune.report_importance import Importance
-from mfm_tune.report_search_slices import SEARCH, capital, contour_plot, slice_plot
-from mfm_tune.report_svg import (
-    Drawing,
-    Scale,
-    bottom_axis,
-    left_axis,
-    legend,
-    legend_height,
-    scale,
-    shortened,
-    text_width,
-)
 from mfm_tune.report_text import criterion_number
 from mfm_tune.search_results import ChosenBy, Retold, SearchResults, final
+from mfm_tune.search_space import Choice, Distribution, Integer, Printed
 
+GROUP = "search"
 PAIRED = 3  # parameters whose pairs are drawn as contours
 LEAST_FOR_CONTOURS = 6  # finished trials
+BANDS = [(charts.ACCENT, opacity) for opacity in (0.06, 0.18, 0.32, 0.48, 0.68)]  # of a contour plot
+
+Scored = list[tuple[Explored, float]]  # finished points with their value
 
 
+@charts.house_style
 def search_figures(found: SearchResults, importances: Sequence[Importance]) -> dict[str, Figure]:
     """All figures by file name; what has no numbers yet is not drawn."""
     return dict(_figures(found, importances))
@@ -37,79 +39,181 @@ def search_figures(found: SearchResults, importances: Sequence[Importance]) -> d
 def _figures(found: SearchResults, importances: Sequence[Importance]) -> Iterator[tuple[str, Figure]]:
     retold = [*found.confirmed, *found.baselines]
     if any(each.change is not None for each in retold):
-        yield "search-optimism", _optimism(found, retold)
+        yield "search-optimism", _optimism(found.search.criterion, retold)
     if importances:
         yield "search-importance", _importance(importances, len(found.finished))
-    if found.finished:
+    scored = _scored(found, found.search.criterion)
+    if scored:
         names = [each.name for each in importances]
         rest = [name for name in found.search.parameters if name not in names]
         for index, name in enumerate([*names, *rest]):
-            yield f"search-slice-{index}", slice_plot(found, name)
-    if len(found.finished) >= LEAST_FOR_CONTOURS:
+            yield f"search-slice-{index}", _slice(found, scored, name)
+    if len(scored) >= LEAST_FOR_CONTOURS:
         for index, (first, second) in enumerate(combinations([each.name for each in importances[:PAIRED]], 2)):
-            yield f"search-contour-{index}", contour_plot(found, first, second)
+            yield f"search-contour-{index}", _contour(found, scored, first, second)
     if found.pruning.finished or found.pruning.stopped:
         yield "search-pruning", _pruning(found)
     for index, chosen in enumerate(found.chosen_by):
         yield f"search-criterion-{index}", _criterion(found, chosen)
 
 
+def capital(text: str) -> str:
+    """The text with a capital at its beginning."""
+    return text[:1].upper() + text[1:]
+
+
+def _scored(found: SearchResults, criterion: Criterion) -> Scored:
+    pairs = ((each, final(each, criterion)) for each in found.points)
+    return [(each, value) for each, value in pairs if value is not None]
+
+
 # --------------------------------------------------------------------------------------------------------------------
-# What the choice was worth
+# What the choice was worth, and which parameters matter
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def _optimism(found: SearchResults, retold: Sequence[Retold]) -> Figure:
+def _optimism(criterion: Criterion, retold: Sequence[Retold]) -> Figure:
     """A row for each confirmed config: the number it was chosen with, and those of fresh seeds."""
-    criterion = found.search.criterion
-    entries = [("diamond", "while exploring"), ("dot", "a fresh seed"), ("mean", "mean of fresh seeds")]
-    values = [value for each in retold for value in (*each.fresh.values(), each.explored) if value is not None]
-    left = min(0.4 * PANEL, 14 + max(text_width(each.name) for each in retold))
-    top = legend_height(entries, PANEL) + 8
-    bottom = top + ROW * len(retold)
-    drawing = Drawing(width=PANEL, height=bottom + 38)
-    across = scale(values, left, PANEL - 10)
-    legend(drawing, entries, 0, 10, PANEL)
-    bottom_axis(drawing, across, top, bottom, criterion.label)
-    said = []
-    for index, each in enumerate(retold):
-        y = top + ROW * (index + 0.5)
-        drawing.line(left, y, PANEL - 10, y, "row")
-        drawing.text(left - 8, y + 4, shortened(each.name, left - 10), "label", "end")
-        for seed, value in each.fresh.items():
-            drawing.dot(across(value), y, "dot", f"{each.name}, seed {seed}: {criterion_number(value, criterion)}")
-        if each.summary.mean is not None:
-            drawing.line(across(each.summary.mean), y - 8, across(each.summary.mean), y + 8, "mean")
-        if each.explored is not None:
-            title = f"{each.name}, while exploring: {criterion_number(each.explored, criterion)}"
-            drawing.diamond(across(each.explored), y, "diamond", title)
-        told = [criterion_number(value, criterion) for value in (each.explored, each.summary.mean)]
-        said.append(f"{each.name}: {told[0]} while exploring, {told[1]} with fresh seeds")
-    return Figure(
-        group=SEARCH, title=f"{capital(criterion.label)} while exploring and with fresh seeds",
-        description="; ".join(said), drawing=drawing,
-    )  # fmt: skip
+    axes = charts.rows([each.name for each in retold], criterion.label)
+    told = [(each.name, each.fresh, each.summary.mean) for each in retold]
+    charts.seeds(axes, told, lambda value: criterion_number(value, criterion), ("a fresh seed", "mean of fresh seeds"))
+    known = [(row, each.name, each.explored) for row, each in enumerate(retold) if each.explored is not None]
+    chosen = [
+        (value, row, f"{name}, while exploring: {criterion_number(value, criterion)}") for row, name, value in known
+    ]
+    charts.marks(axes, chosen, charts.DIAMOND, "while exploring")
+    said = "; ".join(
+        f"{each.name}: {criterion_number(each.explored, criterion)} while exploring, "
+        f"{criterion_number(each.summary.mean, criterion)} with fresh seeds"
+        for each in retold
+    )
+    return charts.figure(axes, GROUP, f"{capital(criterion.label)} while exploring and with fresh seeds", said)
 
 
 def _importance(importances: Sequence[Importance], n: int) -> Figure:
-    left = min(0.4 * PANEL, 14 + max(text_width(each.name) for each in importances))
-    entries = [("bar own", "importance"), ("interval", "range when one trial is left out")]
-    top = legend_height(entries, PANEL) + 8
-    bottom = top + ROW * len(importances)
-    drawing = Drawing(width=PANEL, height=bottom + 38)
-    across = Scale(low=0.0, high=1.0, start=left, end=PANEL - 12)
-    legend(drawing, entries, 0, 10, PANEL)
-    bottom_axis(drawing, across, top, bottom, "share of the importance")
-    for index, each in enumerate(importances):
-        y = top + ROW * (index + 0.5)
-        drawing.text(left - 8, y + 4, shortened(each.name, left - 10), "label", "end")
-        title = f"{each.name}: {each.share:.2f} ({each.low:.2f} to {each.high:.2f})"
-        drawing.bar(across(0), y - 8, across(each.share) - across(0), 10, "own", title)
-        drawing.line(across(each.low), y + 6, across(each.high), y + 6, "interval")
-    return Figure(
-        group=SEARCH, title=f"Importance of each parameter, {n} finished trials",
-        description="; ".join(f"{each.name}: {each.share:.2f}" for each in importances), drawing=drawing,
-    )  # fmt: skip
+    axes = charts.rows([each.name for each in importances], "share of the importance")
+    axes.set_xlim(0, 1)
+    points = [
+        (each.share, row - 0.1, f"{each.name}: {each.share:.2f} ({each.low:.2f} to {each.high:.2f})")
+        for row, each in enumerate(importances)
+    ]
+    charts.bars(axes, points, 0.4, charts.OWN_BAR, "importance")
+    below = [row + 0.25 for row in range(len(importances))]
+    low, high = [each.low for each in importances], [each.high for each in importances]
+    axes.hlines(below, low, high, label="range when one trial is left out", **charts.INTERVAL)
+    said = "; ".join(f"{each.name}: {each.share:.2f}" for each in importances)
+    return charts.figure(axes, GROUP, f"Importance of each parameter, {n} finished trials", said)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The criterion against parameters
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _slice(found: SearchResults, scored: Scored, name: str) -> Figure:
+    """The criterion of the finished trials against one parameter; stopped trials lie in a strip of their own."""
+    criterion, distribution = found.search.criterion, found.search.parameters[name]
+    axes = charts.chart(235 if found.stopped else 205, name)
+    points = [
+        (_place(distribution, each.values[name]), value, _title(each, criterion_number(value, criterion)))
+        for each, value in scored
+    ]
+    charts.marks(axes, points, charts.DOT, "finished")
+    _set_ticks(axes.xaxis, distribution)
+    axes.set_xlim(-0.04, 1.04)
+    if found.stopped:
+        ends = [(_place(distribution, each.values[name]), 0.0, _stopped_title(each)) for each in found.stopped]
+        strip = charts.strip_below(axes, "stopped")
+        charts.marks(strip, ends, charts.HOLLOW, "stopped early, no value of the last step")
+    baseline = next((each for each in found.baselines if each.explored is not None), None)
+    if baseline and baseline.explored is not None:
+        axes.axhline(baseline.explored, label=f"{baseline.name}, same seed", zorder=1, **charts.DASHED)
+    said = "; ".join(f"{each.values[name]}: {criterion_number(value, criterion)}" for each, value in scored)
+    ended = f"; stopped early at {', '.join(str(each.values[name]) for each in found.stopped)}" if found.stopped else ""
+    return charts.figure(axes, GROUP, f"{capital(criterion.label)} against {name}", f"{said}{ended}")
+
+
+def _contour(found: SearchResults, scored: Scored, first: str, second: str) -> Figure:
+    """The criterion over two parameters, interpolated linearly between the finished trials alone."""
+    criterion, parameters = found.search.criterion, found.search.parameters
+    axes = charts.chart(250, first)
+
+    def points(told: Iterable[tuple[Explored, str]]) -> list[Mark]:
+        return [
+            (_place(parameters[first], each.values[first]), _place(parameters[second], each.values[second]), title)
+            for each, title in told
+        ]
+
+    finished = points((each, _title(each, criterion_number(value, criterion))) for each, value in scored)
+    _fill(axes, finished, [value for _, value in scored], criterion)
+    charts.marks(axes, finished, charts.OVER, "finished")
+    charts.marks(axes, points((each, _stopped_title(each)) for each in found.stopped), charts.HOLLOW, "stopped early")
+    _set_ticks(axes.xaxis, parameters[first])
+    _set_ticks(axes.yaxis, parameters[second])
+    axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
+    said = "; ".join(
+        f"{first} {each.values[first]}, {second} {each.values[second]}: {criterion_number(value, criterion)}"
+        for each, value in scored
+    )
+    return charts.figure(axes, GROUP, f"{capital(criterion.label)} over {first} (across) and {second} (up)", said)
+
+
+def _fill(axes: Axes, points: Sequence[Mark], values: Sequence[float], criterion: Criterion) -> None:
+    """Areas between levels; trials at one place count with their mean. None where all places lie on one line."""
+    spots: dict[tuple[float, float], list[float]] = {}
+    for (x, y, _), value in zip(points, values, strict=True):
+        spots.setdefault((x, y), []).append(value)
+    if len(spots) < 3:
+        return
+    across, up = zip(*spots, strict=True)
+    room = (max(values) - min(values)) * 1e-9 or 1e-9
+    levels = np.linspace(min(values) - room, max(values) + room, len(BANDS) + 1)
+    try:
+        axes.tricontourf(across, up, [fmean(each) for each in spots.values()], levels=levels, colors=BANDS)
+    except (ValueError, RuntimeError):  # no triangle can be drawn
+        return
+    for band, (low, high) in zip(BANDS, pairwise(levels), strict=True):
+        axes.fill(
+            [], [], color=band, lw=0, label=f"{criterion_number(low, criterion)} to {criterion_number(high, criterion)}"
+        )
+
+
+def _place(distribution: Distribution, value: Printed) -> float:
+    """Where a value lies in its range, 0 to 1: options at equal distances, numbers or their logarithms."""
+    if isinstance(distribution, Choice):
+        options = [distribution.printed(option) for option in distribution.options]
+        return (options.index(value) + 0.5) / len(options)
+    low, high, number = float(distribution.low), float(distribution.high), float(value)
+    if distribution.log:
+        low, high, number = math.log(low), math.log(high), math.log(number)
+    return (number - low) / (high - low)
+
+
+def _set_ticks(axis: XAxis | YAxis, distribution: Distribution) -> None:
+    values: Iterable[Printed]
+    if isinstance(distribution, Choice):
+        values = [distribution.printed(option) for option in distribution.options]
+    else:
+        low, high = float(distribution.low), float(distribution.high)
+        fine = LogLocator(subs=(1.0,) if high > 100 * low else (1.0, 2.0, 5.0), numticks=7)
+        even = MaxNLocator(6, steps=[1, 2, 5, 10], integer=isinstance(distribution, Integer))
+        values = (fine if distribution.log else even).tick_values(low, high)
+    places = {_place(distribution, value): value if isinstance(value, str) else f"{value:g}" for value in values}
+    within = {place: text for place, text in places.items() if -1e-9 <= place <= 1 + 1e-9}
+    width = charts.PANEL / (len(within) + 1)
+    axis.set_ticks(list(within), labels=[charts.shortened(text, width) for text in within.values()])
+
+
+def _title(point: Explored, told: str) -> str:
+    return f"trial {point.number}, {values_text(point.values)}: {told}"
+
+
+def _stopped_title(point: Explored) -> str:
+    """No value, because it is of an earlier step."""
+    record = point.record
+    return _title(
+        point, "stopped early" + ("" if record is None else f" at step {record.step} of {record.planned_steps}")
+    )
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -119,71 +223,39 @@ def _importance(importances: Sequence[Importance], n: int) -> Figure:
 
 def _pruning(found: SearchResults) -> Figure:
     """The steps of each trial, in the order in which they were proposed."""
-    points = [each for each in found.points if each.record is not None and each.outcome is not None]
-    entries = [("bar own", "finished"), ("bar base", "stopped early")]
-    others = any(each.outcome not in (Outcome.FINISHED, Outcome.STOPPED) for each in points)
-    entries += [("diamond", "ended otherwise")] if others else []
-    top = legend_height(entries, WIDE - 50) + 8
-    bottom = top + 170
-    drawing = Drawing(width=WIDE, height=bottom + 38)
-    most = max((each.record.planned_steps for each in points if each.record), default=1)
-    up = Scale(low=0.0, high=float(max(1, most)) * 1.03, start=bottom, end=top)
-    across = Scale(low=-0.5, high=max(each.number for each in points) + 0.5, start=52, end=WIDE - 8)
-    width = max(1.0, (across(1) - across(0)) * 0.75)
-    legend(drawing, entries, 46, 10, WIDE)
-    left_axis(drawing, up, 50, WIDE - 8)
-    for tick in across.ticks(8):
-        if tick.is_integer() and tick >= 0:
-            drawing.text(across(tick), bottom + 14, f"{tick:g}", "tick", "middle")
-    drawing.text((across.start + across.end) / 2, bottom + 30, "trial, in the order of proposal", "label", "middle")
-    for each in points:
-        _steps(drawing, each, across(each.number), up, width)
+    kinds: dict[str, list[Mark]] = {"finished": [], "stopped early": [], "ended otherwise": []}
+    names = {Outcome.FINISHED: "finished", Outcome.STOPPED: "stopped early"}
+    for each in found.points:
+        record = each.record
+        if record is not None and record.outcome is not None:
+            title = f"trial {each.number}, {record.outcome.value} at step {record.step} of {record.planned_steps}"
+            kinds[names.get(record.outcome, "ended otherwise")].append((each.number, record.step, title))
+    axes = charts.chart(205, "trial, in the order of proposal", charts.WIDE)
+    charts.bars(axes, kinds["finished"], 0.75, charts.OWN_BAR, "finished", upright=True)
+    charts.bars(axes, kinds["stopped early"], 0.75, charts.BASE_BAR, "stopped early", upright=True)
+    charts.marks(axes, kinds["ended otherwise"], charts.DIAMOND, "ended otherwise")
+    axes.set_ylim(bottom=0)
+    axes.grid(visible=False, axis="x")
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     told = found.pruning
     saved = "" if told.saved is None else f"; {100 * told.saved:.0f} % of the planned steps saved"
-    return Figure(
-        group=SEARCH, title="Training steps of each explored trial",
-        description=f"{told.finished} finished, {told.stopped} stopped early{saved}", drawing=drawing,
-    )  # fmt: skip
-
-
-def _steps(drawing: Drawing, point: Explored, x: float, up: Scale, width: float) -> None:
-    record = point.record
-    assert record is not None
-    assert record.outcome is not None
-    title = f"trial {point.number}, {record.outcome.value} at step {record.step} of {record.planned_steps}"
-    if record.outcome in (Outcome.FINISHED, Outcome.STOPPED):
-        kind = "own" if record.outcome is Outcome.FINISHED else "base"
-        drawing.bar(x - width / 2, up(record.step), width, up(0) - up(record.step), kind, title)
-    else:
-        drawing.diamond(x, min(up(record.step), up(0) - 5), "diamond", title)
+    said = f"{told.finished} finished, {told.stopped} stopped early{saved}"
+    return charts.figure(axes, GROUP, "Training steps of each explored trial", said)
 
 
 def _criterion(found: SearchResults, chosen: ChosenBy) -> Figure:
     """A label-free criterion against target mIoU, a dot a finished trial."""
     criterion = chosen.criterion
-    pairs = [
-        (each, value, miou)
-        for each in found.points
-        if (value := final(each, criterion)) is not None and (miou := final(each, TARGET_MIOU)) is not None
-    ]
-    entries = [("dot", "a finished trial"), ("diamond", "its choice")]
-    top = legend_height(entries, PANEL - 40) + 8
-    bottom = top + 170
-    drawing = Drawing(width=PANEL, height=bottom + 38)
-    across = scale([value for _, value, _ in pairs], 46, PANEL - 8)
-    up = scale([miou for _, _, miou in pairs], bottom - 4, top)
-    legend(drawing, entries, 40, 10, PANEL)
+    told = {each.number: (value, final(each, TARGET_MIOU)) for each, value in _scored(found, criterion)}
+    points = {
+        number: (value, miou, f"trial {number}: {criterion_number(value, criterion)}, {TARGET_MIOU.label} {miou:.1f}")
+        for number, (value, miou) in told.items()
+        if miou is not None
+    }
     direction = "more is better" if criterion.larger_is_better else "less is better"
-    bottom_axis(drawing, across, top, bottom, f"{criterion.label} ({direction})")
-    left_axis(drawing, up, 44, PANEL - 8)
-    for each, value, miou in pairs:
-        title = f"trial {each.number}: {criterion_number(value, criterion)}, {TARGET_MIOU.label} {miou:.1f}"
-        drawing.dot(across(value), up(miou), "dot", title)
-        if each.number == chosen.choice:
-            drawing.diamond(across(value), up(miou), "diamond", f"{title}, chosen")
-    return Figure(
-        group=SEARCH,
-        title=f"{capital(TARGET_MIOU.label)} against {criterion.label}",
-        description="; ".join(f"{criterion_number(value, criterion)}: {miou:.1f}" for _, value, miou in pairs),
-        drawing=drawing,
-    )
+    axes = charts.chart(205, f"{criterion.label} ({direction})")
+    charts.marks(axes, list(points.values()), charts.DOT, "a finished trial")
+    choice = [(x, y, f"{title}, chosen") for number, (x, y, title) in points.items() if number == chosen.choice]
+    charts.marks(axes, choice, charts.DIAMOND, "its choice")
+    said = "; ".join(f"{criterion_number(value, criterion)}: {miou:.1f}" for value, miou, _ in points.values())
+    return charts.figure(axes, GROUP, f"{capital(TARGET_MIOU.label)} against {criterion.label}", said)

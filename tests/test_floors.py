@@ -19,6 +19,7 @@ DOORS = {
     "mlflow": ("mfm_tune.tracking", "mfm_tune.sync", "mfm_tune.views", "mfm_tune.ui"),
     "scipy": ("mfm_tune.statistics",),
     "optuna": ("mfm_tune.tuning", "mfm_tune.search", "mfm_tune.report_importance"),
+    "matplotlib": ("mfm_tune.report_",),
     "torch": ("trainables.",),
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
     "trainables": ("trainables.", "search_spaces."),

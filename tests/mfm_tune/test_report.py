@@ -12,6 +12,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -21,6 +22,7 @@ from mfm_tune.identity import config_id
 from mfm_tune.plan import trial_folder
 from mfm_tune.program import Outcome
 from mfm_tune.report import ReportFiles, terminal_table, write_report
+from mfm_tune.report_charts import SHEET
 from mfm_tune.space import OOM, Axis, Paper, Published, Quoted, Study, Table
 from tests.mfm_tune.made_ledger import FINGERPRINT, MACHINE, MadeLedger, stub, stub_study
 from tests.mfm_tune.stub_program import StubConfig
@@ -312,9 +314,36 @@ def test_no_number_that_is_none_is_printed(full: ReportFiles) -> None:
     assert not re.search(r"\b(nan|None|inf)\b", page.replace("A loss is nan.", ""))
 
 
+def test_drawings_are_of_text_and_of_the_pages_colours(full: ReportFiles) -> None:
+    """A drawing is right in light and dark: each colour is a property that the style sheet sets for both."""
+    style, _, dark = SHEET.partition("@media (prefers-color-scheme: dark)")
+    for path in full.figures:
+        drawing = path.read_text(encoding="utf-8").partition("</style>")[2]
+        colours = set(re.findall(r"(?:fill|stroke): ([^;\"]+)", drawing)) - {"none"}
+        assert {"var(--ink)", "var(--soft)"} <= colours
+        for colour in colours:
+            name = re.fullmatch(r"var\((--\w+)\)", colour)
+            assert name is not None, colour
+            assert f"{name[1]}: #" in style
+            assert f"{name[1]}: #" in dark
+        assert "</text>" in drawing
+
+
+def test_a_pointer_on_a_mark_is_told_whose_number_it_is(full: ReportFiles) -> None:
+    (path,) = (path for path in full.figures if path.name == "one-seeds.svg")
+    svg = "{http://www.w3.org/2000/svg}"
+    marks = [mark for mark in ElementTree.parse(path).iter(f"{svg}use") if mark.find(f"{svg}title") is not None]
+    titles = {mark.findtext(f"{svg}title"): float(mark.attrib["x"]) for mark in marks}
+    assert {"0, seed 0: 50.00", "1, seed 2: 52.00", "2, seed 2: 53.50", "2, mean: 52.75"} <= titles.keys()
+    assert titles["0, seed 0: 50.00"] < titles["1, seed 2: 52.00"] < titles["2, mean: 52.75"]
+    assert titles["1, seed 2: 52.00"] == titles["2, seed 0: 52.00"]
+
+
 def test_the_same_ledger_gives_the_same_report(full: ReportFiles, tmp_path: Path) -> None:
+    """Whatever else of this process set up matplotlib."""
     study = full_study()
-    again = written(study, full_ledger(study), tmp_path)
+    with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.fonttype": "path"}):
+        again = written(study, full_ledger(study), tmp_path)
     assert again.html.read_bytes() == full.html.read_bytes()
     assert again.markdown.read_bytes() == full.markdown.read_bytes()
 
@@ -454,7 +483,8 @@ def test_predictions_of_one_seed_stand_side_by_side_in_the_page(tmp_path: Path) 
     ]
     assert all(image["src"].startswith("data:image/webp;base64,") for image in images)
     assert "Seed 2" in page.text
-    assert page.all("style") == ["background:#ff0000", "background:#0000ff"]
+    swatches = [style for style in page.all("style") if style.startswith("background")]
+    assert swatches == ["background:#ff0000", "background:#0000ff"]
 
 
 def test_a_row_stands_beside_its_own_reference_in_words_bars_and_pictures(tmp_path: Path) -> None:

@@ -280,10 +280,12 @@ def test_every_drawing_says_its_numbers_in_words(files: ReportFiles) -> None:
         svg = path.read_text(encoding="utf-8")
         assert re.search(r"<title>[^<]+</title><desc>[^<]+</desc>", svg), path.name
     slice_ = next(path for path in files.figures if path.name == "search-slice-0.svg").read_text(encoding="utf-8")
-    assert slice_.count('class="dot"') == 12 + 1  # finished trials, and the legend's
-    assert slice_.count('class="dot hollow"') == 7 + 1
+    titles = re.findall(r"<title>trial \d+, [^<]+</title>", slice_)
+    assert len(titles) == 12 + 7  # finished trials and stopped ones, each a mark
+    assert len([title for title in titles if ": stopped early at step" in title]) == 7
     contour = next(path for path in files.figures if path.name == "search-contour-0.svg").read_text(encoding="utf-8")
-    assert 'fill-rule="evenodd"' in contour
+    for opacity in ("0.06", "0.18", "0.32", "0.48", "0.68"):  # in the legend, and as an area
+        assert len(re.findall(rf'<path d="[^"]+" style="[^"]*fill-opacity: {opacity}"', contour)) == 2
 
 
 def test_the_csv_has_all_explored_trials_and_says_which_are_comparable(made: MadeSearch) -> None:
