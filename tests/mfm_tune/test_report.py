@@ -421,7 +421,7 @@ def full_ledger_of_one_seed(study: Study) -> MadeLedger:
     return ledger
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, 100.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 0.0, 100.0, 1e308])
 def test_extreme_numbers_of_all_cells_do_no_harm(value: float, tmp_path: Path) -> None:
     study = full_study()
     ledger = MadeLedger(study)
