@@ -1,6 +1,6 @@
 """The storage folder: where things lie, whether it can be written, and who holds it.
 
-    ledger.jsonl    the truth
+    ledger.jsonl    the truth; beside it ledger.jsonl.cut-TIME, where a last line was torn
     driver.lock     held by the one driver; driver.json says who it is
     trials/         a folder a trial: checkpoint, final weights, pictures
     shared/         artefacts that trials share (warm starts)
