@@ -9,6 +9,7 @@ from typing import Any
 
 from mfm_tune.errors import OptionError
 from mfm_tune.loading import Loaded
+from mfm_tune.program import DataCheck
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 
@@ -72,9 +73,10 @@ def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *
     missing = [name for name in study.needs if name not in data]
     if to_train and missing:
         raise OptionError(_what_to_type(study, missing))
-    if data:
+    program = study.program
+    if data and isinstance(program, DataCheck):
         try:
-            study.program.check_data(_configs(study), data)
+            program.check_data(_configs(study), data)
         except (ValueError, OSError) as error:
             raise OptionError(str(error)) from error
 

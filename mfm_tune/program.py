@@ -98,14 +98,6 @@ class Program(Protocol):
     def store_commands(self, configs: Sequence[Any]) -> Mapping[str, str]:
         """The commands that make the stores which the configs read, by data set; other data is left out."""
 
-    def check_data(self, configs: Sequence[Any], data: Mapping[str, str]) -> None:
-        """See that what is given as `--data` is what the configs read, as far as a plan can tell: in no time, without
-        third-party imports. Not called where nothing is given.
-
-        Raises:
-            ValueError: One is not, in one sentence.
-        """
-
     def open(self, config: Any, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Running:
         """Start or resume a trial in this process.
 
@@ -130,3 +122,16 @@ class Program(Protocol):
         """The Ray Tune class trainable that wraps `open`; its config is `{"trial": key}` and it takes one parameter,
         `manifest`: a mapping from key to the keyword arguments of `open` and `config`. In a search these stand in the
         config, as `arguments`."""
+
+
+@runtime_checkable
+class DataCheck(Protocol):
+    """What a program may have besides: a look at the data that it is given, before anything is planned or trained."""
+
+    def check_data(self, configs: Sequence[Any], data: Mapping[str, str]) -> None:
+        """See that what is given as `--data` is what the configs read, as far as a plan can tell: in no time, without
+        third-party imports. Not called where nothing is given.
+
+        Raises:
+            ValueError: One is not, in one sentence.
+        """

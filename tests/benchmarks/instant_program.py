@@ -81,9 +81,6 @@ class InstantProgram:
     def store_commands(self, configs: Sequence[Any]) -> dict[str, str]:
         return {}
 
-    def check_data(self, configs: Sequence[Any], data: Mapping[str, str]) -> None:
-        pass
-
     def open(self, config: Instant, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> InstantRunning:
         return InstantRunning(config)
 

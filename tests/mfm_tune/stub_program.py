@@ -87,9 +87,6 @@ class StubProgram:
     def store_commands(self, configs: Sequence[Any]) -> dict[str, str]:
         return {}
 
-    def check_data(self, configs: Sequence[Any], data: Mapping[str, str]) -> None:
-        pass
-
     def open(self, config: StubConfig, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> StubRunning:
         return StubRunning(config, seed=seed, folder=folder)
 

@@ -160,3 +160,11 @@ def test_data_is_checked_by_name_and_path(write: Write, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="needs data that is not given; add --data city=PATH"):
         check_data(loaded, paper, {"gta": here}, to_train=True)
     check_data(loaded, paper, {}, to_train=False)
+
+
+def test_a_program_need_not_look_at_data(write: Write, tmp_path: Path) -> None:
+    """One that was written before programs could is a program still, and takes what it is given."""
+    loaded = load_search_space(write(BOTH))
+    paper = loaded.studies["paper"]
+    assert not hasattr(paper.program, "check_data")
+    check_data(loaded, paper, {"gta": str(tmp_path), "city": str(tmp_path)}, to_train=True)
