@@ -95,7 +95,8 @@ def load(path: Path, of: str | None = None) -> tuple[Arrays, dict[str, Any]]:
             numbers = json.loads((file.metadata() or {}).get("numbers", "{}"))
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, ValueError, RecursionError) as error:
-        raise UnusableFile(f"{path} is not a checkpoint of this project, or was cut off ({error})") from error
+        why = str(error)[:120]  # safetensors lists all types that there are
+        raise UnusableFile(f"{path} is not a checkpoint of this project, or was cut off ({why})") from error
     if not isinstance(numbers, dict):
         raise UnusableFile(f"{path} is not a checkpoint of this project (its header holds no numbers)")
     checksum = numbers.pop(CHECKSUM, None)
