@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from mfm_tune.live import paper_text
 from mfm_tune.program import Outcome
+from mfm_tune.report_tables import step_text
 from mfm_tune.report_text import metric_name, trial_text
 from mfm_tune.results import CellResult, Results, TableResult, environment_of
 from mfm_tune.search_results import SearchResults
@@ -126,8 +127,7 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
         if table.has_own:
             row |= _difference(f"{second} minus own reference", cell.own.second if cell.own else None)
     if table.shows_cost:
-        lowest, highest = cell.config.step_ms or (None, None)
-        row |= {"step ms lowest": lowest, "step ms highest": highest, "peak MiB": cell.config.peak_mib}
+        row |= {"step ms": step_text(cell.config.step_ms), "peak MiB": cell.config.peak_mib}
     return row | {"notes": "; ".join(cell.marks)}
 
 

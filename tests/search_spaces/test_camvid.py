@@ -107,7 +107,7 @@ def test_a_folder_without_images_is_refused_in_one_sentence(tmp_path: Path, caps
     assert run.main([*command, "--storage", str(tmp_path / "runs"), "--data", f"realpair={empty}"]) == 2
     told = capsys.readouterr().err.strip()
     assert "\n" not in told
-    assert told.startswith("There are no images in ")
+    assert told.startswith(f"--data realpair={empty} must be a folder with ")
 
 
 def test_a_missing_package_of_weights_is_refused_in_one_sentence_before_anything_trains(
