@@ -19,15 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from mfm_tune.commands.options import DEFAULT_STORAGE
 from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageError, UserError
 from mfm_tune.identity import Canonical, difference
-from mfm_tune.ledger import FILE_NAME, LedgerState, TrialRecord, read_ledger
-from mfm_tune.options import DEFAULT_STORAGE
+from mfm_tune.ledger.state import FILE_NAME, LedgerState, TrialRecord, read_ledger
 from mfm_tune.program import Outcome
-from mfm_tune.results import ConfigResult
-from mfm_tune.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
-from mfm_tune.tracking_runs import declared_cells
+from mfm_tune.results.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
+from mfm_tune.results.study import ConfigResult
+from mfm_tune.tracking.runs import declared_cells
 
 LONGEST_VALUE = 40
 MOST_NAMED = 5

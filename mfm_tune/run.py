@@ -17,20 +17,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mfm_tune.commands.dry_runs import print_plan, probe_costs, simulate_asha
+from mfm_tune.commands.options import Options, parse_options
+from mfm_tune.commands.search import SearchJob, check_options, print_search_plan, report_search, train_search
+from mfm_tune.commands.study import REPOSITORY, Job, check_tracking, report_only, train_study
 from mfm_tune.console import quiet_libraries, steady_streams
-from mfm_tune.engine import CARRY_ON, EngineLost, Interrupted, signals_as_interruption
 from mfm_tune.errors import UserError
-from mfm_tune.fingerprint import TrainingCode
-from mfm_tune.loading import load_search_space, summaries
-from mfm_tune.metrics import check_metrics
-from mfm_tune.options import Options, parse_options
-from mfm_tune.plan import selected_tables
-from mfm_tune.profiles import check_data, choose
-from mfm_tune.run_outlook import print_plan, probe_costs, simulate_asha
-from mfm_tune.run_search import SearchJob, check_options, print_search_plan, report_search, train_search
-from mfm_tune.run_study import REPOSITORY, Job, check_tracking, report_only, train_study
+from mfm_tune.execution.settings import CARRY_ON, EngineLost, Interrupted, signals_as_interruption
+from mfm_tune.ledger.storage import Storage, driver
+from mfm_tune.planning.checks import check_metrics
+from mfm_tune.planning.fingerprint import TrainingCode
+from mfm_tune.planning.loading import load_search_space, summaries
+from mfm_tune.planning.plan import selected_tables
+from mfm_tune.planning.profiles import check_data, choose
 from mfm_tune.search_space import Search
-from mfm_tune.storage import Storage, driver
 
 
 def main(argv: Sequence[str] | None = None) -> int:

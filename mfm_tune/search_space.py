@@ -7,7 +7,7 @@
         baselines={"default": recipe()},
     )
 
-A search explores with one seed, confirms the best with all seeds, and reports (`mfm_tune.exploration`).
+A search explores with one seed, confirms the best with all seeds, and reports (`mfm_tune.search.candidates`).
 """
 
 from __future__ import annotations

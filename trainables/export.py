@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
-from trainables import checkpoint
 from trainables.command_line import Parser, exit_status
 from trainables.config import HRDA, DAFormer, DeepLabV2, Network
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD
-from trainables.description import Description
-from trainables.exported import CONFIG, Model, build_model, load_model, parameter_count, save_model
+from trainables.inference.model import CONFIG, Model, build_model, load_model, parameter_count, save_model
 from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_published
+from trainables.running import checkpoint
+from trainables.running.environment import Description
 
 CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
 STUDENT = "student."

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from trainables.adaptation.teacher import BATCH_NORMS
-from trainables.auxiliary.task import AuxiliaryTask
 from trainables.config import SGD, AdamW, Schedule
 from trainables.models.segmentor import Segmentor
+from trainables.tasks.task import AuxiliaryTask
 
 Group = dict[str, Any]
 NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)

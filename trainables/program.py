@@ -27,8 +27,8 @@ from trainables.data.scored import (
 )
 
 if TYPE_CHECKING:
-    from trainables.probe import Probe
-    from trainables.trial import Trial
+    from trainables.running.probe import Probe
+    from trainables.running.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ class Segmentation:
                 return f"{source.value}-{target.value}-{rows}x{columns}"
 
     def store_commands(self, configs: Sequence[Experiment]) -> dict[str, str]:
-        """The commands that make the stores which the configs read, by data set (see `trainables.data.commands`)."""
-        from trainables.data.commands import store_commands
+        """The commands that make the stores which the configs read, by data set."""
+        from trainables.data.packing.commands import store_commands
 
         return store_commands(configs)
 
@@ -100,20 +100,20 @@ class Segmentation:
         check_given(configs, data)
 
     def open(self, config: Experiment, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Trial:
-        """Start or resume a trial in this process (see `trainables.trial.Trial`)."""
-        from trainables.trial import Trial
+        """Start or resume a trial in this process (see `trainables.running.trial.Trial`)."""
+        from trainables.running.trial import Trial
 
         return Trial(config, seed=seed, folder=folder, shared=shared, data=data)
 
     def probe(self, config: Experiment, *, folder: str, data: Mapping[str, str]) -> Probe:
-        """Measure a step and an evaluation in this process (see `trainables.probe`)."""
-        from trainables.probe import probe
+        """Measure a step and an evaluation in this process (see `trainables.running.probe`)."""
+        from trainables.running.probe import probe
 
         return probe(config, folder=folder, data=data)
 
     def trainable(self) -> type:
         """The Ray Tune class trainable."""
-        from trainables.tune import SegmentationTrial
+        from trainables.running.tune import SegmentationTrial
 
         return SegmentationTrial
 

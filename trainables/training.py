@@ -18,13 +18,13 @@ from trainables.adaptation.augmentation import augment
 from trainables.adaptation.classmix import classmix
 from trainables.adaptation.pseudo_label import pseudo_label
 from trainables.adaptation.teacher import Teacher
-from trainables.auxiliary.task import AuxiliaryTask, Mixed, PseudoLabel, StepView
 from trainables.config import AdamW, Experiment, Precision, SelfTraining
-from trainables.cuda_graphs import GraphedModule
 from trainables.data.domains import Batch
 from trainables.models.segmentor import Encoded, SegmentationLoss, Segmentor
 from trainables.optimization import clip_gradients, set_learning_rate
 from trainables.randomness import Purpose, Streams
+from trainables.running.cuda_graphs import GraphedModule
+from trainables.tasks.task import AuxiliaryTask, Mixed, PseudoLabel, StepView
 
 Losses = dict[str, Tensor]  # name -> scalar on the device, without a graph
 

@@ -20,11 +20,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfm_tune.engine import EngineOptions
+from mfm_tune.execution.recorder import Recorder
+from mfm_tune.execution.settings import EngineOptions
 from mfm_tune.program import Outcome, Report
-from mfm_tune.recorder import Recorder
-from mfm_tune.tracking import caught_up, start_mirror
-from mfm_tune.tuning import run_with_ray
+from mfm_tune.tracking.mirror import caught_up, start_mirror
+from mfm_tune.tune.engine import run_with_ray
 from tests.benchmarks.instant_program import REPOSITORY, Instant, InstantProgram, new_recorder, trials_of
 
 

@@ -13,9 +13,9 @@ import torch
 
 from trainables.data.open import open_domains
 from trainables.evaluation import evaluate, source_miou
-from trainables.initial import new_student
 from trainables.randomness import Streams
 from trainables.recipes import MINI, dacs, with_selection_criteria
+from trainables.running.initial import new_student
 from trainables.selection import TargetCriteria
 
 

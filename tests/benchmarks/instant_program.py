@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfm_tune.execution.recorder import Recorder
 from mfm_tune.identity import config_id
-from mfm_tune.ledger import LedgerState, LedgerWriter
-from mfm_tune.plan import Trial, trial_folder, trial_key
+from mfm_tune.ledger.state import LedgerState, LedgerWriter
+from mfm_tune.planning.plan import Trial, trial_folder, trial_key
 from mfm_tune.program import Report
-from mfm_tune.recorder import Recorder
 
 CLASSES = tuple(f"class {number}" for number in range(12))
 FINGERPRINT = "7" * 64

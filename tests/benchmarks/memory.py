@@ -36,10 +36,10 @@ from trainables.config import Experiment, SelfTraining
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.domains import Batch
 from trainables.data.open import training_size
-from trainables.initial import assemble, in_layout
 from trainables.models.build import build_segmentor
 from trainables.randomness import Streams
 from trainables.recipes import PAPER, dacs, daformer, hrda, mfm, mic
+from trainables.running.initial import assemble, in_layout
 
 META = torch.device("meta")
 GIB = 2**30

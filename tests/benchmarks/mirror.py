@@ -18,11 +18,11 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from mfm_tune import sync
-from mfm_tune.ledger import LedgerWriter
-from mfm_tune.tracking import Mirror, Target, caught_up, start_mirror
+from mfm_tune.ledger.state import LedgerWriter
+from mfm_tune.tracking.mirror import Mirror, Target, caught_up, start_mirror
 from mfm_tune.ui import server
-from tests.mfm_tune.tracking_ledger import Fiction, write
-from tests.mfm_tune.tracking_places import hanging_server, make_database, storage_with
+from tests.mfm_tune.tracking.tracking_ledger import Fiction, write
+from tests.mfm_tune.tracking.tracking_places import hanging_server, make_database, storage_with
 
 MIB = 2**20
 

@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfm_tune.fingerprint import TrainingCode
-from mfm_tune.ledger import LedgerState, LedgerWriter, read_ledger
-from mfm_tune.live import Progress
-from mfm_tune.plan import Choice, Trial, make_plan
+from mfm_tune.display.live import Progress
+from mfm_tune.execution.recorder import Recorder
+from mfm_tune.ledger.state import LedgerState, LedgerWriter, read_ledger
+from mfm_tune.ledger.storage import Storage
+from mfm_tune.planning.fingerprint import TrainingCode
+from mfm_tune.planning.plan import Choice, Trial, make_plan
 from mfm_tune.program import Outcome, Report
-from mfm_tune.recorder import Recorder
 from mfm_tune.space import Axis, Study, Table
-from mfm_tune.storage import Storage
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
 
 CLASSES = 7

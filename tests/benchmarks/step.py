@@ -37,10 +37,10 @@ from trainables.config import HRDA, AdamW, Execution, Experiment, Precision, Sel
 from trainables.data.classes import CITYSCAPES_CLASSES, TOY_CITY_CLASSES
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.data.open import training_size
-from trainables.initial import assemble, in_layout, new_student
 from trainables.randomness import Streams
 from trainables.recipes import MINI, PAPER, SMOKE, Scale, dacs, daformer, hrda, mfm, mic
-from trainables.trial import machine, peak_memory_mib, set_numerics
+from trainables.running.initial import assemble, in_layout, new_student
+from trainables.running.trial import machine, peak_memory_mib, set_numerics
 
 RESULTS = Path(__file__).parent / "results"
 SCALES = {scale.name: scale for scale in (SMOKE, MINI, PAPER)}

@@ -28,14 +28,14 @@ import torch
 from PIL import Image
 
 from trainables.config import PackedPair, RareClassSampling
-from trainables.data.cityscapes import Cityscapes
-from trainables.data.gta import Gta
+from trainables.data.datasets.cityscapes import Cityscapes
+from trainables.data.datasets.gta import Gta
+from trainables.data.datasets.readers import Reader
 from trainables.data.packed_pair import open_packed_pair
-from trainables.data.prepare import Job, make_plan, prepare
-from trainables.data.progress import ProgressLine
-from trainables.data.readers import Reader
+from trainables.data.packing.format import Store
+from trainables.data.packing.pack import Job, make_plan, prepare
+from trainables.data.packing.progress import ProgressLine
 from trainables.data.splits import Split
-from trainables.data.store import Store
 from trainables.randomness import Streams
 
 GTA_IMAGES = 24_966

@@ -17,8 +17,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from trainables.data.toy_city_scenes import generator, render
-from trainables.data.toy_city_styles import ARCADE, DIORAMA, Style, target_style
+from trainables.data.toy_city.scenes import generator, render
+from trainables.data.toy_city.styles import ARCADE, DIORAMA, Style, target_style
 
 SIZE = (64, 128)
 IMAGES, ROUNDS = 100, 7

@@ -18,10 +18,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
-from mfm_tune.tracking import start_mirror
+from mfm_tune.tracking.mirror import start_mirror
 from tests.mfm_tune.stub_launch import launch, stub_trials
 from tests.mfm_tune.stub_program import StubConfig
-from tests.mfm_tune.tracking_places import dead_address, failing_server, hanging_server, make_database, storage_with
+from tests.mfm_tune.tracking.tracking_places import (
+    dead_address,
+    failing_server,
+    hanging_server,
+    make_database,
+    storage_with,
+)
 
 Place = Callable[[Path], AbstractContextManager[str | None]]
 

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from mfm_tune.engine import EngineOptions, local_slots
-from mfm_tune.tuning import run_with_ray, set_environment
+from mfm_tune.execution.settings import EngineOptions, local_slots
+from mfm_tune.tune.engine import run_with_ray, set_environment
 from tests.benchmarks.instant_program import (
     REPOSITORY,
     Instant,
@@ -86,7 +86,7 @@ def pauses(spans: Spans) -> list[float]:
 
 
 def run_ours(count: int, seconds: float) -> Spans:
-    """Through `mfm_tune.tuning`, ledger and all."""
+    """Through `mfm_tune.tune.engine`, ledger and all."""
     trials = trials_of([Instant(number=number, seconds=seconds) for number in range(count)])
     with tempfile.TemporaryDirectory() as folder:
         storage = Path(folder)

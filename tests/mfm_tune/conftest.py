@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.mfm_tune.tracking_places import Shown
+    from tests.mfm_tune.tracking.tracking_places import Shown
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -68,7 +68,7 @@ def _head(*, gpus: int) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A new MLflow database, to be copied: making one costs seconds."""
-    from tests.mfm_tune.tracking_places import make_database
+    from tests.mfm_tune.tracking.tracking_places import make_database
 
     return make_database(tmp_path_factory.mktemp("database") / "mlflow.db")
 
@@ -76,7 +76,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def shown(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """A storage folder that was mirrored, moved, and is shown by the UI's server."""
-    from tests.mfm_tune.tracking_places import shown_storage
+    from tests.mfm_tune.tracking.tracking_places import shown_storage
 
     with shown_storage(empty_database, tmp_path_factory.mktemp("shown")) as storage:
         yield storage

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mfm_tune.events import launch_event, study_event
 from mfm_tune.identity import canonical, config_id
-from mfm_tune.ledger import LedgerState
-from mfm_tune.plan import all_configs, trial_folder, trial_key
+from mfm_tune.ledger.events import launch_event, study_event
+from mfm_tune.ledger.state import LedgerState
+from mfm_tune.planning.plan import all_configs, trial_folder, trial_key
 from mfm_tune.program import Outcome
 from mfm_tune.space import Axis, Paper, Study, Table
 from tests.mfm_tune.stub_program import StubConfig, StubProgram

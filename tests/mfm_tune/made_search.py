@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mfm_tune.criteria import CRITERIA, SOURCE_MIOU, TARGET_MIOU, Criterion
-from mfm_tune.events import proposal_event, search_event
-from mfm_tune.exploration import explored, selection_event
 from mfm_tune.identity import canonical, config_id
-from mfm_tune.ledger import LedgerState
-from mfm_tune.plan import trial_folder, trial_key
+from mfm_tune.ledger.events import proposal_event, search_event
+from mfm_tune.ledger.state import LedgerState
+from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.program import Outcome
+from mfm_tune.search.candidates import explored, selection_event
 from mfm_tune.search_space import Asha, Choice, Float, Integer, Search
 from tests.mfm_tune.made_ledger import BEGIN, FINGERPRINT, MACHINE
 from tests.mfm_tune.stub_program import StubConfig, StubProgram

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mfm_tune.engine import EngineOptions, Interrupted, Stopping
+from mfm_tune.execution.inline import run_inline
+from mfm_tune.execution.recorder import Recorder
+from mfm_tune.execution.settings import EngineOptions, Interrupted, Stopping
 from mfm_tune.identity import config_id
-from mfm_tune.inline import run_inline
-from mfm_tune.ledger import RESULTS, Event, LedgerState, LedgerWriter, TrialRecord, read_events, read_ledger
-from mfm_tune.plan import Trial, trial_folder, trial_key
-from mfm_tune.recorder import Recorder
-from mfm_tune.tuning import run_with_ray
+from mfm_tune.ledger.state import RESULTS, Event, LedgerState, LedgerWriter, TrialRecord, read_events, read_ledger
+from mfm_tune.planning.plan import Trial, trial_folder, trial_key
+from mfm_tune.tune.engine import run_with_ray
 from tests.mfm_tune.stub_program import CLASSES, PROGRESS, WORKERS, StubConfig, StubProgram
 
 FINGERPRINT = "5" * 64

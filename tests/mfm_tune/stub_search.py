@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mfm_tune.engine import Stopping
-from mfm_tune.ledger import LedgerState, read_ledger
-from mfm_tune.loading import load_search_space
+from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.settings import Stopping
+from mfm_tune.ledger.state import LedgerState, read_ledger
+from mfm_tune.planning.loading import load_search_space
 from mfm_tune.program import Outcome
-from mfm_tune.schedulers import Stopper
 from mfm_tune.search_space import Search
 
 STEPS, INTERVAL = 8, 2  # ASHA looks after 2 and 4 of 8 steps

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mfm_tune.ledger import read_ledger
+from mfm_tune.ledger.state import read_ledger
 from mfm_tune.run import REPOSITORY
 from tests.mfm_tune.stub_space import write_space
 

@@ -9,9 +9,9 @@ from filelock import FileLock
 
 from mfm_tune import sync
 from mfm_tune.errors import StorageError
-from mfm_tune.tracking import Target, read_cursor
-from tests.mfm_tune.tracking_ledger import Fiction, expected, stored, write
-from tests.mfm_tune.tracking_places import answering_server, dead_address, storage_with
+from mfm_tune.tracking.mirror import Target, read_cursor
+from tests.mfm_tune.tracking.tracking_ledger import Fiction, expected, stored, write
+from tests.mfm_tune.tracking.tracking_places import answering_server, dead_address, storage_with
 
 
 def test_it_delivers_and_says_how_much(

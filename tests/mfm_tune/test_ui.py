@@ -20,10 +20,10 @@ import pytest
 
 from mfm_tune import ui
 from mfm_tune.errors import OptionError, StorageError
-from mfm_tune.ledger import read_ledger
-from mfm_tune.tracking import Target, ledger_identity, quiet_environment
-from tests.mfm_tune.tracking_ledger import DACS, Fiction, rows, write
-from tests.mfm_tune.tracking_places import Shown, asked, dead_address, no_web_server
+from mfm_tune.ledger.state import read_ledger
+from mfm_tune.tracking.mirror import Target, ledger_identity, quiet_environment
+from tests.mfm_tune.tracking.tracking_ledger import DACS, Fiction, rows, write
+from tests.mfm_tune.tracking.tracking_places import Shown, asked, dead_address, no_web_server
 
 
 def links_of(shown: Shown) -> list[ui.Link]:
@@ -45,7 +45,7 @@ def test_a_link_for_each_table(shown: Shown) -> None:
 
 def test_filters_find_what_the_links_promise(shown: Shown) -> None:
     """The filters are valid for this MLflow, and find the runs of their table."""
-    from mfm_tune.views import ViewKind, failures_view, pictures_view, table_view
+    from mfm_tune.tracking.views import ViewKind, failures_view, pictures_view, table_view
 
     study = read_ledger(shown.storage / "ledger.jsonl").studies["fiction", "smoke"]
     name = "/api/2.0/mlflow/experiments/get-by-name?experiment_name=shown%20(smoke)"

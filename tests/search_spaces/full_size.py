@@ -20,9 +20,9 @@ import torch
 from search_spaces.table1 import STUDIES, Method
 from tests.benchmarks.step import Run
 from trainables.evaluation import predict
-from trainables.exported import parameter_count
+from trainables.inference.model import parameter_count
+from trainables.running.trial import machine, peak_memory_mib, set_numerics
 from trainables.training import self_training_step
-from trainables.trial import machine, peak_memory_mib, set_numerics
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "full size: "

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from mfm_tune.identity import config_id
-from mfm_tune.loading import load_search_space
+from mfm_tune.planning.loading import load_search_space
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from mfm_tune import run
-from mfm_tune.loading import load_search_space
+from mfm_tune.planning.loading import load_search_space
 from trainables.data.__main__ import READERS, _parser
 from trainables.recipes import PAPER
 

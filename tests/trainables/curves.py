@@ -32,11 +32,11 @@ from trainables.config import (
     ToyCity,
 )
 from trainables.data.open import open_domains
-from trainables.initial import assemble, in_layout, new_student
 from trainables.randomness import Streams
 from trainables.recipes import DAFormerScale, Scale, dacs, daformer, hrda, mfm, mic, oracle, source_only
+from trainables.running.initial import assemble, in_layout, new_student
+from trainables.running.trial import machine, set_numerics
 from trainables.training import Losses, State, self_training_step, supervised_step
-from trainables.trial import machine, set_numerics
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "curves"
 STEPS = 20

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tests.trainables.slow_parts import slow_blur, slow_jitter
-from trainables.auxiliary.mfm import MfmTask
 from trainables.config import (
     HRDA,
     AdamW,
@@ -29,6 +28,7 @@ from trainables.config import (
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.models.segmentor import Encoded, Outputs
 from trainables.randomness import Purpose
+from trainables.tasks.mfm import MfmTask
 from trainables.training import State
 
 SIDE = 64  # of the images

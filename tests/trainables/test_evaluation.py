@@ -6,13 +6,13 @@ from dataclasses import replace
 
 import torch
 
-from tests.trainables.auxiliary.training import CPU, FEW, with_hrda
+from tests.trainables.tasks.training import CPU, FEW, with_hrda
 from trainables.config import DeepLabV2, Experiment
 from trainables.data.open import open_domains
 from trainables.evaluation import BATCH_NORMS, with_target_statistics
-from trainables.initial import new_student
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, source_only
+from trainables.running.initial import new_student
 
 ADABN = replace(source_only(SMOKE, adapt_statistics=3), data=FEW)
 HRDA = with_hrda(ADABN)

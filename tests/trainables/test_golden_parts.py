@@ -14,7 +14,6 @@ from trainables.adaptation.classmix import chosen_classes, classmix
 from trainables.adaptation.photometric import DistortionDraw, distort, distort_levels, draw_distortion
 from trainables.adaptation.pseudo_label import label_logits
 from trainables.adaptation.teacher import Teacher
-from trainables.auxiliary.task import PseudoLabel
 from trainables.config import Margins, PhotoMetricDistortion, Schedule
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.evaluation import ConfusionMatrix, scores
@@ -22,6 +21,7 @@ from trainables.losses import cross_entropy
 from trainables.models.segmentor import Box, upsample
 from trainables.optimization import learning_rate_factor
 from trainables.randomness import Purpose, Recorded, Streams
+from trainables.tasks.task import PseudoLabel
 
 WEIGHTS = ("ones", "constant", "random", "zero", "rows")
 

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from tests.trainables.golden_cases import RECORDED, Arrays, packed, read, tensor
 from tests.trainables.models.tiny import TINY_DAFORMER
-from trainables.auxiliary.feature_distance import FeatureDistanceTask
 from trainables.config import (
     HRDA,
     AdamW,
@@ -38,10 +37,11 @@ from trainables.config import (
     SelfTraining,
 )
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
-from trainables.initial import assemble, new_student
 from trainables.models.pretrained import load_encoder_tensors, load_segmentor_tensors, published_tensors
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Recorded
+from trainables.running.initial import assemble, new_student
+from trainables.tasks.feature_distance import FeatureDistanceTask
 from trainables.training import Losses, State, self_training_step
 
 TINY_RESNET = DeepLabV2(layers=(1, 1, 2, 1), base_width=2, stem_width=4)

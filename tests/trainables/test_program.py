@@ -21,7 +21,7 @@ from trainables.config import (
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, TOY_CITY_CLASSES
 from trainables.program import Segmentation
 from trainables.recipes import SMOKE, dacs, mfm, oracle, source_only, with_selection_criteria
-from trainables.trial import Trial
+from trainables.running.trial import Trial
 
 DIORAMA = replace(dacs(SMOKE, mfm(SMOKE)), data=ToyCity(source=SourceStyle.DIORAMA))
 

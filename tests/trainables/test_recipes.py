@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from tests.trainables.trained import finished_trial, tiny
-from trainables import trial
 from trainables.adaptation.photometric import distort, draw_distortion
 from trainables.config import (
     SGD,
@@ -37,7 +36,6 @@ from trainables.config import (
 )
 from trainables.data.domains import Batch
 from trainables.data.open import open_domains
-from trainables.initial import assemble, new_student
 from trainables.models.build import build_segmentor
 from trainables.models.encoders import MiTEncoder, mit_strides
 from trainables.optimization import learning_rate_factor
@@ -57,6 +55,8 @@ from trainables.recipes import (
     original_dacs,
     source_only,
 )
+from trainables.running import trial
+from trainables.running.initial import assemble, new_student
 from trainables.training import Losses, State, self_training_step, supervised_step
 
 CPU = torch.device("cpu")

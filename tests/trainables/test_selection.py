@@ -29,8 +29,8 @@ from trainables.data.scored import (
 )
 from trainables.evaluation import evaluate, scores
 from trainables.recipes import MINI, SMOKE, dacs, source_only, with_selection_criteria
+from trainables.running.trial import Trial
 from trainables.selection import TargetCriteria, soft_neighbourhood_density
-from trainables.trial import Trial
 
 CPU = torch.device("cpu")
 

@@ -20,9 +20,6 @@ from tests.trainables.slow_parts import Array, slow_blur, slow_jitter
 from trainables.adaptation.augmentation import JitterDraw, augment, gaussian_blur, jitter_normalised
 from trainables.adaptation.classmix import classmix
 from trainables.adaptation.pseudo_label import label_logits
-from trainables.auxiliary.feature_distance import dominant_class, feature_distance
-from trainables.auxiliary.masked_consistency import block_mask
-from trainables.auxiliary.task import PseudoLabel
 from trainables.config import Blur, ColourJitter, Margins, Schedule
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.evaluation import ConfusionMatrix, scores
@@ -30,6 +27,9 @@ from trainables.losses import cross_entropy
 from trainables.models.segmentor import Box
 from trainables.optimization import learning_rate_factor
 from trainables.randomness import Purpose, Recorded, Streams
+from trainables.tasks.feature_distance import dominant_class, feature_distance
+from trainables.tasks.masked_consistency import block_mask
+from trainables.tasks.task import PseudoLabel
 
 FEW = settings(max_examples=20)
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9))

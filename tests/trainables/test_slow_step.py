@@ -21,7 +21,6 @@ from torch import nn
 
 from tests.trainables.models.tiny import TINY_DAFORMER
 from tests.trainables.slow_step import MEAN, SIDE, STD, SlowStep
-from trainables.auxiliary.mfm import MfmTask
 from trainables.config import (
     HRDA,
     AdamW,
@@ -45,9 +44,10 @@ from trainables.config import (
 )
 from trainables.config import Rebuilder as RebuilderConfig
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
-from trainables.initial import assemble, new_student
 from trainables.models.segmentor import Box, Segmentor
 from trainables.randomness import Streams
+from trainables.running.initial import assemble, new_student
+from trainables.tasks.mfm import MfmTask
 from trainables.training import State, self_training_step
 
 RESNET = DeepLabV2(layers=(1, 1, 2, 1), base_width=2, stem_width=4)

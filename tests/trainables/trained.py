@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trainables.config import Experiment, Schedule, ToyCity
 from trainables.recipes import SMOKE, hrda, mfm
-from trainables.trial import Trial
+from trainables.running.trial import Trial
 
 TINY_CITY = ToyCity(image_size=(32, 64), source_images=4, target_images=4, validation_images=3)
 

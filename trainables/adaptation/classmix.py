@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.auxiliary.task import Mixed, PseudoLabel
 from trainables.data.domains import Batch
 from trainables.models.segmentor import laid_out
 from trainables.randomness import Purpose, Streams
+from trainables.tasks.task import Mixed, PseudoLabel
 
 IDS = 256  # label values are bytes; 255 (ignored) takes part like a class, as in the reference implementation
 

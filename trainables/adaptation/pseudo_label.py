@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.auxiliary.task import PseudoLabel
 from trainables.config import Margins
 from trainables.data.domains import Batch
 from trainables.models.segmentor import Box, Segmentor
+from trainables.tasks.task import PseudoLabel
 
 
 @torch.no_grad()

@@ -19,25 +19,25 @@ from typing import NoReturn
 
 import torch
 
-from trainables.data.acdc import Acdc
-from trainables.data.camvid import CamVid
-from trainables.data.carla import CarlaLyft, CarlaScapes
-from trainables.data.check import BrokenFiles, check, table
-from trainables.data.cityscapes import Cityscapes
-from trainables.data.contact_sheet import contact_sheet
-from trainables.data.dark_zurich import DarkZurich
-from trainables.data.folder_pair import read_label_map
-from trainables.data.gta import Gta
-from trainables.data.info import describe
-from trainables.data.manifest import Codec
-from trainables.data.prepare import Job, Plan, make_plan, prepare
-from trainables.data.progress import ProgressLine, gigabytes
-from trainables.data.readers import Reader
-from trainables.data.real_pair import RealPair
-from trainables.data.resize import Size
+from trainables.data.datasets.acdc import Acdc
+from trainables.data.datasets.camvid import CamVid
+from trainables.data.datasets.carla import CarlaLyft, CarlaScapes
+from trainables.data.datasets.cityscapes import Cityscapes
+from trainables.data.datasets.dark_zurich import DarkZurich
+from trainables.data.datasets.folder_pair import read_label_map
+from trainables.data.datasets.gta import Gta
+from trainables.data.datasets.readers import Reader
+from trainables.data.datasets.real_pair import RealPair
+from trainables.data.datasets.synthia import Synthia
+from trainables.data.packing.check import BrokenFiles, check, table
+from trainables.data.packing.contact_sheet import contact_sheet
+from trainables.data.packing.format import Store, verify
+from trainables.data.packing.info import describe
+from trainables.data.packing.manifest import Codec
+from trainables.data.packing.pack import Job, Plan, make_plan, prepare
+from trainables.data.packing.progress import ProgressLine, gigabytes
+from trainables.data.packing.resize import Size
 from trainables.data.splits import Split
-from trainables.data.store import Store, verify
-from trainables.data.synthia import Synthia
 
 READERS: tuple[Reader, ...] = (
     Gta(), Synthia(), Cityscapes(), Acdc(), DarkZurich(), CamVid(), CarlaLyft(), CarlaScapes(), RealPair(),

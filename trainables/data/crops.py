@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trainables.config import Margins
 from trainables.data.labels import IGNORED, TrainIds, pixels_by_class
-from trainables.data.resize import Size, nearest
+from trainables.data.packing.resize import Size, nearest
 from trainables.data.sampling import Wanted
 from trainables.models.segmentor import Box
 

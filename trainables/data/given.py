@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from trainables.config import Experiment, ImageNetWeights, PackedPair, RealPhotographs
-from trainables.data.commands import PHOTOGRAPHS
-from trainables.data.manifest import MANIFEST, Manifest
+from trainables.data.packing.commands import PHOTOGRAPHS
+from trainables.data.packing.manifest import MANIFEST, Manifest
 from trainables.data.splits import LAYOUT, PLACES
 
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save began files with up to 1.5

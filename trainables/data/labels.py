@@ -98,8 +98,8 @@ SYNTHIA = LabelMap(
 # CAMVID_VIEW.
 CAMVID = LabelMap({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18}, range(12))
 
-# CARLA up to 0.9.11: 6 is the road line. 0 is everything without a class and the sky; `trainables.data.carla` tells
-# them apart.
+# CARLA up to 0.9.11: 6 is the road line. 0 is everything without a class and the sky, which
+# `trainables.data.datasets.carla` tells apart.
 CARLA = LabelMap({1: 2, 2: 4, 4: 11, 5: 5, 6: 0, 7: 0, 8: 1, 9: 8, 10: 13, 11: 3, 12: 7}, range(13))
 
 # CARLA from 0.9.14: Cityscapes' classes in order, from 1; 24 is the road line, 25 the ground beside it.

@@ -24,7 +24,7 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
     margins = config.adaptation.margins if isinstance(config.adaptation, SelfTraining) else None
     match config.data:
         case ToyCity():
-            from trainables.data.toy_city import open_toy_city
+            from trainables.data.toy_city.domains import open_toy_city
 
             return open_toy_city(config.data, device, config.rare_class_sampling, margins, config.source_holdout)
         case RealPhotographs():

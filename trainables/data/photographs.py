@@ -15,13 +15,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from trainables.data.datasets.readers import DECODING_ERRORS, BrokenSample, Found, read_image
+from trainables.data.datasets.real_pair import RealPair, indices_of_parts
 from trainables.data.labels import TrainIds, UnknownIds
-from trainables.data.manifest import MANIFEST
-from trainables.data.readers import DECODING_ERRORS, BrokenSample, Found, read_image
-from trainables.data.real_pair import RealPair, indices_of_parts
-from trainables.data.resize import Pixels, Size, fit_size, resize_label
+from trainables.data.packing.format import PackedSplit, Store
+from trainables.data.packing.manifest import MANIFEST
+from trainables.data.packing.resize import Pixels, Size, fit_size, resize_label
 from trainables.data.splits import LAYOUT, PLACES, Split
-from trainables.data.store import PackedSplit, Store
 
 
 class Photographs(Protocol):

@@ -1,4 +1,4 @@
-"""Batches from a pair with real photographs (see `trainables.data.real_pair` for its layout).
+"""Batches from a pair with real photographs (see `trainables.data.datasets.real_pair` for its layout).
 
 The network keeps its 19 outputs; its best class and the labels are merged to CamVid's 11 for the score.
 """
@@ -20,8 +20,8 @@ from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, pad
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch, Example
 from trainables.data.holdout import Division, divide, without
 from trainables.data.labels import CAMVID_VIEW, TrainIds, pixels_by_class
+from trainables.data.packing.resize import Pixels, Size
 from trainables.data.photographs import Pair, Photographs, open_pair
-from trainables.data.resize import Pixels, Size
 from trainables.data.sampling import Draw, RareClasses, Sampler
 from trainables.data.scored import CAMVID_MEANS
 from trainables.data.splits import LAYOUT

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from trainables.config import Data, PackedPair, RealPhotographs, SourceDataset, TargetDataset, ToyCity
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, SYNTHIA_13, SYNTHIA_16, TOY_CITY_CLASSES
-from trainables.data.toy_city_styles import ToyClass, absent_classes, source_style
+from trainables.data.toy_city.styles import ToyClass, absent_classes, source_style
 
 Means = Mapping[str, tuple[int, ...]]  # key such as `miou16` -> indices of scored classes
 

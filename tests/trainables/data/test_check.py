@@ -11,12 +11,12 @@ from PIL import Image
 
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
-from trainables.data.check import check
-from trainables.data.cityscapes import Cityscapes
-from trainables.data.gta import Gta
-from trainables.data.readers import Fault, Problem, Reader
+from trainables.data.datasets.cityscapes import Cityscapes
+from trainables.data.datasets.gta import Gta
+from trainables.data.datasets.readers import Fault, Problem, Reader
+from trainables.data.datasets.synthia import Synthia
+from trainables.data.packing.check import check
 from trainables.data.splits import Split
-from trainables.data.synthia import Synthia
 
 
 def silent(part: str, done: int, total: int, broken: int) -> None:

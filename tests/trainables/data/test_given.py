@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from mfm_tune import run
-from mfm_tune.loading import load_search_space
+from mfm_tune.planning.loading import load_search_space
 from tests.trainables.data import native_files as native
 from trainables.config import ImageNetWeights
 from trainables.data.__main__ import main

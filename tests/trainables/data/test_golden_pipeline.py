@@ -16,7 +16,7 @@ from trainables.data.crops import Crop, box_of, draw_source_crop, is_mixed
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD
 from trainables.data.labels import pixels_by_class
 from trainables.data.packed_pair import normalised
-from trainables.data.resize import fit_size, resize_image, resize_label
+from trainables.data.packing.resize import fit_size, resize_image, resize_label
 from trainables.data.sampling import RareClasses, Wanted
 from trainables.models.segmentor import Box
 

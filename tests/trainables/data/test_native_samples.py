@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.camvid import CamVid
-from trainables.data.carla import CarlaLyft, CarlaScapes
-from trainables.data.check import read_sample
-from trainables.data.cityscapes import Cityscapes
-from trainables.data.folder_pair import read_label_map
-from trainables.data.gta import Gta
-from trainables.data.readers import Fault, Reader, read_ids, read_image
+from trainables.data.datasets.camvid import CamVid
+from trainables.data.datasets.carla import CarlaLyft, CarlaScapes
+from trainables.data.datasets.cityscapes import Cityscapes
+from trainables.data.datasets.folder_pair import read_label_map
+from trainables.data.datasets.gta import Gta
+from trainables.data.datasets.readers import Fault, Reader, read_ids, read_image
+from trainables.data.packing.check import read_sample
 from trainables.data.splits import Split
 
 

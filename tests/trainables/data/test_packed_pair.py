@@ -23,10 +23,10 @@ from trainables.config import (
 from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
 from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
-from trainables.data.manifest import StoreError
 from trainables.data.packed_pair import HostBatch, PackedDomains, Request, open_packed_pair
+from trainables.data.packing.format import PackedSplit
+from trainables.data.packing.manifest import StoreError
 from trainables.data.scored import scored_classes
-from trainables.data.store import PackedSplit
 from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Streams
 

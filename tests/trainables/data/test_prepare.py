@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 
 from tests.trainables.data import native_files as native
-from trainables.data import prepare as preparing
 from trainables.data.__main__ import main
-from trainables.data.gta import Gta
-from trainables.data.manifest import Codec
-from trainables.data.prepare import Job, Prepared, make_plan, prepare
+from trainables.data.datasets.gta import Gta
+from trainables.data.packing import pack as preparing
+from trainables.data.packing.format import Store, verify
+from trainables.data.packing.manifest import Codec
+from trainables.data.packing.pack import Job, Prepared, make_plan, prepare
 from trainables.data.splits import Split
-from trainables.data.store import Store, verify
 
 IMAGES = 40
 SHARD = 8
@@ -225,7 +225,7 @@ def test_info_shows_class_shares_and_writes_a_contact_sheet_of_overlays(
 def test_time_left_is_told(tmp_path: Path) -> None:
     from io import StringIO
 
-    from trainables.data.progress import ProgressLine
+    from trainables.data.packing.progress import ProgressLine
 
     stream = StringIO()
     line = ProgressLine(stream)

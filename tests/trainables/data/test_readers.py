@@ -11,20 +11,20 @@ import pytest
 from PIL import Image
 
 from tests.trainables.data import native_files as native
-from trainables.data.acdc import Acdc
-from trainables.data.camvid import CamVid
-from trainables.data.carla import CarlaLyft, CarlaScapes
-from trainables.data.check import read_sample
-from trainables.data.cityscapes import Cityscapes
 from trainables.data.classes import CITYSCAPES_CLASSES
-from trainables.data.dark_zurich import DarkZurich
-from trainables.data.folder_pair import read_label_map
-from trainables.data.gta import Gta
+from trainables.data.datasets.acdc import Acdc
+from trainables.data.datasets.camvid import CamVid
+from trainables.data.datasets.carla import CarlaLyft, CarlaScapes
+from trainables.data.datasets.cityscapes import Cityscapes
+from trainables.data.datasets.dark_zurich import DarkZurich
+from trainables.data.datasets.folder_pair import read_label_map
+from trainables.data.datasets.gta import Gta
+from trainables.data.datasets.readers import Reader, read_colours, read_image
+from trainables.data.datasets.synthia import Synthia, read_red
 from trainables.data.labels import CAMVID_VIEW
-from trainables.data.readers import Reader, read_colours, read_image
+from trainables.data.packing.check import read_sample
 from trainables.data.scored import SYNTHIA_MEANS
 from trainables.data.splits import Split
-from trainables.data.synthia import Synthia, read_red
 
 PIXELS = native.image()
 TRAIN_IDS = np.append(np.arange(19), [255] * 221).reshape(6, 40).astype(np.uint8)

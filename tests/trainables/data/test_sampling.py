@@ -12,7 +12,7 @@ from tests.trainables.data import native_files as native
 from trainables.config import Margins, RareClassSampling
 from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, is_mixed, padded, valid_box
 from trainables.data.labels import pixels_by_class
-from trainables.data.resize import resize_label
+from trainables.data.packing.resize import resize_label
 from trainables.data.sampling import RareClasses, Uniform, Wanted
 from trainables.models.segmentor import Box
 

@@ -15,12 +15,12 @@ from PIL import Image
 
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
-from trainables.data.gta import Gta
-from trainables.data.manifest import Codec, StoreError
-from trainables.data.prepare import Job, make_plan, prepare
-from trainables.data.resize import fit_size, nearest, resize_image, resize_label
+from trainables.data.datasets.gta import Gta
+from trainables.data.packing.format import BAND, PackedSplit, Store, verify
+from trainables.data.packing.manifest import Codec, StoreError
+from trainables.data.packing.pack import Job, make_plan, prepare
+from trainables.data.packing.resize import fit_size, nearest, resize_image, resize_label
 from trainables.data.splits import Split
-from trainables.data.store import BAND, PackedSplit, Store, verify
 from trainables.models.segmentor import Box
 
 NATIVE = (105, 191)  # a tenth of GTA's 1052 x 1914

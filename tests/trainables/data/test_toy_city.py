@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from tests.trainables.data.toy_city_digest import arithmetic_digest, scenes_digest
 from trainables.config import RareClassSampling, SourceHoldout, SourceStyle, ToyCity
 from trainables.data.classes import TOY_CITY_CLASSES
-from trainables.data.toy_city import Pool, ToyCityDomains, draw_pool, open_toy_city
-from trainables.data.toy_city_scenes import generator, render
-from trainables.data.toy_city_styles import (
+from trainables.data.toy_city.domains import Pool, ToyCityDomains, draw_pool, open_toy_city
+from trainables.data.toy_city.scenes import generator, render
+from trainables.data.toy_city.styles import (
     ARCADE,
     DIORAMA,
     OVERCAST,

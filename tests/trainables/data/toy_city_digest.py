@@ -7,8 +7,8 @@ import sys
 
 import numpy as np
 
-from trainables.data.toy_city_scenes import generator, render
-from trainables.data.toy_city_styles import ARCADE, DIORAMA, target_style
+from trainables.data.toy_city.scenes import generator, render
+from trainables.data.toy_city.styles import ARCADE, DIORAMA, target_style
 
 SCENES = 10
 

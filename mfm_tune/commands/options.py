@@ -1,0 +1,207 @@
+"""The command line of `python -m mfm_tune.run`, parsed and checked."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+from mfm_tune.errors import OptionError, SearchSpaceError
+from mfm_tune.program import Outcome
+from mfm_tune.space import check_seeds
+from mfm_tune.tracking.uri import OPTION as TRACKING_URI
+from mfm_tune.tracking.uri import check_uri, without_password
+
+DEFAULT_STORAGE = Path("runs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the user asked for. Paths are absolute, but for the search space's, which is printed as it was given."""
+
+    file: Path | None
+    plan: bool = False
+    probe: bool = False
+    simulate: bool = False
+    slots: int | None = None
+    report_only: bool = False
+    only: tuple[str, ...] = ()
+    seeds: tuple[int, ...] | None = None
+    profile: str | None = None
+    asha: bool = False
+    inline: bool = False
+    address: str | None = None
+    address_from_environment: bool = False
+    storage: Path = DEFAULT_STORAGE
+    data: Mapping[str, str] = field(default_factory=dict)
+    reuse: bool = False
+    retrain: bool = False
+    retry: frozenset[Outcome] = frozenset()
+    cpus_per_trial: int = 1
+    gpus_per_trial: float | None = None
+    tracking_uri: str | None = None
+    tracking: bool = True
+    verbose: bool = False
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether nothing is trained or measured, so that no data set is needed."""
+        return self.plan or self.simulate or self.report_only
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage in front."""
+
+    def error(self, message: str) -> NoReturn:
+        raise OptionError(f"{without_password(message)}; see python -m mfm_tune.run --help.")
+
+
+def parse_options(argv: Sequence[str]) -> Options:
+    """Parse and check a command line.
+
+    Raises:
+        OptionError: An option is unknown, has a value that cannot be used, or contradicts another.
+    """
+    given = _parser().parse_args(argv)
+    _check_together(given)
+    from_environment = _address_of_environment(given)
+    retry = {outcome for outcome, asked in _retries(given) if asked}
+    return Options(
+        file=given.file,
+        plan=given.plan,
+        probe=given.probe,
+        simulate=given.simulate,
+        slots=None if given.slots is None else _whole("--slots", given.slots),
+        report_only=given.report_only,
+        only=tuple(given.only),
+        seeds=None if given.seeds is None else _seeds(given.seeds),
+        profile=given.profile,
+        asha=given.asha,
+        inline=given.inline,
+        address=given.address or from_environment,
+        address_from_environment=from_environment is not None,
+        storage=given.storage.absolute(),
+        data=_data(given.data),
+        reuse=given.reuse,
+        retrain=given.retrain,
+        retry=frozenset(retry),
+        cpus_per_trial=_whole("--cpus-per-trial", given.cpus_per_trial),
+        gpus_per_trial=None if given.gpus_per_trial is None else _gpus(given.gpus_per_trial),
+        tracking_uri=given.tracking_uri,
+        tracking=not given.no_tracking,
+        verbose=given.verbose,
+    )
+
+
+def _retries(given: argparse.Namespace) -> tuple[tuple[Outcome, bool], ...]:
+    return (Outcome.OOM, given.retry_oom), (Outcome.DIVERGED, given.retry_diverged)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m mfm_tune.run",
+        allow_abbrev=False,
+        description="Train the cells of a search space that the ledger does not have yet, and write the report. "
+        "Stop it whenever you like: the same command carries on.",
+    )
+    add = parser.add_argument
+    add("file", metavar="FILE", nargs="?", type=Path, help="a search space; without it those there are are listed")
+    add("--only", metavar="AXIS", nargs="+", action="extend", default=[], help="only these axes or tables (references "
+        "are always part of it)")  # fmt: skip
+    add("--seeds", metavar="0,1,2", help="these seeds instead of the study's")
+    add("--profile", metavar="NAME", help="smoke (seconds), mini (a laptop) or paper; default: paper where its data "
+        "sets are given, else mini")  # fmt: skip
+    add("--data", metavar="NAME=PATH", nargs="+", action="extend", default=[], help="where a data set lies")
+    add("--storage", metavar="DIR", type=Path, default=DEFAULT_STORAGE, help="ledger, checkpoints, reports (./runs)")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
+    what.add_argument("--probe", action="store_true", help="measure two steps of each cost that the ledger does not "
+        "know, then as --plan")  # fmt: skip
+    what.add_argument("--simulate", action="store_true", help="replay the ledger's curves: what --asha would have "
+        "saved, and which winner it would have picked")  # fmt: skip
+    what.add_argument("--report-only", action="store_true", help="write the report from the ledger, and train nothing")
+    add("--slots", metavar="N", help="with --plan, --probe, --simulate: trials side by side; default: as many as fit "
+        "on this machine")  # fmt: skip
+    code = parser.add_mutually_exclusive_group()
+    code.add_argument("--reuse", action="store_true", help="let results of other training code stand")
+    code.add_argument("--retrain", action="store_true", help="train again what other training code has finished")
+    add("--retry-oom", action="store_true", help="try again what ran out of memory")
+    add("--retry-diverged", action="store_true", help="try again what diverged")
+    add("--asha", action="store_true", help="let ASHA stop trials early; they go on when run without it")
+    add("--inline", action="store_true", help="one trial after the other in this process, without Ray")
+    add("--address", metavar="ADDRESS", help="a Ray cluster, such as auto or HOST:6379; default: RAY_ADDRESS, "
+        "else Ray on this machine")  # fmt: skip
+    add("--cpus-per-trial", metavar="N", default="1", help="CPU cores of one trial (1)")
+    add("--gpus-per-trial", metavar="X", help="GPUs of one trial, fractions allowed; default: 1 for the paper profile "
+        "where there is one, else 0")  # fmt: skip
+    add(TRACKING_URI, metavar="URI", help="an MLflow server or database; default: mlflow.db in the storage")
+    add("--no-tracking", action="store_true", help="no MLflow")
+    add("-v", "--verbose", action="store_true", help="say more: what the libraries print, and tracebacks")
+    return parser
+
+
+def _check_together(given: argparse.Namespace) -> None:
+    if given.inline and given.asha:
+        raise OptionError("--asha compares trials that run side by side, which --inline does not do; give one of them.")
+    if given.inline and given.address:
+        raise OptionError("--address names a Ray cluster, which --inline does not use; give one of them.")
+    if given.slots is not None and not (given.plan or given.probe or given.simulate):
+        raise OptionError(
+            "--slots is how many trials --plan, --probe and --simulate count on; when trials run, the machines decide, "
+            "and --cpus-per-trial and --gpus-per-trial."
+        )
+    if given.no_tracking and given.tracking_uri:
+        raise OptionError(
+            "--tracking-uri says where MLflow is, and --no-tracking that there is none; give one of them."
+        )
+    if given.tracking_uri is not None:
+        check_uri(given.tracking_uri)
+
+
+def _address_of_environment(given: argparse.Namespace) -> str | None:
+    """What `RAY_ADDRESS` names, by which Ray's own tools find their cluster; None where it does not count."""
+    address = os.environ.get("RAY_ADDRESS", "").strip()
+    return None if given.address or given.inline or address in ("", "local") else address
+
+
+def _seeds(text: str) -> tuple[int, ...]:
+    try:
+        seeds = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(f"--seeds must be integers with commas between them, got '{text}'; such as 0,1,2.") from None
+    try:
+        check_seeds(seeds)
+    except SearchSpaceError as error:
+        raise OptionError(f"--seeds: {error}") from None
+    return seeds
+
+
+def _data(given: Sequence[str]) -> dict[str, str]:
+    paths: dict[str, str] = {}
+    for text in given:
+        name, equals, path = text.partition("=")
+        if not name or not equals or not path:
+            raise OptionError(f"--data must be NAME=PATH, got '{text}'; such as --data cityscapes=/data/cityscapes.")
+        if name in paths:
+            raise OptionError(f"--data names '{name}' twice; give it once.")
+        paths[name] = str(Path(path).expanduser().absolute())
+    return paths
+
+
+def _whole(option: str, text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise OptionError(f"{option} must be an integer of at least 1, got '{text}'.")
+    return int(text)
+
+
+def _gpus(text: str) -> float:
+    try:
+        gpus = float(text)
+    except ValueError:
+        gpus = -1.0
+    if not 0 <= gpus < 1025 or (gpus > 1 and gpus != int(gpus)):
+        raise OptionError(f"--gpus-per-trial must lie in 0 to 1, or be a whole number of GPUs, got '{text}'.")
+    return gpus

@@ -1,0 +1,97 @@
+"""What a user sees while a search explores: progress, and the best points so far."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from mfm_tune.display.live import LiveTable, Progress
+from mfm_tune.planning.plan import Trial
+from mfm_tune.search.candidates import Explored, explored, point_name, ranking, values_text
+from mfm_tune.search.proposals import ExplorationPlan
+from mfm_tune.search_space import Search
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.table import Table as Grid
+
+    from mfm_tune.ledger.state import Event, LedgerState
+    from mfm_tune.ledger.storage import Storage
+
+SHOWN = 10  # points of the table
+
+
+class ExploreProgress(Progress):
+    """Counts the points that are still to be proposed, too; each may take as long as a baseline."""
+
+    def __init__(
+        self,
+        plan: ExplorationPlan,
+        state: LedgerState,
+        storage: Storage,
+        slots: int,
+        mirror: Callable[[], str | None] | None = None,
+    ) -> None:
+        super().__init__(plan, state, storage, slots, mirror)
+        self.exploration = plan
+        self._to_propose = plan.to_propose
+        self._proposed = len(self._proposals())
+
+    def coming(self) -> Sequence[Trial]:
+        """A stand-in for each point that is still to be proposed."""
+        like = self.exploration.trials[0].trial
+        left = self._to_propose - (len(self._proposals()) - self._proposed)
+        return [replace(like, key=f"coming-{number}", step=0) for number in range(left)]
+
+    def _proposals(self) -> Sequence[Event]:
+        search = self.exploration.search
+        return self.exploration.state.proposals.get((search.name, search.profile), ())
+
+
+class ExploreTable(LiveTable):
+    """For terminals: the best points so far, redrawn twice a second."""
+
+    def __init__(self, progress: ExploreProgress, storage: Storage, console: Console | None = None) -> None:
+        super().__init__(progress, storage, console)
+        self._exploration = progress.exploration
+
+    def tables(self) -> list[RenderableType]:
+        """One table."""
+        plan = self._exploration
+        return [_grid(plan.search, explored(plan.state, plan.search, plan.code))]
+
+
+def explored_text(search: Search, points: Sequence[Explored], width: int | None = None) -> str:
+    """The best points as text without escape codes."""
+    from rich.console import Console
+
+    columns = max(60, width or shutil.get_terminal_size((100, 24)).columns)
+    file = io.StringIO()
+    Console(file=file, width=columns, color_system=None, highlight=False, legacy_windows=False).print(
+        _grid(search, points)
+    )
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines() if line.strip())
+
+
+def _grid(search: Search, points: Sequence[Explored]) -> Grid:
+    from rich import box
+    from rich.table import Table as Grid
+    from rich.text import Text
+
+    ranked = ranking(points, search.criterion)
+    oracle = ", oracle selection" if search.criterion.oracle else ""
+    title = f"Explored with seed {search.explore_seed}: the best {min(SHOWN, len(ranked))} of {len(points)}{oracle}"
+    grid = Grid(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    grid.add_column("point")
+    grid.add_column(Text(search.criterion.label), justify="right")
+    grid.add_column("steps", justify="right")
+    grid.add_column("values", overflow="fold")
+    for point in ranked[:SHOWN]:
+        record, score = point.record, point.score(search.criterion)
+        assert record is not None
+        steps = f"{record.step}/{record.planned_steps}" + (" stopped" if record.rung is not None else "")
+        grid.add_row(point_name(point), f"{score:.4g}", steps, Text(values_text(point.values)))
+    return grid

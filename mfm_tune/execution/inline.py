@@ -1,0 +1,92 @@
+"""The engine without Ray: trials one after the other in this process, for a debugger and for tests."""
+
+from __future__ import annotations
+
+import errno
+import os
+import traceback
+from collections.abc import Iterable
+from contextlib import suppress
+
+from mfm_tune.errors import StorageError, UserError
+from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.recorder import Recorder
+from mfm_tune.execution.settings import EngineOptions, make_folders, signals_as_interruption
+from mfm_tune.planning.plan import Trial
+from mfm_tune.program import Outcome, Program, Running, numbers_only
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # every further trial would only train up to its first checkpoint
+
+
+def run_inline(program: Program, trials: Iterable[Trial], recorder: Recorder, options: EngineOptions) -> None:
+    """Run trials in order; an iterator is asked for the next when the one before it has ended.
+
+    A trial that raises is recorded as failed, with its traceback, and the next one begins.
+
+    Raises:
+        Interrupted: Ctrl-C or SIGTERM came; the trial in progress stays open and goes on at the next launch.
+        UserError: The program refused what it was given (no images in a data set's folder, say).
+        StorageError: The disk is full.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(options.cpus_per_trial)  # as many threads and GPUs as a worker would have
+    if options.gpus_per_trial == 0:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with signals_as_interruption():
+        stopper = None if options.stopping is None else Stopper(options.stopping)
+        for trial in trials:
+            _run_trial(program, trial, recorder, options, stopper)
+
+
+def _run_trial(
+    program: Program, trial: Trial, recorder: Recorder, options: EngineOptions, stopper: Stopper | None
+) -> None:
+    recorder.started(trial.key, 1)
+    if stopper is not None and stopper.stopped_at(trial.key) == trial.step > 0:  # its driver had no time to say so
+        recorder.ended(trial.key, Outcome.STOPPED, rung=trial.step)
+        return
+    try:
+        running = _opened(program, trial, recorder, options)
+        try:
+            _advance_to_the_end(running, trial, recorder, stopper)
+        finally:
+            with suppress(Exception):  # the outcome is written, or the trial's own exception is on its way
+                running.close()
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:  # a trial that wants to end the process ends itself
+        recorder.ended(trial.key, Outcome.FAILED, error=traceback.format_exc())
+        if isinstance(error, OSError) and error.errno in DISK_FULL:
+            raise StorageError(
+                f"The disk is full, {error.filename or options.storage / trial.folder} cannot be written: "
+                f"{error.strerror}; free space, or give another --storage."
+            ) from error
+
+
+def _opened(program: Program, trial: Trial, recorder: Recorder, options: EngineOptions) -> Running:
+    """Open a trial. A ValueError is the program's sentence about what it was given, and ends the run."""
+    make_folders([trial], options)
+    try:
+        return program.open(
+            trial.config,
+            seed=trial.seed,
+            folder=str(options.storage / trial.folder),
+            shared=str(options.shared_by(trial.fingerprint)),
+            data=options.data,
+        )
+    except ValueError as error:
+        recorder.ended(trial.key, Outcome.FAILED, error=traceback.format_exc())
+        raise UserError(str(error)) from error
+
+
+def _advance_to_the_end(running: Running, trial: Trial, recorder: Recorder, stopper: Stopper | None) -> None:
+    while True:
+        report = numbers_only(running.advance())
+        if report.get("metrics"):
+            recorder.reported(trial.key, report)
+        outcome = report.get("outcome")
+        if outcome is not None:
+            recorder.ended(trial.key, Outcome(outcome), error=report.get("error", ""))
+            return
+        if stopper is not None and stopper.stops(trial.key, trial.seed, report):
+            recorder.ended(trial.key, Outcome.STOPPED, rung=report["step"])
+            return

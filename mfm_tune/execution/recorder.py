@@ -1,0 +1,191 @@
+"""What an engine tells: every start, report and end goes to the ledger first, then to the display."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from mfm_tune.identity import canonical
+from mfm_tune.ledger.state import LedgerState, LedgerWriter, TrialRecord
+from mfm_tune.planning.plan import Trial
+from mfm_tune.program import Outcome, Report
+
+
+class Display(Protocol):
+    """Shows trials while they run."""
+
+    def started(self, trial: Trial, record: TrialRecord) -> None:
+        """A trial began or goes on."""
+
+    def reported(self, trial: Trial, record: TrialRecord) -> None:
+        """A trial finished a block of steps."""
+
+    def ended(self, trial: Trial, record: TrialRecord) -> None:
+        """A trial has an outcome."""
+
+
+class Recorder:
+    """Writes what trials do into the ledger, and shows it.
+
+    A storage that is full or gone raises `StorageError` from every method: results that cannot be kept must not be
+    produced. A display that fails never stops a trial.
+
+    Args:
+        writer: The ledger, open.
+        state: What the ledger holds; kept up to date with every event.
+        storage: The storage folder.
+        launch: The launch's name.
+        study, profile: The study that this launch runs.
+        trials: All trials of the launch.
+        display: Shows progress, or None.
+    """
+
+    def __init__(
+        self,
+        writer: LedgerWriter,
+        state: LedgerState,
+        *,
+        storage: Path,
+        launch: str,
+        study: str,
+        profile: str,
+        trials: Iterable[Trial],
+        display: Display | None = None,
+    ) -> None:
+        self.state = state
+        self._writer = writer
+        self._storage = storage
+        self._launch = launch
+        self._study = study
+        self._profile = profile
+        self._trials: dict[str, Trial] = {trial.key: trial for trial in trials}
+        self._display = display
+        self._since: dict[str, float] = {}
+
+    def add(self, trial: Trial) -> None:
+        """A trial that was made up after the launch began."""
+        self._trials[trial.key] = trial
+
+    def started(self, key: str, attempt: int) -> None:
+        """A trial begins or goes on.
+
+        Args:
+            attempt: 1 for the trial's first start in this launch; the ledger counts on from earlier launches.
+        """
+        trial = self._trials[key]
+        self._write_config(trial)
+        self._since[key] = time.monotonic()
+        self._write(
+            event="start",
+            key=key,
+            config_id=trial.config_id,
+            seed=trial.seed,
+            fingerprint=trial.fingerprint,
+            launch=self._launch,
+            folder=trial.folder,
+            attempt=trial.attempts + attempt,
+            benchmark=trial.benchmark,
+            study=self._study,
+            profile=self._profile,
+        )
+        if self._display is not None:
+            _shown(self._display.started, trial, self.state.trials[key])
+
+    def reported(self, key: str, report: Report) -> None:
+        """A trial finished a block of steps. A report of a step that is known already changes no result."""
+        trial = self._trials[key]
+        self._write(
+            event="report",
+            key=key,
+            step=report["step"],
+            planned_steps=report.get("planned_steps", trial.planned_steps),
+            executed_steps=report.get("executed_steps", report["step"]),
+            metrics=report.get("metrics", {}),
+            confusion=report.get("confusion", {}),
+            pictures=report.get("pictures", {}),
+            machine=report.get("machine", {}),
+            **{name: report[name] for name in ("outcome", "notice") if report.get(name)},
+        )
+        if report.get("notice"):
+            with suppress(OSError, ValueError):  # nobody reads it
+                print(report["notice"], file=sys.stderr, flush=True)
+        if self._display is not None:
+            _shown(self._display.reported, trial, self.state.trials[key])
+
+    def ended(self, key: str, outcome: Outcome, *, error: str = "", rung: int | None = None) -> None:
+        """A trial has an outcome. The line is on the disk when this returns.
+
+        Args:
+            error: For FAILED the traceback, for OOM and DIVERGED one sentence.
+            rung: For STOPPED, the scheduler's rung.
+        """
+        trial = self._trials[key]
+        since = self._since.pop(key, None)
+        event: dict[str, object] = {
+            "event": "end",
+            "key": key,
+            "outcome": outcome.value,
+            "step": self.state.trials[key].step,
+            "error": error,
+            "wall_s": 0.0 if since is None else round(time.monotonic() - since, 3),
+        }
+        if outcome is Outcome.STOPPED:
+            event["rung"] = rung
+        self._write(**event)
+        if outcome is Outcome.FAILED:
+            self._keep_text(trial, error)
+        if outcome is Outcome.FINISHED:
+            self._remove_checkpoints(trial)
+        if self._display is not None:
+            _shown(self._display.ended, trial, self.state.trials[key])
+
+    def _write_config(self, trial: Trial) -> None:
+        if trial.config_id in self.state.configs:
+            return
+        self._write(
+            event="config",
+            config_id=trial.config_id,
+            config=canonical(trial.config),
+            benchmark=trial.benchmark,
+            classes=list(trial.classes),
+            planned_steps=trial.planned_steps,
+            cost_class=trial.cost_class,
+        )
+
+    def _write(self, **event: object) -> None:
+        self.state.apply(self._writer.append(event))
+
+    def _remove_checkpoints(self, trial: Trial) -> None:
+        """Only now: a trial that removed them itself would begin anew where its driver ends before it hears of it."""
+        for path in (self._storage / trial.folder).glob("checkpoint.*"):
+            with suppress(OSError):  # it takes space, and nothing else
+                path.unlink()
+
+    def _keep_text(self, trial: Trial, error: str) -> None:
+        """Put the traceback of a failed trial into its folder, where a person looks for it. The ledger has it too."""
+        try:
+            path = error_file(self._storage, trial.folder)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(error, encoding="utf-8", errors="backslashreplace")
+        except OSError:
+            return  # the ledger has it
+
+
+def error_file(storage: Path, folder: str) -> Path:
+    """Where the traceback of a failed trial lies."""
+    return storage / folder / "error.txt"
+
+
+class _Show(Protocol):
+    def __call__(self, trial: Trial, record: TrialRecord) -> None: ...
+
+
+def _shown(show: _Show, trial: Trial, record: TrialRecord) -> None:
+    try:
+        show(trial, record)
+    except Exception:  # a display that fails must not cost a result
+        return

@@ -1,0 +1,158 @@
+"""The events that a driver writes at the start of a launch."""
+
+from __future__ import annotations
+
+import os
+import platform
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+from mfm_tune.identity import config_id
+from mfm_tune.ledger.state import Event, LedgerState
+from mfm_tune.planning.plan import Plan
+from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
+from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Study, Table
+from mfm_tune.tracking.uri import without_password
+
+RECORDED_VERSIONS = ("mfm_tune", "torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow")
+
+
+def launch_event(study: Study, launch: str, argv: Sequence[str], slots: int) -> Event:
+    """A driver began. `slots` is how many trials run at once, 0 where only the cluster knows."""
+    return {
+        "event": "launch",
+        "launch": launch,
+        "study": study.name,
+        "profile": study.profile,
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "argv": [without_password(each) for each in argv],
+        "versions": _versions(),
+        "slots": slots,
+    }
+
+
+def code_events(plan: Plan, state: LedgerState) -> Iterator[Event]:
+    """The fingerprints of a plan that the ledger does not have yet."""
+    for digest, fingerprint in plan.fingerprints.items():
+        if digest not in state.codes:
+            yield {"event": "code", "fingerprint": digest, "files": dict(fingerprint.files)}
+
+
+def study_event(study: Study, state: LedgerState, fingerprints: Mapping[str, str]) -> Event | None:
+    """What a study declares, or None where the ledger's last word on it says the same.
+
+    Args:
+        fingerprints: Config id -> fingerprint of the code that trains it. They say which trials count.
+    """
+    event: Event = {
+        "event": "study",
+        "study": study.name,
+        "profile": study.profile,
+        "title": study.title,
+        "benchmark": _benchmark(study),
+        "metric": study.metric,
+        "second_metric": study.second_metric,
+        "seeds": list(study.seeds),
+        "references": {name: config_id(config) for name, config in study.references.items()},
+        "tables": [_table(study, table) for table in study.tables],
+        "fingerprints": dict(fingerprints),
+    }
+    last = state.studies.get((study.name, study.profile))
+    return None if last is not None and {**last, "time": 0} == {**event, "time": 0} else event
+
+
+def search_event(search: Search, state: LedgerState) -> Event | None:
+    """What a search declares, or None where the ledger's last word on it says the same."""
+    event: Event = {
+        "event": "search",
+        "search": search.name,
+        "profile": search.profile,
+        "title": search.title,
+        "parameters": {name: _distribution(each) for name, each in search.parameters.items()},
+        "baselines": {name: config_id(config) for name, config in search.baselines.items()},
+        "criterion": search.criterion.key,
+        "metric": search.metric,
+        "second_metric": search.second_metric,
+        "trials": search.trials,
+        "explore_seed": search.explore_seed,
+        "confirm": search.confirm,
+        "seeds": list(search.seeds),
+        "sampler": str(search.sampler),
+        "scheduler": "none" if search.scheduler is None else str(search.scheduler),
+    }
+    last = state.searches.get((search.name, search.profile))
+    return None if last is not None and {**last, "time": 0} == {**event, "time": 0} else event
+
+
+def proposal_event(
+    search: Search, *, number: int, values: Mapping[str, Printed], config: str, key: str, sampler: Mapping[str, Any]
+) -> Event:
+    """A point of a search, proposed; it is written before its trial begins."""
+    return {
+        "event": "proposal",
+        "search": search.name,
+        "profile": search.profile,
+        "number": number,
+        "values": dict(values),
+        "config_id": config,
+        "seed": search.explore_seed,
+        "key": key,
+        "sampler": dict(sampler),
+    }
+
+
+def _distribution(distribution: Distribution) -> dict[str, Any]:
+    match distribution:
+        case Choice():
+            options = [distribution.printed(option) for option in distribution.options]
+            return {"kind": "choice", "options": options}
+        case Float(low=low, high=high, log=log):
+            return {"kind": "float", "low": low, "high": high, "log": log}
+        case Integer(low=low, high=high, step=step, log=log):
+            return {"kind": "integer", "low": low, "high": high, "step": step, "log": log}
+
+
+def _table(study: Study, table: Table) -> dict[str, Any]:
+    return {
+        "name": table.name,
+        "title": table.title,
+        "axis": table.axis.name,
+        "metric": table.metric or study.metric,
+        "plot": table.plot,
+        "cells": [_cell(cell) for cell in study.cells_of(table)],
+    }
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    return {
+        "level": cell.level,
+        "trained": cell.trained,
+        "paper": _number(cell.paper),
+        "config_id": cell.config_id,
+        "against": cell.against,
+    }
+
+
+def _number(paper: Paper) -> float | str | None:
+    if isinstance(paper, OutOfMemory):
+        return paper.value
+    return paper.miou if isinstance(paper, Published) else paper
+
+
+def _benchmark(study: Study) -> str:
+    """The benchmark of the study's configs; several are named together."""
+    names = dict.fromkeys(study.program.benchmark(cell.config) for cell in study.cells())
+    return ", ".join(names)
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in RECORDED_VERSIONS:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # training needs neither ray nor mlflow
+    return versions

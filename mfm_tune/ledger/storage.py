@@ -1,0 +1,162 @@
+"""The storage folder: where things lie, whether it can be written, and who holds it.
+
+    ledger.jsonl    the truth; beside it ledger.jsonl.cut-TIME, where a last line was torn
+    driver.lock     held by the one driver; driver.json says who it is
+    trials/         a folder a trial: checkpoint, final weights, pictures
+    shared/         artefacts that trials share (warm starts)
+    reports/        a folder a study and profile
+
+Paths in the ledger are relative to the folder, so it can be moved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from mfm_tune.errors import StorageBusyError, StorageError
+from mfm_tune.fields import FileName
+from mfm_tune.ledger import state as ledger
+
+FREE_SPACE = 64 * 2**20  # bytes; a launch on the embedded benchmark writes about this much
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where things lie in a storage folder. Nothing is created by asking."""
+
+    root: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.root / ledger.FILE_NAME
+
+    @property
+    def shared(self) -> Path:
+        return self.root / "shared"
+
+    def trial(self, folder: str) -> Path:
+        """A trial's folder; `folder` is relative, as the ledger has it."""
+        return self.root / folder
+
+    def report(self, study: str, profile: str) -> Path:
+        """The folder of a study's report.
+
+        Raises:
+            StorageError: The names lead elsewhere; a search space is refused before, so a ledger was edited.
+        """
+        for name in (study, profile):
+            if not FileName().fits(name):
+                raise StorageError(f"The name of a study or profile must {FileName().wanted}, got {name!r}.")
+        return self.root / "reports" / f"{study}-{profile}"
+
+
+@dataclass(frozen=True)
+class Holder:
+    """The driver that holds a storage folder; `since` in seconds since the epoch."""
+
+    host: str
+    pid: int
+    since: float
+
+
+@contextmanager
+def driver(storage: Storage) -> Iterator[None]:
+    """Hold a storage folder as its one driver; it is created where it does not exist.
+
+    The lock is the operating system's, so it ends with the process that holds it, however that ends: what a killed
+    driver left behind is taken over.
+
+    Raises:
+        StorageBusyError: Another driver holds it; the sentence names its host and pid.
+        StorageError: The folder cannot be written, or its disk is full.
+    """
+    from filelock import FileLock, Timeout  # not needed to plan
+
+    check_writable(storage)
+    lock = FileLock(storage.root / "driver.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise _busy(storage) from None
+    except (OSError, NotImplementedError) as error:
+        raise StorageError(
+            f"The storage folder {storage.root} cannot be locked ({error}); give a --storage on a disk with file locks."
+        ) from error
+    try:
+        _say_who(storage)
+        yield
+    finally:
+        with suppress(OSError):
+            _holder_file(storage).unlink(missing_ok=True)
+        lock.release()
+
+
+def check_writable(storage: Storage) -> None:
+    """Create the folder where needed, and see that there is space and that a file can be written.
+
+    Raises:
+        StorageError: It cannot be created or written, or its disk is (nearly) full.
+    """
+    probe = storage.root / f".probe-{os.getpid()}"
+    try:
+        storage.root.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(storage.root).free
+        if free < FREE_SPACE:
+            raise StorageError(
+                f"The storage folder {storage.root} has {free // 2**20} MiB of free space, and at least "
+                f"{FREE_SPACE // 2**20} MiB are needed; free some, or give another --storage."
+            )
+        probe.write_bytes(b"probe")
+        probe.unlink()
+    except FileExistsError:
+        raise StorageError(f"The storage {storage.root} is a file, not a folder; give another --storage.") from None
+    except OSError as error:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+        raise StorageError(
+            f"The storage folder {storage.root} cannot be written: {error.strerror}; make it writable, "
+            "or give another --storage."
+        ) from error
+
+
+def holder(storage: Storage) -> Holder | None:
+    """Who holds the storage, or held it last without giving it back; None where nobody says so."""
+    try:
+        said = json.loads(_holder_file(storage).read_bytes())
+        return Holder(host=str(said["host"]), pid=int(said["pid"]), since=float(said["since"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _holder_file(storage: Storage) -> Path:
+    return storage.root / "driver.json"
+
+
+def _say_who(storage: Storage) -> None:
+    path = _holder_file(storage)
+    temporary = path.with_suffix(".json.new")
+    try:
+        temporary.write_text(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), time.time()))))
+        temporary.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"The storage folder {storage.root} cannot be written: {error.strerror}; free space, "
+            "or give another --storage."
+        ) from error
+
+
+def _busy(storage: Storage) -> StorageBusyError:
+    who = holder(storage)
+    by = f"the driver with pid {who.pid} on {who.host}" if who else "another driver"
+    return StorageBusyError(
+        f"The storage folder {storage.root} is in use by {by}; wait until it ends, stop it with Ctrl-C, "
+        "or give another --storage."
+    )

@@ -1,0 +1,113 @@
+"""How long trials will take, from what the ledger knows; where it knows nothing, the answer is None."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from mfm_tune.ledger.state import LedgerState, TrialRecord
+from mfm_tune.planning.plan import Trial
+
+CLASSES_NAMED = 1  # cost classes that are named where the time of several is unknown
+
+
+class StepTimes:
+    """Seconds that a step takes, evaluations and checkpoints included, by config and by cost class.
+
+    A config's own trials are asked first, then those of its cost class on the same benchmark, then what `--probe`
+    measured of that class.
+    """
+
+    def __init__(self, state: LedgerState) -> None:
+        self._probed = {name: probe.seconds_a_step for name, probe in state.probes.items()}
+        self._by_config: dict[str, list[float]] = defaultdict(list)
+        self._by_class: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for record in list(state.trials.values()):  # at once: another thread may be adding to them
+            seconds = seconds_a_step(record)
+            config = state.configs.get(record.config_id)
+            if seconds is not None and config is not None:
+                self._by_config[record.config_id].append(seconds)
+                self._by_class[config.benchmark, config.cost_class].append(seconds)
+
+    def seconds(self, trial: Trial) -> float | None:
+        """Seconds a step of a trial, or None where nothing like it has run."""
+        alike = (trial.benchmark, trial.cost_class)
+        known = self._by_config.get(trial.config_id) or self._by_class.get(alike)
+        return median(known) if known else self._probed.get(alike)
+
+
+def seconds_a_step(record: TrialRecord) -> float | None:
+    """Seconds a step that a trial took, or None where it has not executed any."""
+    if record.executed_steps <= 0 or record.seconds <= 0:
+        return None
+    return record.seconds / record.executed_steps
+
+
+@dataclass(frozen=True, kw_only=True)
+class Forecast:
+    """What some trials will cost.
+
+    Args:
+        busy_s: Seconds of the trials whose time is known, one after the other.
+        wall_s: Seconds from start to end on the given slots; None where the time of a trial is unknown.
+        unknown: Cost classes whose time is unknown, and how many trials each has.
+    """
+
+    busy_s: float
+    wall_s: float | None
+    unknown: Mapping[str, int] = field(default_factory=dict)
+
+
+def forecast(trials: Iterable[Trial], times: StepTimes, slots: int) -> Forecast:
+    """What trials cost that start in order, each on the slot that is free first."""
+    durations: list[float] = []
+    unknown: Counter[str] = Counter()
+    for trial in trials:
+        seconds = times.seconds(trial)
+        if seconds is None:
+            unknown[trial.cost_class] += 1
+        else:
+            durations.append(seconds * max(0, trial.planned_steps - trial.step))
+    return Forecast(
+        busy_s=sum(durations), wall_s=None if unknown else makespan(durations, slots), unknown=dict(unknown)
+    )
+
+
+def makespan(durations: Iterable[float], slots: int) -> float:
+    """When the last of some jobs ends that start in order, each on the slot that is free first."""
+    free = [0.0] * max(1, slots)
+    for duration in durations:
+        heapq.heappush(free, heapq.heappop(free) + duration)
+    return max(free)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them: `40 s`, `14 min`, `3 h 20 min`, `2 d 4 h`."""
+    whole = max(0, round(seconds))
+    if whole < 90:
+        return f"{whole} s"
+    minutes = round(whole / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    days, hours = divmod(hours, 24)
+    return f"{days} d {hours} h" if hours else f"{days} d"
+
+
+def unknown_classes(unknown: Mapping[str, int]) -> str:
+    """How many trials have no known time, and of which cost classes they are."""
+    names: Sequence[str] = list(unknown)
+    more = f" and {len(names) - CLASSES_NAMED} more" if len(names) > CLASSES_NAMED else ""
+    return f"{sum(unknown.values())} of cost class {'; '.join(names[:CLASSES_NAMED])}{more}"
+
+
+def resource_hours(seconds: float, *, cpus: int, gpus: float) -> str:
+    """GPU-hours of trials that are busy for so long, or CPU-hours where they take no GPU: `3.2 GPU-hours`."""
+    hours = seconds / 3600 * (gpus or cpus)
+    number = f"{hours:,.0f}" if hours >= 100 else f"{hours:.2g}" if hours < 10 else f"{hours:.1f}"
+    return f"{number} {'GPU' if gpus else 'CPU'}-hours"

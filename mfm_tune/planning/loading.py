@@ -1,0 +1,259 @@
+"""Loading a search-space file by its path, and saying in one sentence what is wrong with it.
+
+The module gets a name that does not depend on where the command was given: its dotted name where it lies in a package,
+else the file's own. So classes that the file defines can be pickled, and imported by workers from `Loaded.root`.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import difflib
+import importlib
+import importlib.util
+import inspect
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from mfm_tune.errors import OptionError, SearchSpaceError, in_words
+from mfm_tune.search_space import Search
+from mfm_tune.space import Study
+
+D = TypeVar("D", Study, Search)
+_UNEXPECTED = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a search-space file declares.
+
+    Args:
+        studies, searches: By profile; one of them is empty.
+        root: The folder from which the module can be imported by name.
+    """
+
+    path: Path
+    studies: Mapping[str, Study]
+    searches: Mapping[str, Search]
+    root: Path
+
+    @property
+    def declared(self) -> Mapping[str, Study | Search]:
+        """Whichever it is."""
+        return self.studies or self.searches
+
+
+def load_search_space(path: Path) -> Loaded:
+    """Run a search-space file and take its `STUDIES` (by profile) or its one `STUDY`, `SEARCHES` or its one `SEARCH`.
+
+    Raises:
+        SearchSpaceError: The file does not exist, raises, or declares none of these; the sentence names file and line.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise SearchSpaceError(f"The search space {path} {what}; give the path of a Python file.")
+    if path.suffix != ".py":
+        raise SearchSpaceError(f"The search space {path} must be a Python file, and its name must end in .py.")
+    root, name = _module_name(path.resolve())
+    with _errors_with_place(path):
+        module = _run(path.resolve(), root, name)
+        studies = _by_profile(module, Study, "STUDIES", "STUDY")
+        searches = _by_profile(module, Search, "SEARCHES", "SEARCH")
+        _check_one_kind(studies, searches)
+    return Loaded(path, studies, searches, root)
+
+
+def summaries(folder: Path) -> list[tuple[Path, str]]:
+    """The search spaces in a folder, each with the first sentence of its docstring; nothing is run.
+
+    Raises:
+        OptionError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise OptionError(
+            f"No search space is given, and there is no folder {folder} here to list; "
+            "give the path of one: python -m mfm_tune.run FILE."
+        )
+    return [(path, _first_sentence(path)) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
+
+
+def _first_sentence(path: Path) -> str:
+    try:
+        text = ast.get_docstring(ast.parse(path.read_bytes()))
+    except (SyntaxError, ValueError, OSError):
+        return "(cannot be parsed)"
+    if not text:
+        return "(no docstring)"
+    paragraph = " ".join(text.split("\n\n")[0].split())
+    sentence, stop, _ = paragraph.partition(". ")
+    return sentence + stop.strip()
+
+
+def _module_name(path: Path) -> tuple[Path, str]:
+    """The folder to import from, and the dotted name: packages above the file are part of it."""
+    parts, folder = [path.stem], path.parent
+    while (folder / "__init__.py").is_file():
+        parts.insert(0, folder.name)
+        folder = folder.parent
+    for part in parts:
+        if not part.isidentifier():
+            raise SearchSpaceError(
+                f"The search space {path.name} cannot be imported as '{part}'; use letters, digits and '_' in its name."
+            )
+    return folder, ".".join(parts)
+
+
+def _run(path: Path, root: Path, name: str) -> ModuleType:
+    repository = Path(__file__).resolve().parents[2]
+    for folder in (str(repository), str(root)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    _refuse_hiding(path, root, name)
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise SearchSpaceError(f"The search space {path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    parent, _, last = name.rpartition(".")
+    if parent:  # as an import does; else `from package import module` would find an older one
+        setattr(sys.modules[parent], last, module)
+    return module
+
+
+def _refuse_hiding(path: Path, root: Path, name: str) -> None:
+    """A worker imports the module by name, so that name must lead to this file and hide nothing else."""
+    parent = name.rpartition(".")[0]
+    if parent:
+        importlib.import_module(parent)
+    loaded = sys.modules.get(name)
+    origin = getattr(loaded, "__file__", None) or "built in"
+    if loaded is None:
+        spec = importlib.util.find_spec(name) if parent else _elsewhere(name, root)
+        if spec is None:
+            return
+        origin = spec.origin or "built in"
+    if Path(origin).resolve() != path:
+        raise SearchSpaceError(
+            f"The search space {path.name} has the name of another module, '{name}' ({origin}); rename the file."
+        )
+
+
+def _elsewhere(name: str, root: Path) -> ModuleSpec | None:
+    """A module of this name that does not lie in `root`."""
+    if name in sys.stdlib_module_names:
+        return ModuleSpec(name, None, origin="the standard library's")
+    others = [entry for entry in sys.path if Path(entry).resolve() != root]
+    return PathFinder.find_spec(name, others)
+
+
+def _check_one_kind(studies: Mapping[str, Study], searches: Mapping[str, Search]) -> None:
+    if studies and searches:
+        raise SearchSpaceError("it defines both studies and searches; put the searches into a file of their own.")
+    if not studies and not searches:
+        raise SearchSpaceError(
+            "it must define STUDY, a Study, or STUDIES, a mapping from profile to Study, or likewise SEARCH or "
+            "SEARCHES; it defines none of them."
+        )
+
+
+def _by_profile(module: ModuleType, kind: type[D], many: str, one: str) -> Mapping[str, D]:
+    declared = getattr(module, many, None)
+    if declared is None:
+        single = getattr(module, one, None)
+        declared = {} if single is None else {getattr(single, "profile", ""): single}
+    if not isinstance(declared, Mapping):
+        raise SearchSpaceError(f"{many} must map profiles to {many.capitalize()}, got {type(declared).__name__}.")
+    for profile, each in declared.items():
+        if not isinstance(each, kind):
+            raise SearchSpaceError(
+                f"{many} must map profiles to {many.capitalize()}; '{profile}' is a {type(each).__name__}."
+            )
+        if each.profile != profile:
+            what = kind.__name__.lower()
+            raise SearchSpaceError(
+                f"{many} has profile '{profile}' for a {what} whose profile is '{each.profile}'; make them equal."
+            )
+    return dict(declared)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Errors
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _errors_with_place(path: Path) -> Iterator[None]:
+    """Turn what a search-space file raises into one sentence with the file and line."""
+    try:
+        yield
+    except SyntaxError as error:
+        raise SearchSpaceError(f"{error.filename}:{error.lineno}: {error.msg}; correct the syntax.") from error
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a file may raise anything, SystemExit included
+        raise SearchSpaceError(f"{_place(error, path)}: {_sentence(error)}") from error
+
+
+def _place(error: BaseException, path: Path) -> str:
+    """`FILE:LINE` of the innermost line of the file that took part in the error, or in that of its causes.
+
+    Where the file's own classes check themselves, the line that gave the wrong value is meant, not the check.
+    """
+    line = None
+    for each in _chain(error):
+        for frame in traceback.extract_tb(each.__traceback__):
+            if Path(frame.filename).resolve() == path.resolve() and frame.name not in ("__init__", "__post_init__"):
+                line = frame.lineno
+    return f"{path}:{line}" if line else str(path)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    each: BaseException | None = error
+    while each is not None:
+        yield each
+        each = each.__cause__
+
+
+def _sentence(error: BaseException) -> str:
+    unexpected = next((each for each in _chain(error) if isinstance(each, TypeError)), None)
+    found = _UNEXPECTED.search(str(unexpected)) if unexpected else None
+    if found:
+        return _wrong_field(found.group(1), found.group(2))
+    return in_words(error)
+
+
+def _wrong_field(owner: str, name: str) -> str:
+    owner = owner.removesuffix(".__init__")
+    fields = _parameters(owner)
+    close = difflib.get_close_matches(name, fields, n=1)
+    hint = f"; did you mean '{close[0]}'?" if close else "."
+    among = f" (it has {', '.join(fields)})" if fields else ""
+    return f"{owner} has no field '{name}'{among}{hint}"
+
+
+def _parameters(owner: str) -> list[str]:
+    """The fields of a dataclass, or the parameters of a function, of this name in any module that is loaded."""
+    last = owner.rpartition(".")[2]
+    for module in list(sys.modules.values()):
+        found = vars(module).get(last) if isinstance(module, ModuleType) else None
+        if getattr(found, "__qualname__", None) != owner:
+            continue
+        if isinstance(found, type) and dataclasses.is_dataclass(found):
+            return [item.name for item in dataclasses.fields(found)]
+        if inspect.isfunction(found):
+            return _named(found)
+    return []
+
+
+def _named(function: Callable[..., object]) -> list[str]:
+    return [name for name, each in inspect.signature(function).parameters.items() if each.kind is not each.VAR_KEYWORD]

@@ -1,0 +1,318 @@
+"""What is to be trained: a study becomes distinct configs, these become trials, and the ledger is subtracted.
+
+Trials are ordered seed-major, so that a whole table of one seed stands early; within a seed the references come first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mfm_tune.errors import ChangedCodeError, OptionError, SearchSpaceError
+from mfm_tune.fields import AtLeast1, Line, Settings
+from mfm_tune.identity import config_id
+from mfm_tune.ledger.state import LedgerState, Status, TrialRecord, status_of
+from mfm_tune.planning.fingerprint import Fingerprint, TrainingCode, changed_files
+from mfm_tune.program import Outcome, Program
+from mfm_tune.space import Cell, Study, Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A config with a seed, ready to be run by an engine.
+
+    Args:
+        key: `<config_id>-s<seed>-<fingerprint[:8]>`.
+        folder: Relative to the storage folder.
+        planned_steps: Training steps of the whole trial.
+        cost_class: Trials with equal text cost about the same time a step.
+        benchmark: Name of the data and scale.
+        classes: Names of the scored classes.
+        step: Steps that the ledger knows to be done, so that the trial goes on from there.
+        attempts: How often it was started before.
+    """
+
+    key: str
+    config: Any
+    config_id: str
+    seed: int
+    fingerprint: str
+    folder: str
+    planned_steps: int
+    cost_class: str
+    benchmark: str
+    classes: tuple[str, ...] = ()
+    step: int = 0
+    attempts: int = 0
+
+
+def trial_key(config: str, seed: int, fingerprint: str) -> str:
+    """The key of a trial: config id, seed, and the first 8 digits of the code's fingerprint."""
+    return f"{config}-s{seed}-{fingerprint[:8]}"
+
+
+def trial_folder(config: str, seed: int, fingerprint: str) -> str:
+    """Where a trial keeps its files, relative to the storage folder."""
+    return f"trials/{config}/s{seed}-{fingerprint[:8]}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """Which of a study's trials a launch wants.
+
+    Args:
+        only: Names of axes or tables; empty takes all.
+        retry: Outcomes that are tried again although they are results (OOM, DIVERGED).
+        asha: A scheduler decides how far trials go, so those that it stopped stay stopped.
+    """
+
+    only: tuple[str, ...] = ()
+    retry: frozenset[Outcome] = frozenset()
+    asha: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannedTrial:
+    """A trial, what the ledger knows of it, and whether this launch runs it."""
+
+    trial: Trial
+    record: TrialRecord | None
+    status: Status
+    to_do: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a launch will do. `fingerprints` holds the code of every planned trial, by digest."""
+
+    study: Study
+    tables: tuple[Table, ...]
+    cells: tuple[Cell, ...]
+    trials: tuple[PlannedTrial, ...]
+    fingerprints: Mapping[str, Fingerprint]
+
+    @property
+    def to_do(self) -> tuple[Trial, ...]:
+        """The trials to run, in order."""
+        return tuple(planned.trial for planned in self.trials if planned.to_do)
+
+    @property
+    def distinct(self) -> int:
+        """How many distinct configs there are."""
+        return len({planned.trial.config_id for planned in self.trials})
+
+    def name_of(self, config: str) -> str:
+        """How people call a config: the name of the reference that it is, else where it first stands (`dim 128`)."""
+        for name, reference in self.study.references.items():
+            if config_id(reference) == config:
+                return name
+        return next((f"{cell.axis} {cell.level}" for cell in self.cells if cell.config_id == config), config)
+
+
+def selected_tables(study: Study, only: tuple[str, ...]) -> tuple[Table, ...]:
+    """The tables of a study whose name or axis is asked for; all where nothing is.
+
+    Raises:
+        OptionError: A name that no table and no axis has.
+    """
+    if not only:
+        return study.tables
+    known = {table.axis.name for table in study.tables} | {table.name for table in study.tables}
+    for name in only:
+        if name not in known:
+            axes = ", ".join(dict.fromkeys(table.axis.name for table in study.tables))
+            tables = ", ".join(table.name for table in study.tables)
+            raise OptionError(
+                f"--only got '{name}', which study '{study.name}' does not have; its axes are {axes}, "
+                f"and its tables {tables}."
+            )
+    return tuple(table for table in study.tables if table.name in only or table.axis.name in only)
+
+
+def make_plan(study: Study, state: LedgerState, code: TrainingCode, choice: Choice) -> Plan:
+    """Expand a study and subtract what the ledger has.
+
+    The references are part of every plan, because each cell is compared with them.
+
+    Raises:
+        OptionError: `choice.only` names what the study does not have.
+        SearchSpaceError: A config that the program refuses, or code that cannot be read.
+    """
+    tables = selected_tables(study, choice.only)
+    cells = tuple(cell for table in tables for cell in study.cells_of(table))
+    configs = distinct_configs(study, tables, cells)
+    described = {name: _described(study.program, config, f"study '{study.name}'") for name, config in configs.items()}
+    prints = {name: code.fingerprint(config) for name, config in configs.items()}
+    planned = tuple(
+        _planned(name, seed, configs[name], described[name], prints[name].digest, state, choice)
+        for seed in study.seeds
+        for name in configs
+    )
+    return Plan(
+        study=study,
+        tables=tables,
+        cells=cells,
+        trials=planned,
+        fingerprints={fingerprint.digest: fingerprint for fingerprint in prints.values()},
+    )
+
+
+def plan_trial(
+    program: Program, config: Any, seed: int, code: TrainingCode, state: LedgerState, choice: Choice, *, where: str
+) -> PlannedTrial:
+    """One trial, apart from any table, as a launch finds it.
+
+    Args:
+        where: What holds the config, for the sentence of an error: `study 'table2'`.
+
+    Raises:
+        SearchSpaceError: The program refuses the config, or code cannot be read.
+    """
+    described = _described(program, config, where)
+    return _planned(config_id(config), seed, config, described, code.fingerprint(config).digest, state, choice)
+
+
+def all_configs(study: Study) -> dict[str, Any]:
+    """Every config of a study by id, whatever a launch wants of it."""
+    return distinct_configs(study, study.tables, tuple(study.cells()))
+
+
+def distinct_configs(study: Study, tables: tuple[Table, ...], cells: tuple[Cell, ...]) -> dict[str, Any]:
+    """Configs by id: references, then cells in printing order, then what single rows are compared with."""
+    configs: dict[str, Any] = {}
+    for config in study.references.values():
+        configs.setdefault(config_id(config), config)
+    for cell in cells:
+        configs.setdefault(cell.config_id, cell.config)
+    for table in tables:
+        if table.axis.against is None:
+            continue
+        for level, _ in table.axis.levels:
+            config = table.axis.against(level)
+            if config is not None:
+                configs.setdefault(config_id(config), config)
+    return configs
+
+
+@dataclass(frozen=True)
+class Described(Settings):
+    """What a program says of a config."""
+
+    planned_steps: AtLeast1
+    cost_class: Line
+    benchmark: Line
+    class_names: tuple[str, ...]
+
+
+def _described(program: Program, config: Any, where: str) -> Described:
+    try:
+        return Described(
+            planned_steps=program.planned_steps(config),
+            cost_class=program.cost_class(config),
+            benchmark=program.benchmark(config),
+            class_names=tuple(program.class_names(config)),
+        )
+    except (ValueError, TypeError) as error:
+        raise SearchSpaceError(
+            f"{where[:1].upper()}{where[1:]} holds a config that its program refuses: {error}"
+        ) from error
+
+
+def _planned(
+    config_id: str,
+    seed: int,
+    config: Any,
+    described: Described,
+    fingerprint: str,
+    state: LedgerState,
+    choice: Choice,
+) -> PlannedTrial:
+    record = state.counts(config_id, seed, fingerprint)
+    own = record if record is not None and record.fingerprint == fingerprint else None
+    trial = Trial(
+        key=trial_key(config_id, seed, fingerprint),
+        config=config,
+        config_id=config_id,
+        seed=seed,
+        fingerprint=fingerprint,
+        folder=trial_folder(config_id, seed, fingerprint),
+        planned_steps=described.planned_steps,
+        cost_class=described.cost_class,
+        benchmark=described.benchmark,
+        classes=described.class_names,
+        step=own.step if own else 0,
+        attempts=own.attempts if own else 0,
+    )
+    return PlannedTrial(trial=trial, record=record, status=status_of(record), to_do=_is_to_do(record, choice))
+
+
+def _is_to_do(record: TrialRecord | None, choice: Choice) -> bool:
+    if record is None or record.outcome is None or record.outcome is Outcome.FAILED:
+        return True
+    if record.outcome is Outcome.STOPPED:
+        return not choice.asha
+    return record.outcome in choice.retry
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Results of other code
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def results_of_other_code(plan: Plan, state: LedgerState) -> dict[tuple[str, str], int]:
+    """How many finished trials would be trained again because the code changed, by (their fingerprint, today's)."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for planned in plan.trials:
+        trial = planned.trial
+        if planned.record is not None and planned.record.stands:
+            continue
+        for record in state.attempts_of(trial.config_id, trial.seed):
+            if record.fingerprint != trial.fingerprint and record.outcome is Outcome.FINISHED:
+                counts[record.fingerprint, trial.fingerprint] += 1
+    return dict(counts)
+
+
+def changed_code(plan: Plan, state: LedgerState, others: Mapping[tuple[str, str], int]) -> ChangedCodeError:
+    """The sentence that names how many finished trials other code trained, and which files changed since."""
+    files = sorted(
+        {
+            name
+            for before, after in others
+            for name in changed_files(state.codes.get(before, {}), plan.fingerprints[after].files)
+        }
+    )
+    named = ", ".join(files[:8]) + (f" and {len(files) - 8} more" if len(files) > 8 else "")
+    count = sum(others.values())
+    finished = "1 finished trial was" if count == 1 else f"{count} finished trials were"
+    return ChangedCodeError(
+        f"{finished} trained by other code; since then these files changed: {named}; "
+        "give --reuse to let these results stand, or --retrain to train them again."
+    )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The plan in words
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def describe(plan: Plan, time: str, cost: str) -> list[str]:
+    """The plan as lines for people: cells, distinct configs, trials done and to do, expected time and cost."""
+    by_table = ", ".join(f"{table.name} {table.axis.name} {len(table.axis.levels)}" for table in plan.tables)
+    seeds = ", ".join(str(seed) for seed in plan.study.seeds)
+    return [
+        f"{plan.study.title} (study {plan.study.name}, profile {plan.study.profile})",
+        f"  cells    {len(plan.cells)} ({by_table})",
+        f"  configs  {plan.distinct} distinct",
+        f"  trials   {len(plan.trials)} (seeds {seeds}): {counted(plan)}",
+        f"  time     {time}",
+        f"  cost     {cost}",
+    ]
+
+
+def counted(plan: Plan) -> str:
+    """How many trials stand where, such as `12 finished, 1 failed, 45 to do`."""
+    statuses = Counter(planned.status for planned in plan.trials)
+    parts = [f"{statuses[status]} {status.value}" for status in Status if statuses[status] and status is not Status.NEW]
+    return ", ".join([*parts, f"{len(plan.to_do)} to do"])

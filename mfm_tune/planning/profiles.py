@@ -1,0 +1,95 @@
+"""Which scale of a study or search runs: the one named, else `paper` where its data sets are given, else `mini`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mfm_tune.errors import OptionError
+from mfm_tune.planning.loading import Loaded
+from mfm_tune.program import DataCheck
+from mfm_tune.search_space import Search
+from mfm_tune.space import Study
+
+PAPER, MINI = "paper", "mini"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A study or search at the scale that runs, and what the user should know about the choice (may be empty)."""
+
+    declared: Study | Search
+    notice: str = ""
+
+
+def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> Chosen:
+    """What of a search space runs.
+
+    Raises:
+        OptionError: `profile` is not one of the search space's, or there is no sensible default.
+    """
+    studies = loaded.declared
+    if profile is not None:
+        if profile not in studies:
+            raise OptionError(
+                f"--profile got '{profile}', and {loaded.path} has {', '.join(studies)}; give one of these."
+            )
+        return Chosen(studies[profile])
+    paper = studies.get(PAPER)
+    if paper is not None and all(name in data for name in paper.needs):
+        return Chosen(paper)
+    if MINI in studies:
+        return Chosen(studies[MINI], "" if paper is None else _why_mini(paper, data))
+    if len(studies) == 1:
+        return Chosen(next(iter(studies.values())))
+    raise OptionError(f"{loaded.path} has the profiles {', '.join(studies)}; say which by --profile.")
+
+
+def _why_mini(paper: Study | Search, data: Mapping[str, str]) -> str:
+    missing = " ".join(f"{name}=PATH" for name in paper.needs if name not in data)
+    why = "no data set is configured" if not data else "the paper profile's data sets are not all given"
+    return (
+        f"Profile mini, because {why}: small networks on a small benchmark, whose numbers are not the paper's. "
+        f"For the paper profile add --data {missing}"
+    )
+
+
+def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *, to_train: bool) -> None:
+    """See that data sets are known, that they are what they should be, and, in order to train, that none is missing.
+
+    Raises:
+        OptionError: A name that no profile of the search space needs, a path that does not exist or that the program
+            refuses, or a data set that is missing.
+    """
+    known = list(dict.fromkeys(name for each in loaded.declared.values() for name in each.needs))
+    for name, path in data.items():
+        if name not in known:
+            there = f"it knows {', '.join(known)}" if known else "it needs none"
+            raise OptionError(f"--data names '{name}', which {loaded.path} does not know; {there}.")
+        if not Path(path).exists():
+            raise OptionError(f"--data {name}={path} does not exist; give the path of the data set.")
+    missing = [name for name in study.needs if name not in data]
+    if to_train and missing:
+        raise OptionError(_what_to_type(study, missing))
+    program = study.program
+    if data and isinstance(program, DataCheck):
+        try:
+            program.check_data(_configs(study), data)
+        except (ValueError, OSError) as error:
+            raise OptionError(str(error)) from error
+
+
+def _what_to_type(study: Study | Search, missing: Sequence[str]) -> str:
+    """One sentence, and behind it a line for each store that can be made by a command."""
+    options = " ".join(f"--data {name}=PATH" for name in missing)
+    told = f"Profile '{study.profile}' of '{study.name}' needs data that is not given; add {options}"
+    commands = study.program.store_commands(_configs(study))
+    lines = [f"    {commands[name]}" for name in missing if name in commands]
+    return f"{told}; stores are made once by\n" + "\n".join(lines) if lines else f"{told}."
+
+
+def _configs(study: Study | Search) -> list[Any]:
+    """Those that are known before anything has run."""
+    return list(study.baselines.values()) if isinstance(study, Search) else [cell.config for cell in study.cells()]

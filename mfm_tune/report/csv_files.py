@@ -1,0 +1,168 @@
+"""The numbers as CSV, unrounded: one file a table, one of all trials, one of the IoU of each class.
+
+A cell without a number is empty; decimal points and UTF-8, as spreadsheets and pandas read them. Text that a
+spreadsheet would take for a formula has an apostrophe before it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Mapping
+
+from mfm_tune.display.live import paper_text
+from mfm_tune.program import Outcome
+from mfm_tune.report.numbers import metric_name, trial_text
+from mfm_tune.report.tables import step_text
+from mfm_tune.results.search import SearchResults
+from mfm_tune.results.statistics import Paired
+from mfm_tune.results.study import CellResult, Results, TableResult, environment_of
+
+Value = str | int | float | None
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how texts begin that spreadsheets compute
+
+
+def table_csv(results: Results, table: TableResult) -> str:
+    """A table: a row a cell, with the number of each seed and the ends of each interval."""
+    return _csv([_cell_row(results, table, cell) for cell in table.cells])
+
+
+def trials_csv(results: Results) -> str:
+    """All trials of the study that were begun."""
+    rows: list[dict[str, Value]] = []
+    for record in results.records:
+        environment = environment_of(record)
+        rows.append(
+            {
+                "key": record.key,
+                "config_id": record.config_id,
+                "name": results.name_of(record.config_id),
+                "seed": record.seed,
+                "outcome": record.outcome.value if record.outcome else "open",
+                "step": record.step,
+                "planned_steps": record.planned_steps,
+                "executed_steps": record.executed_steps,
+                "seconds": round(record.seconds, 3),
+                "attempts": record.attempts,
+                "fingerprint": record.fingerprint,
+                "machine": str(environment) if environment else "",
+                "error": record.error.strip().splitlines()[-1] if record.error.strip() else "",
+                **dict(sorted(record.metrics.items())),
+            }
+        )
+    return _csv(rows)
+
+
+def classes_csv(results: Results) -> str:
+    """The IoU of each class at the last step: a row a finished trial, network and class."""
+    rows: list[dict[str, Value]] = []
+    for config, each in results.configs.items():
+        for network in networks(results):
+            for name in each.classes:
+                for seed, value in each.finals(f"{network}/iou/{name}").items():
+                    named: dict[str, Value] = {"config_id": config, "name": results.name_of(config), "seed": seed}
+                    rows.append({**named, "network": network, "class": name, "iou": value})
+    return _csv(rows)
+
+
+def explored_csv(found: SearchResults) -> str:
+    """All points of a search, stopped ones with their outcome; `at the last step` says whether numbers compare."""
+    rows: list[dict[str, Value]] = []
+    for point in found.points:
+        record = point.record
+        rows.append(
+            {
+                "trial": point.number,
+                **{name: point.values[name] for name in found.search.parameters},
+                "outcome": record.outcome.value if record and record.outcome else "open" if record else "not started",
+                "at the last step": "yes" if point.outcome is Outcome.FINISHED else "no",
+                "step": record.step if record else 0,
+                "planned_steps": record.planned_steps if record else None,
+                "seed": point.seed,
+                "config_id": point.config_id,
+                "key": point.key,
+                "seconds": round(record.seconds, 3) if record else None,
+                "error": record.error.strip().splitlines()[-1] if record and record.error.strip() else "",
+                **(dict(sorted(record.metrics.items())) if record else {}),
+            }
+        )
+    return _csv(rows)
+
+
+def networks(results: Results) -> tuple[str, ...]:
+    """The networks that the study's metrics name: `student`, and `teacher` where it is the second metric."""
+    keys = [key for key in (results.metric, results.second_metric) if key is not None]
+    return tuple(dict.fromkeys(key.partition("/")[0] for key in keys if "/" in key))
+
+
+def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[str, Value]:
+    row: dict[str, Value] = {
+        "axis": cell.cell.axis,
+        "level": cell.cell.level,
+        "trained": cell.cell.trained,
+        "config_id": cell.cell.config_id,
+        "metric": table.metric,
+        "mean": cell.summary.mean,
+        "std": cell.summary.std,
+        "n": cell.summary.n,
+        "paper": paper_text(cell.cell.paper),
+    }
+    for seed in results.seeds:
+        row[f"seed {seed}"] = cell.values.get(seed)
+        row[f"standing {seed}"] = "" if seed in cell.values else trial_text(cell.config, seed, table.metric)
+    for (key, heading), column in zip(table.table.columns, cell.columns, strict=True):
+        row |= {f"{heading} mean": column.mean, f"{heading} std": column.std, f"{heading} key": key}
+    for reference, comparison in zip(table.references, cell.comparisons, strict=True):
+        row |= _difference(f"minus {reference.name}", comparison.paired if comparison else None)
+        row[f"minus {reference.name} paper"] = comparison.paper if comparison else None
+    if table.has_own:
+        row["own reference"] = cell.own.name if cell.own else ""
+        row |= _difference("minus own reference", cell.own.paired if cell.own else None)
+        row["minus own reference paper"] = cell.own.paper if cell.own else None
+    if results.second_metric is not None:
+        second = metric_name(results.second_metric)
+        row |= {f"{second} mean": cell.second.mean, f"{second} std": cell.second.std, f"{second} n": cell.second.n}
+        for reference, comparison in zip(table.references, cell.comparisons, strict=True):
+            row |= _difference(f"{second} minus {reference.name}", comparison.second if comparison else None)
+        if table.has_own:
+            row |= _difference(f"{second} minus own reference", cell.own.second if cell.own else None)
+    if table.shows_cost:
+        row |= {"step ms": step_text(cell.config.step_ms), "peak MiB": cell.config.peak_mib}
+    return row | {"notes": "; ".join(cell.marks)}
+
+
+def _difference(name: str, paired: Paired | None) -> dict[str, Value]:
+    if paired is None:
+        return dict.fromkeys((f"{name} {part}" for part in ("mean", "low", "high", "visible from", "n")), None)
+    return {
+        f"{name} mean": paired.mean,
+        f"{name} low": paired.low,
+        f"{name} high": paired.high,
+        f"{name} visible from": paired.smallest_visible,
+        f"{name} n": paired.n,
+    }
+
+
+def _csv(rows: Iterable[Mapping[str, Value]]) -> str:
+    listed = [{_as_text(name): _as_text(value) for name, value in row.items()} for row in rows]
+    names = list(dict.fromkeys(name for row in listed for name in row))
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows([row.get(name, "") for name in names] for row in listed)
+    return file.getvalue()
+
+
+def _as_text(value: Value) -> Value:
+    """The value, unless it is a text that a spreadsheet would compute; a text that is a number stays one."""
+    if not isinstance(value, str) or not value.startswith(FORMULA) or _is_number(value):
+        return value
+    return f"'{value}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,351 @@
+"""What a search's report says: the winner, what the choice was worth, which parameters matter, what pruning saved."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from mfm_tune.criteria import CRITERIA, TARGET_MIOU
+from mfm_tune.program import Outcome
+from mfm_tune.report.charts import Figure
+from mfm_tune.report.numbers import counted, criterion_number, in_words, mean_std, metric_name, number
+from mfm_tune.report.search_figures import capital
+from mfm_tune.report.sections import Section, Words, words
+from mfm_tune.results.search import Confirmed, Retold, SearchResults, final
+from mfm_tune.results.statistics import Verdict, smallest_correlation, summary
+from mfm_tune.search.candidates import ranking, values_text
+from mfm_tune.search.importance import LEAST, Importance, best_tenth
+
+ORACLE = "oracle selection: chosen by labelled target data"
+LABEL_FREE = "label-free selection: no label of the target had a part in the choice"
+FEW = 30  # finished trials, below which an importance is a hint
+
+
+def search_words(found: SearchResults, importances: Sequence[Importance], figures: Mapping[str, Figure]) -> Words:
+    """The words of a search's report: those of the confirmed study, and those on what was explored."""
+    said = words(found.results)
+    sentences = (*search_summary(found), *said.summary.sentences)
+    sections = (
+        optimism(found, figures),
+        _importance(found, importances, figures),
+        _slices(found, importances, figures),
+        _pruning(found, figures),
+        selection(found, figures),
+        _explored(found),
+    )
+    return replace(
+        said,
+        subtitle=(
+            f"Search {found.search.name}, profile {found.search.profile}, {selected_by(found)}. "
+            f"{_status(found)} Confirmed: {said.subtitle.partition('. ')[2]}"
+        ),
+        summary=replace(said.summary, sentences=sentences),
+        leading=tuple(section for section in sections if section is not None),
+    )
+
+
+def selected_by(found: SearchResults) -> str:
+    """By what the search chooses, with the mark that every report carries."""
+    criterion = found.search.criterion
+    return ORACLE if criterion.oracle else f"chosen by {criterion.label} ({LABEL_FREE})"
+
+
+def search_summary(found: SearchResults) -> tuple[str, ...]:
+    """The main findings, in sentences."""
+    return tuple(_summary(found))
+
+
+def _summary(found: SearchResults) -> Iterator[str]:
+    search, criterion = found.search, found.search.criterion
+    yield from _nothing_found(found)
+    if criterion.oracle:
+        yield (
+            f"{capital(ORACLE)}. Domain adaptation has no such labels, so what was found here is an "
+            "upper mark for a search that has none."
+        )
+    else:
+        yield f"{capital(selected_by(found))}; {TARGET_MIOU.label} is printed to judge it."
+    yield _status(found)
+    if found.winner is not None:
+        yield from _winner(found, found.winner)
+    elif found.all_ended and found.confirmed:
+        yield f"No winner: {found.confirmed[0].name}, rank 1 of exploring, did not finish every seed."
+    elif found.confirmed:
+        yield f"Not confirmed yet: {', '.join(each.name for each in found.confirmed)}."
+    yield from _others(found)
+    told = found.pruning
+    if told.saved is not None and told.stopped:
+        yield (
+            f"Early stopping saved {100 * told.saved:.0f} % of the steps of {told.finished + told.stopped} trials "
+            f"({told.spent:,} of {told.planned:,} were trained); stopped trials enter no average and no correlation."
+        )
+    seeds = [seed for seed in search.seeds if seed != search.explore_seed]
+    if not seeds:
+        yield (
+            f"All confirmed numbers are of seed {search.explore_seed}, with which the points were chosen too, so "
+            "their optimism cannot be told."
+        )
+
+
+def _status(found: SearchResults) -> str:
+    outcomes = Counter("open" if each.outcome is None else each.outcome.value for each in found.points)
+    parts = [f"{count} {name}" for name, count in sorted(outcomes.items(), key=lambda item: -item[1])]
+    among = f": {', '.join(parts)}" if parts else ""
+    return f"Explored {len(found.points)} of {found.search.trials} points with seed {found.search.explore_seed}{among}."
+
+
+def _nothing_found(found: SearchResults) -> Iterator[str]:
+    if not found.unbeaten:
+        return
+    others = len({each.point.name for each in found.differences if each.point is not found.winner})
+    ways = ["the winner by its 95 % interval"] if found.winner is not None else []
+    ways += [f"{counted(others, 'other')} after Holm's correction"] if others else []
+    yield (
+        f"Nothing found beats {' or '.join(found.unbeaten)}: no confirmed point is told to be better, "
+        f"{', '.join(ways)}."
+    )
+
+
+def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
+    search, criterion = found.search, found.search.criterion
+    fresh = found.fresh_values(winner, search.metric)
+    said = (
+        f"Winner, rank 1 of exploring and fixed before confirming: {winner.name} ({values_text(winner.point.values)})"
+    )
+    if not fresh:
+        yield f"{said}, {metric_name(search.metric)} {mean_std(winner.cell.summary, len(search.seeds))}."
+        return
+    seeds = ", ".join(map(str, fresh))
+    yield (
+        f"{said}; held out, with {'seed' if len(fresh) == 1 else 'seeds'} {seeds}, which had no part in the choice: "
+        f"{metric_name(search.metric)} {mean_std(summary(fresh.values()), len(fresh))}."
+    )
+    verdicts = {
+        Verdict.BETTER: "the winner is better",
+        Verdict.WORSE: "the winner is worse",
+        Verdict.NOT_SHOWN: "no difference is shown",
+    }
+    for each in found.differences:
+        if each.point is winner:
+            yield f"{winner.name} minus {each.baseline}: {in_words(each.paired)}; {verdicts[each.paired.verdict]}."
+    if winner.change is not None:
+        yield (
+            f"{winner.name} was chosen for a {criterion.label} of {criterion_number(winner.explored, criterion)}; "
+            f"{counted(winner.summary.n, 'fresh seed')} give {criterion_number(winner.summary.mean, criterion)}: "
+            f"{criterion_number(winner.change, criterion, sign=True)}."
+        )
+
+
+def _others(found: SearchResults) -> Iterator[str]:
+    """The best of all that were confirmed, where it is another one, and others that are told to be better."""
+    winner, best, criterion = found.winner, found.best_selected, found.search.criterion
+    if best is not None and best is not winner:
+        against = "" if winner is None else f" (the winner's: {criterion_number(winner.summary.mean, criterion)})"
+        yield (
+            f"Best of {len(found.confirmed)}, selected: {best.name}, {criterion.label} "
+            f"{criterion_number(best.summary.mean, criterion)} on fresh seeds{against}. These seeds selected it, so "
+            "its mean is flattered."
+        )
+    for each in found.differences:
+        if each.point is not winner and found.is_better(each):
+            yield (
+                f"{each.point.name} minus {each.baseline}: {in_words(each.paired)}; better after Holm's correction "
+                f"over all {len(found.differences)} differences."
+            )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Sections
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def optimism(found: SearchResults, figures: Mapping[str, Figure]) -> Section | None:
+    """The number that each confirmed config was chosen with, beside its mean on fresh seeds."""
+    retold: list[Retold] = [*found.confirmed, *found.baselines]
+    if not found.confirmed:
+        return None
+    criterion, seeds = found.search.criterion, found.search.seeds
+    rows = tuple(
+        (
+            f"{each.name}{'' if isinstance(each, Confirmed) else ' (not chosen)'}",
+            criterion_number(each.explored, criterion),
+            _fresh(each, found),
+            criterion_number(each.change, criterion, sign=True),
+        )
+        for each in retold
+    )
+    fresh = [seed for seed in seeds if seed != found.search.explore_seed]
+    return Section(
+        key="optimism",
+        title="Optimism of the choice",
+        sentences=(
+            f"The best of many numbers is partly luck, so a configuration that was chosen for its {criterion.label} "
+            f"falls back when it is trained with seeds that had no part in the choice"
+            f"{' (' + ', '.join(map(str, fresh)) + ')' if fresh else ''}. The baselines were not chosen: their change "
+            "is that of the seeds alone.",
+        ),
+        headings=("config", f"{criterion.label} while exploring", "fresh seeds: mean ± std (n)", "change"),
+        rows=rows,
+        figures=_named(figures, "search-optimism"),
+    )
+
+
+def _fresh(each: Retold, found: SearchResults) -> str:
+    told, criterion = each.summary, found.search.criterion
+    if told.mean is None:
+        return number(None)
+    spread = "" if told.std is None else f" ± {criterion_number(told.std, criterion)}"
+    return f"{criterion_number(told.mean, criterion)}{spread} ({told.n})"
+
+
+def _importance(
+    found: SearchResults, importances: Sequence[Importance], figures: Mapping[str, Figure]
+) -> Section | None:
+    n, criterion = len(found.finished), found.search.criterion
+    title = "Importance of each parameter"
+    if not importances:
+        if not found.points:
+            return None
+        too_few = f"{counted(n, 'trial')} finished, and an importance needs {LEAST}"
+        said = f"Not told: {too_few if n < LEAST else 'there is one parameter'}. Stopped trials do not count."
+        return Section(key="importance", title=title, sentences=(said,))
+    sentences = [
+        f"How much the best tenth of n = {n} finished trials differ in a parameter from all of them, as a share "
+        f"(PED-ANOVA, by {criterion.label}). Stopped trials have no value of the last step and do not count, so this "
+        "speaks of the part of the space that survived."
+    ]
+    if n < FEW:
+        sentences.append(
+            f"n = {n} is small (the best tenth are {best_tenth(n)} trials): the range when one trial is left "
+            "out says how far a share can be trusted."
+        )
+    return Section(
+        key="importance",
+        title=title,
+        sentences=tuple(sentences),
+        headings=("parameter", "explored", "share", "range without one trial"),
+        rows=tuple(
+            (
+                each.name,
+                str(found.search.parameters[each.name]),
+                number(each.share, 2),
+                f"{number(each.low, 2)} to {number(each.high, 2)}",
+            )
+            for each in importances
+        ),
+        figures=_named(figures, "search-importance"),
+    )
+
+
+def _slices(found: SearchResults, importances: Sequence[Importance], figures: Mapping[str, Figure]) -> Section | None:
+    slices, contours = _named(figures, "search-slice-"), _named(figures, "search-contour-")
+    if not slices:
+        return None
+    criterion = found.search.criterion
+    sentences = [
+        f"Each dot is a finished trial of seed {found.search.explore_seed}. Stopped trials lie in a strip of their own "
+        "or are hollow: their numbers are of an earlier step and are not drawn."
+    ]
+    if contours:
+        names = ", ".join(each.name for each in importances[:3])
+        sentences.append(
+            f"Contours are drawn for the pairs of {names}, the most important parameters. The colour is "
+            f"{criterion.label}, interpolated between the dots: where they are few it says little, outside of them "
+            "nothing is drawn."
+        )
+    return Section(key="slices", title="Slices and contours", sentences=tuple(sentences), figures=(*slices, *contours))
+
+
+def _pruning(found: SearchResults, figures: Mapping[str, Figure]) -> Section | None:
+    told, search = found.pruning, found.search
+    if told.saved is None:
+        return None
+    scheduler = "nothing is stopped early" if search.scheduler is None else str(search.scheduler)
+    return Section(
+        key="pruning",
+        title="Pruning history",
+        sentences=(
+            f"Sampler: {search.sampler}. Scheduler: {scheduler}.",
+            f"{counted(told.finished, 'trial')} finished and {told.stopped} were stopped; together they trained "
+            f"{told.spent:,} of {told.planned:,} planned steps, so {100 * told.saved:.1f} % were saved. Baselines are "
+            "never stopped and are not counted.",
+        ),
+        headings=("stopped at step", "of", "trials"),
+        rows=tuple((f"{step:,}", f"{planned:,}", str(count)) for (step, planned), count in told.stopped_at.items()),
+        figures=_named(figures, "search-pruning"),
+    )
+
+
+def selection(found: SearchResults, figures: Mapping[str, Figure]) -> Section | None:
+    """How well each label-free criterion would have chosen."""
+    if not found.points:
+        return None
+    title = "Label-free selection"
+    mark = f"{capital(selected_by(found))}."
+    if not found.chosen_by:
+        none = "Its finished trials report no label-free criterion, so none can be judged."
+        return Section(key="selection", title=title, sentences=(mark, none))
+    sentences = [
+        mark,
+        f"Each criterion ranks the finished explore trials (stopped ones have no part); ρ (Spearman) and τ (Kendall) "
+        f"say how its ranking agrees with {TARGET_MIOU.label}, turned so that +1 is perfect. Regret is the best "
+        f"{TARGET_MIOU.label} among these trials minus that of the trial the criterion ranks first.",
+    ]
+    least = smallest_correlation(min(each.n for each in found.chosen_by))
+    if least is not None:
+        n = min(each.n for each in found.chosen_by)
+        sentences.append(
+            f"With n = {n} a correlation closer to 0 than ±{number(least, 2)} is not told from none (5 %, one test)."
+        )
+    missing = [c.label for c in CRITERIA if not c.oracle and c not in {each.criterion for each in found.chosen_by}]
+    if missing:
+        sentences.append(f"Not reported by these trials: {', '.join(missing)}.")
+    return Section(
+        key="selection",
+        title=title,
+        sentences=tuple(sentences),
+        headings=("criterion", "n", "ρ", "τ", "its choice", f"its {TARGET_MIOU.label}", "regret"),
+        rows=tuple(
+            (
+                f"{each.criterion.label}{'' if each.criterion.larger_is_better else ' (least)'}",
+                str(each.n),
+                number(each.spearman, 2),
+                number(each.kendall, 2),
+                f"trial {each.choice}",
+                number(each.choice_miou),
+                number(each.regret),
+            )
+            for each in found.chosen_by
+        ),
+        figures=_named(figures, "search-criterion-"),
+    )
+
+
+def _explored(found: SearchResults) -> Section | None:
+    if not found.points:
+        return None
+    criterion = found.search.criterion
+    ranked = ranking(found.points, criterion)
+    places = {each.number: place for place, each in enumerate(ranked)}
+    points = sorted(found.points, key=lambda each: (places.get(each.number, len(places)), each.number))
+    rows = []
+    for each in points:
+        record = each.record
+        outcome = "not started" if record is None else "open" if record.outcome is None else record.outcome.value
+        if record is not None and record.outcome is not Outcome.FINISHED and record.planned_steps:
+            outcome = f"{outcome} at step {record.step} of {record.planned_steps}"
+        value = criterion_number(final(each, criterion), criterion)
+        rows.append((f"trial {each.number}", value, outcome, values_text(each.values)))
+    return Section(
+        key="explored",
+        title="Explored points",
+        sentences=(f"Ranked by {criterion.label}; a stopped trial stands below every finished one, without a number.",),
+        headings=("point", criterion.label, "outcome", "values"),
+        rows=tuple(rows),
+        folded=True,
+    )
+
+
+def _named(figures: Mapping[str, Figure], beginning: str) -> tuple[str, ...]:
+    return tuple(name for name in figures if name.startswith(beginning))

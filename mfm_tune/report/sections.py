@@ -1,0 +1,200 @@
+"""The report's sections of sentences, which the page and the Markdown print alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mfm_tune.display.live import last_line
+from mfm_tune.ledger.state import TrialRecord
+from mfm_tune.planning.forecast import duration
+from mfm_tune.program import Outcome
+from mfm_tune.report.numbers import counted, difference, signed
+from mfm_tune.results import claims as findings
+from mfm_tune.results.study import Results, letter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A heading, sentences, and perhaps a small table and figures.
+
+    Args:
+        figures: Names of the figures that stand under it.
+        folded: Whether the page shows the table on request only.
+    """
+
+    key: str
+    title: str
+    sentences: tuple[str, ...] = ()
+    headings: tuple[str, ...] = ()
+    rows: tuple[tuple[str, ...], ...] = ()
+    figures: tuple[str, ...] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What is said beside the tables.
+
+    Args:
+        leading: Sections that stand right behind the tables.
+        sections: Those that end the report.
+    """
+
+    subtitle: str
+    summary: Section
+    sections: tuple[Section, ...]
+    leading: tuple[Section, ...] = ()
+
+
+def words(results: Results) -> Words:
+    """All sections of a report."""
+    study = results.study
+    return Words(
+        subtitle=f"Study {study.name}, profile {study.profile}. {findings.status(results)}",
+        summary=_summary(results),
+        sections=tuple(
+            section
+            for section in (
+                _directions(results),
+                _comparable(results),
+                _missing(results),
+                _failed(results),
+                _where(results),
+            )
+            if section is not None
+        ),
+    )
+
+
+def _summary(results: Results) -> Section:
+    sentences = [*findings.headline(results), *findings.directions(results)]
+    sentences += [
+        *findings.without_effect(results),
+        *findings.best_levels(results),
+        *findings.out_of_memory(results),
+    ]
+    return Section(key="summary", title="Summary", sentences=(*sentences, findings.how_to_read(results)))
+
+
+def _directions(results: Results) -> Section | None:
+    claims = findings.claims(results)
+    rows = tuple(
+        (f"{each.first} minus {each.second}", difference(each.paired), signed(each.paper), each.direction.value)
+        for each in claims
+    )
+    if not rows:
+        return None
+    return Section(
+        key="directions",
+        title="The paper's directions",
+        sentences=(
+            "A direction is the sign of a difference between two configs that the paper prints numbers for. It holds "
+            "here where the whole 95 % interval has that sign, and is contradicted where the whole interval has the "
+            "other one; an interval that contains 0 shows neither a difference nor that there is none.",
+        ),
+        headings=("difference", "here [95 %]", "paper", "direction"),
+        rows=rows,
+    )
+
+
+def _comparable(results: Results) -> Section | None:
+    sentences = list(results.study.comparable)
+    if any(claim.paper for claim in findings.claims(results)):
+        sentences.append(
+            "The paper's numbers are printed without a spread, so how far its own differences are from chance cannot "
+            "be told; a direction that holds here is one seen at this scale, not a reproduction of the number."
+        )
+    return (
+        Section(key="comparable", title="Not comparable with the paper", sentences=tuple(sentences))
+        if sentences
+        else None
+    )
+
+
+def _missing(results: Results) -> Section:
+    lines = findings.missing(results)
+    every = "Nothing: every cell has a number of every seed."
+    return Section(key="missing", title="What is missing", sentences=lines or (every,))
+
+
+def _failed(results: Results) -> Section | None:
+    rows = tuple(
+        (results.name_of(record.config_id), str(record.seed), record.outcome.value, _reason(record))
+        for record in results.records
+        if record.outcome not in (None, Outcome.FINISHED)
+    )
+    headings = ("config", "seed", "outcome", "reason")
+    return (
+        Section(key="outcomes", title="Trials that ended without a number", headings=headings, rows=rows)
+        if rows
+        else None
+    )
+
+
+def _reason(record: TrialRecord) -> str:
+    if record.outcome is Outcome.STOPPED:
+        return f"stopped by the scheduler at step {record.step} of {record.planned_steps}"
+    return last_line(record.error)
+
+
+def _where(results: Results) -> Section:
+    records = results.records
+    hosts = ", ".join(results.hosts) or "no known host"
+    side_by_side = [f"{slots} at a time" if slots else "on a cluster" for slots in results.slots]
+    trials = f", trials {' and '.join(side_by_side)}" if side_by_side else ""
+    sentences = [f"{counted(results.launches, 'launch', 'launches')} on {hosts}{trials}."]
+    if records:
+        executed, seconds = sum(each.executed_steps for each in records), sum(each.seconds for each in records)
+        needed = sum(each.step for each in records)
+        again = f", {executed - needed:,} of them repeated after interruptions" if executed > needed else ""
+        sentences.append(
+            f"{executed:,} training steps{again}; {duration(seconds)} of trial time, summed over all trials."
+        )
+    starts = [each.started for each in records if each.started is not None]
+    ends = [each.last_seen for each in records if each.last_seen is not None]
+    if starts and ends:
+        sentences.append(f"First start {_utc(min(starts))}, last sign of a trial {_utc(max(ends))}.")
+    sentences += [f"Versions: {_listed(versions)}." for versions in results.versions]
+    sentences += _codes(results)
+    if any(table.shows_cost for table in results.tables):
+        sentences.append(
+            "Times a step are the lowest to the highest over seeds and evaluations, on machines that may have been "
+            "busy with other trials; tables whose rows cost the same show none."
+        )
+    if len(results.environments) > 1:
+        sentences.append(
+            "Cells are marked where a seed ran on another machine than A: numbers may differ in the last bits."
+        )
+    return Section(
+        key="where",
+        title="What ran where",
+        sentences=tuple(sentences),
+        headings=("machine", "what", "finished trials"),
+        rows=tuple(
+            (letter(results.environments, each), str(each), str(_trials_on(results, each)))
+            for each in results.environments
+        ),
+    )
+
+
+def _trials_on(results: Results, environment: object) -> int:
+    return sum(each == environment for config in results.configs.values() for each in config.environments.values())
+
+
+def _codes(results: Results) -> Sequence[str]:
+    earlier = [name for config in results.configs.values() for name in config.other_code]
+    prints = sorted({record.fingerprint[:8] for record in results.records})
+    if not prints:
+        return ()
+    mixed = f"; {counted(len(earlier), 'result is', 'results are')} of earlier code" if earlier else ""
+    return (f"Training code {', '.join(prints)} (fingerprints){mixed}.",)
+
+
+def _listed(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions.items()) or "not recorded"
+
+
+def _utc(milliseconds: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(milliseconds / 1000))

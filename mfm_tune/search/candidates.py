@@ -1,0 +1,259 @@
+"""What a search has explored, read from the ledger, and what follows from it: the best, and the study of them.
+
+The ledger is the truth: a `proposal` event says which values were tried under which number, and the trial's own events
+how that ended. Nothing else is kept of a search.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from mfm_tune.criteria import Criterion
+from mfm_tune.errors import SearchSpaceError
+from mfm_tune.identity import config_id
+from mfm_tune.ledger.state import Event, LedgerState, TrialRecord, is_number
+from mfm_tune.planning.fingerprint import TrainingCode
+from mfm_tune.program import Outcome
+from mfm_tune.search_space import Printed, Search
+from mfm_tune.space import Axis, Config, Study, Table
+
+TABLE = "confirmed"  # of the study that confirms
+_RANKED = {Outcome.FINISHED: 0, Outcome.STOPPED: 1}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explored:
+    """A point of a search, and its trial.
+
+    Args:
+        number: From 0, in the order of proposal.
+        values: As printed, by parameter.
+        config: What is trained.
+        key: Of its trial.
+        record: The trial as the ledger knows it; None while it has not begun.
+        sampler: What Optuna's sampler keeps about the point.
+    """
+
+    number: int
+    values: Mapping[str, Printed]
+    config: Config
+    config_id: str
+    seed: int
+    key: str
+    record: TrialRecord | None
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """How its trial ended; None while it has not."""
+        return None if self.record is None else self.record.outcome
+
+    def curve(self, criterion: Criterion) -> tuple[tuple[int, float], ...]:
+        """(step, value) pairs of its trial's evaluations; values that are no finite number are left out."""
+        reports = self.record.reports if self.record is not None else ()
+        pairs = ((report["step"], report["metrics"].get(criterion.key, math.nan)) for report in reports)
+        return tuple((step, value) for step, value in pairs if is_number(value))
+
+    def score(self, criterion: Criterion) -> float | None:
+        """The criterion at the last step of a trial that finished or was stopped early; None where there is none."""
+        if self.record is None or self.outcome not in _RANKED:
+            return None
+        value = self.record.metrics.get(criterion.key, math.nan)
+        return value if is_number(value) else None
+
+
+def explored(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Explored, ...]:
+    """The points of a search, by number.
+
+    A point counts where the search as it is declared today trains the recorded config for the recorded values: points
+    of an earlier declaration are left out.
+
+    Args:
+        code: Finds the trials of today's code, and results that the user said stand for it; without it, of the code
+            that a driver last declared.
+    """
+    found = (_explored(event, state, search, code) for event in state.proposals.get(_name(search), ()))
+    return tuple(sorted((each for each in found if each is not None), key=lambda each: each.number))
+
+
+def _explored(event: Event, state: LedgerState, search: Search, code: TrainingCode | None) -> Explored | None:
+    if event["seed"] != search.explore_seed:
+        return None
+    try:
+        config = search.config(search.values(event["values"]))
+    except (ValueError, SearchSpaceError):
+        return None
+    name = config_id(config)
+    if name != event["config_id"]:
+        return None
+    record = state.counts(name, event["seed"], None if code is None else code.fingerprint(config).digest)
+    return Explored(
+        number=event["number"],
+        values=event["values"],
+        config=config,
+        config_id=name,
+        seed=event["seed"],
+        key=event["key"] if record is None else record.key,
+        record=record,
+        sampler=event.get("sampler") or {},
+    )
+
+
+def next_number(state: LedgerState, search: Search) -> int:
+    """Beyond those of all points, of earlier declarations too: these are points again where it is changed back."""
+    proposals = state.proposals.get(_name(search), ())
+    return max((each["number"] for each in proposals if each["seed"] == search.explore_seed), default=-1) + 1
+
+
+def _name(search: Search) -> tuple[str, str]:
+    return search.name, search.profile
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The best
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def ranking(points: Sequence[Explored], criterion: Criterion) -> tuple[Explored, ...]:
+    """The points that have a score, best first: finished ones, then stopped ones, those that came further first."""
+    scored = [each for each in points if each.score(criterion) is not None]
+    return tuple(sorted(scored, key=lambda each: _place(each, criterion)))
+
+
+def _place(point: Explored, criterion: Criterion) -> tuple[int, int, float, int]:
+    score, record = point.score(criterion), point.record
+    assert score is not None
+    assert record is not None
+    assert record.outcome is not None
+    return _RANKED[record.outcome], -record.step, -criterion.oriented(score), point.number
+
+
+def best(points: Sequence[Explored], search: Search) -> tuple[Explored, ...]:
+    """The `confirm` best."""
+    return ranking(_candidates(points, search), search.criterion)[: search.confirm]
+
+
+def _candidates(points: Sequence[Explored], search: Search) -> tuple[Explored, ...]:
+    """The points that can be chosen: a baseline that was also proposed stands among the baselines already."""
+    baselines = {config_id(config) for config in search.baselines.values()}
+    return tuple(each for each in points if each.config_id not in baselines)
+
+
+def selected(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Explored, ...]:
+    """What is confirmed: what was selected when exploring was complete, else the best so far.
+
+    Confirming goes on with trials that were stopped early, which would change a ranking that is made anew.
+    """
+    points = explored(state, search, code)
+    selection = _holding(points, state, search, code)
+    if selection is None:
+        return best(points, search)
+    by_config = {each.config_id: each for each in reversed(points)}
+    return tuple(by_config[name] for name in selection["config_ids"])
+
+
+def selection_of(state: LedgerState, search: Search, code: TrainingCode | None = None) -> Event | None:
+    """The selection that was written when exploring was complete; None where none holds today.
+
+    It holds under the terms that it was made by, among the points that it was made among, for as long as the results
+    that it was made by stand for those of today's code.
+    """
+    return _holding(explored(state, search, code), state, search, code)
+
+
+def _holding(points: Sequence[Explored], state: LedgerState, search: Search, code: TrainingCode | None) -> Event | None:
+    candidates = {each.config_id: each for each in _candidates(points, search)}
+    terms = _terms(search, candidates)
+
+    def holds(selection: Event) -> bool:
+        if any(selection.get(name, value) != value for name, value in terms.items()):  # earlier versions lack some
+            return False
+        if not candidates.keys() >= set(selection["config_ids"]):
+            return False
+        if len(selection["config_ids"]) < len(best(points, search)):  # too few had a score then
+            return False
+        chosen = zip(selection["config_ids"], selection.get("keys", ()), strict=False)
+        return code is None or all(
+            state.stands_for(state.trials[key].fingerprint, code.fingerprint(candidates[name].config).digest)
+            for name, key in chosen
+        )
+
+    made = state.selections.get(_name(search), ())
+    return next((each for each in reversed(made) if holds(each)), None)
+
+
+def selection_event(search: Search, points: Sequence[Explored], chosen: Sequence[Explored]) -> Event:
+    """Which of the points are confirmed, and by which terms they were chosen.
+
+    Config ids say which. Numbers are for people and for earlier versions, which gave them anew where a declaration
+    changed.
+    """
+    return {
+        "event": "selection",
+        "search": search.name,
+        "profile": search.profile,
+        **_terms(search, (each.config_id for each in _candidates(points, search))),
+        "config_ids": [each.config_id for each in chosen],
+        "keys": [each.key for each in chosen],
+        "numbers": [each.number for each in chosen],
+        "scores": [each.score(search.criterion) for each in chosen],
+    }
+
+
+def _terms(search: Search, candidates: Iterable[str]) -> dict[str, Any]:
+    return {
+        "trials": search.trials,
+        "confirm": search.confirm,
+        "criterion": search.criterion.key,
+        "seed": search.explore_seed,
+        "among": hashlib.sha256(" ".join(sorted(set(candidates))).encode()).hexdigest()[:16],
+    }
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The study that confirms
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def confirmed_study(search: Search, state: LedgerState, code: TrainingCode | None = None) -> Study:
+    """The baselines and the selected points as a study: all seeds, nothing pruned, compared by seed."""
+    points = selected(state, search, code)
+    configs = {**search.baselines, **{point_name(each): each.config for each in points}}
+    trained = {point_name(each): values_text(each.values) for each in points}
+    axis = Axis(
+        name="config",
+        levels=tuple((name, None) for name in configs),
+        make=lambda name: configs[name],
+        trained=lambda name: trained.get(name, name),
+    )
+    oracle = " (oracle selection)" if search.criterion.oracle else ""
+    title = f"The best {len(points)} of the search by {search.criterion.label}{oracle}, and the baselines"
+    return Study(
+        name=search.name,
+        title=search.title,
+        profile=search.profile,
+        program=search.program,
+        tables=(Table(name=TABLE, title=title, axis=axis),),
+        references=search.baselines,
+        seeds=search.seeds,
+        metric=search.metric,
+        second_metric=search.second_metric,
+        needs=search.needs,
+        comparable=search.comparable,
+        notes=search.notes,
+    )
+
+
+def point_name(point: Explored) -> str:
+    """How a point is called: `trial 17`."""
+    return f"trial {point.number}"
+
+
+def values_text(values: Mapping[str, Printed]) -> str:
+    """Values in a line: `ratio 0.52, blocks 2`."""
+    return ", ".join(f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+                     for name, value in values.items())  # fmt: skip

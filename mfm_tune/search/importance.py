@@ -1,0 +1,116 @@
+"""Which parameters matter, by Optuna's PED-ANOVA over the finished trials (Watanabe et al. 2023).
+
+The importance of a parameter is how much the best tenth of the trials differ from all of them in it; importances add up
+to 1. Few trials say little: each importance is worked out again without each of the trials, and the range of these is
+told beside it. The best tenth are as many trials then, so that the range is of the same number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from mfm_tune.results.search import SearchResults, final
+from mfm_tune.search.candidates import Explored
+from mfm_tune.search_space import Choice, Distribution, Float, Integer
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial
+
+LEAST = 10  # finished trials
+LEFT_OUT = 50  # about how many trials are left out in turn where there are many
+
+
+@dataclass(frozen=True, kw_only=True)
+class Importance:
+    """A parameter's share, and the range of shares when one trial is left out."""
+
+    name: str
+    share: float
+    low: float
+    high: float
+
+
+def importances(found: SearchResults) -> tuple[Importance, ...]:
+    """The importance of each parameter, the largest first; none with fewer than `LEAST` finished trials."""
+    points, criterion = found.finished, found.search.criterion
+    if len(points) < LEAST or len(found.search.parameters) < 2:
+        return ()
+    distributions = {name: _optuna(each) for name, each in found.search.parameters.items()}
+    scored = [(each, criterion.oriented(value)) for each in points if (value := final(each, criterion)) is not None]
+    trials = [_trial(point, value, distributions, found.search.parameters) for point, value in scored]
+    with _quiet():
+        best = best_tenth(len(trials))
+        shares = _shares(trials, best)
+        every = range(0, len(trials), 1 + len(trials) // LEFT_OUT)
+        without = [_shares(trials[:index] + trials[index + 1 :], best) for index in every]
+    told = [
+        Importance(
+            name=name,
+            share=share,
+            low=min(each.get(name, 0.0) for each in without),
+            high=max(each.get(name, 0.0) for each in without),
+        )
+        for name, share in shares.items()
+    ]
+    return tuple(sorted(told, key=lambda each: -each.share))
+
+
+def best_tenth(n: int) -> int:
+    """How many of n trials the best tenth are: two at least, because one has no distribution."""
+    return max(2, math.ceil(n / 10))
+
+
+def _shares(trials: Sequence[FrozenTrial], best: int) -> Mapping[str, float]:
+    """Parameters that only ever had one value are left out."""
+    import optuna
+
+    study = optuna.create_study(direction="maximize")
+    study.add_trials(trials)
+    quantile = (best - 0.5) / len(trials)  # Optuna rounds up, to `best`
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
+    return optuna.importance.get_param_importances(study, evaluator=evaluator)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Optuna's lines on each study."""
+    import optuna
+
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def _trial(
+    point: Explored,
+    value: float,
+    distributions: Mapping[str, BaseDistribution],
+    parameters: Mapping[str, Distribution],
+) -> FrozenTrial:
+    import optuna
+
+    params = {
+        name: str(point.values[name]) if isinstance(each, Choice) else point.values[name]
+        for name, each in parameters.items()
+    }
+    return optuna.trial.create_trial(params=params, distributions=dict(distributions), value=value)
+
+
+def _optuna(distribution: Distribution) -> BaseDistribution:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    match distribution:
+        case Float(low=low, high=high, log=log):
+            return FloatDistribution(low, high, log=log)
+        case Integer(low=low, high=high, step=step, log=log):
+            return IntDistribution(low, high, step=step, log=log)
+        case Choice():
+            return CategoricalDistribution([str(distribution.printed(option)) for option in distribution.options])

@@ -1,0 +1,179 @@
+"""The trials of a search, one after the other: baselines, what was begun, then points that are new.
+
+A point is written to the ledger before its trial begins. So a driver that is killed at any moment comes back to the
+same points: begun ones go on from their checkpoints, and no point is proposed twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from mfm_tune.execution.recorder import Recorder
+from mfm_tune.execution.settings import Stopping
+from mfm_tune.identity import config_id
+from mfm_tune.ledger.events import proposal_event
+from mfm_tune.ledger.state import LedgerState, LedgerWriter
+from mfm_tune.planning.fingerprint import TrainingCode
+from mfm_tune.planning.plan import Choice, Plan, Trial, plan_trial
+from mfm_tune.search.candidates import Explored, confirmed_study, explored, next_number, selection_of
+from mfm_tune.search_space import Search
+
+
+class Explorer(Iterator[Trial]):
+    """Gives the next trial to run, for as long as the search has points left.
+
+    Args:
+        plan: What is known when the launch begins; its state is kept up to date by the recorder.
+        writer: The ledger, open.
+        recorder: Is told of trials that are made up.
+    """
+
+    def __init__(self, plan: ExplorationPlan, writer: LedgerWriter, recorder: Recorder) -> None:
+        self.exhausted = False
+        self._search = plan.search
+        self._code = plan.code
+        self._state = plan.state
+        self._writer = writer
+        self._recorder = recorder
+        self._points = list(plan.points)
+        self._given: set[str] = set()
+        self._queue = deque(plan.to_do)
+
+    def __next__(self) -> Trial:
+        """The next trial.
+
+        Raises:
+            StopIteration: There is none left: as many points as the search asks for, or none that is new
+                (`exhausted`).
+            SearchSpaceError: The search makes no config of any point.
+            StorageError: The ledger cannot be written.
+        """
+        while self._queue or self._wants_more():
+            trial = self._queue.popleft() if self._queue else self._proposed()
+            if trial is not None and trial.key not in self._given:  # a point that is a baseline, which may still run
+                self._given.add(trial.key)
+                self._recorder.add(trial)
+                return trial
+        raise StopIteration
+
+    def _wants_more(self) -> bool:
+        return not self.exhausted and len(self._points) < self._search.trials
+
+    def _proposed(self) -> Trial | None:
+        """A new point's trial; None where it stands already (a baseline, a cell of a table), or there is no point."""
+        from mfm_tune.search.sampling import propose
+
+        search = self._search
+        self._points = [self._updated(point) for point in self._points]
+        proposal = propose(search, self._points, next_number(self._state, search))
+        if proposal is None:
+            self.exhausted = True
+            return None
+        seed, where = search.explore_seed, f"search '{search.name}'"
+        planned = plan_trial(
+            search.program, proposal.config, seed, self._code, self._state, Choice(asha=True), where=where
+        )
+        event = proposal_event(
+            search,
+            number=proposal.number,
+            values=proposal.values,
+            config=proposal.config_id,
+            key=planned.trial.key,
+            sampler=proposal.sampler,
+        )
+        self._state.apply(self._writer.append(event))
+        self._points.append(
+            Explored(
+                number=proposal.number,
+                values=proposal.values,
+                config=proposal.config,
+                config_id=proposal.config_id,
+                seed=search.explore_seed,
+                key=planned.trial.key,
+                record=planned.record,
+                sampler=proposal.sampler,
+            )
+        )
+        return planned.trial if planned.to_do else None
+
+    def _updated(self, point: Explored) -> Explored:
+        fingerprint = self._code.fingerprint(point.config).digest
+        return replace(point, record=self._state.counts(point.config_id, point.seed, fingerprint))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExplorationPlan(Plan):
+    """The trials of exploring that are known: the baselines' and those of the points so far.
+
+    Args:
+        search, code: What is explored, and by which code.
+        state: The ledger, from which points come that were proposed later.
+    """
+
+    search: Search
+    code: TrainingCode
+    state: LedgerState
+
+    @property
+    def points(self) -> tuple[Explored, ...]:
+        """The points now."""
+        return explored(self.state, self.search, self.code)
+
+    @property
+    def to_propose(self) -> int:
+        """How many points are still to be proposed."""
+        return max(0, self.search.most - len(self.points))
+
+    def name_of(self, config: str) -> str:
+        """`DACS` for a baseline, `trial 17` for a point."""
+        for name, baseline in self.search.baselines.items():
+            if config_id(baseline) == config:
+                return name
+        proposals = self.state.proposals.get((self.search.name, self.search.profile), ())
+        numbers = [event["number"] for event in proposals if event["config_id"] == config]
+        return f"trial {numbers[-1]}" if numbers else config
+
+
+def plan_exploration(search: Search, code: TrainingCode, state: LedgerState, choice: Choice) -> ExplorationPlan:
+    """The baselines' trials and those of the points so far, each config once, in the order in which they start.
+
+    A point that was stopped early and selected goes on while it is confirmed; where it was cut off then, or failed, its
+    trial is confirming's to finish: exploring it again would judge it again.
+    """
+    asha = replace(choice, asha=search.scheduler is not None)
+    points = explored(state, search, code)[: search.trials]
+    distinct = {config_id(config): config for config in (*search.baselines.values(), *(each.config for each in points))}
+    planned = [
+        plan_trial(search.program, config, search.explore_seed, code, state, asha, where=f"search '{search.name}'")
+        for config in distinct.values()
+    ]
+    selection = selection_of(state, search, code)
+    confirming = () if selection is None else selection["config_ids"]
+    prints = [code.fingerprint(config) for config in distinct.values()]
+    return ExplorationPlan(
+        study=replace(confirmed_study(search, state, code), seeds=(search.explore_seed,)),
+        tables=(),
+        cells=(),
+        trials=tuple(replace(each, to_do=each.to_do and each.trial.config_id not in confirming) for each in planned),
+        fingerprints={each.digest: each for each in prints},
+        search=search,
+        code=code,
+        state=state,
+    )
+
+
+def stopping(plan: ExplorationPlan) -> Stopping | None:
+    """How the trials of a search are stopped early: baselines never, the others by what the ledger has so far."""
+    search = plan.search
+    if search.scheduler is None:
+        return None
+    baselines = {config_id(config) for config in search.baselines.values()}
+    keys = [each.trial.key if each.record is None else each.record.key for each in plan.trials]
+    return Stopping(
+        scheduler=search.scheduler,
+        criterion=search.criterion,
+        never=frozenset(each.trial.key for each in plan.trials if each.trial.config_id in baselines),
+        history=plan.state.history(keys),
+    )

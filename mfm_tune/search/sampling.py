@@ -1,0 +1,212 @@
+"""Where a search looks next: Optuna's samplers, told what the ledger knows. Imports optuna.
+
+For each proposal an Optuna study is made in memory from the points so far and asked once. So nothing of Optuna has to
+be kept or restored, and what is proposed depends on the ledger and the search's seed alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from mfm_tune.errors import SearchSpaceError
+from mfm_tune.identity import config_id
+from mfm_tune.program import Outcome
+from mfm_tune.search.candidates import Explored
+from mfm_tune.search_space import Choice, Distribution, Float, Grid, Integer, Other, Printed, Random, Search, Tpe
+from mfm_tune.space import Config
+
+ASKED = 10  # how often the sampler is asked for a point that is new, before random points are drawn
+DRAWN = 200  # how many random points are drawn
+COUNTED = 10_000  # spaces of at most this many points are gone through before they are called exhausted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proposal:
+    """A point to try. `sampler` is what Optuna's sampler keeps about it, as JSON."""
+
+    number: int
+    values: Mapping[str, Printed]
+    config: Config
+    config_id: str
+    sampler: Mapping[str, Any] = field(default_factory=dict)
+
+
+def propose(search: Search, points: Sequence[Explored], number: int) -> Proposal | None:
+    """The next point, which trains no config that was proposed before; None where no such point is to be had.
+
+    Args:
+        search: What is explored.
+        points: What was proposed so far.
+        number: Of the point; what is drawn depends on it.
+
+    Raises:
+        SearchSpaceError: `make` refuses whatever is drawn.
+    """
+    known = {each.config_id for each in points}
+    refused: ValueError | SearchSpaceError | None = None
+    made = 0
+    for printed, kept in _candidates(search, points, number):
+        try:
+            config = search.config(search.values(printed))
+        except (ValueError, SearchSpaceError) as error:
+            refused = error
+            continue
+        made += 1
+        name = config_id(config)
+        if name not in known:
+            return Proposal(number=number, values=printed, config=config, config_id=name, sampler=kept)
+    if not made and refused is not None:
+        raise SearchSpaceError(f"Search '{search.name}' makes no config of any point drawn; the last one: {refused}")
+    return None
+
+
+def told_study(search: Search, points: Sequence[Explored], sampler: BaseSampler | None = None) -> optuna.Study:
+    """The points as an Optuna study in memory.
+
+    Finished trials are COMPLETE, stopped ones PRUNED with what they reported, those that failed, diverged or ran out of
+    memory FAIL, as are finished ones without a finite number; those that have not ended are RUNNING, and a sampler that
+    thinks of them (TPE's constant liar) does.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    better = search.criterion.larger_is_better
+    direction = optuna.study.StudyDirection.MAXIMIZE if better else optuna.study.StudyDirection.MINIMIZE
+    study = optuna.create_study(direction=direction, sampler=sampler, study_name=search.name)
+    study.add_trials([_told(search, point) for point in points])
+    return study
+
+
+def _told(search: Search, point: Explored) -> FrozenTrial:
+    score = point.score(search.criterion)
+    state = _state(point.outcome, score)
+    return create_trial(
+        state=state,
+        value=score if state is TrialState.COMPLETE else None,
+        params=dict(point.values),
+        distributions=_distributions(search),
+        intermediate_values=dict(point.curve(search.criterion)),
+        user_attrs={"number": point.number},
+        system_attrs=dict(point.sampler),
+    )
+
+
+def _state(outcome: Outcome | None, score: float | None) -> TrialState:
+    match outcome:
+        case None:
+            return TrialState.RUNNING
+        case Outcome.FINISHED if score is not None:
+            return TrialState.COMPLETE
+        case Outcome.STOPPED:
+            return TrialState.PRUNED
+        case _:
+            return TrialState.FAIL
+
+
+def _distributions(search: Search) -> dict[str, BaseDistribution]:
+    return {name: _distribution(each) for name, each in search.parameters.items()}
+
+
+def _distribution(distribution: Distribution) -> BaseDistribution:
+    match distribution:
+        case Float(low=low, high=high, log=log):
+            return FloatDistribution(low, high, log=log)
+        case Integer(low=low, high=high, step=step, log=log):
+            return IntDistribution(low, high, log=log, step=step)
+        case Choice(options=options):
+            return CategoricalDistribution([distribution.printed(option) for option in options])
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Candidates, in the order in which they are tried
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _candidates(
+    search: Search, points: Sequence[Explored], number: int
+) -> Iterator[tuple[dict[str, Printed], dict[str, Any]]]:
+    for values in search.first:
+        yield search.printed(values), {}
+    if isinstance(search.sampler, Grid):
+        for printed in grid(search, search.sampler.points):
+            yield printed, {}
+        return
+    for attempt in range(ASKED):
+        yield _asked(search, points, _sampler(search, _seed(search, number, attempt)))
+    for attempt in range(ASKED, ASKED + DRAWN):
+        yield _asked(search, [], RandomSampler(seed=_seed(search, number, attempt)))
+    if search.count is not None and search.count <= COUNTED:
+        for printed in grid(search, 1):
+            yield printed, {}
+
+
+def _asked(
+    search: Search, points: Sequence[Explored], sampler: BaseSampler
+) -> tuple[dict[str, Printed], dict[str, Any]]:
+    study = told_study(search, points, sampler)
+    trial = study.ask(_distributions(search))
+    printed = {name: _rounded(search.parameters[name], value) for name, value in trial.params.items()}
+    kept = study.get_trials(deepcopy=False)[-1].system_attrs
+    return printed, {name: value for name, value in kept.items() if _is_json(value)}
+
+
+def _rounded(distribution: Distribution, value: Any) -> Printed:
+    return distribution.rounded(value) if isinstance(distribution, Float) else value
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        return bool(json.loads(json.dumps(value)) == value)
+    except (TypeError, ValueError):
+        return False
+
+
+def _sampler(search: Search, seed: int) -> BaseSampler:
+    match search.sampler:
+        case Tpe(startup=startup):
+            return TPESampler(  # every setting that Optuna keeps, so that no change of a default moves a search
+                n_startup_trials=startup,
+                n_ei_candidates=24,
+                multivariate=True,
+                group=False,
+                constant_liar=True,
+                seed=seed,
+            )
+        case Other(make=make):
+            made: BaseSampler = make(seed)
+            return made
+        case Random() | Grid():
+            return RandomSampler(seed=seed)
+
+
+def _seed(search: Search, number: int, attempt: int) -> int:
+    """A seed of its own for each proposal, so that a restart neither repeats points nor draws others."""
+    text = f"{search.explore_seed}/{number}/{attempt}"
+    return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
+
+
+def grid(search: Search, points: int) -> Iterator[dict[str, Printed]]:
+    """Every combination once, in an order drawn from the search's seed; nothing is held in memory."""
+    axes = [distribution.grid(points) for distribution in search.parameters.values()]
+    size = math.prod(len(axis) for axis in axes)
+    draw = random.Random(search.explore_seed)
+    start = draw.randrange(size)
+    stride = next(
+        each for each in (draw.randrange(1, size + 1) for _ in itertools.count()) if math.gcd(each, size) == 1
+    )
+    for turn in range(size):
+        index, values = (start + turn * stride) % size, {}
+        for name, axis in zip(search.parameters, axes, strict=True):
+            index, place = divmod(index, len(axis))
+            values[name] = axis[place]
+        yield search.printed(values)

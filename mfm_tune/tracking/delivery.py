@@ -1,0 +1,257 @@
+"""Delivers a piece of the ledger: rows, tags and status of the runs it touches, then pictures, views and reports."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from mfm_tune.errors import StorageError
+from mfm_tune.ledger.state import Event
+from mfm_tune.ledger.storage import Storage
+from mfm_tune.tracking.mirror import Target
+from mfm_tune.tracking.pictures import confusion_files, picture_files, table_path
+from mfm_tune.tracking.reader import Batch, LedgerReader
+from mfm_tune.tracking.runs import (
+    DeclaredCell,
+    Kind,
+    Run,
+    RunStatus,
+    cell_run,
+    declared_cells,
+    experiment_name,
+    study_experiment,
+    study_key,
+    study_run,
+    trial_run,
+)
+from mfm_tune.tracking.store import ArtifactTroubleError, Handle, RefusedError, TrackingStore
+from mfm_tune.tracking.uri import without_password_of
+from mfm_tune.tracking.views import experiment_note, experiment_views, table_views
+
+PATIENCE = 3  # a file that is refused so often, while runs are taken, is left out
+LARGEST_FILE = 50 * 2**20  # bytes; larger report files stay in the storage folder
+Contents = Mapping[str, bytes | Path]
+Stamp = tuple[tuple[str, int, int], ...]
+
+
+class Delivery:
+    """Writes batches to a store.
+
+    Args:
+        target: The storage folder and where it is mirrored to.
+        ledger: The ledger's identity.
+        store: Where to.
+        reader: The ledger as far as it was read; its state is what runs are brought up to.
+    """
+
+    def __init__(self, target: Target, ledger: str, store: TrackingStore, reader: LedgerReader) -> None:
+        self.target = target
+        self.store = store
+        self._ledger = ledger
+        self._reader = reader
+        self._storage = Storage(target.storage)
+        self._refusals: dict[str, int] = {}
+        self._sent: dict[str, set[str]] = {}  # names of files of the batch that is being delivered
+        self._stamps: dict[tuple[str, str], Stamp] = {}
+
+    def deliver(self, batch: Batch) -> int:
+        """Deliver a batch, and return how many rows it had. Delivering it twice changes nothing.
+
+        Raises:
+            TroubleError: It could not be delivered, or not wholly; given again, it goes on from there.
+        """
+        trials = {key: self._write_trial(key, batch) for key in batch.trials}
+        for cell in batch.former.values():
+            self._retire(cell)
+        for name in batch.studies:
+            self._write_study(name, batch)
+        for key, handle in trials.items():
+            if handle is not None:
+                self._write_files(key, handle, partial(self._trial_files, key, batch))
+        self._sent.clear()
+        return batch.count
+
+    def deliver_reports(self) -> bool:
+        """Copy reports that are new or have changed. Returns whether there were any."""
+        changed = False
+        for (study, profile), event in self._reader.state.studies.items():
+            files = _report_files(self._storage, study, profile)
+            stamp = _stamp(files)
+            if files and self._stamps.get((study, profile)) != stamp:
+                changed |= self._write_report(event, files)
+                self._stamps[study, profile] = stamp
+        return changed
+
+    # -- trials --------------------------------------------------------------------------------------------------
+
+    def _write_trial(self, key: str, batch: Batch) -> Handle | None:
+        record = self._reader.state.trials[key]
+        fields = self._reader.varying.get(experiment_name(record.benchmark, record.profile))
+        run = trial_run(self._reader.state, record, self._ledger, fields.names if fields else ())
+        return self._write(_with_files(run, batch.reports.get(key), pictured=key in batch.pictures), batch)
+
+    def _trial_files(self, key: str, batch: Batch) -> Contents:
+        record = self._reader.state.trials[key]
+        config = self._reader.state.configs.get(record.config_id)
+        files: dict[str, bytes | Path] = {}
+        if config is not None and key in batch.started:
+            files["config.json"] = json.dumps(config.config, indent=1, sort_keys=True).encode()
+        report = batch.reports.get(key)
+        if report is not None:
+            files |= confusion_files(report.get("confusion", {}), config.classes if config else ())
+        for each in batch.pictures.get(key, ()):
+            files |= picture_files(key, each, self._storage.trial(record.folder))
+        return files
+
+    # -- cells and studies ---------------------------------------------------------------------------------------
+
+    def _write_study(self, name: tuple[str, str], batch: Batch) -> None:
+        state = self._reader.state
+        event = state.studies[name]
+        known = {cell.key: cell_run(state, cell, self._ledger, self._numbers(cell)) for cell in declared_cells(event)}
+        runs = [run for run in known.values() if run is not None]
+        for run in runs:
+            self._write(run, batch)
+        if runs:
+            self._write(study_run(state, event, self._ledger, self._reader.declared_at[name]), batch)
+        for experiment in dict.fromkeys(run.experiment for run in runs):
+            self._write_views(experiment)
+
+    def _numbers(self, cell: DeclaredCell) -> Mapping[str, float]:
+        return self._reader.numbers.get(cell.key, {})
+
+    def _retire(self, cell: DeclaredCell) -> None:
+        """Take a cell that its study no longer declares out of the tables; no trial will end it any more."""
+        config = self._reader.state.configs.get(cell.config_id)
+        if config is None:
+            return
+        experiment = self.store.experiment(experiment_name(config.benchmark, cell.profile))
+        handle = experiment.runs.get(cell.key)
+        if handle is not None and not handle.deleted:
+            open_still = handle.status == RunStatus.RUNNING.value
+            dropped = self._reader.state.studies[cell.study, cell.profile]["time"]
+            run = Run(
+                key=cell.key,
+                experiment=experiment_name(config.benchmark, cell.profile),
+                started=0,
+                tags={"mfm.kind": Kind.FORMER_CELL.value},
+                status=RunStatus.KILLED if open_still else RunStatus(handle.status),
+                ended=dropped if open_still else handle.ended,
+            )
+            self._write(run, Batch(end=0))
+
+    def _write_views(self, name: str) -> None:
+        """The saved views of an experiment: those of its tables, of failures and of pictures."""
+        experiment = self.store.experiment(name)
+        studies = [event for event in self._reader.state.studies.values() if name in self._experiments_of(event)]
+        tags: dict[str, str] = {}
+        for event in studies:
+            here = {cell.table for cell in declared_cells(event) if self._experiment_of(cell) == name}
+            tags |= table_views(event, here)
+        tags |= experiment_views(self._reader.pictures.get(name, {}), studies)
+        tags["mlflow.note.content"] = experiment_note(experiment.id, studies)
+        for key, value in tags.items():
+            try:
+                self.store.set_experiment_tags(experiment, {key: value})
+            except RefusedError as error:
+                self._say(f"{key} of {name}: {error}")
+
+    def _experiment_of(self, cell: DeclaredCell) -> str | None:
+        config = self._reader.state.configs.get(cell.config_id)
+        return None if config is None else experiment_name(config.benchmark, cell.profile)
+
+    def _experiments_of(self, event: Event) -> set[str | None]:
+        return {self._experiment_of(cell) for cell in declared_cells(event)}
+
+    def _write_report(self, event: Event, files: Mapping[str, Path]) -> bool:
+        handle = self.store.experiment(study_experiment(event)).runs.get(study_key(event))
+        digest = _digest(files)
+        if handle is None or handle.deleted or handle.tags.get("mfm.report") == digest:
+            return False
+        if not self._write_files(f"{study_key(event)}/{digest}", handle, lambda: files):
+            return False
+        run = study_run(
+            self._reader.state, event, self._ledger, self._reader.declared_at[event["study"], event["profile"]]
+        )
+        self._write(replace(run, tags={**run.tags, "mfm.report": digest}), Batch(end=0))
+        return True
+
+    # -- both ----------------------------------------------------------------------------------------------------
+
+    def _write(self, run: Run, batch: Batch) -> Handle | None:
+        try:
+            return self.store.write(run, batch.rows.get(run.key, []))
+        except RefusedError as error:
+            self._say(f"{run.key}: {error}")
+            return self.store.experiment(run.experiment).runs.get(run.key)
+
+    def _write_files(self, key: str, handle: Handle, files: Callable[[], Contents]) -> bool:
+        """Write artefacts; False where they were left out. Runs come before files: a store that takes no files must not
+        keep the runs waiting for ever."""
+        if self._refusals.get(key, 0) >= PATIENCE:
+            return False
+        sent = self._sent.setdefault(key, set())
+        try:
+            for name, content in files().items():
+                if name not in sent:
+                    self.store.write_file(handle, name, content)
+                    sent.add(name)
+                    self._refusals.pop(key, None)
+        except RefusedError as error:
+            self._refusals[key] = PATIENCE
+            self._say(f"files of {key}: {error}")
+            return False
+        except ArtifactTroubleError:
+            self._refusals[key] = self._refusals.get(key, 0) + 1
+            raise
+        return True
+
+    def _say(self, text: str) -> None:
+        """For the log."""
+        text = without_password_of(self.target.given, text)
+        print(time.strftime("%Y-%m-%d %H:%M:%S"), "left out:", text, file=sys.stderr, flush=True)
+
+
+def _with_files(run: Run, report: Event | None, *, pictured: bool) -> Run:
+    """A run with the tags by which MLflow's pages find its pictures and tables."""
+    tags = {}
+    if pictured:
+        tags["mlflow.loggedImages"] = "True"
+    if report is not None and report.get("confusion"):
+        tables = [{"path": table_path(network), "type": "table"} for network in report["confusion"]]
+        tags["mlflow.loggedArtifacts"] = json.dumps(tables)
+    return replace(run, tags={**run.tags, **tags}) if tags else run
+
+
+def _report_files(storage: Storage, study: str, profile: str) -> dict[str, Path]:
+    """The files of a report: name in the artefacts -> path."""
+    try:
+        folder = storage.report(study, profile)
+        paths = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+        return {str(path.relative_to(folder)): path for path in paths if path.stat().st_size <= LARGEST_FILE}
+    except (OSError, StorageError):
+        return {}  # it is being replaced, and the next look finds it; or it can have none
+
+
+def _stamp(files: Mapping[str, Path]) -> Stamp:
+    """What tells without reading them whether files may have changed."""
+    stats = {name: path.stat() for name, path in files.items() if path.exists()}
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats.items())
+
+
+def _digest(files: Mapping[str, Path]) -> str:
+    """Twelve digits that change when a report does."""
+    digest = hashlib.sha256()
+    for name, path in files.items():
+        digest.update(f"{name}\0".encode())
+        try:
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        except OSError:
+            continue
+    return digest.hexdigest()[:12]

@@ -1,0 +1,364 @@
+"""MLflow as a mirror of the ledger: the driver's side of it, which imports no MLflow and never waits for one.
+
+A process of its own (`mfm_tune.tracking.process`) follows the ledger and writes to a SQLite file in the storage folder,
+or to a tracking server. What it could not deliver before the driver went away is delivered by the next run's mirror, or
+by `python -m mfm_tune.sync`; what was delivered already is never delivered twice.
+
+Beside the ledger lie `mlflow.db`, `artifacts/`, and `tracking/` with the mirror's cursor, lock, state and log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mfm_tune.ledger.state import FILE_NAME
+from mfm_tune.tracking.database import check_path, sqlite_path, sqlite_uri
+from mfm_tune.tracking.uri import OPTION, check_uri, is_server, without_password
+
+SLOW_S = 10.0  # a mirror that has not moved for this long, with lines before it, is called behind
+MARKED = 256  # bytes before the cursor that must not have changed
+GRACE_S = 2.0  # between asking a mirror to end and ending it
+
+# Telemetry off unless the user's environment says otherwise; short waits, because the mirror itself tries again.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+def quiet_environment() -> dict[str, str]:
+    """The environment of every process that imports MLflow; what the user has set stays."""
+    repository = str(Path(__file__).resolve().parents[2])
+    paths = [repository, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return {**ENVIRONMENT, **os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a storage folder is mirrored to, and where the mirror keeps its own files.
+
+    Args:
+        storage: The storage folder, absolute.
+        given: A tracking server or database, or None: a SQLite file in the storage folder.
+
+    Raises:
+        OptionError: `given` is no URI of a server or database.
+        StorageError: The folder's path is one that a SQLite file cannot have, or MLflow cannot be told.
+    """
+
+    storage: Path
+    given: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.given is None:
+            check_path(self.storage / "mlflow.db")
+        else:
+            check_uri(self.given)
+
+    @property
+    def uri(self) -> str:
+        """The tracking URI for MLflow."""
+        return sqlite_uri(self.storage / "mlflow.db") if self.given is None else self.given
+
+    @property
+    def place(self) -> str:
+        """The SQLite file, or the URI without its password: as it is printed."""
+        return str(self.database or without_password(self.uri))
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file, where there is one."""
+        return sqlite_path(self.uri)
+
+    @property
+    def served(self) -> bool:
+        """Whether a server stands between, which takes artefacts too."""
+        return is_server(self.uri)
+
+    @property
+    def artifacts(self) -> Path:
+        """Where artefacts lie when no server takes them."""
+        return self.storage / "artifacts"
+
+    @property
+    def ledger(self) -> Path:
+        return self.storage / FILE_NAME
+
+    @property
+    def folder(self) -> Path:
+        """The mirror's own files."""
+        return self.storage / "tracking"
+
+    @property
+    def cursor(self) -> Path:
+        """How far the ledger was delivered: a hint, which may be lost."""
+        return self.folder / f"{self._name}.json"
+
+    @property
+    def state(self) -> Path:
+        """What the mirror that runs, or ran last, says of itself."""
+        return self.folder / f"{self._name}.state"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one mirror."""
+        return self.folder / f"{self._name}.lock"
+
+    @property
+    def log(self) -> Path:
+        """What went wrong, for people."""
+        return self.folder / f"{self._name}.log"
+
+    @property
+    def _name(self) -> str:
+        """The same whatever the password is: nobody can try passwords on it, and a new one keeps the cursor."""
+        return "local" if self.given is None else hashlib.sha256(without_password(self.given).encode()).hexdigest()[:12]
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The mirror's small files
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cursor:
+    """How far the ledger was delivered, and proof that it was to this store.
+
+    Args:
+        ledger: Identity of the ledger (`ledger_identity`).
+        offset: Bytes of the ledger that are delivered, up to a line's end.
+        mark: What stands before that end (`ledger_mark`): something else, where the ledger was restored or edited.
+        token: A random word that the mirror left in each experiment; a store that lacks it is not the one meant.
+        experiments: Names of the experiments that were written to.
+        runs: Key -> MLflow's run id.
+    """
+
+    ledger: str
+    offset: int
+    mark: str
+    token: str
+    experiments: tuple[str, ...] = ()
+    runs: Mapping[str, str] = field(default_factory=dict)
+
+
+def ledger_identity(path: Path) -> str:
+    """Twelve digits that tell this ledger from others, wherever it is moved to; empty while it has no first line."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline()
+    except OSError:
+        return ""
+    return hashlib.sha256(first).hexdigest()[:12] if first.endswith(b"\n") else ""
+
+
+def ledger_mark(path: Path, offset: int) -> str:
+    """Twelve digits that tell what stands before an offset in a ledger from what stood there before."""
+    begin = max(0, offset - MARKED)
+    with suppress(OSError), path.open("rb") as file:
+        file.seek(begin)
+        return hashlib.sha256(file.read(offset - begin)).hexdigest()[:12]
+    return ""
+
+
+def read_cursor(target: Target) -> Cursor | None:
+    """The cursor, or None where there is none, or none that fits the ledger as it is."""
+    content = _read_json(target.cursor)
+    try:
+        cursor = Cursor(
+            ledger=str(content["ledger"]),
+            offset=int(content["offset"]),
+            mark=str(content["mark"]),
+            token=str(content["token"]),
+            experiments=tuple(content["experiments"]),
+            runs=dict(content["runs"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+    same = cursor.ledger == ledger_identity(target.ledger) and 0 <= cursor.offset <= ledger_size(target)
+    return cursor if same and cursor.mark == ledger_mark(target.ledger, cursor.offset) else None
+
+
+def write_cursor(target: Target, cursor: Cursor) -> None:
+    """Replace the cursor; OSError where that cannot be done."""
+    _write_json(target.cursor, asdict(cursor))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MirrorState:
+    """What a mirror says of itself; `word` is empty while all is well, `time` in seconds since the epoch.
+
+    `detail` is then what was done to a damaged database, if anything; else it is the last line of the error.
+    """
+
+    pid: int
+    word: str
+    detail: str
+    offset: int
+    time: float
+
+
+def read_state(target: Target) -> MirrorState | None:
+    """What the mirror that runs, or ran last, said."""
+    content = _read_json(target.state)
+    try:
+        return MirrorState(
+            pid=int(content["pid"]),
+            word=str(content["word"]),
+            detail=str(content["detail"]),
+            offset=int(content["offset"]),
+            time=float(content["time"]),
+        )
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def write_state(target: Target, *, word: str, detail: str, offset: int) -> None:
+    """Say how this process is doing. What cannot be written is left out: it is a word for a display."""
+    state = MirrorState(pid=os.getpid(), word=word, detail=detail, offset=offset, time=time.time())
+    with suppress(OSError):
+        _write_json(target.state, asdict(state))
+
+
+def ledger_size(target: Target) -> int:
+    """Bytes of the ledger."""
+    try:
+        return target.ledger.stat().st_size
+    except OSError:
+        return 0
+
+
+def caught_up(target: Target) -> bool:
+    """Whether the whole ledger is delivered, as far as the cursor says."""
+    cursor = read_cursor(target)
+    return cursor is not None and cursor.offset >= ledger_size(target)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.new-{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(content))
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# The driver's handle
+# --------------------------------------------------------------------------------------------------------------------
+
+
+class Mirror:
+    """A mirror process. It ends when the driver does: its standard input closes, however the driver goes away."""
+
+    def __init__(self, target: Target, process: subprocess.Popen[bytes] | None) -> None:
+        self.target = target
+        self._process = process
+
+    def lag(self) -> str:
+        """One word on how the mirror is doing, empty while it keeps up: `starting`, `behind`, `unreachable`, ..."""
+        if self._process is None or self._process.poll() is not None:
+            return "stopped"
+        state = read_state(self.target)
+        if state is None or state.pid != self._process.pid:
+            return "starting"
+        if state.word:
+            return state.word
+        return "behind" if state.offset < ledger_size(self.target) and time.time() - state.time > SLOW_S else ""
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait until the mirror has caught up, at most so long; then it ends, and a line says what is still missing."""
+        if self._process is not None:
+            try:
+                _close_input(self._process)
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(timeout_s)
+            finally:
+                _end(self._process)
+        state = read_state(self.target)
+        if state is not None and self._process is not None and state.pid == self._process.pid and not state.word:
+            print(state.detail, end="\n" if state.detail else "", flush=True)
+        if not caught_up(self.target):
+            print(_what_is_missing(self.target), flush=True)
+
+
+def start_mirror(storage_root: Path, tracking_uri: str | None) -> Mirror:
+    """Start the mirror of a storage folder. A machine that cannot start it runs its trials all the same.
+
+    Raises:
+        OptionError: `tracking_uri` is no URI of a server or database.
+    """
+    target = Target(storage_root.absolute(), tracking_uri)
+    command = [sys.executable, "-m", "mfm_tune.tracking.process", "--storage", str(target.storage)]
+    try:
+        target.folder.mkdir(parents=True, exist_ok=True)
+        with target.log.open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=log,
+                env=quiet_environment(),
+                start_new_session=True,  # Ctrl-C at the terminal is the driver's alone
+            )
+        _tell_uri(process, tracking_uri)
+    except OSError:
+        return Mirror(target, None)
+    return Mirror(target, process)
+
+
+def _tell_uri(process: subprocess.Popen[bytes], tracking_uri: str | None) -> None:
+    """Through the pipe, because every user of the machine can read command lines, and it may hold a password."""
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):  # a mirror that ended already is found by `lag`
+            process.stdin.write(f"{tracking_uri or ''}\n".encode())
+            process.stdin.flush()
+
+
+def _close_input(process: subprocess.Popen[bytes]) -> None:
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(GRACE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _what_is_missing(target: Target) -> str:
+    state = read_state(target)
+    why = f" ({state.word})" if state and state.word else ""
+    uri = [] if target.given is None else [OPTION, without_password(target.given)]
+    command = shlex.join(["python", "-m", "mfm_tune.sync", "--storage", str(target.storage), *uri])
+    return f"MLflow is behind the ledger{why}; nothing is lost: the next run delivers the rest, or: {command}"

@@ -1,0 +1,287 @@
+"""The mirror process: follows a ledger and delivers it to MLflow until its driver goes away.
+
+    python -m mfm_tune.tracking.process --storage DIR
+
+Started by `mfm_tune.tracking.mirror.start_mirror`. Its standard input is a pipe that only the driver holds. Its first
+line is the tracking URI, which may hold a password, or empty; when it closes, what is left is delivered, for at most
+`DRAIN_S`, and the process ends. MLflow is imported when there is something to deliver. One
+mirror a store: a lock keeps a second one waiting.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from mfm_tune.console import steady_streams
+from mfm_tune.tracking.mirror import (
+    Cursor,
+    Target,
+    ledger_identity,
+    ledger_mark,
+    ledger_size,
+    quiet_environment,
+    read_cursor,
+    write_cursor,
+    write_state,
+)
+from mfm_tune.tracking.reader import Batch, BrokenLedgerError, LedgerReader
+from mfm_tune.tracking.uri import without_password_of
+
+if TYPE_CHECKING:
+    from mfm_tune.tracking.delivery import Delivery
+
+POLL_S = 0.5
+PIECE = 4 * 2**20  # bytes of the ledger that are delivered before the cursor moves
+DRAIN_S = 30.0
+LONGEST_WAIT_S = 60.0
+REPORTS_S = 5.0  # how often report files are looked at
+
+
+class Mirroring:
+    """Delivers a ledger. `catch_up` can be called again after any error.
+
+    Args:
+        target: From where to where.
+        from_start: Deliver everything again, whatever the cursor says.
+        trust: Take the cursor's word until there is something to deliver, so that MLflow is not imported for nothing.
+    """
+
+    def __init__(self, target: Target, *, from_start: bool = False, trust: bool = False) -> None:
+        self.target = target
+        self.trust = trust
+        self.rows = 0  # delivered by this object
+        self.notice = ""  # what was done to a damaged database, in a sentence
+        self._forget = from_start
+        self._begin()
+
+    @property
+    def offset(self) -> int:
+        """How far the ledger is delivered."""
+        return self._delivered
+
+    @property
+    def taken(self) -> int:
+        """Changes whenever the store has taken something."""
+        return 0 if self._delivery is None else self._delivery.store.taken
+
+    def _begin(self) -> None:
+        self._ledger = ledger_identity(self.target.ledger)
+        self._reader = LedgerReader(self.target.ledger)
+        self._delivery: Delivery | None = None
+        self._batch: Batch | None = None
+        self._cursor = None if self._forget else read_cursor(self.target)
+        self._delivered = 0 if self._cursor is None else self._cursor.offset
+        self._reports_at = -REPORTS_S
+
+    def catch_up(self) -> None:
+        """Deliver all whole lines that the ledger has now, and the reports.
+
+        Raises:
+            TroubleError: The store does not answer; nothing is lost.
+            RefusedError: The store takes no experiment of this name.
+        """
+        if not self._ledger or self._ledger != ledger_identity(self.target.ledger):
+            self._begin()
+        if not self._ledger or self._nothing_new():
+            return
+        from mfm_tune.tracking.store import TroubleError, VanishedError
+
+        try:
+            self._deliver()
+        except VanishedError:
+            self._forget = True
+            self._begin()
+            try:
+                self._deliver()
+            except VanishedError as error:
+                raise TroubleError("failing", str(error)) from error
+
+    def _nothing_new(self) -> bool:
+        """Whether the cursor stands at the ledger's end, and no report can have changed."""
+        if self._delivery is not None or not self.trust or self._cursor is None:
+            return False
+        database = self.target.database
+        there = database is None or database.exists()
+        return there and self._delivered >= ledger_size(self.target) and not self._reports_changed()
+
+    def _reports_changed(self) -> bool:
+        """Whether a report is newer than the cursor."""
+        with suppress(OSError):
+            delivered = self.target.cursor.stat().st_mtime
+            return any(path.stat().st_mtime > delivered for path in (self.target.storage / "reports").rglob("*"))
+        return True
+
+    def _deliver(self) -> None:
+        delivery = self._delivery or self._connected()
+        while True:
+            batch = self._batch or self._reader.read(PIECE)
+            if batch is None:
+                break
+            self._batch = batch
+            self.rows += delivery.deliver(batch)
+            self._delivered = batch.end
+            self._write_cursor(delivery)
+            self._batch = None
+        if time.monotonic() - self._reports_at >= REPORTS_S or self.trust is False:
+            if delivery.deliver_reports():
+                self._write_cursor(delivery)
+            self._reports_at = time.monotonic()
+
+    def look_at_reports(self) -> None:
+        """Look at the report files at the next `catch_up`, however short ago that was done."""
+        self._reports_at = -REPORTS_S
+
+    def _connected(self) -> Delivery:
+        """Open the store, and find the place in the ledger from which it lacks lines."""
+        from mfm_tune.tracking.delivery import Delivery
+        from mfm_tune.tracking.store import TrackingStore
+
+        cursor = self._cursor
+        token = cursor.token if cursor is not None else secrets.token_hex(8)
+        store = TrackingStore(self.target, self._ledger, token, cursor.runs if cursor is not None else {})
+        self.notice = store.notice or self.notice
+        if cursor is not None and not all(store.has_token(name) for name in cursor.experiments):
+            self._delivered = 0  # another store than the one that the cursor speaks of
+        elif cursor is not None:
+            for name in cursor.experiments:
+                store.experiment(name)  # looks up its runs, and puts twins away
+        reader = LedgerReader(self.target.ledger)
+        while reader.offset < self._delivered and reader.read(stop=self._delivered) is not None:
+            pass  # delivered already: only added up
+        self._reader = reader
+        self._delivery = Delivery(self.target, self._ledger, store, reader)
+        return self._delivery
+
+    def _write_cursor(self, delivery: Delivery) -> None:
+        store = delivery.store
+        names = dict.fromkeys((*(self._cursor.experiments if self._cursor else ()), *store.experiments))
+        self._cursor = Cursor(
+            ledger=self._ledger,
+            offset=self._delivered,
+            mark=ledger_mark(self.target.ledger, self._delivered),
+            token=store.token,
+            experiments=tuple(name for name in names if name in store.experiments or self._delivered),
+            runs=dict(store.known),
+        )
+        with suppress(OSError):  # a hint: without it, more is delivered again than need be
+            write_cursor(self.target, self._cursor)
+        self._forget = False
+
+
+class Driver:
+    """The driver at the other end of standard input.
+
+    Attributes:
+        tracking_uri: What it said first; None stands for the SQLite file in the storage folder.
+        gone: Set when it went away.
+    """
+
+    def __init__(self) -> None:
+        self.tracking_uri = _first_line() or None
+        self.gone = threading.Event()
+        threading.Thread(target=self._wait, name="driver", daemon=True).start()
+
+    def _wait(self) -> None:
+        with suppress(OSError, ValueError):
+            while os.read(0, 4096):
+                pass
+        self.gone.set()
+
+
+def _first_line() -> str:
+    """The first line of standard input, read byte by byte: the end of the file is waited for by another thread."""
+    line = b""
+    with suppress(OSError):
+        while not line.endswith(b"\n") and (byte := os.read(0, 1)):
+            line += byte
+    return line.decode().removesuffix("\n")
+
+
+def follow(target: Target, driver: Driver) -> int:
+    """Deliver until the driver is gone and all is delivered, or `DRAIN_S` after that."""
+    lock = FileLock(target.lock)
+    if not _locked(lock, driver):
+        return 1
+    with lock:
+        mirroring = Mirroring(target, trust=True)
+        return _follow(target, driver, mirroring)
+
+
+def _locked(lock: FileLock, driver: Driver) -> bool:
+    """Wait for the mirror of an earlier driver to end; it does so by itself."""
+    deadline = None
+    while deadline is None or time.monotonic() < deadline:
+        try:
+            lock.acquire(timeout=POLL_S)
+            return True
+        except Timeout:
+            if deadline is None and driver.gone.is_set():
+                deadline = time.monotonic() + DRAIN_S
+    return False
+
+
+def _follow(target: Target, driver: Driver, mirroring: Mirroring) -> int:
+    delay, deadline = 0.0, None
+    while True:
+        last = driver.gone.is_set()  # asked before delivering: what the driver wrote is then in the ledger
+        if last and deadline is None:
+            deadline = time.monotonic() + DRAIN_S
+            mirroring.look_at_reports()
+        taken = mirroring.taken
+        trouble = _one_pass(target, mirroring)
+        if last and not trouble:
+            return 0
+        stuck = trouble and mirroring.taken == taken  # else a server that misses some requests is asked on
+        delay = min(LONGEST_WAIT_S, 2 * delay) if stuck and delay else float(trouble)
+        if deadline is not None and time.monotonic() + delay > deadline:
+            return 1
+        if last:
+            time.sleep(delay)
+        else:
+            driver.gone.wait(delay or POLL_S)
+
+
+def _one_pass(target: Target, mirroring: Mirroring) -> bool:
+    """Deliver what there is; True where that did not succeed. Never raises: the next pass tries again."""
+    try:
+        mirroring.catch_up()
+    except BrokenLedgerError as error:
+        word, detail = "broken", str(error)
+    except Exception as error:
+        word, detail = getattr(error, "word", "failing"), "".join(traceback.format_exception(error))
+        detail = without_password_of(target.given, detail)
+    else:
+        write_state(target, word="", detail=mirroring.notice, offset=mirroring.offset)
+        return False
+    write_state(target, word=word, detail=detail.strip().splitlines()[-1], offset=mirroring.offset)
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), word, detail, file=sys.stderr, flush=True)
+    return True
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Follow a ledger. Returns 0 where all was delivered."""
+    parser = argparse.ArgumentParser(prog="python -m mfm_tune.tracking.process", description=__doc__)
+    parser.add_argument("--storage", type=Path, required=True)
+    given = parser.parse_args(argv)
+    os.environ.update(quiet_environment())
+    with suppress(OSError):
+        os.nice(10)  # training goes first
+    driver = Driver()
+    return follow(Target(given.storage.absolute(), driver.tracking_uri), driver)
+
+
+if __name__ == "__main__":
+    steady_streams()
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""Reads a ledger piece by piece, and says for each piece which rows MLflow must get and which runs it touches.
+
+The rows are a function of the ledger's lines up to their own, so reading the ledger again gives the same rows, bit for
+bit; MLflow drops rows that it has already. Tags, params and status follow the ledger's state as a whole.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mfm_tune.ledger.file import check_version, event_of
+from mfm_tune.ledger.state import Event, LedgerState, TrialRecord, completes, is_number
+from mfm_tune.program import Outcome
+from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
+from mfm_tune.tracking.runs import (
+    DeclaredCell,
+    VaryingFields,
+    clean_key,
+    declared_cells,
+    experiment_name,
+    trial_run_key,
+)
+
+PIECE = 4 * 2**20  # bytes
+
+
+class BrokenLedgerError(Exception):
+    """A line that ends, and is no event."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number at a step; `time` in milliseconds since the epoch."""
+
+    key: str
+    value: float
+    time: int
+    step: int
+
+
+@dataclass
+class Batch:
+    """What a piece of the ledger asks for.
+
+    Args:
+        end: Offset of its end in the ledger.
+        rows: Run key -> rows. Those that are delivered leave it, so that a batch that is tried again goes on there.
+        count: How many rows it had.
+        trials: Keys of the trials to bring up to date.
+        started: Keys of the trials that began or went on.
+        reports: Trial key -> its newest report event, for the confusion matrices.
+        pictures: Trial key -> its report events that have pictures.
+        studies: (study, profile) of the studies to bring up to date, their cells included.
+        former: Cells that are no longer declared.
+    """
+
+    end: int
+    rows: dict[str, list[Row]] = field(default_factory=dict)
+    count: int = 0
+    trials: dict[str, None] = field(default_factory=dict)
+    started: dict[str, None] = field(default_factory=dict)
+    reports: dict[str, Event] = field(default_factory=dict)
+    pictures: dict[str, list[Event]] = field(default_factory=dict)
+    studies: dict[tuple[str, str], None] = field(default_factory=dict)
+    former: dict[str, DeclaredCell] = field(default_factory=dict)
+
+    def add(self, key: str, rows: Sequence[Row]) -> None:
+        """Rows for a run."""
+        self.rows.setdefault(key, []).extend(rows)
+        self.count += len(rows)
+
+
+class LedgerReader:
+    """The ledger up to `offset`, added up.
+
+    Args:
+        path: The ledger.
+
+    Attributes:
+        state: What the lines up to `offset` add up to.
+        numbers: Cell key -> its metrics as they stand.
+        varying: Experiment -> the config fields that differ in it.
+        pictures: Experiment -> name of a picture -> the newest step that has one.
+        declared_at: (study, profile) -> time of the first declaration, in milliseconds since the epoch.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.offset = 0
+        self.state = LedgerState()
+        self.numbers: dict[str, dict[str, float]] = {}
+        self.varying: dict[str, VaryingFields] = {}
+        self.declared_at: dict[tuple[str, str], int] = {}
+        self.pictures: dict[str, dict[str, int]] = {}
+        self._steps: dict[str, dict[int, Event]] = {}  # the reports that count
+        self._cell_steps: dict[str, int] = {}
+
+    def read(self, limit: int = PIECE, stop: int | None = None) -> Batch | None:
+        """Go on by whole lines, about `limit` bytes, at most to the offset `stop`; None where no whole line is left.
+
+        Raises:
+            BrokenLedgerError: The line at `offset` ends and is no event. What stands before it was read by then.
+            OSError: The ledger cannot be read.
+        """
+        lines = self._lines(limit, stop)
+        if not lines:
+            return None
+        begin, batch = self.offset, Batch(end=self.offset)
+        for line in lines:
+            try:
+                if line.strip():
+                    self._take(line, batch)
+            except BrokenLedgerError:
+                if batch.end == begin:
+                    raise
+                return batch  # to be delivered first; the next read raises
+            self.offset += len(line)
+            batch.end = self.offset
+        return batch
+
+    def _lines(self, limit: int, stop: int | None) -> list[bytes]:
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self.offset)
+                wanted = limit if stop is None else min(limit, stop - self.offset)
+                content = file.read(max(0, wanted))
+                if content and not content.endswith(b"\n"):
+                    content += file.readline()
+        except FileNotFoundError:
+            return []
+        *lines, _ = content.split(b"\n")  # what has no end, the driver is writing
+        return [line + b"\n" for line in lines]
+
+    def _take(self, line: bytes, batch: Batch) -> None:
+        try:
+            if not self.offset:
+                check_version(line)
+            self._dispatch(event_of(line), batch)
+        except ValueError as error:
+            raise BrokenLedgerError(
+                f"The line at byte {self.offset} of {self.path} cannot be used ({error}): {line[:80]!r}."
+            ) from error
+
+    def _dispatch(self, event: Event, batch: Batch) -> None:
+        match event["event"]:
+            case "study":
+                self._study(event, batch)
+            case "start":
+                self._start(event, batch)
+            case "report":
+                self._report(event, batch)
+            case "end":
+                self._end(event, batch)
+            case "reuse":
+                self.state.apply(event)
+                for name in self.state.studies:
+                    batch.studies[name] = None
+                    self._count_cells(name, event["time"], batch)
+            case _:
+                self.state.apply(event)
+
+    def _study(self, event: Event, batch: Batch) -> None:
+        name = (event["study"], event["profile"])
+        before = self.state.studies.get(name)
+        self.state.apply(event)
+        self.declared_at.setdefault(name, event["time"])
+        batch.studies[name] = None
+        cells = {cell.key: cell for cell in declared_cells(event)}
+        gone = {} if before is None else {c.key: c for c in declared_cells(before) if c.key not in cells}
+        batch.former = {key: cell for key, cell in (batch.former | gone).items() if key not in cells}
+        configs = {cell.config_id for cell in (*cells.values(), *gone.values())}
+        batch.trials |= {key: None for key, record in self.state.trials.items() if record.config_id in configs}
+        self._count_cells(name, event["time"], batch)
+
+    def _start(self, event: Event, batch: Batch) -> None:
+        before = self.state.code_of.get(event["config_id"])
+        self.state.apply(event)
+        record = self.state.trials[event["key"]]
+        batch.trials[record.key] = batch.started[record.key] = None
+        batch.studies |= dict.fromkeys(self._studies_of(record.config_id))
+        if before != record.fingerprint:  # results of other code count no longer
+            for name in self._studies_of(record.config_id):
+                self._count_cells(name, event["time"], batch, record.config_id)
+        config = self.state.configs.get(record.config_id)
+        experiment = experiment_name(record.benchmark, record.profile)
+        fields = self.varying.setdefault(experiment, VaryingFields())
+        if config is not None and fields.add(record.config_id, config.config):
+            every = self.state.trials.values()
+            batch.trials |= {each.key: None for each in every if _experiment(each) == experiment}
+
+    def _report(self, event: Event, batch: Batch) -> None:
+        key, step = event["key"], event["step"]
+        self.state.apply(event)
+        batch.trials[key] = None
+        steps = self._steps.setdefault(key, {})
+        if step in steps and not completes(steps[step], event):
+            return  # a repeat after a resume; the first one counts
+        steps[step] = {"confusion": event.get("confusion")}
+        batch.reports[key] = event
+        if event.get("pictures"):
+            batch.pictures.setdefault(key, []).append(event)
+            seen = self.pictures.setdefault(_experiment(self.state.trials[key]), {})
+            seen.update(dict.fromkeys(event["pictures"], step))
+        metrics = ((name, float(value)) for name, value in event["metrics"].items())
+        batch.add(trial_run_key(key), [Row(clean_key(name), value, event["time"], step) for name, value in metrics])
+
+    def _end(self, event: Event, batch: Batch) -> None:
+        self.state.apply(event)
+        record = self.state.trials[event["key"]]
+        batch.trials[record.key] = None
+        if record.outcome is Outcome.FINISHED:
+            batch.add(trial_run_key(record.key), self._final_rows(record, event["time"]))
+        for name in self._studies_of(record.config_id):
+            batch.studies[name] = None
+            self._count_cells(name, event["time"], batch, record.config_id)
+
+    def _studies_of(self, config_id: str) -> list[tuple[str, str]]:
+        return [name for name, study in self.state.studies.items() if config_id in _configs(study)]
+
+    def _final_rows(self, record: TrialRecord, time: int) -> list[Row]:
+        """The metrics of the study or search at the end, and their best, under names that only finished trials have."""
+        name = (record.study, record.profile)
+        declared = self.state.studies.get(name) or self.state.searches.get(name)
+        rows = []
+        for metric in _metrics(declared) if declared else ():
+            final = record.final(metric)
+            if final is not None:
+                values = (report["metrics"].get(metric, math.nan) for report in record.reports)
+                rows.append(Row(clean_key(f"final/{metric}"), final, time, record.step))
+                rows.append(Row(clean_key(f"best/{metric}"), max(filter(is_number, values)), time, record.step))
+        return rows
+
+    def _count_cells(self, name: tuple[str, str], time: int, batch: Batch, config: str | None = None) -> None:
+        """Bring the numbers of a study's cells up to date, and ask for a row for each one that changed.
+
+        Args:
+            config: The one whose trials changed: only cells that rest on it are counted again. None counts all.
+        """
+        study = self.state.studies[name]
+        every = config is None or config in study["references"].values()
+        for cell in declared_cells(study):
+            if not every and config not in (cell.config_id, cell.against):
+                continue
+            before = self.numbers.get(cell.key, {})
+            now = _cell_numbers(self.state, study, cell) or ({"n_seeds": 0.0} if before else {})
+            changed = {key: value for key, value in now.items() if before.get(key) != value}
+            changed |= {key: math.nan for key in before if key not in now}  # no trial that counts gives it any more
+            if not changed:
+                continue
+            self.numbers[cell.key] = now
+            step = max(int(now["n_seeds"]), self._cell_steps.get(cell.key, 0))  # the last row must be the latest
+            self._cell_steps[cell.key] = step
+            batch.add(cell.key, [Row(clean_key(key), value, time, step) for key, value in changed.items()])
+
+
+def _experiment(record: TrialRecord) -> str:
+    return experiment_name(record.benchmark, record.profile)
+
+
+def _configs(study: Event) -> set[str]:
+    """Ids of all configs that a study's numbers rest on."""
+    cells = list(declared_cells(study))
+    compared = {cell.against for cell in cells if cell.against is not None}
+    return {cell.config_id for cell in cells} | compared | set(study["references"].values())
+
+
+def _metrics(declared: Event) -> tuple[str, ...]:
+    """Of a study, or of a search, which in an early version's ledger has none."""
+    return tuple(dict.fromkeys(filter(None, (declared.get("metric"), declared.get("second_metric")))))
+
+
+def _cell_numbers(state: LedgerState, study: Event, cell: DeclaredCell) -> dict[str, float]:
+    """A cell's metrics: mean, std, n_seeds, the second metric's, and paired differences to what it is compared with."""
+    values = state.finals(cell.config_id, cell.seeds, cell.metric)
+    if not values:
+        return {}
+    numbers = {"n_seeds": float(len(values)), **_summary("", summary(values.values()))}
+    second = study.get("second_metric")
+    if second:
+        numbers |= _summary("second_", summary(state.finals(cell.config_id, cell.seeds, second).values()))
+    if isinstance(cell.paper, int | float):
+        numbers["paper"] = float(cell.paper)
+    compared = dict(study["references"])
+    if cell.against is not None and cell.against not in compared.values():
+        compared["own"] = cell.against
+    for name, other in compared.items():
+        if other != cell.config_id:
+            numbers |= _difference(name, paired_difference(values, state.finals(other, cell.seeds, cell.metric)))
+    return numbers
+
+
+def _summary(prefix: str, found: Summary) -> dict[str, float]:
+    return {f"{prefix}{key}": value for key, value in (("mean", found.mean), ("std", found.std)) if value is not None}
+
+
+def _difference(name: str, paired: Paired) -> dict[str, float]:
+    parts = (("", paired.mean), ("/low", paired.low), ("/high", paired.high))
+    return {f"minus {name}{part}": value for part, value in parts if value is not None}

@@ -1,0 +1,449 @@
+"""What a trial, a cell and a study are in MLflow: run name, tags, params, status. Pure functions of the ledger's state.
+
+Tags (all begin with `mfm.`): `kind` trial|cell|study, `key` (unique in a ledger), `ledger`, `study`, `profile`,
+`benchmark`, `outcome`; of trials and cells `config_id`, one tag a table that the config stands in
+(`in.<study>.<table>` = level), one an axis (`<axis>` = level); of trials `trial_key`, `seed`, `step`, `fingerprint`,
+`device`, `torch`; of cells `table`, `axis`, `level`, `order`, `paper`, `seeds`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import posixpath
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import lru_cache
+from typing import Any
+
+from mfm_tune.identity import Canonical, difference
+from mfm_tune.ledger.state import Event, LedgerState, TrialRecord
+from mfm_tune.program import Outcome
+
+RESERVED = frozenset(
+    {
+        "axis",
+        "benchmark",
+        "config_id",
+        "device",
+        "duplicate_of",
+        "fingerprint",
+        "in",
+        "key",
+        "kind",
+        "ledger",
+        "level",
+        "metric",
+        "mirror",
+        "order",
+        "outcome",
+        "paper",
+        "point",
+        "precision",
+        "profile",
+        "report",
+        "search",
+        "seed",
+        "seeds",
+        "stage",
+        "step",
+        "study",
+        "table",
+        "threads",
+        "torch",
+        "trained",
+        "trial_key",
+    }
+)  # tags of our own, which no axis may overwrite
+NOTE = "mlflow.note.content"
+MOST_PARAMS = 60
+LONGEST_VALUE = 500
+LONGEST_KEY = 240  # MLflow takes 250, and a digest may follow
+LINES_OF_ERROR = 30
+
+
+class Kind(Enum):
+    """What a run stands for."""
+
+    TRIAL = "trial"
+    CELL = "cell"
+    STUDY = "study"
+    FORMER_CELL = "former-cell"  # the study no longer declares it
+
+
+class RunStatus(Enum):
+    """MLflow's word for where a run stands."""
+
+    RUNNING = "RUNNING"
+    FINISHED = "FINISHED"
+    FAILED = "FAILED"
+    KILLED = "KILLED"
+
+
+_STATUS = {
+    None: RunStatus.RUNNING,
+    Outcome.FINISHED: RunStatus.FINISHED,
+    Outcome.STOPPED: RunStatus.KILLED,
+    Outcome.OOM: RunStatus.FAILED,
+    Outcome.DIVERGED: RunStatus.FAILED,
+    Outcome.FAILED: RunStatus.FAILED,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run as it should be in MLflow. Times in milliseconds since the epoch."""
+
+    key: str
+    experiment: str
+    started: int
+    tags: Mapping[str, str]
+    params: Mapping[str, str] = field(default_factory=dict)
+    status: RunStatus = RunStatus.RUNNING
+    ended: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeclaredCell:
+    """A cell as a study event declares it."""
+
+    study: str
+    profile: str
+    table: str
+    axis: str
+    level: str
+    trained: str | None
+    paper: float | str | None
+    config_id: str
+    against: str | None
+    metric: str
+    order: int
+    seeds: tuple[int, ...]
+
+    @property
+    def key(self) -> str:
+        """Unique in a ledger."""
+        return f"cell/{self.study}/{self.profile}/{self.table}/{self.level}"
+
+
+def declared_cells(study: Event) -> Iterator[DeclaredCell]:
+    """The cells of a study event in printing order."""
+    order = 0
+    for table in study["tables"]:
+        for cell in table["cells"]:
+            yield DeclaredCell(
+                study=study["study"],
+                profile=study["profile"],
+                table=table["name"],
+                axis=table["axis"],
+                level=str(cell["level"]),
+                trained=cell.get("trained"),
+                paper=cell.get("paper"),
+                config_id=cell["config_id"],
+                against=cell.get("against"),
+                metric=table["metric"],
+                order=order,
+                seeds=tuple(study["seeds"]),
+            )
+            order += 1
+
+
+def experiment_name(benchmark: str, profile: str) -> str:
+    """One experiment a benchmark and profile."""
+    return f"{benchmark} ({profile})"
+
+
+def study_key(study: Event) -> str:
+    """The key of a study's run."""
+    return f"study/{study['study']}/{study['profile']}"
+
+
+def trial_run_key(trial_key: str) -> str:
+    """The key of a trial's run."""
+    return f"trial/{trial_key}"
+
+
+def study_experiment(study: Event) -> str:
+    """Where a study's own run stands: with its first benchmark."""
+    return experiment_name(str(study["benchmark"]).split(", ")[0], study["profile"])
+
+
+def table_tag(study: str, table: str) -> str:
+    """The tag that says that a config stands in a table; its value is the level."""
+    return f"mfm.in.{study}.{table}"
+
+
+def axis_tag(axis: str) -> str:
+    """The tag of an axis; its value is the level."""
+    return f"mfm.axis.{axis}" if axis in RESERVED else f"mfm.{axis}"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Trials
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def trial_run(state: LedgerState, record: TrialRecord, ledger: str, varying: Sequence[str]) -> Run:
+    """A trial as a run.
+
+    Args:
+        state: The ledger.
+        record: The trial.
+        ledger: The ledger's identity.
+        varying: The config fields that become params.
+    """
+    return Run(
+        key=trial_run_key(record.key),
+        experiment=experiment_name(record.benchmark, record.profile),
+        started=record.started or 0,
+        tags=_trial_tags(state, record, ledger),
+        params=_params(state, record, varying),
+        status=_STATUS[record.outcome],
+        ended=record.ended,
+    )
+
+
+def _trial_tags(state: LedgerState, record: TrialRecord, ledger: str) -> dict[str, str]:
+    places = [cell for study in state.studies.values() for cell in declared_cells(study)]
+    here = [cell for cell in places if cell.config_id == record.config_id]
+    tags = {axis_tag(cell.axis): cell.level for cell in here}
+    tags |= {table_tag(cell.study, cell.table): cell.level for cell in here}
+    tags |= {
+        "mfm.kind": Kind.TRIAL.value,
+        "mfm.key": trial_run_key(record.key),
+        "mfm.ledger": ledger,
+        "mfm.trial_key": record.key,
+        "mfm.study": record.study,
+        "mfm.profile": record.profile,
+        "mfm.benchmark": record.benchmark,
+        "mfm.config_id": record.config_id,
+        "mfm.seed": str(record.seed),
+        "mfm.fingerprint": record.fingerprint[:12],
+        "mfm.outcome": "running" if record.outcome is None else record.outcome.value,
+        "mfm.step": f"{record.step}/{record.planned_steps}",
+        "mlflow.runName": f"{_trial_name(state, record, here)}/s{record.seed}",
+        "mlflow.user": "mfm_tune",
+        "mlflow.source.name": "mfm_tune",
+        NOTE: _trial_note(record, here),
+    }
+    tags |= _search_tags(state, record)
+    for name in ("device", "torch", "threads", "precision", "tf32"):
+        if record.machine.get(name):
+            tags[f"mfm.{name}"] = record.machine[name]
+    return tags
+
+
+def _search_tags(state: LedgerState, record: TrialRecord) -> dict[str, str]:
+    """Of a trial that belongs to a search: which one, its stage, and the point's number."""
+    if (record.study, record.profile) not in state.searches:
+        return {}
+    event = _proposal(state, record)
+    seed = state.searches[record.study, record.profile]["explore_seed"]
+    point = {} if event is None else {"mfm.point": str(event["number"])}
+    return {"mfm.search": record.study, "mfm.stage": "explore" if record.seed == seed else "confirm", **point}
+
+
+def _proposal(state: LedgerState, record: TrialRecord) -> Event | None:
+    """The point that a trial's config is in the search that the trial belongs to; the last where it is several."""
+    proposals = state.proposals.get((record.study, record.profile), ())
+    return next((event for event in reversed(proposals) if event["config_id"] == record.config_id), None)
+
+
+def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
+    """`<table>/<axis> <level>` where the config first stands, the name of a reference, else the config id."""
+    own = [cell for cell in here if (cell.study, cell.profile) == (record.study, record.profile)] or here
+    study = state.studies.get((record.study, record.profile), {})
+    for name, config in study.get("references", {}).items():
+        if config == record.config_id:
+            return str(name)
+    if own:
+        return f"{own[0].table}/{own[0].axis} {own[0].level}"
+    point = _proposal(state, record)
+    return record.config_id if point is None else f"{point['search']}/trial {point['number']}"
+
+
+def _trial_note(record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
+    outcome = "running" if record.outcome is None else record.outcome.value
+    lines = [f"**{outcome}** at step {record.step} of {record.planned_steps}, seed {record.seed}, {record.benchmark}"]
+    if here:
+        lines += ["", "Stands in:", *(f"- {cell.study} {cell.table}: {cell.axis} {cell.level}" for cell in here)]
+    if record.error:
+        tail = "\n".join(record.error.splitlines()[-LINES_OF_ERROR:])
+        lines += ["", "```", tail[-4000:], "```"]
+    return "\n".join(lines)
+
+
+def _params(state: LedgerState, record: TrialRecord, varying: Sequence[str]) -> dict[str, str]:
+    config = state.configs.get(record.config_id)
+    fields = dict(leaves(config.config)) if config else {}
+    params = {param_name(name): value_text(fields[name]) for name in varying if name in fields}
+    point = _proposal(state, record)
+    values = {} if point is None else {clean_key(name): value_text(value) for name, value in point["values"].items()}
+    return {"config_id": record.config_id, "seed": str(record.seed), **params, **values}
+
+
+def leaves(config: Any) -> Iterator[tuple[str, Canonical]]:
+    """The fields of a canonical config by dotted name."""
+    for change in difference({}, config):
+        yield change.field, change.second
+
+
+def param_name(name: str) -> str:
+    """A config field's name as MLflow allows it: `auxiliary[Mfm].rebuilder.dim` is `auxiliary.Mfm.rebuilder.dim`."""
+    return clean_key(name.replace("[", ".").replace("]", ""))
+
+
+def value_text(value: Canonical) -> str:
+    """A config value as text."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text[:LONGEST_VALUE]
+
+
+@lru_cache(maxsize=4096)  # the same few names at every report
+def clean_key(name: str) -> str:
+    """A name that MLflow takes as a key. One that had to change carries a digest, so that no two names become one."""
+    cleaned = re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)[:LONGEST_KEY]
+    if posixpath.normpath(cleaned) != cleaned or cleaned.startswith((".", "/")):  # MLflow takes keys for paths
+        cleaned = posixpath.normpath(cleaned.replace("..", "__").strip("/")).lstrip("./") or "_"
+    if cleaned == name:
+        return name
+    return f"{cleaned}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
+
+
+class VaryingFields:
+    """Which config fields differ within an experiment. It only grows, since MLflow's params cannot be changed."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self._values: dict[str, str] = {}
+        self._count: dict[str, int] = {}
+        self._configs: set[str] = set()
+
+    def add(self, config_id: str, config: Any) -> bool:
+        """Take in a config; True where further fields differ now."""
+        if config_id in self._configs:
+            return False
+        self._configs.add(config_id)
+        before = len(self.names)
+        for name, value in leaves(config):
+            self._count[name] = self._count.get(name, 0) + 1
+            text = value_text(value)
+            if self._values.setdefault(name, text) != text:
+                self._note(name)
+        for name, count in self._count.items():  # a part that some configs do not have
+            if name.endswith(".class") and count < len(self._configs):
+                self._note(name)
+        return len(self.names) > before
+
+    def _note(self, name: str) -> None:
+        if name not in self.names and len(self.names) < MOST_PARAMS:
+            self.names.append(name)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Cells and studies
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def counting_records(state: LedgerState, config_id: str, seeds: Sequence[int]) -> dict[int, TrialRecord]:
+    """Seed -> the trial that counts, for seeds that have one."""
+    records = {seed: state.counts(config_id, seed) for seed in seeds}
+    return {seed: record for seed, record in records.items() if record is not None}
+
+
+def cell_run(state: LedgerState, cell: DeclaredCell, ledger: str, numbers: Mapping[str, float]) -> Run | None:
+    """A cell as a run; None while none of its trials has begun.
+
+    Args:
+        numbers: The cell's metrics as they stand, for the note.
+    """
+    records = counting_records(state, cell.config_id, cell.seeds)
+    begun = [each.started or 0 for seed in cell.seeds for each in state.attempts_of(cell.config_id, seed)]
+    config = state.configs.get(cell.config_id)
+    if not begun or config is None:
+        return None
+    done = all(seed in records and records[seed].stands for seed in cell.seeds)
+    return Run(
+        key=cell.key,
+        experiment=experiment_name(config.benchmark, cell.profile),
+        started=min(begun),
+        tags=_cell_tags(state, cell, ledger, records, numbers),
+        status=RunStatus.FINISHED if done else RunStatus.RUNNING,
+        ended=max((record.ended or 0 for record in records.values()), default=0) if done else None,
+    )
+
+
+def _cell_tags(
+    state: LedgerState,
+    cell: DeclaredCell,
+    ledger: str,
+    records: Mapping[int, TrialRecord],
+    numbers: Mapping[str, float],
+) -> dict[str, str]:
+    outcomes = sorted({"running" if each.outcome is None else each.outcome.value for each in records.values()})
+    finished = sum(record.outcome is Outcome.FINISHED for record in records.values())
+    tags = {
+        "mfm.kind": Kind.CELL.value,
+        "mfm.key": cell.key,
+        "mfm.ledger": ledger,
+        "mfm.study": cell.study,
+        "mfm.profile": cell.profile,
+        "mfm.table": cell.table,
+        "mfm.axis": cell.axis,
+        "mfm.level": cell.level,
+        "mfm.order": f"{cell.order:04d}",
+        "mfm.metric": cell.metric,
+        "mfm.config_id": cell.config_id,
+        "mfm.outcome": ", ".join(outcomes) or "not started",
+        "mfm.seeds": f"{finished}/{len(cell.seeds)}",
+        axis_tag(cell.axis): cell.level,
+        "mlflow.runName": f"{cell.table}/{cell.axis} {cell.level}",
+        "mlflow.user": "mfm_tune",
+        "mlflow.source.name": "mfm_tune",
+        NOTE: _cell_note(cell, finished, numbers),
+    }
+    if cell.trained is not None:
+        tags["mfm.trained"] = cell.trained
+    if cell.paper is not None:
+        tags["mfm.paper"] = str(cell.paper)
+    return tags
+
+
+def _cell_note(cell: DeclaredCell, finished: int, numbers: Mapping[str, float]) -> str:
+    mean, std = numbers.get("mean"), numbers.get("std")
+    value = "no finished seed yet" if mean is None else f"{mean:.2f}" + (f" ± {std:.2f}" if std is not None else "")
+    paper = "" if cell.paper is None else f"; the paper prints {cell.paper}"
+    return f"**{value}** ({cell.metric}, {finished} of {len(cell.seeds)} seeds{paper})"
+
+
+def study_run(state: LedgerState, study: Event, ledger: str, started: int) -> Run:
+    """A study as a run; it holds the report."""
+    configs = {cell.config_id for cell in declared_cells(study)} | set(study["references"].values())
+    records = [record for config in configs for record in counting_records(state, config, study["seeds"]).values()]
+    wanted = len(configs) * len(study["seeds"])
+    finished = sum(record.outcome is Outcome.FINISHED for record in records)
+    done = sum(record.stands for record in records) == wanted
+    return Run(
+        key=study_key(study),
+        experiment=study_experiment(study),
+        started=started,
+        tags={
+            "mfm.kind": Kind.STUDY.value,
+            "mfm.key": study_key(study),
+            "mfm.ledger": ledger,
+            "mfm.study": study["study"],
+            "mfm.profile": study["profile"],
+            "mfm.benchmark": str(study["benchmark"]),
+            "mfm.metric": study["metric"],
+            "mfm.outcome": "finished" if done else "running",
+            "mfm.seeds": ",".join(map(str, study["seeds"])),
+            "mlflow.runName": f"study {study['study']}",
+            "mlflow.user": "mfm_tune",
+            "mlflow.source.name": "mfm_tune",
+            NOTE: f"{study['title']}: {finished} of {wanted} trials finished. The report is among the artefacts.",
+        },
+        status=RunStatus.FINISHED if done else RunStatus.RUNNING,
+        ended=max((record.ended or 0 for record in records), default=0) if done else None,
+    )

@@ -1,0 +1,502 @@
+"""Writing to MLflow so that everything can be written twice: the one file of the mirror that imports it.
+
+Only `MlflowClient` with an explicit URI is used. Runs are found by a tag that they are born with, metrics carry the
+ledger's time and value, so that MLflow drops what it has, and artefacts have names that do not change.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sqlite3
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlflow import MlflowClient
+from mlflow.entities import Experiment as MlflowExperiment
+from mlflow.entities import Metric, Param, RunTag, ViewType
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+
+from mfm_tune.tracking.database import connected, damage, set_aside, sqlite_uri
+from mfm_tune.tracking.mirror import Target
+from mfm_tune.tracking.runs import Run, RunStatus
+
+if TYPE_CHECKING:
+    from mfm_tune.tracking.reader import Row
+
+MOST_ROWS = 1000  # metrics a request
+LEAST_ROWS = 20  # to a server so slow that it does not take more in time
+MOST_TAGS = 100
+PAGE = 200  # runs a search
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
+GONE = "RESOURCE_DOES_NOT_EXIST"
+OTHER_VERSION = (
+    "Another version of MLflow wrote the database; bring it up to date with 'mlflow db upgrade', or move it away and "
+    "give the same command again: the ledger is then delivered anew"
+)
+
+
+class TroubleError(Exception):
+    """The store does not answer as it should; what was asked for is asked again later.
+
+    Args:
+        word: One word for a display.
+    """
+
+    def __init__(self, word: str, detail: str) -> None:
+        super().__init__(detail)
+        self.word = word
+
+
+class ArtifactTroubleError(TroubleError):
+    """The store takes runs, and does not take files."""
+
+
+class RefusedError(Exception):
+    """The store will never take this; the rest goes on."""
+
+
+class UnusableError(RefusedError):
+    """The store takes nothing until somebody has mended it; the message is one sentence with the remedy."""
+
+    word = "unusable"
+
+
+class VanishedError(Exception):
+    """The store lacks what this mirror wrote to it: another one, or emptied. Everything is delivered again."""
+
+
+@dataclass
+class Handle:
+    """A run that exists.
+
+    Args:
+        root: Its artefact URI.
+        deleted: Somebody deleted it, and nothing is written to it any more.
+        tags, params, status, ended: As MLflow has them.
+    """
+
+    run_id: str
+    root: str
+    deleted: bool
+    tags: dict[str, str]
+    params: set[str]
+    status: str
+    ended: int | None
+
+
+@dataclass
+class Experiment:
+    """An experiment and the runs that this ledger has in it."""
+
+    id: str
+    deleted: bool
+    tags: dict[str, str]
+    runs: dict[str, Handle] = field(default_factory=dict)
+
+
+class TrackingStore:
+    """A tracking server or database.
+
+    Args:
+        target: Where to.
+        ledger: The ledger's identity; its runs alone are looked at.
+        token: A random word to leave in each experiment.
+        known: Key -> run id, where several runs have one key: the one that was written to so far.
+
+    Attributes:
+        taken: How many writes it has taken.
+        notice: What was done to a damaged SQLite file, in a sentence; empty where nothing was.
+
+    Raises:
+        TroubleError: It does not answer, is locked, or cannot be made.
+        UnusableError: It is damaged and not ours, or another version of MLflow wrote it.
+    """
+
+    def __init__(self, target: Target, ledger: str, token: str, known: Mapping[str, str]) -> None:
+        self.target = target
+        self.ledger = ledger
+        self.token = token
+        self.known = dict(known)
+        self.experiments: dict[str, Experiment] = {}
+        self.taken = 0
+        self.notice = ""
+        self._piece = MOST_ROWS
+        try:
+            with _as_trouble():
+                if target.database is not None:
+                    self.notice = prepare_database(target.database, ours=target.given is None)
+                self.client = MlflowClient(tracking_uri=target.uri)
+        except (TroubleError, RefusedError):
+            raise
+        except Exception as error:  # a database's own: its driver is not installed, it does not answer
+            detail = f"{type(error).__name__}: {error}"
+            raise TroubleError(_word(detail), detail) from error
+
+    def has_token(self, experiment: str) -> bool:
+        """Whether an experiment is there and bears this mirror's token."""
+        with _as_trouble():
+            found = self.client.get_experiment_by_name(experiment)
+        return found is not None and found.tags.get(self._token_tag) == self.token
+
+    def experiment(self, name: str) -> Experiment:
+        """Get or create an experiment, and look up its runs once."""
+        if name in self.experiments:
+            return self.experiments[name]
+        with _as_trouble():
+            found = self.client.get_experiment_by_name(name) or self._created(name)
+        if found.name != name:  # a server that answers anything with an empty object takes nothing
+            raise TroubleError("failing", f"Asked for the experiment {name}, the server gave '{found.name}'.")
+        experiment = Experiment(
+            id=found.experiment_id, deleted=found.lifecycle_stage == "deleted", tags=dict(found.tags)
+        )
+        if not experiment.deleted:
+            experiment.runs = self._runs_of(experiment)
+            self.set_experiment_tags(experiment, {self._token_tag: self.token})
+        self.experiments[name] = experiment
+        return experiment
+
+    def set_experiment_tags(self, experiment: Experiment, tags: Mapping[str, str]) -> None:
+        """Write those tags that differ. Those of a deleted experiment stay as they are."""
+        for key, value in tags.items():
+            if not experiment.deleted and experiment.tags.get(key) != value:
+                with self._writing():
+                    self.client.set_experiment_tag(experiment.id, key, value)
+                experiment.tags[key] = value
+
+    def write(self, run: Run, rows: list[Row]) -> Handle | None:
+        """Bring a run up to date: params, rows, tags, status, in this order. None where somebody deleted it.
+
+        Args:
+            run: As it should be.
+            rows: Those that it gets; what is delivered is taken off, whatever is raised then.
+
+        Raises:
+            TroubleError: Try again later.
+            RefusedError: MLflow will never take part of it; the rest is written.
+        """
+        handle = self._handle(run)
+        if handle is None or handle.deleted:
+            return None
+        refusals = []
+        for part in (self._write_params, self._write_rows, self._write_tags, self._write_status):
+            try:
+                part(handle, run, rows)
+            except RefusedError as error:
+                refusals.append(str(error))
+        if refusals and self._deleted_meanwhile(handle):
+            return None
+        if refusals:
+            raise RefusedError("; ".join(refusals))
+        return handle
+
+    def write_file(self, handle: Handle, name: str, content: bytes | Path) -> None:
+        """Write an artefact: its content, or a file to copy.
+
+        Raises:
+            ArtifactTroubleError: It could not be written now, while runs could be.
+            TroubleError: Nothing can be written now.
+            RefusedError: It never can.
+        """
+        try:
+            if self.target.served:
+                self._upload(handle, name, content)
+            else:
+                self._copy(handle, name, content)
+        except ArtifactTroubleError:
+            with _as_trouble():
+                self.client.get_run(handle.run_id)
+            raise
+        self.taken += 1
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with _as_trouble():
+            yield
+        self.taken += 1
+
+    @property
+    def _token_tag(self) -> str:
+        return f"mfm.mirror.{self.ledger}"
+
+    def _created(self, name: str) -> MlflowExperiment:
+        location = None if self.target.served else f"mlflow-artifacts:/{_slug(name)}"
+        with suppress(MlflowException):  # somebody else was faster: then it is there
+            self.client.create_experiment(name, artifact_location=location)
+        found = self.client.get_experiment_by_name(name)
+        if found is None:
+            raise TroubleError("unreachable", f"The experiment {name} could not be made.")
+        return found
+
+    def _runs_of(self, experiment: Experiment) -> dict[str, Handle]:
+        found: dict[str, list[MlflowRun]] = {}
+        token = None
+        while True:
+            with _as_trouble():
+                page = self.client.search_runs(
+                    [experiment.id],
+                    filter_string=f"tags.`mfm.ledger` = '{self.ledger}'",
+                    run_view_type=ViewType.ALL,
+                    max_results=PAGE,
+                    page_token=token,
+                )
+            for run in page:
+                if "mfm.duplicate_of" not in run.data.tags:
+                    found.setdefault(run.data.tags.get("mfm.key", ""), []).append(run)
+            token = page.token
+            if not token:
+                return {key: _as_handle(self._chosen(key, runs)) for key, runs in found.items()}
+
+    def _chosen(self, key: str, runs: Sequence[MlflowRun]) -> MlflowRun:
+        """The run that counts. More than one is left by a request that timed out and succeeded later."""
+        known = self.known.get(key)
+        chosen = min(runs, key=lambda run: (run.info.run_id != known, _is_deleted(run), run.info.run_id))
+        for run in runs:
+            if run is not chosen and not _is_deleted(run):
+                with self._writing():
+                    self.client.log_batch(run.info.run_id, tags=_tags({"mfm.duplicate_of": chosen.info.run_id}))
+                    self.client.delete_run(run.info.run_id)
+        return chosen
+
+    def _handle(self, run: Run) -> Handle | None:
+        experiment = self.experiment(run.experiment)
+        if experiment.deleted:
+            return None
+        if run.key not in experiment.runs:
+            try:
+                with self._writing():
+                    made = self.client.create_run(
+                        experiment.id,
+                        start_time=run.started,
+                        tags=dict(run.tags),
+                        run_name=run.tags.get("mlflow.runName"),
+                    )
+            except TroubleError:
+                del self.experiments[run.experiment]  # it may have been made all the same: look again
+                raise
+            experiment.runs[run.key] = _as_handle(made)
+        handle = experiment.runs[run.key]
+        self.known[run.key] = handle.run_id
+        return handle
+
+    def _deleted_meanwhile(self, handle: Handle) -> bool:
+        with _as_trouble():
+            handle.deleted = self.client.get_run(handle.run_id).info.lifecycle_stage == "deleted"
+        return handle.deleted
+
+    def _write_params(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
+        new = {key: value for key, value in run.params.items() if key not in handle.params}
+        if new:
+            with self._writing():
+                self.client.log_batch(handle.run_id, params=[Param(key, value) for key, value in new.items()])
+            handle.params |= new.keys()
+
+    def _write_rows(self, handle: Handle, _run: Run, rows: list[Row]) -> None:
+        """In pieces that get smaller where a server does not take them in time, and stay small."""
+        while rows:
+            piece = [Metric(row.key, row.value, row.time, row.step) for row in rows[: self._piece]]
+            try:
+                with self._writing():
+                    self.client.log_batch(handle.run_id, metrics=piece)
+            except TroubleError as error:
+                if "timed out" in str(error):
+                    self._piece = max(LEAST_ROWS, self._piece // 4)
+                raise
+            del rows[: len(piece)]
+
+    def _write_tags(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
+        changed = {key: value for key, value in run.tags.items() if handle.tags.get(key) != value}
+        pairs = _tags(changed)
+        for begin in range(0, len(pairs), MOST_TAGS):
+            with self._writing():
+                self.client.log_batch(handle.run_id, tags=pairs[begin : begin + MOST_TAGS])
+        handle.tags |= changed
+        for key in [key for key in handle.tags if key.startswith("mfm.in.") and key not in run.tags]:
+            with self._writing():
+                self.client.delete_tag(handle.run_id, key)  # the config left that table
+            del handle.tags[key]
+
+    def _write_status(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
+        if (handle.status, handle.ended) == (run.status.value, run.ended):
+            return
+        if run.status is RunStatus.RUNNING:
+            if handle.status == run.status.value:
+                return
+            with self._writing():
+                self.client.update_run(handle.run_id, status=run.status.value)
+        else:
+            with self._writing():
+                self.client.set_terminated(handle.run_id, status=run.status.value, end_time=run.ended)
+            handle.ended = run.ended
+        handle.status = run.status.value
+
+    # -- artefacts -----------------------------------------------------------------------------------------------
+
+    def _copy(self, handle: Handle, name: str, content: bytes | Path) -> None:
+        """Put a file where a server that is given the artefacts' folder finds it, wherever that folder was moved to."""
+        path = self.target.artifacts / handle.root.removeprefix("mlflow-artifacts:").lstrip("/") / name
+        if not handle.root.startswith("mlflow-artifacts:"):
+            raise RefusedError(f"The experiment keeps its artefacts in {handle.root}, not in the storage folder.")
+        temporary = path.with_name(f".{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, Path):
+                shutil.copyfile(content, temporary)
+            else:
+                temporary.write_bytes(content)
+            temporary.replace(path)
+        except OSError as error:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise TroubleError("full", f"{path} cannot be written: {error.strerror}.") from error
+            raise ArtifactTroubleError("files", f"{path} cannot be written: {error.strerror}.") from error
+
+    def _upload(self, handle: Handle, name: str, content: bytes | Path) -> None:
+        folder, _, base = name.rpartition("/")
+        with tempfile.TemporaryDirectory() as scratch:
+            file = Path(scratch) / base
+            if isinstance(content, Path):
+                shutil.copyfile(content, file)
+            else:
+                file.write_bytes(content)
+            try:
+                with _as_trouble():
+                    self.client.log_artifact(handle.run_id, str(file), folder or None)
+            except TroubleError as error:
+                raise ArtifactTroubleError("files", str(error)) from error
+            except (RefusedError, VanishedError):
+                raise
+            except Exception as error:  # a store whose client is not installed, or which refuses the credentials
+                raise RefusedError(f"{name} cannot be uploaded: {type(error).__name__}: {error}") from error
+
+
+def _is_deleted(run: MlflowRun) -> bool:
+    return bool(run.info.lifecycle_stage == "deleted")
+
+
+def _as_handle(run: MlflowRun) -> Handle:
+    return Handle(
+        run_id=run.info.run_id,
+        root=run.info.artifact_uri,
+        deleted=_is_deleted(run),
+        tags=dict(run.data.tags),
+        params=set(run.data.params),
+        status=run.info.status,
+        ended=run.info.end_time,
+    )
+
+
+def _tags(tags: Mapping[str, str]) -> list[RunTag]:
+    return [RunTag(key, value) for key, value in tags.items()]
+
+
+def _slug(name: str) -> str:
+    """An experiment's name as a folder."""
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip("-.") or "runs"
+
+
+@contextmanager
+def _as_trouble() -> Iterator[None]:
+    """Sort MLflow's errors into those to be tried again, those that are final, and a store that is another one."""
+    try:
+        yield
+    except MlflowException as error:
+        detail = str(error)[:2000]
+        if "database schema" in detail:
+            raise UnusableError(f"{OTHER_VERSION} ({detail.splitlines()[0]})") from error
+        if error.error_code in REFUSALS:
+            raise RefusedError(detail) from error
+        if error.error_code == GONE:
+            raise VanishedError(detail) from error
+        raise TroubleError(_word(detail), detail) from error
+    except (OSError, sqlite3.Error) as error:
+        raise TroubleError(_word(str(error)), f"{type(error).__name__}: {error}") from error
+
+
+def _word(detail: str) -> str:
+    """One word for a display."""
+    if "is locked" in detail:
+        return "locked"
+    if "malformed" in detail or "not a database" in detail:
+        return "damaged"  # while it was in use; the next mirror makes it anew
+    if "is full" in detail or "No space left" in detail:
+        return "full"
+    if "error code 40" in detail or ("40" in detail[:60] and "denied" in detail):
+        return "refused"
+    return "unreachable" if "http" in detail.lower() or "connect" in detail.lower() else "failing"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# A SQLite file
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def prepare_database(path: Path, *, ours: bool = True) -> str:
+    """See that a SQLite file can be opened. A new one is made aside and renamed: a half-made one would stay shut.
+
+    A file that is damaged, or was left half made and so holds no runs, is set aside under another name.
+
+    Args:
+        ours: Whether it is the storage folder's own mirror, which can be made anew from the ledger.
+
+    Returns:
+        What was done, in a sentence for people; empty where nothing was.
+
+    Raises:
+        UnusableError: It is damaged, and not ours.
+    """
+    wrong = (damage(path) or _half_made(path)) if path.exists() else ""
+    if wrong and not ours:
+        raise UnusableError(
+            f"The database {path} is damaged ({wrong}); restore it from a copy, or move it away and give the same "
+            "command again: the ledger is then delivered anew."
+        )
+    notice = ""
+    if wrong:
+        notice = (
+            f"MLflow's database {path} is damaged ({wrong}); it is a mirror of the ledger and was made anew, the old "
+            f"one is {set_aside(path).name}."
+        )
+    elif path.exists():
+        return ""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.new-{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    try:
+        MlflowClient(tracking_uri=sqlite_uri(temporary)).search_experiments(max_results=1)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return notice
+
+
+def _half_made(path: Path) -> str:
+    """What shows that a sound file was left half made: it has no runs, and MLflow cannot open it."""
+    try:
+        with closing(connected(path)) as database:
+            if database.execute("SELECT count(*) FROM runs").fetchone()[0]:
+                return ""
+    except sqlite3.OperationalError as error:
+        if "no such table" in str(error):
+            return str(error)
+        raise
+    copy = path.with_name(f"{path.name}.check-{os.getpid()}")  # MLflow keeps a file open that it has looked at once
+    try:
+        shutil.copyfile(path, copy)
+        MlflowClient(tracking_uri=sqlite_uri(copy)).search_experiments(max_results=1)
+    except OSError:
+        raise
+    except Exception as error:  # MLflow's own, or what its migrations raise on tables that are there already
+        return f"MLflow cannot open it: {str(error).strip().splitlines()[0][:200]}"
+    finally:
+        copy.unlink(missing_ok=True)
+    return ""

@@ -1,0 +1,268 @@
+"""Saved views of MLflow's UI, as data: what is filtered, grouped, drawn. Imports no MLflow.
+
+A saved view is an experiment's tag `mlflow.sharedViewState.<key>`, in a form that is MLflow's own and not documented.
+It was tried with the versions in `TRIED`; for any other, `mfm_tune.ui` prints plain filter links, which every version
+reads. Keys begin with `mfm-`; other people's views are never touched.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import uuid
+import zlib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+from urllib.parse import quote
+
+from mfm_tune.ledger.state import Event
+from mfm_tune.program import Outcome
+from mfm_tune.tracking.runs import Kind, clean_key, declared_cells, table_tag
+
+TAG = "mlflow.sharedViewState."
+TRIED = ((3, 17),)  # (major, minor) of MLflow
+MOST_RUNS = 30  # drawn in one chart
+MOST_PICTURES = 24
+LONGEST_NOTE = 19_000  # characters; MLflow takes 20,000
+NAMES = uuid.UUID("0f2b2f3c-54c0-5d64-8a6e-6d666d766965")
+
+Chart = Mapping[str, Any]
+
+
+class ViewKind(Enum):
+    """What a table's view shows."""
+
+    CELLS = "cells"
+    SEEDS = "seeds"
+    CURVES = "curves"
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """A page of the UI.
+
+    Args:
+        key: Stable and unique in an experiment.
+        name: In the UI's menu.
+        search: MLflow's filter.
+        columns: Such as ``metrics.`mean` ``.
+        order: A column to sort by, and whether rising.
+        group: A tag whose values group the runs.
+        charts: In MLflow's form.
+        as_charts: Whether the page opens on its charts.
+    """
+
+    key: str
+    name: str
+    search: str
+    columns: tuple[str, ...] = ()
+    order: str = "attributes.start_time"
+    rising: bool = True
+    group: str | None = None
+    charts: tuple[Chart, ...] = field(default=(), hash=False)
+    as_charts: bool = False
+
+    def tag(self, time: int) -> tuple[str, str]:
+        """The experiment's tag that saves the view. `time`, in milliseconds, is when it was last changed."""
+        state = {
+            "searchFilter": self.search,
+            "orderByKey": self.order,
+            "orderByAsc": self.rising,
+            "startTime": "ALL",
+            "lifecycleFilter": "Active",
+            "datasetsFilter": [],
+            "modelVersionFilter": "All Runs",
+            "selectedColumns": list(self.columns),
+            "runsHiddenMode": "SHOW_ALL",
+            "useGroupedValuesInCharts": True,
+            "hideEmptyCharts": True,
+            "isAccordionReordered": True,
+            "groupBy": self._group(),
+            "compareRunSections": [
+                {
+                    "uuid": "main",
+                    "name": "Main",
+                    "display": True,
+                    "isReordered": True,
+                    "deleted": False,
+                    "isGenerated": False,
+                }
+            ],
+            "compareRunCharts": [self._chart(number, chart) for number, chart in enumerate(self.charts)],
+            "chartsSearchFilter": self._only_own_charts(),
+        }
+        packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
+        content = {"name": self.name, "createdAt": time, "updatedAt": time, "state": f"deflate;{packed}"}
+        return f"{TAG}{self.key}", json.dumps(content)
+
+    def saved_link(self, experiment: str) -> str:
+        """The part of the address after the host that opens the saved view."""
+        chart = "&compareRunsMode=CHART" if self.as_charts else ""
+        share = quote(self.key, safe="")
+        return f"/#/experiments/{experiment}/runs?viewStateShareKey={share}&workflowType=machine_learning{chart}"
+
+    def plain_link(self, experiment: str) -> str:
+        """The part of the address after the host that opens the same filter without a saved view."""
+        chart = "&compareRunsMode=CHART" if self.as_charts else ""
+        return (
+            f"/#/experiments/{experiment}/runs?searchFilter={quote(self.search, safe='')}"
+            f"&orderByKey={quote(self.order, safe='')}&orderByAsc={str(self.rising).lower()}"
+            f"&workflowType=machine_learning{chart}"
+        )
+
+    def _group(self) -> dict[str, Any] | None:
+        if self.group is None:
+            return None
+        return {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": self.group}]}
+
+    def _only_own_charts(self) -> str:
+        """A search in the charts that leaves out the one that the UI would add for each metric there is."""
+        keys = [re.escape(str(chart["metricKey"])) for chart in self.charts if "metricKey" in chart]
+        return f"^({'|'.join(keys)})$" if keys else ""
+
+    def _chart(self, number: int, chart: Chart) -> dict[str, Any]:
+        return {
+            "uuid": str(uuid.uuid5(NAMES, f"{self.key}/{number}")),
+            "metricSectionId": "main",
+            "deleted": False,
+            "isGenerated": False,
+            "runsCountToCompare": MOST_RUNS,
+            **chart,
+        }
+
+
+def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
+    """A view of one of a study's tables."""
+    name, title = study["study"], table["title"]
+    key = f"mfm-{name}-{table['name']}-{kind.value}"
+    metric, second = table["metric"], study.get("second_metric")
+    metrics = [metric, *([second] if second and second != metric else [])]
+    tag = table_tag(name, table["name"])
+    trials = f"tags.`mfm.kind` = '{Kind.TRIAL.value}' AND tags.`{tag}` IS NOT NULL"
+    match kind:
+        case ViewKind.CELLS:
+            return View(
+                key=key,
+                name=f"{name} {title}: cells",
+                search=f"tags.`mfm.kind` = '{Kind.CELL.value}' AND tags.`mfm.study` = '{name}' "
+                f"AND tags.`mfm.table` = '{table['name']}'",
+                columns=_cell_columns(study),
+                order="tags.`mfm.order`",
+                charts=tuple({"type": "BAR", "metricKey": number} for number in ("mean", "std")),
+            )
+        case ViewKind.SEEDS:
+            finals = [clean_key(f"final/{each}") for each in metrics]
+            return View(
+                key=key,
+                name=f"{name} {title}: seeds",
+                search=f"{trials} AND tags.`mfm.outcome` = 'finished'",
+                columns=("tags.`mfm.seed`", *(f"metrics.`{final}`" for final in finals)),
+                order=f"tags.`{tag}`",
+                group=tag,
+                charts=tuple({"type": "BAR", "metricKey": final} for final in finals),
+            )
+        case ViewKind.CURVES:
+            return View(
+                key=key,
+                name=f"{name} {title}: curves",
+                search=f"{trials} AND {_not_ended_early()}",
+                columns=("tags.`mfm.seed`", "tags.`mfm.outcome`", f"metrics.`{clean_key(metric)}`"),
+                order=f"tags.`{tag}`",
+                group=tag,
+                charts=tuple(_line(clean_key(each)) for each in metrics),
+                as_charts=True,
+            )
+
+
+def failures_view() -> View:
+    """All trials of an experiment that ended otherwise than finished."""
+    return View(
+        key="mfm-failures",
+        name="failures",
+        search=f"tags.`mfm.kind` = '{Kind.TRIAL.value}' AND tags.`mfm.outcome` != 'finished' "
+        "AND tags.`mfm.outcome` != 'running'",
+        columns=("tags.`mfm.outcome`", "tags.`mfm.step`", "tags.`mfm.seed`", "tags.`mfm.study`"),
+        order="attributes.start_time",
+        rising=False,
+    )
+
+
+def pictures_view(pictures: Mapping[str, int]) -> View:
+    """Pictures of the trials of an experiment.
+
+    Args:
+        pictures: Name -> the newest step that has one.
+    """
+    names = sorted(pictures)[:MOST_PICTURES]
+    return View(
+        key="mfm-pictures",
+        name="pictures",
+        search=f"tags.`mfm.kind` = '{Kind.TRIAL.value}' AND tags.`mlflow.loggedImages` = 'True'",
+        columns=("tags.`mfm.seed`", "tags.`mfm.outcome`"),
+        charts=tuple({"type": "IMAGE", "imageKeys": [name], "step": pictures[name]} for name in names),
+        as_charts=True,
+    )
+
+
+def table_views(study: Event, tables: Collection[str]) -> dict[str, str]:
+    """The tags that save the views of those of a study's tables that are named."""
+    named = [table for table in study["tables"] if table["name"] in tables]
+    return dict(table_view(study, table, kind).tag(study["time"]) for table in named for kind in ViewKind)
+
+
+def experiment_views(pictures: Mapping[str, int], studies: Sequence[Event]) -> dict[str, str]:
+    """The tags that save an experiment's views of failures and pictures."""
+    time = max((study["time"] for study in studies), default=0)
+    views = [failures_view(), *([pictures_view(pictures)] if pictures else [])]
+    return dict(view.tag(time) for view in views)
+
+
+def experiment_note(experiment: str, studies: Sequence[Event]) -> str:
+    """What stands above an experiment's runs: links to the views of its tables."""
+    lines = ["Mirror of a mfm_tune ledger; the report, not this page, is the authority for mean ± std.", ""]
+    left_out = 0
+    for study in studies:
+        links = [_table_links(experiment, study, table) for table in study["tables"]]
+        block = [f"**{study['title']}**", *links, ""]
+        if sum(map(len, (*lines, *block))) > LONGEST_NOTE:
+            left_out += len(links)
+        else:
+            lines += block
+    if left_out:
+        lines += [f"and {left_out} tables more, which the menu of views has.", ""]
+    return "\n".join([*lines, f"[failures]({failures_view().saved_link(experiment).removeprefix('/')})"])
+
+
+def _table_links(experiment: str, study: Event, table: Mapping[str, Any]) -> str:
+    links = (
+        f"[{kind.value}]({table_view(study, table, kind).saved_link(experiment).removeprefix('/')})"
+        for kind in ViewKind
+    )
+    return f"- {table['title']}: {', '.join(links)}"
+
+
+def _cell_columns(study: Event) -> tuple[str, ...]:
+    """Few enough to be seen at once (the UI sorts them by name); intervals and second metric are a click away."""
+    names = [*study["references"], *(["own"] if any(cell.against for cell in declared_cells(study)) else [])]
+    numbers = ["mean", "std", "n_seeds", "paper", *(f"minus {name}" for name in names)]
+    shown = [f"metrics.`{clean_key(number)}`" for number in numbers]
+    return ("tags.`mfm.level`", "tags.`mfm.outcome`", "tags.`mfm.seeds`", *shown)
+
+
+def _not_ended_early() -> str:
+    """Trials that finished or still run: an average of those that a scheduler let live would tell of the scheduler."""
+    early = (outcome for outcome in Outcome if outcome is not Outcome.FINISHED)
+    return " AND ".join(f"tags.`mfm.outcome` != '{outcome.value}'" for outcome in early)
+
+
+def _line(metric: str) -> Chart:
+    return {
+        "type": "LINE",
+        "metricKey": metric,
+        "selectedMetricKeys": [metric],
+        "xAxisKey": "step",
+        "lineSmoothness": 0,
+    }

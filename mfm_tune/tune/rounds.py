@@ -1,0 +1,263 @@
+"""Rounds of trials through Ray Tune, and what Tune tells about them carried to the recorder. Imports ray."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+
+from mfm_tune.errors import UserError
+from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.recorder import Recorder
+from mfm_tune.execution.settings import EngineOptions, make_folders
+from mfm_tune.planning.plan import Trial
+from mfm_tune.program import Outcome, Program, Report, numbers_only
+from mfm_tune.tune.cluster import places
+from mfm_tune.tune.scheduler import InOrder, key_of
+from mfm_tune.tune.searcher import OneByOne
+
+RETRIES = 3  # how often a trial is started again after its worker was lost
+log = logging.getLogger(__name__)
+
+
+def report_of(result: Mapping[str, Any]) -> Report:
+    """The report in what a trial's `step` returned to Tune (see `trainables.running.tune.ProgramTrial`)."""
+    return numbers_only(json.loads(result["report"]))
+
+
+class Rounds:
+    """All trials of a launch: one round for most, further ones where something is left.
+
+    1. Every trial, each with its share of CPUs and GPUs; those of an iterator as places become free.
+    2. Trials that Tune gave up although their retries were not used up (their worker died between two trials).
+    3. Trials that ran out of memory on a fraction of a GPU, once more, each alone on a GPU. One that runs out of memory
+       there too has that as its outcome.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        trials: Iterable[Trial],
+        recorder: Recorder,
+        options: EngineOptions,
+        *,
+        stop_asked: Callable[[], bool],
+    ) -> None:
+        self._program = program
+        self._options = options
+        self._recorder = recorder
+        self._stop_asked = stop_asked
+        self._stopper = None if options.stopping is None else Stopper(options.stopping)
+        self._coming = None if isinstance(trials, Sequence) else self._kept(trials)
+        self._trials = list(self._left(trials)) if isinstance(trials, Sequence) else []
+        self._scheduler = InOrder([trial.key for trial in self._trials], self._stopper, report_of)
+        self._narrator = Narrator(recorder, self._scheduler, retry_out_of_memory=0 < options.gpus_per_trial < 1)
+
+    def run(self) -> None:
+        """Run all rounds.
+
+        Raises:
+            UserError: What the program or the recorder raised; trials in progress stay open.
+        """
+        if self._coming is None:
+            self._round(self._trials, gpus=self._options.gpus_per_trial)
+        elif not self._stopping():
+            self._one_by_one(self._coming)
+        self._again(gpus=self._options.gpus_per_trial)
+        alone = [trial for trial in self._trials if trial.key in self._narrator.out_of_memory]
+        self._narrator.retry_out_of_memory = False
+        if alone:
+            self._round(alone, gpus=1.0)
+            self._again(gpus=1.0)
+
+    def _left(self, trials: Iterable[Trial]) -> Iterator[Trial]:
+        """Trials to run. One that was to be stopped when its driver went away before it said so, has ended."""
+        for trial in trials:
+            if self._stopper is not None and self._stopper.stopped_at(trial.key) == trial.step > 0:
+                self._recorder.started(trial.key, 1)
+                self._recorder.ended(trial.key, Outcome.STOPPED, rung=trial.step)
+            else:
+                yield trial
+
+    def _kept(self, trials: Iterable[Trial]) -> Iterator[Trial]:
+        """The same, each noted for further rounds, its folder made."""
+        for trial in self._left(trials):
+            make_folders([trial], self._options)
+            self._trials.append(trial)
+            yield trial
+
+    def _one_by_one(self, coming: Iterator[Trial]) -> None:
+        searcher = OneByOne(
+            coming,
+            arguments_of=self._arguments,
+            places=lambda: places(self._options),
+            refuse=self._narrator.refuse,
+        )
+        self._fit(self._options.gpus_per_trial, searcher=searcher)
+        if self._narrator.fatal is not None:
+            raise self._narrator.fatal
+
+    def _again(self, *, gpus: float) -> None:
+        for _ in range(RETRIES):
+            left = [trial for trial in self._trials if trial.key in self._narrator.given_up]
+            self._narrator.given_up.clear()
+            self._round(left, gpus=gpus)
+
+    def _round(self, trials: Sequence[Trial], *, gpus: float) -> None:
+        if trials and not self._stopping():
+            self._fit(gpus, trials)
+        if self._narrator.fatal is not None:
+            raise self._narrator.fatal
+
+    def _stopping(self) -> bool:
+        return self._stop_asked() or self._narrator.fatal is not None
+
+    def _fit(self, gpus: float, trials: Sequence[Trial] = (), searcher: OneByOne | None = None) -> None:
+        os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * places(self._options) + 2)
+        with tempfile.TemporaryDirectory(prefix="mfm_tune-", ignore_cleanup_errors=True) as scratch:
+            tuner = tune.Tuner(
+                tune.with_resources(
+                    tune.with_parameters(
+                        self._program.trainable(), manifest={trial.key: self._arguments(trial) for trial in trials}
+                    ),
+                    {"cpu": self._options.cpus_per_trial, "gpu": gpus},
+                ),
+                param_space={} if searcher else {"trial": tune.grid_search([trial.key for trial in trials])},
+                tune_config=tune.TuneConfig(
+                    search_alg=searcher,
+                    num_samples=-1 if searcher else 1,
+                    scheduler=self._scheduler,
+                    reuse_actors=True,
+                    trial_name_creator=key_of,
+                    trial_dirname_creator=key_of,
+                ),
+                run_config=tune.RunConfig(
+                    name="trials",
+                    storage_path=scratch,
+                    callbacks=[self._narrator],
+                    stop=_StopWhen(self._stopping),
+                    failure_config=tune.FailureConfig(max_failures=RETRIES),
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                    verbose=1 if self._options.verbose else 0,
+                ),
+            )
+            tuner.fit()
+
+    def _arguments(self, trial: Trial) -> dict[str, Any]:
+        """What a worker opens a trial with."""
+        return {
+            "config": trial.config,
+            "seed": trial.seed,
+            "folder": str(self._options.storage / trial.folder),
+            "shared": str(self._options.shared_by(trial.fingerprint)),
+            "data": dict(self._options.data),
+        }
+
+
+class Narrator(tune.Callback):
+    """Carries what Tune tells about trials to the recorder.
+
+    Tune ends a whole run when a callback raises. So nothing is raised here: a `UserError` (the storage is full) is kept
+    in `fatal`, at which the run stops in order; anything else is logged, and the trial stays open in the ledger.
+    """
+
+    def __init__(self, recorder: Recorder, scheduler: InOrder, *, retry_out_of_memory: bool) -> None:
+        self.fatal: UserError | None = None
+        self.out_of_memory: set[str] = set()
+        self.given_up: set[str] = set()
+        self.retry_out_of_memory = retry_out_of_memory
+        self._recorder = recorder
+        self._scheduler = scheduler
+        self._attempts: Counter[str] = Counter()
+        self._recoveries: Counter[str] = Counter()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune pickles callbacks so as to restore them, which we never do, and a display cannot be pickled."""
+        return {}
+
+    def refuse(self, error: UserError) -> None:
+        """Something that ends the run happened apart from any trial."""
+        self.fatal = self.fatal or error
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """A worker took a trial, for the first time or again."""
+        key = key_of(trial)
+        self._attempts[key] += 1
+        self._guarded(lambda: self._recorder.started(key, self._attempts[key]))
+
+    def on_trial_result(
+        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
+    ) -> None:
+        """A trial returned from a block."""
+        self._guarded(lambda: self._result(key_of(trial), result))
+
+    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """A worker was lost; Tune will start the trial again."""
+        self._recoveries[key_of(trial)] += 1
+
+    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        """Tune gave a trial up."""
+        self._guarded(lambda: self._error(key_of(trial), trial))
+
+    def _result(self, key: str, result: Mapping[str, Any]) -> None:
+        report = report_of(result)
+        if report.get("metrics"):
+            self._recorder.reported(key, report)
+        outcome = report.get("outcome")
+        if outcome is None:
+            if self._scheduler.stopped_at(key) == report["step"]:  # an earlier stop is one that the trial went on from
+                self._recorder.ended(key, Outcome.STOPPED, rung=report["step"])
+            return
+        if outcome == Outcome.OOM.value and self.retry_out_of_memory:
+            self.out_of_memory.add(key)
+            return
+        self._recorder.ended(key, Outcome(outcome), error=report.get("error", ""))
+        if result["refused"]:
+            raise UserError(result["refused"])
+
+    def _error(self, key: str, trial: TuneTrial) -> None:
+        if self._recoveries[key] < RETRIES:
+            self.given_up.add(key)
+            return
+        self._recorder.ended(key, Outcome.FAILED, error=_failures_of(trial))
+
+    def _guarded(self, tell: Callable[[], None]) -> None:
+        if self.fatal is not None:
+            return
+        try:
+            tell()
+        except UserError as error:
+            self.fatal = error
+        except Exception:
+            log.exception("What a trial told could not be recorded; it goes on at the next launch.")
+
+
+def _failures_of(trial: TuneTrial) -> str:
+    """What Tune wrote down about a trial's failures. (Its `get_error` looks where the file is copied only later.)"""
+    path = trial.error_file
+    return Path(path).read_text(errors="replace") if path and os.path.exists(path) else "The worker was lost."
+
+
+class _StopWhen(tune.Stopper):
+    """Stops all trials when asked to."""
+
+    def __init__(self, asked: Callable[[], bool]) -> None:
+        self._asked = asked
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing, as `Narrator`."""
+        return {}
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._asked()

@@ -1,0 +1,170 @@
+"""Loading a search space: each mistake is one sentence with file and line."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from mfm_tune.errors import OptionError, SearchSpaceError
+from mfm_tune.planning.loading import load_search_space, summaries
+from mfm_tune.planning.profiles import check_data, choose
+from tests.mfm_tune.stub_space import LINE, forgotten_after, write_space
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Iterator[Write]:
+    """Writes a search space whose body follows the common head; what loading changes is put back after."""
+    with forgotten_after(tmp_path):
+        yield partial(write_space, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("body", "sentence"),
+    [
+        (
+            'STUDY = study("mini", make=lambda v: StubConfig(levle=v))',
+            r":{line}: StubConfig has no field 'levle' \(it has "
+            r"steps, .*\); did you mean 'level'\?",
+        ),
+        ('STUDY = study("mini", titel=1)', r":\d+: Study has no field 'titel' \(.*\); did you mean 'title'\?"),
+        ('STUDY = study("mini", levles=())', r":\d+: .*'levles'"),
+        ('W = Width(12)\nSTUDY = study("mini")', r":{line}: Width.size must lie in \[1, 9\], got 12\."),
+        ('STUDY = study("mini", make=lambda v: Width(v * 9))', r"level 2: Width.size must lie in \[1, 9\], got 18"),
+        ('STUDY = study("mini", levels=((1, None), (1, None)))', r":\d+: Axis 'level' names level 1 twice"),
+        ("STUDY = studdy()", r":{line}: NameError: name 'studdy' is not defined; correct the file\."),
+        ("STUDY = study(", r":{line}: '\(' was never closed; correct the syntax\."),
+        ("import no_such_module_xyz", r":{line}: ModuleNotFoundError: No module named 'no_such_module_xyz'"),
+        ("raise SystemExit(3)", r":{line}: SystemExit: 3"),
+        ("class B(BaseException): pass\nraise B('mine')", r":\d+: B: mine; correct the file\."),
+        ("class E(Exception):\n    def __str__(self): return 1 / 0\nraise E", r":\d+: E: \(it cannot be printed\)"),
+        ("raise ValueError('\\x1b[2J\\ud800')", r":{line}: \\x1b\[2J\\ud800$"),
+        ("raise ValueError('y' * 100_000)", r":{line}: y{200}\.\.\.y{75}$"),
+        ('STUDY = study("mini", make=lambda v: 1 / 0)', r"level 1: ZeroDivisionError: division by zero; correct the f"),
+        (
+            'import sys\nSTUDY = study("mini", make=lambda v: sys.exit(0))',
+            r"level 1: SystemExit: 0; correct the file\.",
+        ),
+        ("x = 1", r"it must define STUDY, a Study, or STUDIES"),
+        ("STUDIES = [1]", r"STUDIES must map profiles to Studies, got list"),
+        ("STUDIES = {'mini': 1}", r"STUDIES must map profiles to Studies; 'mini' is a int"),
+        ("STUDIES = {'mini': study('smoke')}", r"profile 'mini' for a study whose profile is 'smoke'"),
+    ],
+)
+def test_each_mistake_is_one_sentence_with_its_place(write: Write, body: str, sentence: str) -> None:
+    """Wrong fields come with a suggestion; Python errors name file and line."""
+    path = write(body)
+    with pytest.raises(SearchSpaceError, match=sentence.replace("{line}", str(LINE))) as caught:
+        load_search_space(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_file_of_a_package_that_is_loaded_again_is_the_one_that_imports_find(tmp_path: Path) -> None:
+    """Both ways of importing it lead to the same module, so that its enums and classes exist once."""
+    package = tmp_path / "spaces_of_mine"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    with forgotten_after(tmp_path):
+        path = write_space(package, 'STUDY = study("mini")')
+        load_search_space(path)
+        load_search_space(path)
+        module = importlib.import_module("spaces_of_mine.space_under_test")
+        assert getattr(importlib.import_module("spaces_of_mine"), "space_under_test", None) is module
+
+
+def test_a_missing_file_a_folder_and_a_strange_name_are_one_sentence(tmp_path: Path) -> None:
+    """What is no Python file is named with the remedy."""
+    with pytest.raises(SearchSpaceError, match="does not exist; give the path of a Python file"):
+        load_search_space(tmp_path / "none.py")
+    with pytest.raises(SearchSpaceError, match="is a folder"):
+        load_search_space(tmp_path)
+    (tmp_path / "table-2.py").write_text("")
+    with pytest.raises(SearchSpaceError, match=r"cannot be imported as 'table-2'"):
+        load_search_space(tmp_path / "table-2.py")
+    (tmp_path / "space.txt").write_text("")
+    with pytest.raises(SearchSpaceError, match=r"must end in \.py"):
+        load_search_space(tmp_path / "space.txt")
+
+
+def test_a_file_that_hides_a_module_is_refused(write: Write) -> None:
+    """A worker that imports `statistics` must not get a search space, nor the other way round."""
+    path = write('STUDY = study("mini")', "statistics.py")
+    with pytest.raises(SearchSpaceError, match="has the name of another module, 'statistics'"):
+        load_search_space(path)
+
+
+def test_classes_of_a_search_space_pickle(write: Write) -> None:
+    """A config whose class the file defines travels to workers by name."""
+    path = write('STUDY = study("mini", make=lambda v: Width(v))')
+    loaded = load_search_space(path)
+    config = next(loaded.studies["mini"].cells()).config
+    assert type(config).__module__ == "space_under_test"
+    assert loaded.root == path.parent
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_a_file_in_a_package_has_its_dotted_name(write: Write, tmp_path: Path) -> None:
+    """Its name does not depend on the folder that the command was given in."""
+    (tmp_path / "spaces_of_mine").mkdir()
+    (tmp_path / "spaces_of_mine" / "__init__.py").write_text("")
+    path = write('STUDY = study("mini", make=lambda v: Width(v))', "spaces_of_mine/wide.py")
+    loaded = load_search_space(path)
+    assert type(next(loaded.studies["mini"].cells()).config).__module__ == "spaces_of_mine.wide"
+    assert loaded.root == tmp_path
+
+
+def test_search_spaces_are_listed_without_being_run(write: Write, tmp_path: Path) -> None:
+    """One line each: the first sentence of the docstring."""
+    write("raise SystemExit(3)", "b.py")
+    (tmp_path / "a.py").write_text("x = (")
+    (tmp_path / "__init__.py").write_text("")
+    found = summaries(tmp_path)
+    assert found == [(tmp_path / "a.py", "(cannot be parsed)"), (tmp_path / "b.py", "A space for a test.")]
+    with pytest.raises(OptionError, match="there is no folder"):
+        summaries(tmp_path / "none")
+
+
+BOTH = 'STUDIES = {p: study(p, needs=("gta", "city") if p == "paper" else ()) for p in ("smoke", "mini", "paper")}'
+
+
+def test_the_paper_profile_runs_where_its_data_is_given_and_mini_elsewhere(write: Write, tmp_path: Path) -> None:
+    """Without data sets the notice says why it is mini and how to get the paper's profile."""
+    loaded = load_search_space(write(BOTH))
+    chosen = choose(loaded, None, {})
+    assert chosen.declared.profile == "mini"
+    assert "no data set is configured" in chosen.notice
+    assert "--data gta=PATH city=PATH" in chosen.notice
+    half = choose(loaded, None, {"gta": "x"})
+    assert half.notice.endswith("--data city=PATH")
+    assert choose(loaded, None, {"gta": "x", "city": "y"}).declared.profile == "paper"
+    assert choose(loaded, "smoke", {}).declared.profile == "smoke"
+    with pytest.raises(OptionError, match=r"--profile got 'huge', and .* has smoke, mini, paper"):
+        choose(loaded, "huge", {})
+
+
+def test_data_is_checked_by_name_and_path(write: Write, tmp_path: Path) -> None:
+    """Unknown names, paths that do not exist and missing data sets are one sentence each."""
+    loaded = load_search_space(write(BOTH))
+    paper, here = loaded.studies["paper"], str(tmp_path)
+    with pytest.raises(OptionError, match=r"names 'kitti', which .* does not know; it knows gta, city"):
+        check_data(loaded, paper, {"kitti": here}, to_train=True)
+    with pytest.raises(OptionError, match="--data gta=/no/such does not exist"):
+        check_data(loaded, paper, {"gta": "/no/such"}, to_train=True)
+    with pytest.raises(OptionError, match="needs data that is not given; add --data city=PATH"):
+        check_data(loaded, paper, {"gta": here}, to_train=True)
+    check_data(loaded, paper, {}, to_train=False)
+
+
+def test_a_program_need_not_look_at_data(write: Write, tmp_path: Path) -> None:
+    """One that was written before programs could is a program still, and takes what it is given."""
+    loaded = load_search_space(write(BOTH))
+    paper = loaded.studies["paper"]
+    assert not hasattr(paper.program, "check_data")
+    check_data(loaded, paper, {"gta": str(tmp_path), "city": str(tmp_path)}, to_train=True)

@@ -1,0 +1,155 @@
+"""Saved views as data: what MLflow's UI stores, and the links that open them."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import zlib
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from mfm_tune.report.pictures import _picture
+from mfm_tune.tracking.pictures import confusion_files, picture_files, picture_name
+from mfm_tune.tracking.views import (
+    ViewKind,
+    experiment_note,
+    experiment_views,
+    failures_view,
+    pictures_view,
+    table_view,
+    table_views,
+)
+from tests.mfm_tune.tracking.tracking_ledger import Fiction
+
+STUDY = Fiction().study()
+LIMIT = 20_000  # characters that an experiment's tag takes
+
+
+def unpacked(tag: str) -> dict[str, Any]:
+    """A saved view's state."""
+    kind, _, packed = json.loads(tag)["state"].partition(";")
+    assert kind == "deflate"
+    state: dict[str, Any] = json.loads(zlib.decompress(base64.b64decode(packed)))
+    return state
+
+
+def test_each_table_has_three_views_that_fit() -> None:
+    """Cells, seeds and curves of both tables, under keys of ours, small enough to be stored, names unique."""
+    tags = table_views(STUDY, ["a", "b"])
+    assert sorted(tags) == sorted(
+        f"mlflow.sharedViewState.mfm-fiction-{table}-{kind.value}" for table in "ab" for kind in ViewKind
+    )
+    assert max(map(len, tags.values())) < LIMIT
+    assert len({json.loads(tag)["name"] for tag in tags.values()}) == 6
+
+
+def test_only_the_tables_that_stand_in_an_experiment_get_views() -> None:
+    """A table whose configs are of another benchmark has none here."""
+    assert all("-b-" in tag for tag in table_views(STUDY, ["b"]))
+
+
+def test_groups_are_levels_and_take_finished_trials_only() -> None:
+    """The seeds' view averages by the table's level, and a stopped trial never enters its average."""
+    view = table_view(STUDY, STUDY["tables"][0], ViewKind.SEEDS)
+    state = unpacked(view.tag(1)[1])
+    assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "mfm.in.fiction.a"}]
+    assert "tags.`mfm.outcome` = 'finished'" in state["searchFilter"]
+    assert [chart["metricKey"] for chart in state["compareRunCharts"]] == ["final/student/miou", "final/teacher/miou"]
+
+
+def test_writing_a_view_twice_gives_the_same_text() -> None:
+    """The mirror compares texts to write a view only where it changed."""
+    assert table_views(STUDY, ["a"]) == table_views(STUDY, ["a"])
+    assert experiment_views({"mixed": 10}, [STUDY]) == experiment_views({"mixed": 10}, [STUDY])
+
+
+@pytest.mark.parametrize("kind", list(ViewKind))
+def test_links_lead_to_view_or_filter(kind: ViewKind) -> None:
+    """The saved link names the key and no filter, beside which MLflow would not look at it; the plain one filters."""
+    view = table_view(STUDY, STUDY["tables"][0], kind)
+    saved = parse_qs(urlsplit(urlsplit(view.saved_link("7")).fragment).query)
+    assert saved["viewStateShareKey"] == [view.key]
+    assert "searchFilter" not in saved
+    assert saved["workflowType"] == ["machine_learning"]
+    plain = parse_qs(urlsplit(urlsplit(view.plain_link("7")).fragment).query)
+    assert plain["searchFilter"] == [view.search]
+    assert plain["orderByKey"] == [view.order]
+
+
+def test_failures_and_pictures() -> None:
+    """Failures leave out what finished and what runs; the pictures' view names pictures and their steps."""
+    assert "!= 'finished'" in failures_view().search
+    state = unpacked(pictures_view({"mixed": 700, "source": 700}).tag(1)[1])
+    assert [(chart["imageKeys"], chart["step"]) for chart in state["compareRunCharts"]] == [
+        (["mixed"], 700),
+        (["source"], 700),
+    ]
+
+
+def test_the_note_links_each_table() -> None:
+    """What stands above the runs leads to every table."""
+    note = experiment_note("3", [STUDY])
+    for table in STUDY["tables"]:
+        assert f"mfm-fiction-{table['name']}-cells" in note
+
+
+def test_the_note_of_many_studies_fits() -> None:
+    """Tables that have no room are counted; they have their views all the same."""
+    studies = [{**STUDY, "study": f"study-{number}"} for number in range(100)]
+    note = experiment_note("3", studies)
+    assert len(note) < LIMIT
+    assert "study-5-a-cells" in note
+    assert re.search(r"and \d+ tables more", note)
+    assert "mfm-failures" in note
+
+
+def test_pictures_have_names_that_a_replay_repeats() -> None:
+    """The uuid in a name follows from trial, name and step, in the form that MLflow's grid reads."""
+    name = picture_name("key", "prediction-0", 10, 5)
+    assert name == picture_name("key", "prediction-0", 10, 5)
+    assert name != picture_name("other", "prediction-0", 10, 5)
+    assert name.startswith("images/prediction-0+step+10+timestamp+5+")
+
+
+def broken_pictures() -> dict[str, bytes]:
+    """Files that are no PNG, half of one, or one with other bytes in it."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 32)).save(buffer, "png")
+    whole = buffer.getvalue()
+    data = whole.index(b"IDAT")
+    piece = whole[data : data + 8]  # what follows is no name of a chunk
+    garbled = (
+        whole[: data - 4] + b"\0\0\0\4" + piece + zlib.crc32(piece).to_bytes(4, "big") + b"\0\0\0\4" + b"\xff" * 12
+    )
+    return {"text": b"no picture", "half": whole[: data + 9], "garbled": garbled, "empty": b""}
+
+
+@pytest.mark.parametrize("kind", ["text", "half", "garbled", "empty"])
+def test_a_broken_picture_is_left_out(kind: str, tmp_path: Path) -> None:
+    """By the mirror, and by the report: neither ends with it."""
+    (tmp_path / "image-0.png").write_bytes(broken_pictures()[kind])
+    report = {"pictures": {"image-0": "image-0.png"}, "step": 10, "time": 5}
+    assert picture_files("key", report, tmp_path) == {}
+    assert _picture(tmp_path, {"image-0": Path("image-0.png")}, "image-0", "", "") is None
+
+
+def test_a_confusion_matrix_is_a_table_and_a_picture() -> None:
+    """Counts in the table; in the picture a class without pixels is grey, and a row of one class is dark."""
+    import io
+
+    from PIL import Image
+
+    files = confusion_files({"student": [[4, 0], [0, 0]]}, ("road", "car"))
+    assert json.loads(files["confusion/student.json"])["data"] == [["road", 4, 0], ["car", 0, 0]]
+    with Image.open(io.BytesIO(files["confusion/student.png"])) as picture:
+        left = picture.width - 2 * 34 - 8
+        corner = picture.getpixel((left + 2, left + 2)), picture.getpixel((left + 2, left + 36))
+    assert corner == ((8, 48, 107), (240, 240, 240))

@@ -1,0 +1,59 @@
+"""Initial weights: which configs share a source pre-training."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from tests.trainables.trained import TINY_CITY
+from trainables.config import EfficientNetLite, Experiment, FeatureDistance, RareClassSampling, WarmStart
+from trainables.data.open import open_domains
+from trainables.randomness import Streams
+from trainables.recipes import SMOKE, dacs
+from trainables.running import checkpoint
+from trainables.running.initial import begin, new_student
+from trainables.tasks.feature_distance import FeatureDistanceTask
+
+CPU = torch.device("cpu")
+CONFIG = replace(dacs(SMOKE), data=TINY_CITY, initial=WarmStart(steps=1, batch_size=2))
+
+
+def begun(config: Experiment, shared: Path) -> dict[str, torch.Tensor]:
+    """The initial weights of seed 0."""
+    state = begin(config, Streams(0), open_domains(config, {}, CPU), shared, {}, CPU)
+    return dict(state.student.state_dict())
+
+
+def test_configs_that_differ_in_adaptation_and_sampling_share_a_warm_start(tmp_path: Path) -> None:
+    """One file; another network or length has one of its own. What a file is of stands in its header, as JSON."""
+    weights = begun(CONFIG, tmp_path)
+    for config in (replace(CONFIG, rare_class_sampling=RareClassSampling(min_pixels=1)), dacs_of(0.5)):
+        assert checkpoint.same_arrays(weights, begun(config, tmp_path))
+    (file,) = (tmp_path / "warm_starts").glob("*.safetensors")
+    settings, seed, data, machine = json.loads(checkpoint.load(file)[1]["of"])
+    assert [each and each["class"] for each in settings] == ["SmallDeepLab", "ToyCity", None, "WarmStart", "Execution"]
+    assert settings[1]["source"] == "arcade"
+    assert (seed, data, machine) == (0, [], ["cpu", torch.__version__])
+    begun(replace(CONFIG, initial=WarmStart(steps=2, batch_size=2)), tmp_path)
+    assert len(list((tmp_path / "warm_starts").glob("*.safetensors"))) == 2
+
+
+def test_the_feature_distance_keeps_the_imagenet_encoder_where_there_is_one(tmp_path: Path) -> None:
+    """The one before the warm start; over random weights the warm start stands in the place of ImageNet's."""
+    for network, kept in ((EfficientNetLite(channels=8), True), (SMOKE.network, False)):
+        config = replace(CONFIG, network=network, auxiliary=(FeatureDistance(),))
+        initial = new_student(config, Streams(0), 12, CPU).encoder
+        state = begin(config, Streams(0), open_domains(config, {}, CPU), tmp_path, {}, CPU)
+        (task,) = state.tasks
+        assert isinstance(task, FeatureDistanceTask)
+        anchors = [dict(encoder.state_dict()) for encoder in (task.imagenet_encoder, initial, state.student.encoder)]
+        assert not checkpoint.same_arrays(anchors[1], anchors[2])
+        assert checkpoint.same_arrays(anchors[0], anchors[1 if kept else 2])
+
+
+def dacs_of(threshold: float) -> Experiment:
+    """The config with another threshold."""
+    return replace(CONFIG, adaptation=replace(CONFIG.adaptation, threshold=threshold))  # type: ignore[arg-type, call-arg]

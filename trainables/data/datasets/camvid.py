@@ -1,0 +1,69 @@
+"""CamVid with 11 classes (the SegNet copy): `{split}/*.png`, `{split}annot/*.png`, and the pairs in `{split}.txt`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.data.datasets.readers import Fault, Found, Problem, Sample, by_stem, pair, read_ids, relative
+from trainables.data.labels import CAMVID, TrainIds
+from trainables.data.packing.resize import Size
+from trainables.data.splits import Split
+
+
+@dataclass(frozen=True, slots=True)
+class CamVid:
+    """367, 101 and 233 images of 360 x 480. The test split scores: val shares its drive with half of the training."""
+
+    dataset: str = "camvid"
+    splits: tuple[Split, ...] = (Split.TRAIN, Split.VAL, Split.TEST)
+    scored: Split | None = Split.TEST
+    training_size: Size | None = None
+
+    def find(self, root: Path, split: Split) -> Found:
+        """The pairs that the list names; without a list, files of one name."""
+        folder = root / "CamVid" if (root / "CamVid").is_dir() else root
+        listed = folder / f"{split.value}.txt"
+        if listed.is_file():
+            return _find_listed(folder, split, listed)
+        labels = by_stem(folder / f"{split.value}annot", "*.png")
+        return pair(folder, split, by_stem(folder / split.value, "*.png"), labels)
+
+    def train_ids(self, label: Path) -> TrainIds:
+        """One channel of class ids."""
+        return CAMVID(read_ids(label))
+
+
+def _find_listed(folder: Path, split: Split, listed: Path) -> Found:
+    samples, problems = [], []
+    for number, line in enumerate(listed.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        checked = _check_line(folder, split, line.split(), f"{listed.name}, line {number}")
+        if isinstance(checked, Sample):
+            samples.append(checked)
+        else:
+            problems.append(checked)
+    if not samples and not problems:
+        problems.append(Problem(Fault.EMPTY_FOLDER, str(folder), f"{listed.name} lists no images"))
+    return Found(tuple(sorted(samples, key=lambda sample: sample.name)), tuple(problems))
+
+
+def _check_line(folder: Path, split: Split, words: list[str], where: str) -> Sample | Problem:
+    """A line holds the paths of an image and its label, of which the last two parts count."""
+    parts = [Path(word).parts[-2:] for word in words]
+    if len(parts) != 2 or any(len(part) != 2 for part in parts):
+        return Problem(Fault.IMAGE_WITHOUT_LABEL, where, "expected the paths of an image and a label")
+    (image_folder, image_name), (label_folder, label_name) = parts
+    if (image_folder, label_folder) != (split.value, f"{split.value}annot"):
+        return Problem(Fault.WRONG_SPLIT, where, f"names files of {image_folder} and {label_folder}")
+    image, label = folder / image_folder / image_name, folder / label_folder / label_name
+    if not image.is_file():
+        return Problem(
+            Fault.LABEL_WITHOUT_IMAGE, relative(label, folder), f"{where} names {image_name}, which is missing"
+        )
+    if not label.is_file():
+        return Problem(
+            Fault.IMAGE_WITHOUT_LABEL, relative(image, folder), f"{where} names {label_name}, which is missing"
+        )
+    return Sample(image.stem, image, label)

@@ -1,0 +1,93 @@
+"""CARLA: Lyft's challenge (ids up to CARLA 0.9.11, in the red channel) and CarlaScapes (ids from CARLA 0.9.14)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trainables.data.datasets.readers import Found, by_stem, pair, read_colours, read_ids
+from trainables.data.labels import CARLA, CARLA_0_9_14, IGNORED, TrainIds
+from trainables.data.packing.resize import Size
+from trainables.data.splits import Split
+
+Mask = npt.NDArray[np.bool_]
+
+NO_CLASS = 0  # of CARLA up to 0.9.11
+CAR = 10
+SKY_TRAIN_ID = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CarlaLyft:
+    """Lyft's Perception Challenge: `{split}/CameraRGB/N.png` and `{split}/CameraSeg/N.png`, or both in the root.
+
+    Where an id does not say what is there, its place does: what has no class and reaches the top edge is sky, and the
+    car that reaches the bottom edge is the camera's own bonnet, which is ignored.
+    """
+
+    dataset: str = "carla-lyft"
+    splits: tuple[Split, ...] = (Split.TRAIN,)
+    scored: Split | None = None
+    training_size: Size | None = None
+
+    def find(self, root: Path, split: Split) -> Found:
+        """Pair images and labels of one name."""
+        folder = root / split.value
+        if split is Split.TRAIN and (root / "CameraRGB").is_dir():
+            folder = root
+        return pair(root, split, by_stem(folder / "CameraRGB", "*.png"), by_stem(folder / "CameraSeg", "*.png"))
+
+    def train_ids(self, label: Path) -> TrainIds:
+        """The red channel holds the ids."""
+        ids = read_colours(label)[..., 0]
+        train_ids = CARLA(ids)
+        train_ids[reached_from_top(ids == NO_CLASS)] = SKY_TRAIN_ID
+        train_ids[reached_from_top(ids[::-1] == CAR)[::-1]] = IGNORED
+        return train_ids
+
+
+@dataclass(frozen=True, slots=True)
+class CarlaScapes:
+    """CarlaScapes: `*_img.png` and `*_labelIds.png` in one folder or in folders below it."""
+
+    dataset: str = "carlascapes"
+    splits: tuple[Split, ...] = (Split.TRAIN,)
+    scored: Split | None = None
+    training_size: Size | None = None
+
+    def find(self, root: Path, split: Split) -> Found:
+        """Pair images and labels of one name."""
+        images = by_stem(root, "**/*_img.png", "_img")
+        return pair(root, split, images, by_stem(root, "**/*_labelIds.png", "_labelIds"))
+
+    def train_ids(self, label: Path) -> TrainIds:
+        """One channel of ids."""
+        return CARLA_0_9_14(read_ids(label))
+
+
+def reached_from_top(mask: Mask) -> Mask:
+    """The part of a mask [H, W] that is connected to the first row, over edges of pixels."""
+    reached = np.zeros_like(mask)
+    reached[0] = mask[0]
+    before = -1
+    while (now := int(reached.sum())) != before:
+        before = now
+        for rows in (range(1, len(mask)), range(len(mask) - 2, -1, -1)):
+            step = rows.step
+            for row in rows:
+                reached[row] = _runs_that_hold(mask[row], mask[row] & (reached[row] | reached[row - step]))
+    return reached
+
+
+def _runs_that_hold(row: Mask, seeds: Mask) -> Mask:
+    """The runs of consecutive True in a row that hold at least one seed."""
+    if not seeds.any():
+        return seeds
+    run = np.cumsum(np.diff(row, prepend=False))  # odd inside a run of True, even between runs
+    held = np.zeros(int(run[-1]) + 1, dtype=np.bool_)
+    held[run[seeds]] = True
+    runs: Mask = held[run]
+    return runs

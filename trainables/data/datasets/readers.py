@@ -1,0 +1,237 @@
+"""What every reader of a native layout offers, and how files are paired and decoded.
+
+A reader knows one layout: where the images and labels of a split lie, and how a label is encoded. It reports what is
+wrong with the files instead of failing at the first one.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from trainables.data.labels import Ids, TrainIds, UnknownIds
+from trainables.data.packing.resize import Pixels, Size
+from trainables.data.splits import Split
+
+# What Pillow raises for files that are no images, or broken ones.
+DECODING_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
+
+
+TRAINING_SPLITS = (Split.SOURCE, Split.TRAIN)
+
+
+class Fault(Enum):
+    """What can be wrong with a data set's files."""
+
+    EMPTY_FOLDER = "empty folder"
+    WRONG_SPLIT = "wrong split"
+    IMAGE_WITHOUT_LABEL = "image without label"
+    LABEL_WITHOUT_IMAGE = "label without image"
+    UNREADABLE_IMAGE = "unreadable or truncated image"
+    UNREADABLE_LABEL = "unreadable or truncated label"
+    SIZES_DIFFER = "image and label of different size"
+    UNKNOWN_IDS = "unknown label ids"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One broken file.
+
+    Args:
+        fault: What is wrong.
+        path: The file, relative to the data set's folder.
+        detail: What exactly, in a few words.
+    """
+
+    fault: Fault
+    path: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image and its label, if the split has labels; `name` is unique in the split."""
+
+    name: str
+    image: Path
+    label: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a folder holds of one split: usable pairs in the order of their names, and problems."""
+
+    samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...]
+
+
+class BrokenSample(Exception):
+    """A sample cannot be read; says which file and why."""
+
+    def __init__(self, fault: Fault, path: Path, detail: str) -> None:
+        super().__init__(f"{fault.value}: {path}: {detail}")
+        self.fault = fault
+        self.path = path
+        self.detail = detail
+
+    def problem(self, root: Path) -> Problem:
+        """The same as a line of the table."""
+        return Problem(self.fault, relative(self.path, root), self.detail)
+
+
+class Reader(Protocol):
+    """One native layout."""
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set on the command line and in `--data NAME=PATH`."""
+
+    @property
+    def splits(self) -> tuple[Split, ...]:
+        """The splits that `prepare` packs."""
+
+    @property
+    def scored(self) -> Split | None:
+        """The split whose labels score a model when the data set is a target."""
+
+    @property
+    def training_size(self) -> Size | None:
+        """The box that training images are fitted into by default; None keeps their own size."""
+
+    def find(self, root: Path, split: Split) -> Found:
+        """Pair the files of a split."""
+
+    def train_ids(self, label: Path) -> TrainIds:
+        """Decode a label file to trainIds [H, W].
+
+        Raises:
+            UnknownIds: It holds ids that the data set does not define.
+            Exception: One of `DECODING_ERRORS`.
+        """
+
+
+def pair(
+    root: Path,
+    split: Split,
+    images: Mapping[str, Path],
+    labels: Mapping[str, Path] | None,
+    elsewhere: Mapping[str, str] | None = None,
+) -> Found:
+    """Match images and labels by key.
+
+    Args:
+        root: The data set's folder, for messages.
+        split: The split, for messages.
+        images, labels: Files by key; `labels` is None where the split has none.
+        elsewhere: For keys of labels of other splits: the name of that split.
+    """
+    if not images:
+        return Found((), (Problem(Fault.EMPTY_FOLDER, str(root), f"no images of the split {split.value}"),))
+    if labels is None:
+        return Found(tuple(Sample(key, images[key], None) for key in sorted(images)), ())
+    problems = []
+    for key in sorted(images.keys() - labels.keys()):
+        other = (elsewhere or {}).get(key)
+        if other is None:
+            problem = Problem(Fault.IMAGE_WITHOUT_LABEL, relative(images[key], root), "no label of this name")
+        else:
+            problem = Problem(Fault.WRONG_SPLIT, relative(images[key], root), f"its label lies in {other}")
+        problems.append(problem)
+    for key in sorted(labels.keys() - images.keys()):
+        problems.append(Problem(Fault.LABEL_WITHOUT_IMAGE, relative(labels[key], root), "no image of this name"))
+    both = sorted(images.keys() & labels.keys())
+    return Found(tuple(Sample(key, images[key], labels[key]) for key in both), tuple(problems))
+
+
+def by_stem(folder: Path, pattern: str, suffix: str = "") -> dict[str, Path]:
+    """Files under a folder by their relative path without the ending `suffix` and the file type."""
+    found = {}
+    for path in sorted(folder.glob(pattern)):
+        stem = path.relative_to(folder).with_suffix("").as_posix()
+        found[stem.removesuffix(suffix)] = path
+    return found
+
+
+def relative(path: Path, root: Path) -> str:
+    """The path as messages show it."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def image_size(path: Path, fault: Fault) -> Size:
+    """(rows, columns) from an image file's header.
+
+    Raises:
+        BrokenSample: The header cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size[1], image.size[0]
+    except DECODING_ERRORS as error:
+        raise BrokenSample(fault, path, _why(error)) from None
+
+
+def read_image(path: Path) -> Pixels:
+    """Decode an image to RGB [H, W, 3]; an alpha channel is dropped, 16-bit grey becomes 8-bit.
+
+    Raises:
+        BrokenSample: The file is unreadable or truncated, or its grey levels have no defined range.
+    """
+    try:
+        with Image.open(path) as image:
+            return _rgb(image)
+    except DECODING_ERRORS as error:
+        raise BrokenSample(Fault.UNREADABLE_IMAGE, path, _why(error)) from None
+
+
+def read_ids(path: Path) -> Ids:
+    """Decode a one-channel label file to its ids [H, W]; of a palette image the indices, not the colours."""
+    with Image.open(path) as image:
+        ids = np.asarray(image)
+    if ids.ndim != 2 or ids.dtype not in (np.uint8, np.uint16):
+        channels = 1 if ids.ndim == 2 else ids.shape[2]
+        raise ValueError(f"{channels} channels of {ids.dtype}, expected one of uint8 or uint16")
+    return ids
+
+
+def read_colours(path: Path) -> Pixels:
+    """Decode a label file to RGB [H, W, 3]."""
+    with Image.open(path) as image:
+        return _rgb(image)
+
+
+def _rgb(image: Image.Image) -> Pixels:
+    """The pixels [H, W, 3]. Pillow's own conversion clips what has more than 8 bits to white."""
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):  # those hold 16 bits
+        levels = (np.asarray(image).astype(np.float64) / 257).round().astype(np.uint8)  # 65535 is 255
+        return np.repeat(levels[:, :, np.newaxis], 3, axis=2)
+    if image.mode in ("I", "F"):
+        kind = "32-bit integers" if image.mode == "I" else "floating-point numbers"
+        raise ValueError(f"its grey levels are {kind}, whose range is not defined, so convert it to 8 or 16 bits")
+    return np.asarray(image.convert("RGBA").convert("RGB") if image.mode == "P" else image.convert("RGB"))
+
+
+def read_train_ids(reader: Reader, path: Path) -> TrainIds:
+    """Decode a label file to trainIds [H, W].
+
+    Raises:
+        BrokenSample: The file is unreadable or truncated, or holds ids that the data set does not define.
+    """
+    try:
+        return reader.train_ids(path)
+    except UnknownIds as error:
+        raise BrokenSample(Fault.UNKNOWN_IDS, path, f"ids {error}") from None
+    except DECODING_ERRORS as error:
+        raise BrokenSample(Fault.UNREADABLE_LABEL, path, _why(error)) from None
+
+
+def _why(error: Exception) -> str:
+    text = str(error) or type(error).__name__
+    return "not an image" if "cannot identify image file" in text else text.splitlines()[0]

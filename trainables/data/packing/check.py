@@ -1,0 +1,154 @@
+"""Checks of a data set's native files: everything that is wrong, in one table with counts and examples."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainables.data.datasets.readers import (
+    BrokenSample,
+    Fault,
+    Problem,
+    Reader,
+    Sample,
+    image_size,
+    read_image,
+    read_train_ids,
+)
+from trainables.data.labels import TrainIds
+from trainables.data.packing.progress import Progress
+from trainables.data.packing.resize import Pixels, Size
+from trainables.data.splits import Split
+
+EXAMPLES = 3
+
+
+class BrokenFiles(ValueError):
+    """A data set has broken files, and nobody said to leave them out.
+
+    Args:
+        problems: All of them.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            f"{_files(len(problems))} broken, missing or in the wrong place (see the table); mend them, or prepare "
+            "with --skip-broken to leave them out."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Surveyed:
+    """A sample whose files have readable headers of one size."""
+
+    sample: Sample
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a split holds, by its folders and the headers of its files."""
+
+    samples: tuple[Surveyed, ...]
+    problems: tuple[Problem, ...]
+
+
+def survey(reader: Reader, root: Path, split: Split, workers: int, progress: Progress) -> Survey:
+    """Pair the files of a split and read their headers (sizes), in threads.
+
+    Args:
+        progress: Told the split, headers read, headers in all, and problems so far.
+    """
+    found = reader.find(root, split)
+    samples: list[Surveyed] = []
+    problems = list(found.problems)
+    with ThreadPoolExecutor(workers) as pool:
+        for looked in pool.map(lambda sample: _look(sample, root), found.samples):
+            if isinstance(looked, Surveyed):
+                samples.append(looked)
+            else:
+                problems.append(looked)
+            done = len(samples) + len(problems) - len(found.problems)
+            progress(f"{split.value}, headers", done, len(found.samples), len(problems))
+    return Survey(tuple(samples), tuple(problems))
+
+
+def read_sample(reader: Reader, sample: Sample) -> tuple[Pixels, TrainIds | None]:
+    """Decode an image [H, W, 3] and its trainIds [H, W].
+
+    Raises:
+        BrokenSample: A file is unreadable or truncated, sizes differ, or ids are unknown.
+    """
+    image = read_image(sample.image)
+    if sample.label is None:
+        return image, None
+    label = read_train_ids(reader, sample.label)
+    if image.shape[:2] != label.shape:
+        raise _sizes_differ(sample.label, image.shape[:2], label.shape)
+    return image, label
+
+
+def check(reader: Reader, root: Path, splits: Iterable[Split], workers: int, progress: Progress) -> list[Problem]:
+    """Decode every file of the splits.
+
+    Args:
+        progress: Told the split, images done, images in all, and problems so far.
+    """
+    problems: list[Problem] = []
+    for split in splits:
+        surveyed = survey(reader, root, split, workers, progress)
+        problems += surveyed.problems
+        with ThreadPoolExecutor(workers) as pool:
+            decoded = pool.map(lambda entry: _decode(reader, entry.sample, root), surveyed.samples)
+            for done, problem in enumerate(decoded, start=1):
+                problems += [problem] if problem else []
+                progress(split.value, done, len(surveyed.samples), len(problems))
+    return problems
+
+
+def table(problems: Sequence[Problem]) -> str:
+    """All problems by fault: how many, and the first few files."""
+    counts = Counter(problem.fault for problem in problems)
+    width = max(len(fault.value) for fault in counts)
+    lines = [f"{'fault':{width}}  files  examples"]
+    for fault in (fault for fault in Fault if fault in counts):
+        examples = [problem for problem in problems if problem.fault is fault][:EXAMPLES]
+        for index, problem in enumerate(examples):
+            head = f"{fault.value:{width}}  {counts[fault]:5}" if index == 0 else " " * (width + 7)
+            lines.append(f"{head}  {problem.path} ({problem.detail})")
+        if counts[fault] > EXAMPLES:
+            lines.append(f"{' ' * (width + 7)}  ... and {counts[fault] - EXAMPLES} more")
+    return "\n".join(lines)
+
+
+def _files(count: int) -> str:
+    return "1 file is" if count == 1 else f"{count} files are"
+
+
+def _look(sample: Sample, root: Path) -> Surveyed | Problem:
+    try:
+        size = image_size(sample.image, Fault.UNREADABLE_IMAGE)
+        if sample.label is not None:
+            label_size = image_size(sample.label, Fault.UNREADABLE_LABEL)
+            if label_size != size:
+                raise _sizes_differ(sample.label, size, label_size)
+    except BrokenSample as broken:
+        return broken.problem(root)
+    return Surveyed(sample, size)
+
+
+def _decode(reader: Reader, sample: Sample, root: Path) -> Problem | None:
+    try:
+        read_sample(reader, sample)
+    except BrokenSample as broken:
+        return broken.problem(root)
+    return None
+
+
+def _sizes_differ(label: Path, image_size: Size, label_size: Size) -> BrokenSample:
+    detail = f"image {image_size[0]} x {image_size[1]}, label {label_size[0]} x {label_size[1]} rows x columns"
+    return BrokenSample(Fault.SIZES_DIFFER, label, detail)

@@ -1,0 +1,499 @@
+"""Packing a data set into a store: parallel, resumable, atomic.
+
+The store grows in `OUT.partial`, shard by shard. A shard counts when the small JSON file beside it is there, which is
+written last; a killed run therefore loses at most the shard that it was writing, and the same command goes on. The
+folder gets its final name when everything in it is complete and on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from filelock import FileLock, Timeout
+from PIL import Image
+
+from trainables.data.datasets.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Reader, Sample, relative
+from trainables.data.labels import NUM_CLASSES, TrainIds, pixels_by_class
+from trainables.data.packing.check import BrokenFiles, Surveyed, read_sample, survey
+from trainables.data.packing.format import INDEX_FIELDS, INDEX_SCHEMA, LABEL_CODEC, SHARD_SCHEMA, image_checksums
+from trainables.data.packing.manifest import MANIFEST, VERSION, Codec, Manifest, SplitManifest, StoredFile
+from trainables.data.packing.progress import Progress, gigabytes
+from trainables.data.packing.resize import Pixels, Size, fit_size, resize_image, resize_label
+from trainables.data.splits import Split
+
+LABEL_SHARE = 0.06  # of a label's pixels, compressed: an upper estimate (0.04 measured on street scenes)
+JPEG_SHARE = 0.25  # of an image's bytes at quality 95: an upper estimate
+SPARE = 1.02  # Arrow's framing and the indices
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What to pack.
+
+    Args:
+        reader: The native layout.
+        root: Folder of the native files.
+        out: Where the store will be.
+        splits: Which splits.
+        box: (rows, columns) that training images are fitted into; None keeps their own size.
+        evaluation_box: The same for the images of the other splits, whose labels keep their own size.
+        codec, quality: How images are stored; the quality is JPEG's.
+        workers: Threads that decode.
+        skip_broken: Leave broken files out instead of refusing.
+        shard_images: Images in a file of the store: what a killed run loses at most.
+    """
+
+    reader: Reader
+    root: Path
+    out: Path
+    splits: tuple[Split, ...]
+    box: Size | None
+    evaluation_box: Size | None
+    codec: Codec = Codec.RAW
+    quality: int = 95
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    skip_broken: bool = False
+    shard_images: int = 128
+
+    @property
+    def partial(self) -> Path:
+        """Where the store grows."""
+        return self.out.with_name(f"{self.out.name}.partial")
+
+    def box_of(self, split: Split) -> Size | None:
+        """The box of a split's images."""
+        return self.box if split in TRAINING_SPLITS else self.evaluation_box
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What will be packed.
+
+    Args:
+        samples: By split.
+        problems: Files that are left out.
+        bytes: Size of the store: exact for raw images, from above for JPEG files and labels.
+        native_bytes: The same if every image kept its native size.
+        digest: Of all that makes a store what it is.
+    """
+
+    samples: Mapping[Split, tuple[Surveyed, ...]]
+    problems: tuple[Problem, ...]
+    bytes: int
+    native_bytes: int
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a run did.
+
+    Args:
+        manifest: Of the finished store.
+        decoded: Images decoded in this run.
+        kept: Images that an earlier run had packed.
+    """
+
+    manifest: Manifest
+    decoded: int
+    kept: int
+
+
+def make_plan(job: Job, progress: Progress) -> Plan:
+    """Look at the files' names and headers.
+
+    Args:
+        progress: Told the split, headers read, headers in all, and problems so far.
+
+    Raises:
+        BrokenFiles: Something is wrong with them, and they are not to be left out.
+        ValueError: A split has no usable image.
+    """
+    surveys = {split: survey(job.reader, job.root, split, job.workers, progress) for split in job.splits}
+    problems = tuple(problem for entry in surveys.values() for problem in entry.problems)
+    if problems and not job.skip_broken:
+        raise BrokenFiles(problems)
+    samples = {split: entry.samples for split, entry in surveys.items()}
+    _refuse_empty(job, {split: len(entries) for split, entries in samples.items()})
+    native = replace(job, box=None, evaluation_box=None)
+    return Plan(samples, problems, _estimate(job, samples), _estimate(native, samples), _plan_digest(job, samples))
+
+
+def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
+    """Pack a data set, or go on packing it.
+
+    Args:
+        progress: Told the split, images done, images in all, and problems so far.
+
+    Raises:
+        BrokenFiles: Files turned out to be broken when they were decoded; what was packed is kept for the next run.
+        ValueError: The output cannot be used, or another run writes to it.
+        OSError: The disk has not enough space.
+    """
+    if job.out.exists():
+        return _existing(job, plan)
+    _check_space(job, plan)
+    job.partial.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(job.partial / "lock", timeout=0):
+            _begin(job, plan)
+            packed = {split: _pack_split(job, split, plan.samples[split], progress) for split in job.splits}
+            decoding = tuple(problem for entry in packed.values() for problem in entry.problems)
+            if decoding and not job.skip_broken:
+                raise BrokenFiles(decoding)
+            manifest = _finish(job, plan, decoding)
+    except Timeout:
+        raise ValueError(
+            f"{job.partial} is being written by another prepare; wait for it or give another --out."
+        ) from None
+    return Prepared(manifest, sum(e.decoded for e in packed.values()), sum(e.kept for e in packed.values()))
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Before the first image
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _existing(job: Job, plan: Plan) -> Prepared:
+    manifest = Manifest.read(job.out)
+    if manifest.plan != plan.digest:
+        raise ValueError(f"{job.out} is a store of other images or settings already; delete it, or give another --out.")
+    return Prepared(manifest, 0, sum(entry.images for entry in manifest.splits.values()))
+
+
+def _begin(job: Job, plan: Plan) -> None:
+    """Note the plan in a new folder; refuse a folder that was begun with another one."""
+    path = job.partial / PLAN
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != {"plan": plan.digest}:
+        raise ValueError(
+            f"{job.partial} was begun with other images or settings; repeat that command, or delete the folder."
+        )
+    _write(path, json.dumps({"plan": plan.digest}).encode())
+
+
+def _estimate(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> int:
+    """Bytes that the store takes: exact for raw images, from above for JPEG and labels."""
+    total = 0.0
+    for split, entries in samples.items():
+        for entry in entries:
+            rows, columns = _stored_size(job, split, entry.size)
+            label = (rows, columns) if split in TRAINING_SPLITS else entry.size
+            total += 3 * rows * columns * (1.0 if job.codec is Codec.RAW else JPEG_SHARE)
+            total += label[0] * label[1] * LABEL_SHARE if entry.sample.label else 0
+    return int(total * SPARE)
+
+
+def _check_space(job: Job, plan: Plan) -> None:
+    folder = job.out.absolute().parent
+    while not folder.exists():
+        folder = folder.parent
+    there = sum(path.stat().st_size for path in job.partial.glob("*")) if job.partial.is_dir() else 0
+    free = shutil.disk_usage(folder).free
+    if plan.bytes - there > free:
+        raise OSError(
+            f"{job.out} needs {gigabytes(plan.bytes - there)} of free disk, but {folder} has {gigabytes(free)}; free "
+            "some, give another --out, a smaller --size, or --codec jpeg."
+        )
+
+
+def _refuse_empty(job: Job, images: Mapping[Split, int]) -> None:
+    for split, count in images.items():
+        if count == 0:
+            raise ValueError(f"{job.root} has no usable image of the split {split.value}; see --root and --splits.")
+
+
+def _plan_digest(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> str:
+    content = {
+        "version": VERSION,
+        "dataset": job.reader.dataset,
+        "box": job.box,
+        "evaluation_box": job.evaluation_box,
+        "codec": [job.codec.value, job.quality if job.codec is Codec.JPEG else None],
+        "shard_images": job.shard_images,
+        "samples": {split.value: [[e.sample.name, *e.size] for e in entries] for split, entries in samples.items()},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _stored_size(job: Job, split: Split, native: Size) -> Size:
+    box = job.box_of(split)
+    return native if box is None else fit_size(native, box)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Shards
+# --------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Packed:
+    """What came of a split so far."""
+
+    decoded: int = 0
+    kept: int = 0
+    problems: list[Problem] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class _Committed:
+    """The note beside a finished shard."""
+
+    shard: StoredFile
+    images: int
+    problems: tuple[Problem, ...]
+
+
+def _pack_split(job: Job, split: Split, samples: Sequence[Surveyed], progress: Progress) -> _Packed:
+    """Pack the shards of a split that are not there yet; shards with broken files are tried again."""
+    packed = _Packed()
+    missing = []
+    for number, part in enumerate(_shards_of(job, samples)):
+        committed = _committed(job, split, number)
+        if committed is None or (committed.problems and not job.skip_broken):
+            missing.append((number, part))
+            continue
+        packed.kept += committed.images
+        packed.problems += committed.problems
+    progress(split.value, packed.kept, len(samples), len(packed.problems))
+    with ThreadPoolExecutor(job.workers) as pool:
+        for number, part in missing:
+            _pack_shard(job, split, number, part, pool, packed, lambda: _say(split, packed, samples, progress))
+    return packed
+
+
+def _say(split: Split, packed: _Packed, samples: Sequence[Surveyed], progress: Progress) -> None:
+    progress(split.value, packed.kept + packed.decoded, len(samples), len(packed.problems))
+
+
+def _shards_of(job: Job, samples: Sequence[Surveyed]) -> list[Sequence[Surveyed]]:
+    return [samples[start : start + job.shard_images] for start in range(0, len(samples), job.shard_images)]
+
+
+def _pack_shard(
+    job: Job,
+    split: Split,
+    number: int,
+    samples: Sequence[Surveyed],
+    pool: ThreadPoolExecutor,
+    packed: _Packed,
+    say: Callable[[], None],
+) -> None:
+    path = job.partial / f"{split.value}-{number:05d}.arrow"
+    growing = path.with_suffix(".growing")
+    problems: list[Problem] = []
+    images = 0
+    with open(growing, "wb") as raw:
+        file = _Hashed(raw)
+        with pa.ipc.new_file(pa.PythonFile(file, mode="w"), SHARD_SCHEMA) as writer:
+            for result in _in_order(pool, lambda entry: _convert(job, split, entry.sample), samples, 2 * job.workers):
+                packed.decoded += 1
+                if isinstance(result, Problem):
+                    problems.append(result)
+                    packed.problems.append(result)
+                else:
+                    images += 1
+                    writer.write_batch(result)
+                say()
+        raw.flush()
+        os.fsync(raw.fileno())  # before the note says that it is there
+    os.replace(growing, path)
+    stored = StoredFile(path.name, path.stat().st_size, file.digest.hexdigest())
+    note = {"shard": asdict(stored), "images": images, "problems": [_problem_json(problem) for problem in problems]}
+    _write(_note(path), json.dumps(note).encode())
+
+
+def _committed(job: Job, split: Split, number: int) -> _Committed | None:
+    """The note of a finished shard; None where it is missing, or the shard is not as long as it says."""
+    path = job.partial / f"{split.value}-{number:05d}.arrow"
+    if not _note(path).exists() or not path.exists():
+        return None
+    note = json.loads(_note(path).read_text(encoding="utf-8"))
+    shard = StoredFile(**note["shard"])
+    if path.stat().st_size != shard.bytes:
+        return None
+    problems = tuple(Problem(Fault(p["fault"]), p["path"], p["detail"]) for p in note["problems"])
+    return _Committed(shard, note["images"], problems)
+
+
+def _in_order(
+    pool: ThreadPoolExecutor,
+    convert: Callable[[Surveyed], pa.RecordBatch | Problem],
+    samples: Sequence[Surveyed],
+    ahead: int,
+) -> Iterator[pa.RecordBatch | Problem]:
+    """Results in the order of the samples, with at most `ahead` of them waiting in memory."""
+    waiting: deque[Future[pa.RecordBatch | Problem]] = deque()
+    for sample in samples:
+        waiting.append(pool.submit(convert, sample))
+        if len(waiting) >= ahead:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _convert(job: Job, split: Split, sample: Sample) -> pa.RecordBatch | Problem:
+    """Decode, resize and encode one sample: a record batch of one row."""
+    try:
+        image, label = read_sample(job.reader, sample)
+    except BrokenSample as broken:
+        return broken.problem(job.root)
+    native = (image.shape[0], image.shape[1])
+    size = _stored_size(job, split, native)
+    pixels = np.zeros(NUM_CLASSES + 1, dtype=np.int64) if label is None else pixels_by_class(label)
+    if label is not None and split in TRAINING_SPLITS and size != native:
+        label = resize_label(label, size)
+    encoded = _encode_image(job, image if size == native else resize_image(image, size))
+    compressed = None if label is None else LABEL_CODEC.compress(np.ascontiguousarray(label), asbytes=True)
+    row = {
+        "name": sample.name,
+        "image_file": relative(sample.image, job.root),
+        "label_file": None if sample.label is None else relative(sample.label, job.root),
+        **_sizes("native_", native),
+        **_sizes("", size),
+        **_sizes("label_", (0, 0) if label is None else (label.shape[0], label.shape[1])),
+        "pixels": pixels,
+        "image_crc32": image_checksums(encoded),
+        "image_sha256": hashlib.sha256(encoded if isinstance(encoded, bytes) else encoded.data).digest(),
+        "label_sha256": None if compressed is None else hashlib.sha256(compressed).digest(),
+    }
+    columns = [pa.array([row[entry.name]], entry.type) for entry in INDEX_FIELDS]
+    return pa.record_batch([*columns, _binary(encoded), _binary(compressed)], schema=SHARD_SCHEMA)
+
+
+def _sizes(prefix: str, size: Size) -> dict[str, int]:
+    return {f"{prefix}rows": size[0], f"{prefix}columns": size[1]}
+
+
+def _encode_image(job: Job, image: Pixels) -> Pixels | bytes:
+    if job.codec is Codec.RAW:
+        return np.ascontiguousarray(image)
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=job.quality, subsampling=0)
+    return buffer.getvalue()
+
+
+def _binary(value: Pixels | TrainIds | bytes | None) -> pa.Array:
+    """A binary column of one value, which is not copied."""
+    if value is None:
+        return pa.array([None], pa.binary())
+    data = pa.py_buffer(value)
+    offsets = pa.py_buffer(np.array([0, data.size], dtype=np.int32))
+    return pa.Array.from_buffers(pa.binary(), 1, [None, offsets, data])
+
+
+class _Hashed(io.RawIOBase):
+    """A file that computes the checksum of what is written to it."""
+
+    def __init__(self, file: io.BufferedWriter) -> None:
+        self._file = file
+        self.digest = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        return self._file.write(data)
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# After the last image
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _finish(job: Job, plan: Plan, decoding: Sequence[Problem]) -> Manifest:
+    """Write indices and manifest, make everything durable, and give the folder its name."""
+    splits = {split: _index(job, split, plan.samples[split]) for split in job.splits}
+    _refuse_empty(job, {split: entry.images for split, entry in splits.items()})
+    scored = job.reader.scored if job.reader.scored in job.splits else None
+    provenance = {
+        "root": str(job.root.absolute()),
+        "prepared": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "reader": type(job.reader).__name__,
+        "quality": job.quality if job.codec is Codec.JPEG else None,
+        "versions": {"python": platform.python_version()}
+        | {n: version(n) for n in ("pillow", "pyarrow", "numpy", "torch")},
+        "left_out": [_problem_json(problem) for problem in (*plan.problems, *decoding)],
+    }
+    manifest = Manifest(job.reader.dataset, plan.digest, scored, splits, provenance)
+    _write(job.partial / MANIFEST, manifest.to_json().encode())
+    _sync(job.partial)
+    os.rename(job.partial, job.out)
+    _sync(job.out.absolute().parent)
+    for path in (*job.out.glob("*.note"), job.out / PLAN, job.out / "lock"):
+        path.unlink(missing_ok=True)
+    return manifest
+
+
+def _index(job: Job, split: Split, samples: Sequence[Surveyed]) -> SplitManifest:
+    """Collect the small columns of a split's shards into its index."""
+    shards, batches = [], []
+    for number in range(len(_shards_of(job, samples))):
+        committed = _committed(job, split, number)
+        assert committed is not None, f"shard {number} of {split.value} was not committed"
+        shards.append(committed.shard)
+        with pa.memory_map(str(job.partial / committed.shard.file)) as file:
+            reader = pa.ipc.open_file(file)
+            for row in range(reader.num_record_batches):
+                batch = reader.get_batch(row)
+                columns = [batch.column(entry.name) for entry in INDEX_FIELDS]
+                place = [pa.array([number], pa.int32()), pa.array([row], pa.int32())]
+                batches.append(pa.record_batch([*columns, *place], schema=INDEX_SCHEMA))
+    table = pa.Table.from_batches(batches, INDEX_SCHEMA).combine_chunks()
+    sink = io.BytesIO()
+    with pa.ipc.new_file(sink, INDEX_SCHEMA) as writer:
+        writer.write_table(table)
+    data = sink.getvalue()
+    name = f"{split.value}.index.arrow"
+    _write(job.partial / name, data)
+    pixels = np.array(table.column("pixels").to_pylist(), dtype=np.int64).reshape(-1, NUM_CLASSES + 1).sum(axis=0)
+    return SplitManifest(
+        images=table.num_rows,
+        labelled=table.column("label_sha256").null_count == 0,
+        box=job.box_of(split),
+        codec=job.codec,
+        pixels=tuple(int(count) for count in pixels),
+        index=StoredFile(name, len(data), hashlib.sha256(data).hexdigest()),
+        shards=tuple(shards),
+    )
+
+
+def _note(shard: Path) -> Path:
+    return shard.with_suffix(".note")
+
+
+def _problem_json(problem: Problem) -> dict[str, str]:
+    return {"fault": problem.fault.value, "path": problem.path, "detail": problem.detail}
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Write a small file so that it is either absent or complete."""
+    growing = path.with_name(f"{path.name}.growing")
+    growing.write_bytes(data)
+    _sync(growing)
+    os.replace(growing, path)
+
+
+def _sync(path: Path) -> None:
+    """Make a file or a folder durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,221 @@
+"""The state that training starts from: initial weights, teacher, tasks, optimiser."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+from torch import nn
+
+from trainables.adaptation.teacher import Teacher
+from trainables.config import (
+    AdamW,
+    EfficientNetLite,
+    Experiment,
+    ImageNetWeights,
+    Network,
+    Precision,
+    Schedule,
+    SelfTraining,
+    WarmStart,
+)
+from trainables.data.domains import Batch, Domains
+from trainables.data.open import training_size
+from trainables.models.build import build_segmentor
+from trainables.models.pretrained import load_encoder
+from trainables.models.segmentor import Segmentor
+from trainables.optimization import build_optimizer, parameter_groups
+from trainables.randomness import Purpose, Streams
+from trainables.running import checkpoint
+from trainables.running.cuda_graphs import GraphedModule
+from trainables.running.environment import plain
+from trainables.tasks.build import build_tasks
+from trainables.tasks.feature_distance import FeatureDistanceTask
+from trainables.tasks.task import AuxiliaryTask
+from trainables.training import State, supervised_step
+
+COMPILED_FORMS = 64  # sizes and modes that a process compiles a module's code for
+
+
+def begin(
+    config: Experiment,
+    streams: Streams,
+    domains: Domains,
+    shared: Path,
+    data: Mapping[str, str],
+    device: torch.device,
+    tell: Callable[[str], None] = print,
+) -> State:
+    """The state before step 0: initial weights by the config, a teacher equal to the student, empty moments.
+
+    `tell` is given a sentence where shared weights are damaged and made anew.
+    """
+    student = new_student(config, streams, len(domains.classes), device)
+    imagenet_encoder = None
+    match config.initial:
+        case WarmStart():
+            if brings_weights(config.network):
+                imagenet_encoder = copy.deepcopy(student.encoder)
+            student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device, tell))
+        case ImageNetWeights():
+            load_encoder(student, _weights_file(config.initial, data))
+        case None:
+            pass
+    return assemble(config, streams, student, domains, imagenet_encoder)
+
+
+def check_weights(config: Experiment, data: Mapping[str, str]) -> None:
+    """See that the published weights a config starts from are there, before anything is trained.
+
+    Raises:
+        ValueError: No file is given for them, or the package that holds them is not installed.
+    """
+    if isinstance(config.initial, ImageNetWeights):
+        _weights_file(config.initial, data)
+    if brings_weights(config.network):
+        from trainables.models.efficientnet import imagenet_file
+
+        imagenet_file()
+
+
+def brings_weights(network: Network) -> bool:
+    """Whether a network starts from ImageNet weights by itself."""
+    return isinstance(network, EfficientNetLite) and network.pretrained
+
+
+def new_student(config: Experiment, streams: Streams, num_classes: int, device: torch.device) -> Segmentor:
+    """A network at its random initial weights, a function of the seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(streams.torch_seed(Purpose.INIT, 0))
+        student = build_segmentor(config.network, num_classes)
+    dtype = torch.float64 if config.execution.precision is Precision.FLOAT64 else torch.float32
+    student = student.to(device=device, dtype=dtype)
+    return student.to(memory_format=torch.channels_last) if config.execution.channels_last else student
+
+
+def assemble(
+    config: Experiment,
+    streams: Streams,
+    student: Segmentor,
+    domains: Domains,
+    imagenet_encoder: nn.Module | None = None,
+) -> State:
+    """Teacher, auxiliary tasks and optimiser around a student at its initial weights.
+
+    Args:
+        imagenet_encoder: The encoder at its ImageNet weights; None where the initial weights are these, or stand in
+            their place.
+    """
+    reference = next(student.parameters())
+    teacher, tasks = None, nn.ModuleList()
+    if isinstance(config.adaptation, SelfTraining):
+        teacher = Teacher(student, config.adaptation.momentum)
+        size = training_size(config.data)
+        tasks = build_tasks(config.auxiliary, config.adaptation, student, streams, size, imagenet_encoder)
+        tasks.to(device=reference.device, dtype=reference.dtype)
+    groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
+    optimizer = build_optimizer(groups, config.optimizer)
+    student.train()
+    networks = [student, *([teacher.network] if teacher else [])]
+    encoders = [network.encoder for network in networks]
+    encoders += [task.imagenet_encoder for task in tasks if isinstance(task, FeatureDistanceTask)]
+    compiled = config.execution.compile
+    graphs = config.execution.cuda_graphs and reference.device.type == "cuda"
+    if compiled:
+        _compile([network.decoder for network in networks] + ([] if graphs else encoders))
+    graphed = tuple(GraphedModule(encoder, compiled=compiled) for encoder in encoders) if graphs else ()
+    return State(config, streams, student, teacher, tasks, optimizer, domains.mean, domains.std, graphed)
+
+
+def _compile(modules: Iterable[nn.Module]) -> None:
+    """Through `torch.compile`, once for every size and mode.
+
+    Left to itself, torch generalises over sizes as soon as a second one comes (HRDA's windows), and its inductor fails
+    on a MiT of an open size; and it goes on uncompiled after 8 forms of one class's `forward`, all networks together.
+    The limit holds in the thread that sets it, which is the one that trains.
+    """
+    torch._dynamo.config.recompile_limit = max(torch._dynamo.config.recompile_limit, COMPILED_FORMS)
+    for module in modules:
+        module.compile(dynamic=False)
+
+
+def warm_start(
+    config: Experiment,
+    settings: WarmStart,
+    streams: Streams,
+    domains: Domains,
+    shared: Path,
+    data: Mapping[str, str],
+    device: torch.device,
+    tell: Callable[[str], None],
+) -> dict[str, torch.Tensor]:
+    """Weights after supervised source training; computed once for its own settings and the seed, then read.
+
+    All configs of a seed that differ in adaptation and in rare-class sampling only share the file. Of several processes
+    that want it at once one trains and the others wait; a killed one leaves no half file. A file that is damaged, or of
+    other settings, is put aside and made anew.
+    """
+    machine = (device.type, torch.__version__)
+    of = (config.network, config.data, config.source_holdout, settings, config.execution)
+    identity = json.dumps((plain(of), streams.seed, sorted(data.items()), machine), sort_keys=True)
+    path = shared / "warm_starts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if path.exists():
+            try:
+                return checkpoint.load(path, identity)[0]
+            except checkpoint.UnusableFile as fault:
+                checkpoint.put_aside(path)
+                tell(f"{fault}; the source pre-training that it should hold is done again.")
+        checkpoint.save(path, _train_warm_start(config, settings, streams, domains, device), {"of": identity})
+        return checkpoint.load(path, identity)[0]
+
+
+def _train_warm_start(
+    config: Experiment, settings: WarmStart, streams: Streams, domains: Domains, device: torch.device
+) -> dict[str, torch.Tensor]:
+    student = new_student(config, streams, len(domains.classes), device)
+    rates = AdamW(learning_rate=settings.learning_rate, head_factor=1.0)
+    own = Experiment(
+        data=config.data,
+        network=config.network,
+        initial=None,
+        adaptation=config.adaptation,
+        optimizer=rates,
+        schedule=Schedule(steps=settings.steps, warmup_steps=settings.warmup_steps, power=0.9),
+        execution=config.execution,
+    )
+    optimizer = build_optimizer(parameter_groups(student, [], rates), rates)
+    state = State(own, streams, student, None, nn.ModuleList(), optimizer, domains.mean, domains.std)
+    student.train()
+    while state.step < settings.steps:
+        supervised_step(state, in_layout(domains.warm_start(streams, state.step, settings.batch_size), own))
+    return dict(student.state_dict())
+
+
+def in_layout(batch: Batch, config: Experiment) -> Batch:
+    """The batch with images in the config's memory format and dtype."""
+    image = batch.image
+    if config.execution.precision is Precision.FLOAT64:
+        image = image.double()
+    layout = torch.channels_last if config.execution.channels_last else torch.contiguous_format
+    image = image.contiguous(memory_format=layout)
+    return Batch(image, batch.label, batch.valid)
+
+
+def _weights_file(weights: ImageNetWeights, data: Mapping[str, str]) -> Path:
+    if weights.value not in data:
+        source = {
+            ImageNetWeights.MIT_B5: "SegFormer's ImageNet checkpoint mit_b5.pth, or Hugging Face's nvidia/mit-b5",
+            ImageNetWeights.RESNET101_V1C: "open-mmlab's resnet101_v1c checkpoint",
+        }[weights]
+        raise ValueError(
+            f"initial needs the ImageNet weights '{weights.value}', and nothing is downloaded unasked; "
+            f"get {source}, and add --data {weights.value}=PATH."
+        )
+    return Path(data[weights.value])

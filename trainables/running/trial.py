@@ -1,0 +1,434 @@
+"""One trial: a config and a seed, trained block by block, with a checkpoint after each evaluation."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import os
+import platform
+import re
+import resource
+import struct
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor
+
+from mfm_tune.identity import config_id
+from trainables.adaptation.photometric import distort, draw_distortion
+from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
+from trainables.data.open import open_domains
+from trainables.data.scored import SOURCE_MIOU
+from trainables.evaluation import Scores, evaluate, source_miou, with_target_statistics
+from trainables.models.segmentor import Segmentor
+from trainables.randomness import Streams
+from trainables.running import checkpoint
+from trainables.running.environment import describe
+from trainables.running.initial import begin, check_weights, in_layout
+from trainables.running.pictures import save_pictures
+from trainables.selection import TargetCriteria
+from trainables.training import Losses, State, self_training_step, supervised_step
+
+CHECKPOINT = "checkpoint.safetensors"
+PREVIOUS = "checkpoint.previous.safetensors"  # the one before, should that be damaged
+FINAL = "final.safetensors"
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+TF32_CAPABILITY = (8, 0)  # of the first GPUs that have TF32 (Ampere)
+PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
+
+
+class Report(TypedDict, total=False):
+    """What a block of steps came to; the keys are those of `mfm_tune.program.Report`."""
+
+    step: int
+    planned_steps: int
+    executed_steps: int
+    metrics: dict[str, float]
+    confusion: dict[str, list[list[int]]]
+    pictures: dict[str, str]
+    machine: dict[str, str]
+    outcome: str | None
+    error: str
+    notice: str
+
+
+class Progress:
+    """A 16-byte file that others read while a block runs: steps executed ever, current step."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        known = os.pread(self._file, PROGRESS.size, 0)
+        self.executed = PROGRESS.unpack(known)[0] if len(known) == PROGRESS.size else 0
+
+    def tick(self, step: int) -> None:
+        """One more step was executed; `step` are done."""
+        self.executed += 1
+        os.pwrite(self._file, PROGRESS.pack(self.executed, step), 0)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class BlockMeans:
+    """Means of the logged scalars over a block, each over the steps that logged it. Summed on the device, read once."""
+
+    def __init__(self) -> None:
+        self._sums: Losses = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, losses: Losses) -> None:
+        for name, value in losses.items():
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def read(self) -> dict[str, float]:
+        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+
+    def arrays(self) -> dict[str, Tensor]:
+        sums = {f"means.{name}": total for name, total in self._sums.items()}
+        return sums | {f"means_count.{name}": torch.tensor(count) for name, count in self._counts.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, Tensor], device: torch.device) -> BlockMeans:
+        means = cls()
+        for key, value in arrays.items():
+            if key.startswith("means."):
+                means._sums[key.removeprefix("means.")] = value.to(device)
+            if key.startswith("means_count."):
+                means._counts[key.removeprefix("means_count.")] = int(value)
+        return means
+
+
+class Trial:
+    """A trial in progress.
+
+    Args:
+        config: What to train.
+        seed: Seed of every draw.
+        folder: The trial's own folder; a checkpoint in it is continued, or the one before where it is damaged.
+        shared: Folder of artefacts that trials share.
+        data: Dataset name -> path.
+
+    Raises:
+        ValueError: A data set or published weights have no path, or cannot be used.
+    """
+
+    def __init__(self, config: Experiment, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> None:
+        self.config = config
+        self.streams = Streams(seed)
+        self.folder = Path(folder)
+        self.shared = Path(shared)
+        self.data = data
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        check_weights(config, data)
+        self._state: State | None = None
+        self._resumed_at_end = False
+        self._step_ms = math.nan  # of the latest block; NaN until one was trained in this process
+        self._notices: list[str] = []  # what the next report says to the user
+        self._too_large = ""  # why the images cannot be held in memory, if they cannot
+        try:
+            self.domains = open_domains(config, data, self.device)
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
+            self._too_large = str(error)
+
+    @property
+    def opened(self) -> bool:
+        """Whether memory holds the images; if not, the outcome of `advance` is `oom`."""
+        return not self._too_large
+
+    def advance(self) -> Report:
+        """Train up to the next evaluation, evaluate, write a checkpoint, and report.
+
+        Raises:
+            Exception: Whatever goes wrong, except running out of memory and divergence, which are outcomes.
+        """
+        report = self._next_report()
+        if self._notices:
+            report["notice"] = " ".join(self._notices)
+            self._notices.clear()
+        return report
+
+    def _next_report(self) -> Report:
+        if not self.opened:
+            return self._out_of_memory(self._too_large)
+        try:
+            state = self._begun()
+            end = self._train_block(state)
+            return self._evaluated(state) if end else self._diverged(state)
+        except Exception as error:
+            if not ran_out_of_memory(error):
+                raise
+            return self._out_of_memory(str(error))
+
+    def close(self) -> None:
+        """Give memory and files back. The checkpoint stays: the driver removes it once it has written the end down."""
+        if self._state is not None:
+            self._progress.close()
+        self._state = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # -- one block -----------------------------------------------------------------------------------------------
+
+    def _begun(self) -> State:
+        """The state, made or resumed at the first call."""
+        if self._state is not None:
+            return self._state
+        set_numerics(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        state = begin(
+            self.config, self.streams, self.domains, self.shared, self.data, self.device, self._notices.append
+        )
+        self._means = BlockMeans()
+        self._resume(state)
+        self._progress = Progress(self.folder / "progress")
+        self._state = state
+        return state
+
+    def _resume(self, state: State) -> None:
+        """Go on from the newest checkpoint that is whole and of this trial; put others aside, with a sentence."""
+        faults = []
+        for path in (self.folder / CHECKPOINT, self.folder / PREVIOUS):
+            if state.step > 0 or not path.exists():
+                continue
+            try:
+                arrays, numbers = checkpoint.load(path, self._identity)
+                checkpoint.restore(state, arrays, int(numbers["step"]))
+            except checkpoint.UnusableFile as fault:
+                checkpoint.put_aside(path)
+                faults.append(str(fault))
+                continue
+            self._means = BlockMeans.from_arrays(arrays, self.device)
+            steps, interval = self.config.schedule.steps, self.config.evaluation.interval
+            self._resumed_at_end = state.step >= steps or state.step % interval == 0
+        if faults:
+            goes_on = f"goes on from the checkpoint before, at step {state.step}" if state.step > 0 else "begins anew"
+            self._notices.append(f"{' and '.join(faults)}; the trial {goes_on}.")
+
+    @property
+    def _identity(self) -> str:
+        """What a checkpoint says that it is of."""
+        return f"config {config_id(self.config)}, seed {self.streams.seed}"
+
+    def _train_block(self, state: State) -> bool:
+        """Train to the next evaluation; False when a loss is no finite number."""
+        steps, settings = self.config.schedule.steps, self.config.evaluation
+        if self._resumed_at_end:  # the block's own checkpoint was written, its report perhaps not
+            self._resumed_at_end = False
+            return self._finite()
+        end = min(steps, (state.step // settings.interval + 1) * settings.interval)
+        if state.step % settings.interval == 0:
+            self._means = BlockMeans()
+        state.student.train()
+        if state.teacher is not None:
+            state.teacher.labelling_mode()
+        started, first = time.perf_counter(), state.step
+        while state.step < end:
+            self._means.add(self._step(state))
+            self._progress.tick(state.step)
+            if settings.checkpoint_interval and state.step % settings.checkpoint_interval == 0 and state.step < end:
+                self._save(state)
+        finite = self._finite()  # waits for the device, so that the time is that of the steps
+        self._step_ms = 1000 * (time.perf_counter() - started) / (end - first)
+        return finite
+
+    def _step(self, state: State) -> Losses:
+        """One training step on the batches of its number."""
+        step, size = state.step, self.config.batch_size
+        match self.config.adaptation:
+            case SelfTraining() as settings:
+                source = in_layout(self.domains.source(self.streams, step, size), self.config)
+                target = in_layout(self.domains.target(self.streams, step, size), self.config)
+                return self_training_step(state, settings, source, target)
+            case SourceOnly(distortion=distortion):
+                source = self.domains.source(self.streams, step, size)
+                if distortion is not None:
+                    draw = draw_distortion(distortion, self.streams, step, size)
+                    source = replace(source, image=distort(source.image, draw, self.domains.mean, self.domains.std))
+                return supervised_step(state, in_layout(source, self.config))
+            case TargetSupervised():
+                batch = self.domains.labelled_target(self.streams, step, size)
+                return supervised_step(state, in_layout(batch, self.config))
+
+    def _finite(self) -> bool:
+        return all(math.isfinite(value) for value in self._means.read().values())
+
+    # -- reports -------------------------------------------------------------------------------------------------
+
+    def _evaluated(self, state: State) -> Report:
+        self._save(state)
+        started = time.perf_counter()
+        with self._eager_passes():
+            scored, criteria = self._scores(state)
+        metrics = self._means.read() | {
+            "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
+            "time/step_ms": self._step_ms,
+            "time/evaluation_s": time.perf_counter() - started,
+            "memory/peak_mib": peak_memory_mib(self.device),
+        }
+        for name, result in scored.items():
+            metrics |= self._named(name, result)
+        metrics |= criteria
+        report = self._report(state, metrics)
+        report["confusion"] = {name: result.confusion.tolist() for name, result in scored.items()}
+        if state.step >= self.config.schedule.steps:
+            with self._eager_passes():
+                report["pictures"] = save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
+            checkpoint.save(self.folder / FINAL, dict(state.student.state_dict()), self._numbers(state))
+            report["outcome"] = "finished"
+        return report
+
+    def _eager_passes(self) -> contextlib.AbstractContextManager[Any]:
+        """Evaluation runs uncompiled: its sizes and last batches would each be compiled, minutes for a few passes."""
+        return torch.compiler.set_stance("force_eager") if self.config.execution.compile else contextlib.nullcontext()
+
+    def _scores(self, state: State) -> tuple[dict[str, Scores], dict[str, float]]:
+        """Scores by network, and what chooses a model without target labels."""
+        student: Segmentor = state.student
+        adaptation = self.config.adaptation
+        if isinstance(adaptation, SourceOnly) and adaptation.adapt_statistics is not None:
+            student = with_target_statistics(
+                student, self.domains, self.streams, adaptation.adapt_statistics, self.config.batch_size
+            )
+        networks = {"student": student}
+        if state.teacher is not None:
+            networks["teacher"] = state.teacher.network
+        settings = self.config.evaluation
+        criteria = None
+        if settings.criteria is not None:
+            criteria = TargetCriteria(settings.criteria, len(self.domains.classes), self.device)
+        results = evaluate(list(networks.values()), self.domains, settings, self.device, criteria)
+        chosen_by = {} if criteria is None else criteria.read()
+        if self.config.source_holdout is not None:
+            chosen_by[SOURCE_MIOU] = source_miou(student, self.domains, settings, self.device)
+        return dict(zip(networks, results, strict=True)), chosen_by
+
+    def _named(self, network: str, result: Scores) -> dict[str, float]:
+        named = {f"{network}/miou": result.mean(), f"{network}/accuracy": result.accuracy}
+        for name, classes in self.domains.means.items():
+            named[f"{network}/{name}"] = result.mean(classes)
+        for name, value in zip(self.domains.scored, result.iou.tolist(), strict=True):
+            named[f"{network}/iou/{name}"] = value
+        return named
+
+    def _report(self, state: State, metrics: dict[str, float]) -> Report:
+        return Report(
+            step=state.step,
+            planned_steps=self.config.schedule.steps,
+            executed_steps=self._progress.executed,
+            metrics=metrics,
+            machine=machine(self.device, self.config),
+            outcome=None,
+        )
+
+    def _diverged(self, state: State) -> Report:
+        means = self._means.read()
+        bad = sorted(name for name, value in means.items() if not math.isfinite(value))
+        report = self._report(state, means)
+        report["outcome"] = "diverged"
+        report["error"] = f"{', '.join(bad)} is not a finite number in the block that ends at step {state.step}."
+        return report
+
+    def _out_of_memory(self, message: str) -> Report:
+        step = self._state.step if self._state is not None else 0
+        peak = peak_memory_mib(self.device)
+        return Report(
+            step=step,
+            planned_steps=self.config.schedule.steps,
+            executed_steps=self._progress.executed if self._state is not None else 0,
+            metrics={"memory/peak_mib": peak},
+            machine=machine(self.device, self.config),
+            outcome="oom",
+            error=f"Out of memory after step {step} at a peak of {peak:.0f} MiB: {message.splitlines()[0]}",
+        )
+
+    def _save(self, state: State) -> None:
+        arrays = checkpoint.arrays_of(state) | self._means.arrays()
+        numbers = self._numbers(state) | {"of": self._identity}
+        checkpoint.save(self.folder / CHECKPOINT, arrays, numbers, keep=self.folder / PREVIOUS)
+
+    def _numbers(self, state: State) -> dict[str, Any]:
+        """What stands in a checkpoint's header: the step, and what the network needs to be used without its config."""
+        domains = self.domains
+        model = describe(self.config, domains.classes, domains.mean, domains.std, state.step)
+        return {"step": state.step, "model": model.to_json()}
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory of a GPU or of the machine did not suffice, be it torch's or CUDA's own."""
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
+    )
+
+
+def set_numerics(threads: int) -> None:
+    """Set what is global and moves the last bits: thread count, arithmetic, cuDNN's choice of algorithms.
+
+    On a GPU matrix products of float32 numbers stay float32. cuDNN's convolutions keep its default, TF32, whose
+    products have 10 bits after the point where float32 has 23: `machine` records which is which.
+    """
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak memory in MiB: what this trial kept reserved on a GPU, of the whole process so far on a CPU.
+
+    Reserved, because replayed CUDA graphs use memory that counts as allocated only while they are recorded.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
+    return _peak_of_process_mib()
+
+
+def _peak_of_process_mib() -> float:
+    """Since this program began: what `getrusage` tells begins with the peak of the process that started it."""
+    status = Path("/proc/self/status")
+    own = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE) if status.exists() else None
+    if own is not None:
+        return int(own[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
+
+
+def machine(device: torch.device, config: Experiment) -> dict[str, Any]:
+    """What can move the last bits of a result; on a GPU also which operations take float32 numbers as TF32."""
+    gpu = device.type == "cuda"
+    common = {
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if gpu else _processor(),
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "precision": config.execution.precision.value,
+    }
+    return common | {"tf32": _tf32(device)} if gpu else common
+
+
+def _tf32(device: torch.device) -> str:
+    """Which operations of a GPU take float32 numbers as TF32, by the settings in force: `convolutions`, `nothing`."""
+    if torch.cuda.get_device_capability(device) < TF32_CAPABILITY:
+        return "nothing"
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch puts it there at run time
+    settings = {"convolutions": convolutions, "matrix products": torch.backends.cuda.matmul}
+    return " and ".join(name for name, each in settings.items() if each.fp32_precision == "tf32") or "nothing"
+
+
+def _processor() -> str:
+    """The CPU's model name and its vector instructions in torch's words."""
+    model = platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"
