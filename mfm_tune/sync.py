@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NoReturn
 from mfm_tune.commands.options import DEFAULT_STORAGE
 from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageBusyError, StorageError, UserError
+from mfm_tune.ledger.uri import OPTION, announced_uri, without_password, without_password_of
 from mfm_tune.tracking.mirror import Target, quiet_environment
-from mfm_tune.tracking.uri import OPTION, announced_uri, without_password, without_password_of
 
 if TYPE_CHECKING:
     from mfm_tune.tracking.process import Mirroring

@@ -33,11 +33,11 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageError, UserError
 from mfm_tune.ledger.state import LedgerState, read_ledger
+from mfm_tune.ledger.uri import OPTION, announced_uri, without_password_of
 from mfm_tune.sync import parser
 from mfm_tune.tracking.database import damage
 from mfm_tune.tracking.mirror import Target, caught_up, quiet_environment
 from mfm_tune.tracking.runs import declared_cells, experiment_name, study_experiment
-from mfm_tune.tracking.uri import OPTION, announced_uri, without_password_of
 from mfm_tune.tracking.views import TAG, TRIED, View, ViewKind, failures_view, pictures_view, table_view
 
 READY_S = 120.0

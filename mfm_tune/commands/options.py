@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from mfm_tune.errors import OptionError, SearchSpaceError
+from mfm_tune.ledger.uri import OPTION as TRACKING_URI
+from mfm_tune.ledger.uri import check_uri, without_password
 from mfm_tune.program import Outcome
 from mfm_tune.space import check_seeds
-from mfm_tune.tracking.uri import OPTION as TRACKING_URI
-from mfm_tune.tracking.uri import check_uri, without_password
 
 DEFAULT_STORAGE = Path("runs")
 

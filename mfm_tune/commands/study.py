@@ -21,6 +21,7 @@ from mfm_tune.identity import config_id
 from mfm_tune.ledger.events import code_events, launch_event, study_event
 from mfm_tune.ledger.state import LedgerState, LedgerWriter, Status, read_ledger
 from mfm_tune.ledger.storage import Storage, check_writable
+from mfm_tune.ledger.uri import announced_uri, resolved_uri, without_password
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.loading import Loaded
 from mfm_tune.planning.outlook import Outlook, Places, outlook
@@ -38,7 +39,6 @@ from mfm_tune.planning.profiles import PAPER
 from mfm_tune.program import Program
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
-from mfm_tune.tracking.uri import announced_uri, resolved_uri, without_password
 
 if TYPE_CHECKING:
     from mfm_tune.tracking.mirror import Mirror
@@ -209,7 +209,7 @@ def begin_launch(job: Job, plan: Plan, state: LedgerState, writer: LedgerWriter,
     launch = secrets.token_hex(4)
     slots = 0 if job.options.address else job.slots
     state.apply(writer.append(launch_event(job.study, launch, argv, slots)))
-    for event in list(code_events(plan, state)):
+    for event in list(code_events({digest: each.files for digest, each in plan.fingerprints.items()}, state)):
         state.apply(writer.append(event))
     return launch
 

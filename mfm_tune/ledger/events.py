@@ -11,10 +11,9 @@ from typing import Any
 
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.state import Event, LedgerState
-from mfm_tune.planning.plan import Plan
+from mfm_tune.ledger.uri import without_password
 from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
 from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Study, Table
-from mfm_tune.tracking.uri import without_password
 
 RECORDED_VERSIONS = ("mfm_tune", "torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow")
 
@@ -34,11 +33,15 @@ def launch_event(study: Study, launch: str, argv: Sequence[str], slots: int) -> 
     }
 
 
-def code_events(plan: Plan, state: LedgerState) -> Iterator[Event]:
-    """The fingerprints of a plan that the ledger does not have yet."""
-    for digest, fingerprint in plan.fingerprints.items():
+def code_events(files: Mapping[str, Mapping[str, str]], state: LedgerState) -> Iterator[Event]:
+    """The code that the ledger does not have yet.
+
+    Args:
+        files: Digest of a fingerprint -> its files, each with its own digest.
+    """
+    for digest, of_digest in files.items():
         if digest not in state.codes:
-            yield {"event": "code", "fingerprint": digest, "files": dict(fingerprint.files)}
+            yield {"event": "code", "fingerprint": digest, "files": dict(of_digest)}
 
 
 def study_event(study: Study, state: LedgerState, fingerprints: Mapping[str, str]) -> Event | None:

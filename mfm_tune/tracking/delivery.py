@@ -14,6 +14,7 @@ from pathlib import Path
 from mfm_tune.errors import StorageError
 from mfm_tune.ledger.state import Event
 from mfm_tune.ledger.storage import Storage
+from mfm_tune.ledger.uri import without_password_of
 from mfm_tune.tracking.mirror import Target
 from mfm_tune.tracking.pictures import confusion_files, picture_files, table_path
 from mfm_tune.tracking.reader import Batch, LedgerReader
@@ -31,7 +32,6 @@ from mfm_tune.tracking.runs import (
     trial_run,
 )
 from mfm_tune.tracking.store import ArtifactTroubleError, Handle, RefusedError, TrackingStore
-from mfm_tune.tracking.uri import without_password_of
 from mfm_tune.tracking.views import experiment_note, experiment_views, table_views
 
 PATIENCE = 3  # a file that is refused so often, while runs are taken, is left out

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from mfm_tune.ledger.state import FILE_NAME
+from mfm_tune.ledger.uri import OPTION, check_uri, is_server, without_password
 from mfm_tune.tracking.database import check_path, sqlite_path, sqlite_uri
-from mfm_tune.tracking.uri import OPTION, check_uri, is_server, without_password
 
 SLOW_S = 10.0  # a mirror that has not moved for this long, with lines before it, is called behind
 MARKED = 256  # bytes before the cursor that must not have changed

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from mfm_tune.console import steady_streams
+from mfm_tune.ledger.uri import without_password_of
 from mfm_tune.tracking.mirror import (
     Cursor,
     Target,
@@ -37,7 +38,6 @@ from mfm_tune.tracking.mirror import (
     write_state,
 )
 from mfm_tune.tracking.reader import Batch, BrokenLedgerError, LedgerReader
-from mfm_tune.tracking.uri import without_password_of
 
 if TYPE_CHECKING:
     from mfm_tune.tracking.delivery import Delivery

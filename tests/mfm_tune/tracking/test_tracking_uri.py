@@ -14,8 +14,8 @@ from mfm_tune.commands import study as run_study
 from mfm_tune.commands.options import parse_options
 from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.ledger.state import encoded, read_events, read_ledger
+from mfm_tune.ledger.uri import VARIABLE, without_password, without_password_of
 from mfm_tune.tracking.mirror import Target, start_mirror
-from mfm_tune.tracking.uri import VARIABLE, without_password, without_password_of
 from tests.mfm_tune.stub_space import forgotten_after, write_space
 from tests.mfm_tune.tracking.tracking_ledger import Fiction, expected, stored, write
 from tests.mfm_tune.tracking.tracking_places import Shown, dead_address, storage_with
