@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mfm_tune.commands.options import Options
 from mfm_tune.criteria import Criterion
 from mfm_tune.errors import StorageError, printable, typed
-from mfm_tune.execution.recorder import Recorder, error_file
+from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import CARRY_ON, EngineOptions, Interrupted, Stopping, local_gpus, local_slots
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.events import code_events, launch_event, study_event
@@ -360,7 +360,7 @@ def say_failures(plan: Plan, storage: Storage) -> int:
             continue
         lines = [line for line in printable(record.error).splitlines() if line.strip()][-LINES_OF_TRACEBACK:]
         print(f"{plan.name_of(record.config_id)}, seed {record.seed} failed:", *lines, sep="\n    ", file=sys.stderr)
-        print(f"    all of it: {error_file(storage.root, record.folder)}", file=sys.stderr)
+        print(f"    all of it: {storage.error_file(record.folder)}", file=sys.stderr)
     left = sum(planned.status in (Status.NEW, Status.OPEN) for planned in plan.trials)
     if left:
         print(f"Not finished, for no reason of their own: {left} trials; the same command goes on.", file=sys.stderr)

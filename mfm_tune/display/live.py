@@ -18,7 +18,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mfm_tune.errors import printable
-from mfm_tune.execution.recorder import error_file
 from mfm_tune.ledger.state import LedgerState, TrialRecord, finals
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.forecast import StepTimes, duration, makespan
@@ -219,7 +218,7 @@ def end_text(progress: Progress, trial: Trial, record: TrialRecord, storage: Sto
     if record.outcome in (Outcome.STOPPED, Outcome.DIVERGED):
         text += f" at step {record.step} of {record.planned_steps}"
     if record.outcome is Outcome.FAILED:
-        text += f": {last_line(record.error)} (all of it in {error_file(storage.root, trial.folder)})"
+        text += f": {last_line(record.error)} (all of it in {storage.error_file(trial.folder)})"
     return f"{text}, after {duration(record.wall_s)}"
 
 

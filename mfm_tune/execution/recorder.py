@@ -11,6 +11,7 @@ from typing import Protocol
 
 from mfm_tune.identity import canonical
 from mfm_tune.ledger.state import LedgerState, LedgerWriter, TrialRecord
+from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
 
@@ -168,16 +169,11 @@ class Recorder:
     def _keep_text(self, trial: Trial, error: str) -> None:
         """Put the traceback of a failed trial into its folder, where a person looks for it. The ledger has it too."""
         try:
-            path = error_file(self._storage, trial.folder)
+            path = Storage(self._storage).error_file(trial.folder)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(error, encoding="utf-8", errors="backslashreplace")
         except OSError:
             return  # the ledger has it
-
-
-def error_file(storage: Path, folder: str) -> Path:
-    """Where the traceback of a failed trial lies."""
-    return storage / folder / "error.txt"
 
 
 class _Show(Protocol):

@@ -46,6 +46,10 @@ class Storage:
         """A trial's folder; `folder` is relative, as the ledger has it."""
         return self.root / folder
 
+    def error_file(self, folder: str) -> Path:
+        """Where the traceback of a failed trial lies."""
+        return self.trial(folder) / "error.txt"
+
     def report(self, study: str, profile: str) -> Path:
         """The folder of a study's report.
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from mfm_tune.errors import StorageError
-from mfm_tune.execution.recorder import Recorder, error_file
+from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.state import LedgerState, LedgerWriter, TrialRecord, read_ledger
+from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
 from tests.mfm_tune.stub_launch import stub_trials
@@ -94,7 +95,7 @@ def test_the_traceback_of_a_failed_trial_lies_in_its_folder_and_in_the_ledger(tm
     told = recorder(tmp_path)
     told.started(TRIAL.key, 1)
     told.ended(TRIAL.key, Outcome.FAILED, error="Traceback\nStubError: \udcff")
-    assert error_file(tmp_path, TRIAL.folder).read_text() == "Traceback\nStubError: \\udcff"
+    assert Storage(tmp_path).error_file(TRIAL.folder).read_text() == "Traceback\nStubError: \\udcff"
     assert read_ledger(tmp_path / "ledger.jsonl").trials[TRIAL.key].error.startswith("Traceback\nStubError")
 
 
