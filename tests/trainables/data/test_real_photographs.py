@@ -5,9 +5,11 @@ The folder is drawn here, byte by byte: labels are written as plain arrays of tr
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -278,6 +280,48 @@ def test_an_image_of_two_parts_is_refused_by_both_commands(root: Path, capsys: p
         opened(root)
     assert main(["prepare", "realpair", "--root", str(root), "--out", str(root.with_name("no-store"))]) == 2
     assert sentence in capsys.readouterr().err
+
+
+# -- recorded batches --------------------------------------------------------------------------------------------------
+
+RECORDED = {
+    "plain": "4ee4cbe8ce1da04691d09aeaeb27ad466f72c93fa3fb633518ec2e8e83b9cfb5",
+    "rare classes, margins, holdout": "883044c9346191efba274397c401d028fb77fdc5390c5afcfdee073623f7a32e",
+}
+
+
+@pytest.mark.parametrize("case", RECORDED)
+def test_batches_and_examples_are_those_that_were_recorded(tmp_path: Path, case: str) -> None:
+    """Every stream and example of a folder of noise, bit for bit and in the same memory format."""
+    random = np.random.default_rng(1)
+    for place, count, size in (("source", 9, (60, 90)), ("target/train", 4, (90, 130)), ("target/val", 3, (90, 70))):
+        for index in range(count):
+            label = random.choice(np.array([0, 2, 10, 11, 255], dtype=np.uint8), (size[0] // 10, size[1] // 10))
+            write_label(tmp_path / place / f"labels/{index}.png", label.repeat(10, axis=0).repeat(10, axis=1))
+            image = Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8))
+            (tmp_path / place / "images").mkdir(exist_ok=True)
+            image.save(tmp_path / place / f"images/{index}.png")
+    (tmp_path / "source/one.txt").write_text("0\n1\n2\n")
+    (tmp_path / "source/two.txt").write_text("3\n4\n5\n6\n7\n8\n")
+    settings: dict[str, Any] = {}
+    if case != "plain":
+        settings = {
+            "sampling": RareClassSampling(min_pixels=200, min_crop_ratio=0.5),
+            "margins": Margins(top=7, left=5, bottom=20, of_size=(90, 130)),
+            "holdout": SourceHoldout(share=0.2),
+        }
+    read_folder.cache_clear()
+    domains = open_real_photographs(CONFIG, {"realpair": str(tmp_path)}, CPU, **settings)
+    digest = hashlib.sha256()
+    for stream in ("source", "warm_start", "target", "labelled_target"):
+        for step in range(3):
+            batch = getattr(domains, stream)(Streams(5), step, 3)
+            digest.update(batch.image.numpy().tobytes() + repr((batch.image.stride(), batch.valid)).encode())
+            digest.update(b"" if batch.label is None else batch.label.numpy().tobytes())
+    for example in (*domains.validation(), *domains.held_out()):
+        digest.update(example.image.numpy().tobytes() + repr(example.image.stride()).encode())
+        digest.update(example.label.numpy().tobytes())
+    assert digest.hexdigest() == RECORDED[case]
 
 
 # -- scores ------------------------------------------------------------------------------------------------------------
