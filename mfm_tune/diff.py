@@ -27,6 +27,8 @@ from mfm_tune.ledger.state import FILE_NAME, LedgerState, TrialRecord, read_ledg
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
 from mfm_tune.results.study import ConfigResult
+from mfm_tune.search.candidates import candidate_name
+from mfm_tune.space import row_name
 from mfm_tune.tracking.runs import declared_cells
 
 LONGEST_VALUE = 40
@@ -113,8 +115,8 @@ def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
     points = (point for proposals in state.proposals.values() for point in proposals)
     every = (
         *named,
-        *((f"{cell.axis} {cell.level}", cell.config_id) for cell in cells),
-        *((f"trial {point['number']} of {point['search']}", point["config_id"]) for point in points),
+        *((row_name(cell.axis, cell.level), cell.config_id) for cell in cells),
+        *((f"{candidate_name(point['number'])} of {point['search']}", point["config_id"]) for point in points),
     )
     return tuple(dict.fromkeys(label for label, each in every if each == config))
 

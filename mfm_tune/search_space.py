@@ -22,6 +22,7 @@ from typing import Annotated, Any
 from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.errors import SearchSpaceError
 from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, Line, Name, Profile, Whole
+from mfm_tune.identity import config_id
 from mfm_tune.program import Program
 from mfm_tune.space import Config, Declared, asked, check_config, check_line, check_seeds, default_label
 
@@ -380,6 +381,11 @@ class Search(Declared):
         check_seeds(self.seeds)
         for values in self.first:
             self._check_first(values)
+
+    @cached_property
+    def baseline_ids(self) -> Mapping[str, str]:
+        """The config id of each baseline by its name."""
+        return {name: config_id(config) for name, config in self.baselines.items()}
 
     @cached_property
     def count(self) -> int | None:

@@ -12,9 +12,11 @@ Nothing here imports torch or ray: declaring a study and planning it answer in u
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
+from functools import cached_property
+from itertools import chain
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 from mfm_tune.errors import SearchSpaceError, in_words
@@ -194,6 +196,17 @@ class Cell:
     config: Config
     config_id: str
     against: str | None = None  # config id of the row's own reference
+    against_config: Config = None
+
+    @property
+    def name(self) -> str:
+        """How the row is called outside of its table: `dim 128`."""
+        return row_name(self.axis, self.level)
+
+
+def row_name(axis: str, level: str) -> str:
+    """How a row is called outside of its table: `dim 128`."""
+    return f"{axis} {level}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,11 +260,49 @@ class Study(Declared):
             _check_distinct(self, table)
 
     def cells(self) -> Iterator[Cell]:
-        """All cells in printing order; a config can stand in several."""
-        for table in self.tables:
-            yield from self.cells_of(table)
+        """All cells in printing order; a config can be that of several."""
+        return chain.from_iterable(self._cells.values())
 
-    def cells_of(self, table: Table) -> Iterator[Cell]:
+    def cells_of(self, table: Table) -> tuple[Cell, ...]:
+        """The cells of one of the study's tables."""
+        return self._cells[table.name]
+
+    @cached_property
+    def reference_ids(self) -> Mapping[str, str]:
+        """The config id of each reference by its name."""
+        return {name: config_id(config) for name, config in self.references.items()}
+
+    def configs(self, tables: Iterable[Table] | None = None) -> dict[str, Config]:
+        """Distinct configs by id: references, then cells in printing order, then what single rows are compared with.
+
+        Args:
+            tables: Those whose cells are meant; None takes all.
+        """
+        cells = tuple(chain.from_iterable(map(self.cells_of, self.tables if tables is None else tables)))
+        configs: dict[str, Config] = {}
+        for name, config in (
+            *zip(self.reference_ids.values(), self.references.values(), strict=True),
+            *((cell.config_id, cell.config) for cell in cells),
+            *((cell.against, cell.against_config) for cell in cells if cell.against is not None),
+        ):
+            configs.setdefault(name, config)
+        return configs
+
+    def name_of(self, config: str) -> str:
+        """The name of a config by its id: that of the reference that it is, else that of its first row (`dim 128`)."""
+        return self._names.get(config, config)
+
+    @cached_property
+    def _names(self) -> Mapping[str, str]:
+        references = ((config, name) for name, config in self.reference_ids.items())
+        rows = ((cell.config_id, cell.name) for cell in self.cells())
+        return dict(reversed((*references, *rows)))  # the first name of a config wins
+
+    @cached_property
+    def _cells(self) -> Mapping[str, tuple[Cell, ...]]:
+        return {table.name: tuple(self._expand(table)) for table in self.tables}
+
+    def _expand(self, table: Table) -> Iterator[Cell]:
         """The cells of one table.
 
         Raises:
@@ -274,6 +325,7 @@ class Study(Declared):
                 config=config,
                 config_id=config_id(config),
                 against=None if against is None else config_id(against),
+                against_config=against,
             )
 
 
@@ -322,7 +374,7 @@ def check_config(config: Config, where: str) -> None:
 
 def _check_distinct(study: Study, table: Table) -> None:
     first: dict[str, str] = {}
-    references = {} if table.axis.against else {name: config_id(config) for name, config in study.references.items()}
+    references = {} if table.axis.against else study.reference_ids
     for cell in study.cells_of(table):
         if references.get(cell.level, cell.config_id) != cell.config_id:
             raise SearchSpaceError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import partial
@@ -14,12 +14,10 @@ from mfm_tune.criteria import Criterion
 from mfm_tune.errors import StorageError
 from mfm_tune.execution.probe import Measure, in_this_process, probe
 from mfm_tune.execution.settings import CARRY_ON, EngineOptions, Interrupted, Stopping
-from mfm_tune.identity import config_id
 from mfm_tune.ledger.state import LedgerState, LedgerWriter, read_ledger
 from mfm_tune.planning.plan import Plan, changed_code, describe, results_of_other_code
 from mfm_tune.program import Program
 from mfm_tune.search_space import Asha
-from mfm_tune.space import Config
 
 
 def print_plan(job: Job) -> int:
@@ -75,11 +73,11 @@ def simulate_asha(job: Job | SearchJob) -> int:
         search, slots = job.search, job.confirmation(state).slots
         stopping = Stopping(scheduler=search.scheduler or Asha(), criterion=search.criterion)
         plan = _reused(job.options, job.exploration, state)
-        _simulate(plan, stopping, search.baselines, slots, search.name, baselines_win=False)
+        _simulate(plan, stopping, search.baseline_ids.values(), slots, search.name, baselines_win=False)
     else:
         stopping = Stopping(criterion=Criterion(key=job.study.metric, label=job.study.metric))
         plan = _reused(job.options, job.plan, state)
-        _simulate(plan, stopping, job.study.references, job.slots, job.study.name)
+        _simulate(plan, stopping, job.study.reference_ids.values(), job.slots, job.study.name)
     return 0
 
 
@@ -98,7 +96,7 @@ def _reused(options: Options, plan_of: Callable[[LedgerState], Plan], state: Led
 def _simulate(
     plan: Plan,
     stopping: Stopping,
-    baselines: Mapping[str, Config],
+    baselines: Collection[str],
     slots: int,
     name: str,
     *,
@@ -120,7 +118,6 @@ def _simulate(
         f"{name}, profile {plan.study.profile}: {len(curves)} of {len(plan.trials)} trials replayed from the ledger on "
         f"{where}, {stopping.scheduler}"
     )
-    first = [config_id(config) for config in baselines.values()]
-    winners = configs if baselines_win else configs.difference(first)
-    results = simulate(curves, stopping, slots, first=first, winners=winners)
+    winners = configs if baselines_win else configs.difference(baselines)
+    results = simulate(curves, stopping, slots, first=list(baselines), winners=winners)
     print("\n".join(describe_simulation(results, {config: plan.name_of(config) for config in configs}, stopping)))

@@ -41,7 +41,6 @@ from mfm_tune.search.candidates import (
     best,
     confirmed_study,
     explored,
-    point_name,
     selected,
     selection_event,
     selection_of,
@@ -252,7 +251,10 @@ def _confirm(
 
     points = selected(state, job.search, job.code)
     print(explored_text(job.search, explored(state, job.search, job.code)))
-    print(f"To confirm: {', '.join(map(point_name, points)) or 'no point has a score'}, and the baselines.", flush=True)
+    print(
+        f"To confirm: {', '.join(point.name for point in points) or 'no point has a score'}, and the baselines.",
+        flush=True,
+    )
     study = job.confirmation(state)
     plan = settled(job.options, study.plan, state, writer)
     launch = declare(study, plan, state, writer, argv)

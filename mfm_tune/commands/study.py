@@ -17,7 +17,6 @@ from mfm_tune.criteria import Criterion
 from mfm_tune.errors import StorageError, printable, typed
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import CARRY_ON, EngineOptions, Interrupted, Stopping, local_gpus, local_slots
-from mfm_tune.identity import config_id
 from mfm_tune.ledger.events import code_events, launch_event, study_event
 from mfm_tune.ledger.state import LedgerState, LedgerWriter, Status, read_ledger
 from mfm_tune.ledger.storage import Storage, check_writable
@@ -29,7 +28,6 @@ from mfm_tune.planning.plan import (
     Choice,
     Plan,
     Trial,
-    all_configs,
     changed_code,
     counted,
     make_plan,
@@ -85,7 +83,7 @@ class Job:
     @property
     def fingerprints(self) -> dict[str, str]:
         """Config id -> fingerprint of its code, for every config of the study."""
-        return {name: self.code.fingerprint(config).digest for name, config in all_configs(self.study).items()}
+        return self.code.digests(self.study.configs())
 
     def plan(self, state: LedgerState) -> Plan:
         """The study minus what the ledger has."""
@@ -276,7 +274,7 @@ def _stopping(job: Job, plan: Plan, state: LedgerState) -> Stopping | None:
     if not job.options.asha:
         return None
     keys = [planned.record.key for planned in plan.trials if planned.record is not None]
-    references = {config_id(config) for config in job.study.references.values()}
+    references = set(job.study.reference_ids.values())
     return Stopping(
         criterion=Criterion(key=job.study.metric, label=job.study.metric),
         never=frozenset(each.trial.key for each in plan.trials if each.trial.config_id in references),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mfm_tune.display.live import LiveTable, Progress
 from mfm_tune.planning.plan import Trial
-from mfm_tune.search.candidates import Explored, explored, point_name, ranking, values_text
+from mfm_tune.search.candidates import Explored, explored, ranking, values_text
 from mfm_tune.search.proposals import ExplorationPlan
 from mfm_tune.search_space import Search
 
@@ -93,5 +93,5 @@ def _grid(search: Search, points: Sequence[Explored]) -> Grid:
         record, score = point.record, point.score(search.criterion)
         assert record is not None
         steps = f"{record.step}/{record.planned_steps}" + (" stopped" if record.rung is not None else "")
-        grid.add_row(point_name(point), f"{score:.4g}", steps, Text(values_text(point.values)))
+        grid.add_row(point.name, f"{score:.4g}", steps, Text(values_text(point.values)))
     return grid

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from mfm_tune.identity import config_id
 from mfm_tune.ledger.state import Event, LedgerState
 from mfm_tune.ledger.uri import without_password
 from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
@@ -59,7 +58,7 @@ def study_event(study: Study, state: LedgerState, fingerprints: Mapping[str, str
         "metric": study.metric,
         "second_metric": study.second_metric,
         "seeds": list(study.seeds),
-        "references": {name: config_id(config) for name, config in study.references.items()},
+        "references": dict(study.reference_ids),
         "tables": [_table(study, table) for table in study.tables],
         "fingerprints": dict(fingerprints),
     }
@@ -75,7 +74,7 @@ def search_event(search: Search, state: LedgerState) -> Event | None:
         "profile": search.profile,
         "title": search.title,
         "parameters": {name: _distribution(each) for name, each in search.parameters.items()},
-        "baselines": {name: config_id(config) for name, config in search.baselines.items()},
+        "baselines": dict(search.baseline_ids),
         "criterion": search.criterion.key,
         "metric": search.metric,
         "second_metric": search.second_metric,

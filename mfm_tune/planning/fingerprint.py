@@ -67,6 +67,10 @@ class TrainingCode:
             self._by_modules[own] = Fingerprint(_digest(files), files)
         return self._by_modules[own]
 
+    def digests(self, configs: Mapping[str, Any]) -> dict[str, str]:
+        """The digest of each config's fingerprint, under the names that the configs have."""
+        return {name: self.fingerprint(config).digest for name, config in configs.items()}
+
     def _covers(self, module: str) -> bool:
         return any(module == package or module.startswith(package + ".") for package in self._packages)
 

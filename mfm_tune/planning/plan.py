@@ -104,11 +104,8 @@ class Plan:
         return len({planned.trial.config_id for planned in self.trials})
 
     def name_of(self, config: str) -> str:
-        """How people call a config: the name of the reference that it is, else where it first stands (`dim 128`)."""
-        for name, reference in self.study.references.items():
-            if config_id(reference) == config:
-                return name
-        return next((f"{cell.axis} {cell.level}" for cell in self.cells if cell.config_id == config), config)
+        """The name of a config by its id."""
+        return self.study.name_of(config)
 
 
 def selected_tables(study: Study, only: tuple[str, ...]) -> tuple[Table, ...]:
@@ -142,7 +139,7 @@ def make_plan(study: Study, state: LedgerState, code: TrainingCode, choice: Choi
     """
     tables = selected_tables(study, choice.only)
     cells = tuple(cell for table in tables for cell in study.cells_of(table))
-    configs = distinct_configs(study, tables, cells)
+    configs = study.configs(tables)
     described = {name: _described(study.program, config, f"study '{study.name}'") for name, config in configs.items()}
     prints = {name: code.fingerprint(config) for name, config in configs.items()}
     planned = tuple(
@@ -172,28 +169,6 @@ def plan_trial(
     """
     described = _described(program, config, where)
     return _planned(config_id(config), seed, config, described, code.fingerprint(config).digest, state, choice)
-
-
-def all_configs(study: Study) -> dict[str, Any]:
-    """Every config of a study by id, whatever a launch wants of it."""
-    return distinct_configs(study, study.tables, tuple(study.cells()))
-
-
-def distinct_configs(study: Study, tables: tuple[Table, ...], cells: tuple[Cell, ...]) -> dict[str, Any]:
-    """Configs by id: references, then cells in printing order, then what single rows are compared with."""
-    configs: dict[str, Any] = {}
-    for config in study.references.values():
-        configs.setdefault(config_id(config), config)
-    for cell in cells:
-        configs.setdefault(cell.config_id, cell.config)
-    for table in tables:
-        if table.axis.against is None:
-            continue
-        for level, _ in table.axis.levels:
-            config = table.axis.against(level)
-            if config is not None:
-                configs.setdefault(config_id(config), config)
-    return configs
 
 
 @dataclass(frozen=True)

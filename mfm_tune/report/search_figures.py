@@ -205,7 +205,7 @@ def _set_ticks(axis: XAxis | YAxis, distribution: Distribution) -> None:
 
 
 def _title(point: Explored, told: str) -> str:
-    return f"trial {point.number}, {values_text(point.values)}: {told}"
+    return f"{point.name}, {values_text(point.values)}: {told}"
 
 
 def _stopped_title(point: Explored) -> str:
@@ -228,7 +228,7 @@ def _pruning(found: SearchResults) -> Figure:
     for each in found.points:
         record = each.record
         if record is not None and record.outcome is not None:
-            title = f"trial {each.number}, {record.outcome.value} at step {record.step} of {record.planned_steps}"
+            title = f"{each.name}, {record.outcome.value} at step {record.step} of {record.planned_steps}"
             kinds[names.get(record.outcome, "ended otherwise")].append((each.number, record.step, title))
     axes = charts.chart(205, "trial, in the order of proposal", charts.WIDE)
     charts.bars(axes, kinds["finished"], 0.75, charts.OWN_BAR, "finished", upright=True)

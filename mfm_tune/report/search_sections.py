@@ -336,7 +336,7 @@ def _explored(found: SearchResults) -> Section | None:
         if record is not None and record.outcome is not Outcome.FINISHED and record.planned_steps:
             outcome = f"{outcome} at step {record.step} of {record.planned_steps}"
         value = criterion_number(final(each, criterion), criterion)
-        rows.append((f"trial {each.number}", value, outcome, values_text(each.values)))
+        rows.append((each.name, value, outcome, values_text(each.values)))
     return Section(
         key="explored",
         title="Explored points",

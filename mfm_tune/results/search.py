@@ -14,11 +14,10 @@ from functools import cached_property
 from mfm_tune.criteria import CRITERIA, TARGET_MIOU, Criterion
 from mfm_tune.ledger.state import LedgerState, Status
 from mfm_tune.planning.fingerprint import TrainingCode
-from mfm_tune.planning.plan import all_configs
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, Verdict, holm, kendall, paired_difference, spearman, summary
 from mfm_tune.results.study import CellResult, Reference, Results, collect
-from mfm_tune.search.candidates import Explored, confirmed_study, explored, point_name, selected, selection_of
+from mfm_tune.search.candidates import Explored, confirmed_study, explored, selected, selection_of
 from mfm_tune.search_space import Search
 
 _ENDED = (Status.FINISHED, Status.OOM, Status.DIVERGED)
@@ -239,9 +238,7 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
         code: Of training, as it is now; without it, as a driver last declared it.
     """
     study = confirmed_study(search, state, code)
-    prints = None
-    if code is not None:
-        prints = {name: code.fingerprint(config).digest for name, config in all_configs(study).items()}
+    prints = None if code is None else code.digests(study.configs())
     results = collect(study, state, prints)
     seeds = tuple(dict.fromkeys((search.explore_seed, *search.seeds)))
     chosen_with = _chosen_with(state, search, code)
@@ -250,7 +247,7 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
         search=search,
         points=explored(state, search, code),
         confirmed=tuple(
-            _confirmed(point, search, rows[point_name(point)], chosen_with) for point in selected(state, search, code)
+            _confirmed(point, search, rows[point.name], chosen_with) for point in selected(state, search, code)
         ),
         results=results,
         baselines=tuple(_retold(each, search) for each in collect(study, state, prints, seeds).references),
@@ -267,7 +264,7 @@ def _chosen_with(state: LedgerState, search: Search, code: TrainingCode | None) 
 def _confirmed(point: Explored, search: Search, cell: CellResult, chosen_with: Mapping[str, float | None]) -> Confirmed:
     values = cell.config.finals(search.criterion.key)
     return Confirmed(
-        name=point_name(point),
+        name=point.name,
         explored=chosen_with.get(point.config_id, point.score(search.criterion)),
         fresh=_fresh(values, search),
         point=point,

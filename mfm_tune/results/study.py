@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from statistics import median
 
-from mfm_tune.identity import config_id
 from mfm_tune.ledger.state import LedgerState, Status, TrialRecord, finals, is_number, status_of
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
@@ -332,8 +331,8 @@ class Results:
         return Counter(config.status(seed) for config in self.configs.values() for seed in self.seeds)
 
     def name_of(self, config: str) -> str:
-        """How a config is called: its reference's name, else where it first stands."""
-        return _name_of(config, self.references, [cell.cell for cell in self.cells])
+        """The name of a config by its id."""
+        return self.study.name_of(config)
 
 
 def collect(
@@ -354,7 +353,7 @@ def collect(
     chosen = tuple(study.seeds if seeds is None else seeds)
     cells = {table.name: tuple(study.cells_of(table)) for table in study.tables}
     every = [cell for table in study.tables for cell in cells[table.name]]
-    names = {name: config_id(config) for name, config in study.references.items()}
+    names = study.reference_ids
     ids = [*names.values(), *(cell.config_id for cell in every), *(cell.against for cell in every if cell.against)]
     known = fingerprints or {}
     configs = {each: _config_result(each, state, known.get(each), chosen) for each in dict.fromkeys(ids)}
@@ -443,9 +442,7 @@ class _Collector:
                 else None
                 for reference in self.references
             ),
-            own=None
-            if own is None
-            else self._comparison(cell, own, _name_of(own.config_id, self.references, self.cells), metric, papers),
+            own=None if own is None else self._comparison(cell, own, self.study.name_of(own.config_id), metric, papers),
             marks=_marks(config, metric, self.environments),
         )
 
@@ -482,16 +479,6 @@ def paper_number(paper: Paper) -> float | None:
 def _papers(cells: Sequence[Cell]) -> dict[str, float]:
     numbers = ((cell.config_id, paper_number(cell.paper)) for cell in cells)
     return {config: number for config, number in numbers if number is not None}
-
-
-def _name_of(config: str, references: Sequence[Reference], cells: Sequence[Cell]) -> str:
-    for reference in references:
-        if reference.config.config_id == config:
-            return reference.name
-    for cell in cells:
-        if cell.config_id == config:
-            return f"{cell.axis} {cell.level}"
-    return config
 
 
 def _config_result(config: str, state: LedgerState, fingerprint: str | None, seeds: Sequence[int]) -> ConfigResult:

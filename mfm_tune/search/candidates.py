@@ -48,6 +48,11 @@ class Explored:
     sampler: Mapping[str, Any] = field(default_factory=dict)
 
     @property
+    def name(self) -> str:
+        """How it is called: `trial 17`."""
+        return candidate_name(self.number)
+
+    @property
     def outcome(self) -> Outcome | None:
         """How its trial ended; None while it has not."""
         return None if self.record is None else self.record.outcome
@@ -139,7 +144,7 @@ def best(points: Sequence[Explored], search: Search) -> tuple[Explored, ...]:
 
 def _candidates(points: Sequence[Explored], search: Search) -> tuple[Explored, ...]:
     """The points that can be chosen: a baseline that was also proposed stands among the baselines already."""
-    baselines = {config_id(config) for config in search.baselines.values()}
+    baselines = search.baseline_ids.values()
     return tuple(each for each in points if each.config_id not in baselines)
 
 
@@ -222,8 +227,8 @@ def _terms(search: Search, candidates: Iterable[str]) -> dict[str, Any]:
 def confirmed_study(search: Search, state: LedgerState, code: TrainingCode | None = None) -> Study:
     """The baselines and the selected points as a study: all seeds, nothing pruned, compared by seed."""
     points = selected(state, search, code)
-    configs = {**search.baselines, **{point_name(each): each.config for each in points}}
-    trained = {point_name(each): values_text(each.values) for each in points}
+    configs = {**search.baselines, **{each.name: each.config for each in points}}
+    trained = {each.name: values_text(each.values) for each in points}
     axis = Axis(
         name="config",
         levels=tuple((name, None) for name in configs),
@@ -248,9 +253,9 @@ def confirmed_study(search: Search, state: LedgerState, code: TrainingCode | Non
     )
 
 
-def point_name(point: Explored) -> str:
-    """How a point is called: `trial 17`."""
-    return f"trial {point.number}"
+def candidate_name(number: int) -> str:
+    """How the candidate of a number is called: `trial 17`."""
+    return f"trial {number}"
 
 
 def values_text(values: Mapping[str, Printed]) -> str:

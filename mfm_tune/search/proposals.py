@@ -17,7 +17,7 @@ from mfm_tune.ledger.events import proposal_event
 from mfm_tune.ledger.state import LedgerState, LedgerWriter
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.plan import Choice, Plan, Trial, plan_trial
-from mfm_tune.search.candidates import Explored, confirmed_study, explored, next_number, selection_of
+from mfm_tune.search.candidates import Explored, candidate_name, confirmed_study, explored, next_number, selection_of
 from mfm_tune.search_space import Search
 
 
@@ -128,12 +128,12 @@ class ExplorationPlan(Plan):
 
     def name_of(self, config: str) -> str:
         """`DACS` for a baseline, `trial 17` for a point."""
-        for name, baseline in self.search.baselines.items():
-            if config_id(baseline) == config:
-                return name
+        name = next((name for name, own in self.search.baseline_ids.items() if own == config), None)
+        if name is not None:
+            return name
         proposals = self.state.proposals.get((self.search.name, self.search.profile), ())
         numbers = [event["number"] for event in proposals if event["config_id"] == config]
-        return f"trial {numbers[-1]}" if numbers else config
+        return candidate_name(numbers[-1]) if numbers else config
 
 
 def plan_exploration(search: Search, code: TrainingCode, state: LedgerState, choice: Choice) -> ExplorationPlan:
@@ -169,7 +169,7 @@ def stopping(plan: ExplorationPlan) -> Stopping | None:
     search = plan.search
     if search.scheduler is None:
         return None
-    baselines = {config_id(config) for config in search.baselines.values()}
+    baselines = search.baseline_ids.values()
     keys = [each.trial.key if each.record is None else each.record.key for each in plan.trials]
     return Stopping(
         scheduler=search.scheduler,

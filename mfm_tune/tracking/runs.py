@@ -21,6 +21,7 @@ from typing import Any
 from mfm_tune.identity import Canonical, difference
 from mfm_tune.ledger.state import Event, LedgerState, TrialRecord
 from mfm_tune.program import Outcome
+from mfm_tune.space import row_name
 
 RESERVED = frozenset(
     {
@@ -259,7 +260,7 @@ def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[Declared
         if config == record.config_id:
             return str(name)
     if own:
-        return f"{own[0].table}/{own[0].axis} {own[0].level}"
+        return f"{own[0].table}/{row_name(own[0].axis, own[0].level)}"
     point = _proposal(state, record)
     return record.config_id if point is None else f"{point['search']}/trial {point['number']}"
 
@@ -268,7 +269,11 @@ def _trial_note(record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
     outcome = "running" if record.outcome is None else record.outcome.value
     lines = [f"**{outcome}** at step {record.step} of {record.planned_steps}, seed {record.seed}, {record.benchmark}"]
     if here:
-        lines += ["", "Stands in:", *(f"- {cell.study} {cell.table}: {cell.axis} {cell.level}" for cell in here)]
+        lines += [
+            "",
+            "Stands in:",
+            *(f"- {cell.study} {cell.table}: {row_name(cell.axis, cell.level)}" for cell in here),
+        ]
     if record.error:
         tail = "\n".join(record.error.splitlines()[-LINES_OF_ERROR:])
         lines += ["", "```", tail[-4000:], "```"]
@@ -399,7 +404,7 @@ def _cell_tags(
         "mfm.outcome": ", ".join(outcomes) or "not started",
         "mfm.seeds": f"{finished}/{len(cell.seeds)}",
         axis_tag(cell.axis): cell.level,
-        "mlflow.runName": f"{cell.table}/{cell.axis} {cell.level}",
+        "mlflow.runName": f"{cell.table}/{row_name(cell.axis, cell.level)}",
         "mlflow.user": "mfm_tune",
         "mlflow.source.name": "mfm_tune",
         NOTE: _cell_note(cell, finished, numbers),

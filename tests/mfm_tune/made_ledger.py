@@ -10,7 +10,7 @@ from typing import Any
 from mfm_tune.identity import canonical, config_id
 from mfm_tune.ledger.events import launch_event, study_event
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.planning.plan import all_configs, trial_folder, trial_key
+from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.program import Outcome
 from mfm_tune.space import Axis, Paper, Study, Table
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
@@ -129,7 +129,7 @@ class MadeLedger:
     def finish(self, number: Callable[[Any, int], float], **settings: Any) -> None:
         """Every trial of the study ends well; `number` gives the metric of a config and seed."""
         for seed in self.study.seeds:
-            for config in all_configs(self.study).values():
+            for config in self.study.configs().values():
                 value = number(config, seed)
                 self.trial(config, seed, {"student/miou": value, "teacher/miou": value + 0.5}, **settings)
 
