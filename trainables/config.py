@@ -687,7 +687,7 @@ class Execution(Settings):
         channels_last: Images and weights in NHWC.
         compile: Encoders and decoders go through `torch.compile`, which draws other dropout and drop path; evaluation
             does not.
-        cuda_graphs: Encoders' passes are recorded once and replayed (`trainables.running.cuda_graphs`); a CPU
+        cuda_graphs: Encoders' passes are recorded once and replayed (`trainables.cuda_graphs`); a CPU
             ignores it.
     """
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from trainables.adaptation.teacher import BATCH_NORMS
 from trainables.config import Evaluation
 from trainables.data.domains import Domains, Example
-from trainables.losses import IGNORE
+from trainables.geometry import IGNORE, size_of
 from trainables.models.segmentor import Segmentor, upsample
 from trainables.models.sliding import slide
 from trainables.randomness import Purpose, Streams
@@ -117,7 +117,7 @@ def evaluate(
         image = torch.cat([example.image for example in examples])
         label = torch.stack([example.label for example in examples])
         logits = [predict(network, image, settings) for network in networks]
-        size = (label.shape[-2], label.shape[-1])
+        size = size_of(label)
         predictions = [domains.merge(upsample(each, size)) for each in logits]
         for matrix, prediction in zip(matrices, predictions, strict=True):
             matrix.add(label, prediction)
@@ -173,7 +173,7 @@ def with_target_statistics(
     with torch.no_grad():
         for batch in range(batches):
             image = domains.target(streams, batch, batch_size).image
-            network(image, network.draw_box(streams, Purpose.DETAIL_TASK, batch, (image.shape[-2], image.shape[-1])))
+            network(image, network.draw_box(streams, Purpose.DETAIL_TASK, batch, size_of(image)))
     return network
 
 

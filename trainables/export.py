@@ -19,7 +19,7 @@ from pathlib import Path
 from trainables.command_line import Parser, exit_status
 from trainables.config import HRDA, DAFormer, DeepLabV2, Network
 from trainables.data.classes import CITYSCAPES_CLASSES
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.inference.model import CONFIG, Model, build_model, load_model, parameter_count, save_model
 from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_published

@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,13 @@ from trainables.adaptation.classmix import classmix
 from trainables.adaptation.pseudo_label import pseudo_label
 from trainables.adaptation.teacher import Teacher
 from trainables.config import AdamW, Experiment, Precision, SelfTraining
-from trainables.data.domains import Batch
-from trainables.models.segmentor import Encoded, SegmentationLoss, Segmentor
+from trainables.cuda_graphs import GraphedModule
+from trainables.geometry import size_of
+from trainables.models.segmentor import SegmentationLoss, Segmentor
 from trainables.optimization import clip_gradients, set_learning_rate
 from trainables.randomness import Purpose, Streams
-from trainables.running.cuda_graphs import GraphedModule
-from trainables.tasks.task import AuxiliaryTask, Mixed, PseudoLabel, StepView
+from trainables.step_data import Batch, Mixed, PseudoLabel, StepView
+from trainables.tasks.task import AuxiliaryTask
 
 Losses = dict[str, Tensor]  # name -> scalar on the device, without a graph
 
@@ -91,7 +92,7 @@ def supervised_step(state: State, batch: Batch) -> Losses:
     set_learning_rate(state.optimizer, state.config.schedule, state.step)
     _clear_gradients(state)
     seed_dropout(state, Purpose.DROPOUT_SOURCE)
-    box = state.student.draw_box(state.streams, Purpose.DETAIL_SOURCE, state.step, _size(batch))
+    box = state.student.draw_box(state.streams, Purpose.DETAIL_SOURCE, state.step, size_of(batch.image))
     with autocast(state):
         loss = state.student.loss(state.student(batch.image, box), _label(batch))
     losses = backward("source", loss)
@@ -105,11 +106,11 @@ def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> L
     """L_sup, and the tasks that look at the source pass's own features before its graph is freed."""
     student, source = state.student, view.source
     seed_dropout(state, Purpose.DROPOUT_SOURCE)
-    box = student.draw_box(state.streams, Purpose.DETAIL_SOURCE, state.step, _size(source))
+    box = student.draw_box(state.streams, Purpose.DETAIL_SOURCE, state.step, size_of(source.image))
     with autocast(state):
         encoded = student.encode(source.image, box)
         loss = student.loss(student.decode(encoded), _label(source))
-        extra = {task.name: task.weight * task.loss(_seeing(view, encoded)) for task in sharing}
+        extra = {task.name: task.weight * task.loss(replace(view, source_encoded=encoded)) for task in sharing}
     total = loss.total()
     for term in extra.values():
         total = total + term
@@ -121,9 +122,7 @@ def mixed_term(state: State, mixed: Mixed) -> Losses:
     """L_uda: cross-entropy on mixed images, weighted by the pseudo-labels' confidence."""
     student = state.student
     seed_dropout(state, Purpose.DROPOUT_MIXED)
-    box = student.draw_box(
-        state.streams, Purpose.DETAIL_MIXED, state.step, (mixed.image.shape[-2], mixed.image.shape[-1])
-    )
+    box = student.draw_box(state.streams, Purpose.DETAIL_MIXED, state.step, size_of(mixed.image))
     with autocast(state):
         loss = student.loss(student(mixed.image, box), mixed.label, mixed.weight)
     return backward("mixed", loss)
@@ -177,13 +176,6 @@ def _by_graph(tasks: nn.ModuleList, step: int) -> tuple[list[AuxiliaryTask], lis
     return [t for t in started if t.shares_source], [t for t in started if not t.shares_source]
 
 
-def _seeing(view: StepView, encoded: Encoded) -> StepView:
-    return StepView(
-        view.step, view.streams, view.student, view.teacher, view.source, view.target, view.pseudo, view.mixed,
-        view.mean, view.std, encoded,
-    )  # fmt: skip
-
-
 def _named(name: str, loss: SegmentationLoss) -> Losses:
     named = {f"loss/{name}": loss.main.detach()}
     if loss.detail is not None:
@@ -194,10 +186,6 @@ def _named(name: str, loss: SegmentationLoss) -> Losses:
 def _label(batch: Batch) -> Tensor:
     assert batch.label is not None
     return batch.label
-
-
-def _size(batch: Batch) -> tuple[int, int]:
-    return batch.image.shape[-2], batch.image.shape[-1]
 
 
 def _clip_norm(config: Experiment) -> float | None:

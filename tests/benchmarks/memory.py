@@ -34,12 +34,12 @@ from tests.benchmarks.step import Domains
 from trainables import training
 from trainables.config import Experiment, SelfTraining
 from trainables.data.classes import CITYSCAPES_CLASSES
-from trainables.data.domains import Batch
 from trainables.data.open import training_size
 from trainables.models.build import build_segmentor
 from trainables.randomness import Streams
 from trainables.recipes import PAPER, dacs, daformer, hrda, mfm, mic
 from trainables.running.initial import assemble, in_layout
+from trainables.step_data import Batch
 
 META = torch.device("meta")
 GIB = 2**30

@@ -35,12 +35,13 @@ import torch
 from trainables import training
 from trainables.config import HRDA, AdamW, Execution, Experiment, Precision, SelfTraining, ToyCity
 from trainables.data.classes import CITYSCAPES_CLASSES, TOY_CITY_CLASSES
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.data.open import training_size
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.randomness import Streams
 from trainables.recipes import MINI, PAPER, SMOKE, Scale, dacs, daformer, hrda, mfm, mic
 from trainables.running.initial import assemble, in_layout, new_student
 from trainables.running.trial import machine, peak_memory_mib, set_numerics
+from trainables.step_data import Batch
 
 RESULTS = Path(__file__).parent / "results"
 SCALES = {scale.name: scale for scale in (SMOKE, MINI, PAPER)}

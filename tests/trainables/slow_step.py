@@ -25,9 +25,10 @@ from trainables.config import (
     Mfm,
     SelfTraining,
 )
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.models.segmentor import Encoded, Outputs
 from trainables.randomness import Purpose
+from trainables.step_data import Batch
 from trainables.tasks.mfm import MfmTask
 from trainables.training import State
 

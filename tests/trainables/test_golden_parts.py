@@ -15,13 +15,13 @@ from trainables.adaptation.photometric import DistortionDraw, distort, distort_l
 from trainables.adaptation.pseudo_label import label_logits
 from trainables.adaptation.teacher import Teacher
 from trainables.config import Margins, PhotoMetricDistortion, Schedule
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.evaluation import ConfusionMatrix, scores
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.losses import cross_entropy
-from trainables.models.segmentor import Box, upsample
+from trainables.models.segmentor import upsample
 from trainables.optimization import learning_rate_factor
 from trainables.randomness import Purpose, Recorded, Streams
-from trainables.tasks.task import PseudoLabel
+from trainables.step_data import Batch, PseudoLabel
 
 WEIGHTS = ("ones", "constant", "random", "zero", "rows")
 

@@ -36,11 +36,11 @@ from trainables.config import (
     Schedule,
     SelfTraining,
 )
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.models.pretrained import load_encoder_tensors, load_segmentor_tensors, published_tensors
-from trainables.models.segmentor import Box
 from trainables.randomness import Purpose, Recorded
 from trainables.running.initial import assemble, new_student
+from trainables.step_data import Batch
 from trainables.tasks.feature_distance import FeatureDistanceTask
 from trainables.training import Losses, State, self_training_step
 

@@ -19,8 +19,8 @@ from trainables.adaptation.teacher import Teacher
 from trainables.config import AdamW, Margins, Network
 from trainables.data.crops import Crop, valid_box
 from trainables.evaluation import ConfusionMatrix, scores
+from trainables.geometry import Box
 from trainables.models.pretrained import published_names
-from trainables.models.segmentor import Box
 from trainables.optimization import build_optimizer, parameter_groups
 
 

@@ -34,7 +34,6 @@ from trainables.config import (
     SourceStyle,
     ToyCity,
 )
-from trainables.data.domains import Batch
 from trainables.data.open import open_domains
 from trainables.models.build import build_segmentor
 from trainables.models.encoders import MiTEncoder, mit_strides
@@ -57,6 +56,7 @@ from trainables.recipes import (
 )
 from trainables.running import trial
 from trainables.running.initial import assemble, new_student
+from trainables.step_data import Batch
 from trainables.training import Losses, State, self_training_step, supervised_step
 
 CPU = torch.device("cpu")

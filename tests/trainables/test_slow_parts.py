@@ -21,15 +21,14 @@ from trainables.adaptation.augmentation import JitterDraw, augment, gaussian_blu
 from trainables.adaptation.classmix import classmix
 from trainables.adaptation.pseudo_label import label_logits
 from trainables.config import Blur, ColourJitter, Margins, Schedule
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.evaluation import ConfusionMatrix, scores
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.losses import cross_entropy
-from trainables.models.segmentor import Box
 from trainables.optimization import learning_rate_factor
 from trainables.randomness import Purpose, Recorded, Streams
+from trainables.step_data import Batch, PseudoLabel
 from trainables.tasks.feature_distance import dominant_class, feature_distance
 from trainables.tasks.masked_consistency import block_mask
-from trainables.tasks.task import PseudoLabel
 
 FEW = settings(max_examples=20)
 SIDES = st.tuples(st.integers(1, 9), st.integers(1, 9))

@@ -43,10 +43,11 @@ from trainables.config import (
     SelfTraining,
 )
 from trainables.config import Rebuilder as RebuilderConfig
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
-from trainables.models.segmentor import Box, Segmentor
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
+from trainables.models.segmentor import Segmentor
 from trainables.randomness import Streams
 from trainables.running.initial import assemble, new_student
+from trainables.step_data import Batch
 from trainables.tasks.mfm import MfmTask
 from trainables.training import State, self_training_step
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.data.domains import Batch
 from trainables.models.segmentor import laid_out
 from trainables.randomness import Purpose, Streams
-from trainables.tasks.task import Mixed, PseudoLabel
+from trainables.step_data import Batch, Mixed, PseudoLabel
 
 IDS = 256  # label values are bytes; 255 (ignored) takes part like a class, as in the reference implementation
 

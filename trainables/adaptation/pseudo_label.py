@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from trainables.config import Margins
-from trainables.data.domains import Batch
-from trainables.models.segmentor import Box, Segmentor
-from trainables.tasks.task import PseudoLabel
+from trainables.geometry import Box
+from trainables.models.segmentor import Segmentor
+from trainables.step_data import Batch, PseudoLabel
 
 
 @torch.no_grad()

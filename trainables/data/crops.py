@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.config import Margins
-from trainables.data.labels import IGNORED, TrainIds, pixels_by_class
+from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.resize import Size, nearest
 from trainables.data.sampling import Wanted
-from trainables.models.segmentor import Box
+from trainables.geometry import IGNORE, Box
 
 REPEATS = 10  # a crop is drawn again at most so often; the last one is used unchecked (reference implementation)
 
@@ -117,6 +117,6 @@ def _span(inside: npt.NDArray[np.bool_]) -> tuple[int, int]:
 
 def padded(label: TrainIds, crop_size: Size) -> TrainIds:
     """The label, filled up to the crop's size with 255 below and to the right."""
-    filled = np.full(crop_size, IGNORED, dtype=np.uint8)
+    filled = np.full(crop_size, IGNORE, dtype=np.uint8)
     filled[: label.shape[0], : label.shape[1]] = label
     return filled

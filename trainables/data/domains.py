@@ -8,27 +8,8 @@ from typing import Protocol
 
 from torch import Tensor
 
-from trainables.models.segmentor import Box
 from trainables.randomness import Streams
-
-IMAGENET_MEAN = (123.675, 116.28, 103.53)  # grey levels, RGB
-IMAGENET_STD = (58.395, 57.12, 57.375)
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Images as the network sees them, on the training device.
-
-    Args:
-        image: Normalised, [B, 3, H, W], float32.
-        label: trainIds [B, H, W], int64, 255 ignored; None where the step must not see labels.
-        valid: For each image the rectangle of the crop in which pseudo-labels count (margins of the whole image);
-            None where all of it does.
-    """
-
-    image: Tensor
-    label: Tensor | None = None
-    valid: tuple[Box, ...] | None = None
+from trainables.step_data import Batch
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
+from trainables.geometry import IGNORE
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 TrainIds = npt.NDArray[np.uint8]
 
-IGNORED = 255
 NUM_CLASSES = len(CITYSCAPES_CLASSES)
 UNKNOWN = 254  # what an id that the data set does not define becomes on the way; never stored
 
@@ -50,7 +50,7 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         table = np.full(256, UNKNOWN, dtype=np.uint8)
-        table[list(self.known)] = IGNORED
+        table[list(self.known)] = IGNORE
         for label_id, train_id in self.train_ids.items():
             table[label_id] = train_id
         object.__setattr__(self, "table", table)
@@ -74,7 +74,7 @@ def pixels_by_class(train_ids: TrainIds) -> npt.NDArray[np.int64]:
     """Pixels of each trainId, and of 255 in the last place: [20], int64."""
     bytes_as_they_are = torch.from_numpy(np.array(train_ids).ravel())  # numpy's bincount widens them to int64 first
     counts = torch.bincount(bytes_as_they_are, minlength=256).numpy()
-    return np.append(counts[:NUM_CLASSES], counts[IGNORED]).astype(np.int64)
+    return np.append(counts[:NUM_CLASSES], counts[IGNORE]).astype(np.int64)
 
 
 # Cityscapes' labelIds, which GTA's labels share. 0 to 6 are void; 9, 10, 14 to 16, 18, 29, 30, (GTA) 34: not evaluated.
@@ -106,7 +106,7 @@ CARLA = LabelMap({1: 2, 2: 4, 4: 11, 5: 5, 6: 0, 7: 0, 8: 1, 9: 8, 10: 13, 11: 3
 CARLA_0_9_14 = LabelMap({train_id + 1: train_id for train_id in range(19)} | {24: 0, 25: 1}, range(29))
 
 # Labels that are trainIds already (ACDC, Dark Zurich).
-TRAIN_IDS = LabelMap({train_id: train_id for train_id in range(NUM_CLASSES)}, [IGNORED])
+TRAIN_IDS = LabelMap({train_id: train_id for train_id in range(NUM_CLASSES)}, [IGNORE])
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ class View:
 
 
 def _view(classes: tuple[str, ...], members: Mapping[str, tuple[str, ...]]) -> View:
-    table = np.full(256, IGNORED, dtype=np.uint8)
+    table = np.full(256, IGNORE, dtype=np.uint8)
     for index, name in enumerate(classes):
         for member in members[name]:
             table[CITYSCAPES_CLASSES.index(member)] = index

@@ -19,7 +19,7 @@ from torch import Tensor
 from trainables.config import Margins, PackedPair, RareClassSampling, SourceDataset, SourceHoldout, TargetDataset
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, padded, valid_box
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch, Example
+from trainables.data.domains import Example
 from trainables.data.holdout import divide, without
 from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW, View
 from trainables.data.packing.commands import source_command, target_command
@@ -29,8 +29,9 @@ from trainables.data.packing.resize import Size, whole
 from trainables.data.sampling import Among, Draw, RareClasses, Sampler, Uniform
 from trainables.data.scored import further_means
 from trainables.data.splits import Split
-from trainables.models.segmentor import Box
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.randomness import Purpose, Streams
+from trainables.step_data import Batch
 
 
 def open_packed_pair(

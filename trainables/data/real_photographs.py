@@ -17,7 +17,7 @@ from torch import Tensor
 from trainables.config import Margins, RareClassSampling, RealPhotographs, SourceHoldout
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, padded, valid_box
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch, Example
+from trainables.data.domains import Example
 from trainables.data.holdout import Division, divide, without
 from trainables.data.labels import CAMVID_VIEW, TrainIds, pixels_by_class
 from trainables.data.packing.resize import Pixels, Size
@@ -25,8 +25,9 @@ from trainables.data.photographs import Pair, Photographs, open_pair
 from trainables.data.sampling import Draw, RareClasses, Sampler
 from trainables.data.scored import CAMVID_MEANS
 from trainables.data.splits import LAYOUT
-from trainables.models.segmentor import Box
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.randomness import Purpose, Streams
+from trainables.step_data import Batch
 
 
 def open_real_photographs(

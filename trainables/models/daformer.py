@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import DAFormer
+from trainables.geometry import Box, size_of
 from trainables.models.encoders import MiTEncoder, mit_strides
-from trainables.models.segmentor import Box, Encoded, Outputs, Segmentor, upsample
+from trainables.models.segmentor import Encoded, Outputs, Segmentor, upsample
 
 CLASSIFIER_STD = 0.01
 
@@ -135,7 +136,7 @@ class DAFormerSegmentor(Segmentor):
         self.decoder = daformer_head(config, num_classes)
 
     def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
-        return Encoded((self.encoder(image),), (image.shape[-2], image.shape[-1]))
+        return Encoded((self.encoder(image),), size_of(image))
 
     def decode(self, encoded: Encoded) -> Outputs:
         return Outputs(self.decoder(*encoded.pyramids[0]))

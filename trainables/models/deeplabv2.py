@@ -5,8 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from trainables.config import DeepLabV2
+from trainables.geometry import Box, size_of
 from trainables.models.encoders import RESNET_STRIDES, ResNetEncoder
-from trainables.models.segmentor import Box, Encoded, Outputs, Segmentor
+from trainables.models.segmentor import Encoded, Outputs, Segmentor
 
 HEAD_STD = 0.01
 
@@ -54,7 +55,7 @@ class DeepLabV2Segmentor(Segmentor):
         self.decoder = DeepLabV2Head(channels[-1], num_classes, config.rates)
 
     def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
-        return Encoded((self.encoder(image),), (image.shape[-2], image.shape[-1]))
+        return Encoded((self.encoder(image),), size_of(image))
 
     def decode(self, encoded: Encoded) -> Outputs:
         return Outputs(self.decoder(encoded.pyramids[0][-1]))

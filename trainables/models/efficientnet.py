@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.config import EfficientNetLite
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box, size_of
 from trainables.models.deeplabv2 import DeepLabV2Head
 from trainables.models.pretrained import read_tensors
-from trainables.models.segmentor import Box, Encoded, Outputs, Pyramid, Segmentor, upsample
+from trainables.models.segmentor import Encoded, Outputs, Pyramid, Segmentor, upsample
 
 CHANNELS = (16, 24, 40, 112, 320)
 STRIDES = (2, 4, 8, 16, 32)
@@ -95,7 +95,7 @@ class EfficientNetLiteSegmentor(Segmentor):
             load_imagenet(self.encoder.stages, imagenet_file())
 
     def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
-        return Encoded((self.encoder(image),), (image.shape[-2], image.shape[-1]))
+        return Encoded((self.encoder(image),), size_of(image))
 
     def decode(self, encoded: Encoded) -> Outputs:
         return Outputs(self.decoder(*(encoded.pyramids[0][stage] for stage in self.decoded_stages)))

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import HRDA, DAFormer, DeepLabV2
+from trainables.geometry import Box, size_of
 from trainables.losses import cross_entropy
 from trainables.models.daformer import ConvNormReLU, DAFormerSegmentor, EmbeddingHead, small_classifier
 from trainables.models.deeplabv2 import DeepLabV2Head, DeepLabV2Segmentor
-from trainables.models.segmentor import Box, Encoded, Outputs, Pyramid, SegmentationLoss, Segmentor, laid_out, upsample
+from trainables.models.segmentor import Encoded, Outputs, Pyramid, SegmentationLoss, Segmentor, laid_out, upsample
 from trainables.models.sliding import average, windows
 from trainables.randomness import Purpose, Streams
 
@@ -116,7 +117,7 @@ class HRDASegmentor(Segmentor):
         """
         if box is None:
             raise ValueError("HRDA encodes a detail crop: give `box` (see `draw_box`), or use `predict`.")
-        size = (image.shape[-2], image.shape[-1])
+        size = size_of(image)
         context: Pyramid = self.encoder(self.context(image))
         detail: Pyramid = self.encoder(laid_out(box.crop(image), image))
         return Encoded((context, detail), size, box)
@@ -153,7 +154,7 @@ class HRDASegmentor(Segmentor):
         All windows are one batch, as in the reference implementation: with BatchNorm in train mode (a teacher's) its
         statistics are those of all windows together.
         """
-        size = (image.shape[-2], image.shape[-1])
+        size = size_of(image)
         context: Pyramid = self.encoder(self.context(image))
         rows, columns = self.detail_crop
         boxes = windows(size, self.detail_crop, (rows // 2, columns // 2))

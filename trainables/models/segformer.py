@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from trainables.config import SegFormer
+from trainables.geometry import Box, size_of
 from trainables.models.daformer import ConvNormReLU, EmbeddingHead
 from trainables.models.encoders import MiTEncoder, mit_strides
-from trainables.models.segmentor import Box, Encoded, Outputs, Segmentor
+from trainables.models.segmentor import Encoded, Outputs, Segmentor
 
 
 def segformer_head(config: SegFormer, num_classes: int) -> EmbeddingHead:
@@ -30,7 +31,7 @@ class SegFormerSegmentor(Segmentor):
         self.decoder = segformer_head(config, num_classes)
 
     def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
-        return Encoded((self.encoder(image),), (image.shape[-2], image.shape[-1]))
+        return Encoded((self.encoder(image),), size_of(image))
 
     def decode(self, encoded: Encoded) -> Outputs:
         return Outputs(self.decoder(*encoded.pyramids[0]))

@@ -15,24 +15,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from trainables.geometry import Box
 from trainables.losses import cross_entropy
 from trainables.randomness import Purpose, Streams
 
 Pyramid = tuple[Tensor, ...]  # stages from fine to coarse, each [B, C_i, H_i, W_i]
-
-
-@dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle of the image, in pixels, half open."""
-
-    top: int
-    left: int
-    height: int
-    width: int
-
-    def crop(self, image: Tensor) -> Tensor:
-        """Cut the box out of [..., H, W]."""
-        return image[..., self.top : self.top + self.height, self.left : self.left + self.width]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trainables.models.segmentor import Box
+from trainables.geometry import Box, size_of
 
 
 def windows(size: tuple[int, int], window: tuple[int, int], stride: tuple[int, int]) -> tuple[Box, ...]:
@@ -66,6 +66,6 @@ def slide(
     Returns:
         [B, K, H, W].
     """
-    size = (image.shape[-2], image.shape[-1])
+    size = size_of(image)
     boxes = windows(size, window, stride)
     return average(boxes, [predict(box.crop(image)) for box in boxes], size)

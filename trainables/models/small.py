@@ -6,8 +6,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.config import Norm, SmallDeepLab
+from trainables.geometry import Box, size_of
 from trainables.models.deeplabv2 import DeepLabV2Head
-from trainables.models.segmentor import Box, Encoded, Outputs, Pyramid, Segmentor
+from trainables.models.segmentor import Encoded, Outputs, Pyramid, Segmentor
 
 CHANNELS_PER_GROUP = 8
 
@@ -86,7 +87,7 @@ class SmallDeepLabSegmentor(Segmentor):
         self.decoder = DeepLabV2Head(config.widths[-1], num_classes, config.rates)
 
     def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
-        return Encoded((self.encoder(image),), (image.shape[-2], image.shape[-1]))
+        return Encoded((self.encoder(image),), size_of(image))
 
     def decode(self, encoded: Encoded) -> Outputs:
         return Outputs(self.decoder(encoded.pyramids[0][-1]))

@@ -24,7 +24,8 @@ from trainables.config import (
     SelfTraining,
     WarmStart,
 )
-from trainables.data.domains import Batch, Domains
+from trainables.cuda_graphs import GraphedModule
+from trainables.data.domains import Domains
 from trainables.data.open import training_size
 from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_encoder
@@ -32,8 +33,8 @@ from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
 from trainables.randomness import Purpose, Streams
 from trainables.running import checkpoint
-from trainables.running.cuda_graphs import GraphedModule
 from trainables.running.environment import plain
+from trainables.step_data import Batch
 from trainables.tasks.build import build_tasks
 from trainables.tasks.feature_distance import FeatureDistanceTask
 from trainables.tasks.task import AuxiliaryTask

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from trainables.data.domains import Domains
-from trainables.losses import IGNORE
+from trainables.geometry import IGNORE, size_of
 from trainables.models.segmentor import Segmentor, upsample
-from trainables.tasks.task import StepView
+from trainables.step_data import StepView
 
 # Cityscapes' colours by class name, with the names of CamVid's and the embedded benchmark's classes beside them.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -65,7 +65,7 @@ def save_pictures(folder: Path, student: Segmentor, domains: Domains, last: Step
     images: dict[str, np.ndarray] = {"palette": palette(domains.scored)[None, : len(domains.scored)]}
     student.eval()
     for index, example in zip(range(EXAMPLES), domains.validation(), strict=False):
-        size = (example.label.shape[-2], example.label.shape[-1])
+        size = size_of(example.label)
         prediction = domains.merge(upsample(student.predict(example.image), size))[0]
         prediction = prediction.masked_fill(example.label == IGNORE, IGNORE)
         images[f"image-{index}"] = _photograph(example.image[0], domains)

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from trainables.config import DropBlock
+from trainables.geometry import size_of
 from trainables.randomness import Purpose
+from trainables.step_data import StepView
 from trainables.tasks.target_pass import edited_target_loss
-from trainables.tasks.task import AuxiliaryTask, StepView
+from trainables.tasks.task import AuxiliaryTask
 
 
 class DropBlockTask(AuxiliaryTask):
@@ -77,7 +79,7 @@ def drop_blocks(stage: Tensor, score: Tensor, probability: float, block: int) ->
         block: Side b of a block in cells.
     """
     rows, columns = block_size(stage, block)
-    gamma = seed_probability((stage.shape[-2], stage.shape[-1]), (rows, columns), probability)
+    gamma = seed_probability(size_of(stage), (rows, columns), probability)
     seeds = F.pad((score < gamma).to(stage.dtype), (columns - 1, columns - 1, rows - 1, rows - 1))
     keep = 1 - F.max_pool2d(seeds, (rows, columns), stride=1)
     kept = keep.sum(dtype=torch.float32).clamp(min=1)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from trainables.config import FeatureDistance
-from trainables.losses import IGNORE
-from trainables.tasks.task import AuxiliaryTask, StepView
+from trainables.geometry import IGNORE
+from trainables.step_data import StepView
+from trainables.tasks.task import AuxiliaryTask
 
 
 class FeatureDistanceTask(AuxiliaryTask):

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from trainables.config import FeatureDropout
 from trainables.randomness import Purpose
+from trainables.step_data import StepView
 from trainables.tasks.target_pass import edited_target_loss
-from trainables.tasks.task import AuxiliaryTask, StepView
+from trainables.tasks.task import AuxiliaryTask
 
 
 class FeatureDropoutTask(AuxiliaryTask):

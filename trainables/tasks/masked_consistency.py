@@ -8,8 +8,10 @@ from torch import Tensor
 
 from trainables.adaptation.augmentation import MASKED, augment
 from trainables.config import Blur, MaskedConsistency, MaskedView, SelfTraining
+from trainables.geometry import size_of
 from trainables.randomness import Purpose, Streams
-from trainables.tasks.task import AuxiliaryTask, StepView
+from trainables.step_data import StepView
+from trainables.tasks.task import AuxiliaryTask
 
 
 class MaskedConsistencyTask(AuxiliaryTask):
@@ -34,7 +36,7 @@ class MaskedConsistencyTask(AuxiliaryTask):
     def loss(self, view: StepView) -> Tensor:
         """weight * main term + detail term."""
         image, label, weight = self._view(view)
-        size = (image.shape[-2], image.shape[-1])
+        size = size_of(image)
         keep = block_mask(view.streams, view.step, len(image), size, self.config.block, self.config.ratio)
         box = view.student.draw_box(view.streams, Purpose.DETAIL_MASKED, view.step, size)
         masked = image * keep.to(image.device, image.dtype, non_blocking=True)  # 0 is the mean colour

@@ -12,10 +12,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.config import MaskDraw, MaskedImageModelling
+from trainables.geometry import size_of
 from trainables.models.rebuilder import random_keep
 from trainables.models.segmentor import Segmentor
 from trainables.randomness import Purpose
-from trainables.tasks.task import AuxiliaryTask, StepView
+from trainables.step_data import StepView
+from trainables.tasks.task import AuxiliaryTask
 
 VARIANCE_EPSILON = 1e-6  # MAE's
 
@@ -59,7 +61,7 @@ class MaskedImageTask(AuxiliaryTask):
             view.streams, view.step, len(image), grid, self.ratio, MaskDraw.EXACT, purpose=Purpose.IMAGE_PATCHES
         )
         keep = keep.to(image.device, image.dtype, non_blocking=True)
-        return spread(keep, self.patch, (image.shape[-2], image.shape[-1]))
+        return spread(keep, self.patch, size_of(image))
 
 
 def spread(patches: Tensor, patch: int, size: tuple[int, int]) -> Tensor:
@@ -74,7 +76,7 @@ def normalised_patches(image: Tensor, patch: int) -> Tensor:
     The variance is the sum of squares over N - 1, as in MAE. Patches at the right and bottom may be cut off; their
     statistics are those of what is there.
     """
-    size = (image.shape[-2], image.shape[-1])
+    size = size_of(image)
 
     def total(x: Tensor) -> Tensor:
         each = F.avg_pool2d(x, patch, ceil_mode=True, divisor_override=1)  # sums what is inside the image

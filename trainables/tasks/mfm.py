@@ -27,10 +27,12 @@ from trainables.config import (
     Objective,
     SelfTraining,
 )
+from trainables.geometry import size_of
 from trainables.models.rebuilder import Rebuilder, random_keep
 from trainables.models.segmentor import Encoded, Pyramid, Segmentor
 from trainables.randomness import Purpose
-from trainables.tasks.task import AuxiliaryTask, StepView
+from trainables.step_data import StepView
+from trainables.tasks.task import AuxiliaryTask
 
 PATCH_EPSILON = 1e-6  # of the per-patch normalisation (MAE)
 
@@ -73,7 +75,7 @@ class MfmTask(AuxiliaryTask):
 
     def loss(self, view: StepView) -> Tensor:
         """L_mfm of this step."""
-        box = view.student.draw_box(view.streams, Purpose.DETAIL_TASK, view.step, _size(view.target.image))
+        box = view.student.draw_box(view.streams, Purpose.DETAIL_TASK, view.step, size_of(view.target.image))
         image = self._image(view)
         with ExitStack() as stack:
             if self.config.freeze_statistics:
@@ -188,15 +190,11 @@ class MfmTask(AuxiliaryTask):
         """The pixels of each grid cell, normalised by their own mean and variance, [B, H' W', 3 p q]."""
         (rows, columns), (height, width) = self.config.grid, self.patch
         size = (rows * height, columns * width)
-        if _size(image) != size:
+        if size_of(image) != size:
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         cells = F.unfold(image, self.patch, stride=self.patch).transpose(1, 2)
         centre, variance = cells.mean(dim=-1, keepdim=True), cells.var(dim=-1, keepdim=True)
         return (cells - centre) / (variance + PATCH_EPSILON).sqrt()
-
-
-def _size(image: Tensor) -> tuple[int, int]:
-    return image.shape[-2], image.shape[-1]
 
 
 def _resized(keep: Tensor, stage: Tensor) -> Tensor:

@@ -3,67 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from trainables.data.domains import Batch
-from trainables.models.segmentor import Encoded, Segmentor
-from trainables.randomness import Streams
-
-
-@dataclass(frozen=True, slots=True)
-class PseudoLabel:
-    """The teacher's answer for the target batch.
-
-    Args:
-        label: argmax [B, H, W], int64.
-        weight: DACS's q and margins [B, H, W], float32.
-        confidence: Largest probability [B, H, W].
-        share: q, the share of the whole batch's pixels that reach the threshold; a scalar on the device.
-    """
-
-    label: Tensor
-    weight: Tensor
-    confidence: Tensor
-    share: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class Mixed:
-    """Source classes pasted onto target images.
-
-    Args:
-        image: [B, 3, H, W], normalised, after colour augmentation.
-        label: [B, H, W], int64.
-        weight: [B, H, W], float32: 1 on pasted pixels, the pseudo-label's weight elsewhere.
-        pasted: 1 where the source was pasted, [B, 1, H, W], bool.
-    """
-
-    image: Tensor
-    label: Tensor
-    weight: Tensor
-    pasted: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class StepView:
-    """What an auxiliary task sees of one training step.
-
-    `source_encoded` is kept, with its graph, only for tasks that share the source pass.
-    """
-
-    step: int
-    streams: Streams
-    student: Segmentor
-    teacher: Segmentor
-    source: Batch
-    target: Batch
-    pseudo: PseudoLabel
-    mixed: Mixed
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    source_encoded: Encoded | None = None
+from trainables.step_data import StepView
 
 
 class AuxiliaryTask(nn.Module):

@@ -22,13 +22,13 @@ from trainables.config import (
 )
 from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD, Batch
 from trainables.data.packed_pair import HostBatch, PackedDomains, Request, open_packed_pair
 from trainables.data.packing.format import PackedSplit
 from trainables.data.packing.manifest import StoreError
 from trainables.data.scored import scored_classes
-from trainables.models.segmentor import Box
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.randomness import Purpose, Streams
+from trainables.step_data import Batch
 
 PAIR = PackedPair(
     crop_size=(48, 48), source_size=(72, 128), target_size=(64, 128), evaluation_size=(64, 128)

@@ -20,10 +20,10 @@ from PIL import Image
 from trainables.config import Margins, RareClassSampling, RealPhotographs, SourceHoldout
 from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES
-from trainables.data.domains import Batch
 from trainables.data.photographs import read_folder
 from trainables.data.real_photographs import RealPhotographsDomains, open_real_photographs
 from trainables.randomness import Streams
+from trainables.step_data import Batch
 
 CPU = torch.device("cpu")
 CONFIG = RealPhotographs(crop_size=(32, 48), evaluation_size=(48, 64))

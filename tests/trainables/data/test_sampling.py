@@ -14,7 +14,7 @@ from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, is_
 from trainables.data.labels import pixels_by_class
 from trainables.data.packing.resize import resize_label
 from trainables.data.sampling import RareClasses, Uniform, Wanted
-from trainables.models.segmentor import Box
+from trainables.geometry import Box
 
 DRAWS = 20_000
 

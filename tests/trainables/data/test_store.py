@@ -21,7 +21,7 @@ from trainables.data.packing.manifest import Codec, StoreError
 from trainables.data.packing.pack import Job, make_plan, prepare
 from trainables.data.packing.resize import fit_size, nearest, resize_image, resize_label
 from trainables.data.splits import Split
-from trainables.models.segmentor import Box
+from trainables.geometry import Box
 
 NATIVE = (105, 191)  # a tenth of GTA's 1052 x 1914
 BOX = (72, 128)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import EfficientNetLite
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.models.efficientnet import CHANNELS, STRIDES, EfficientNetLiteSegmentor, imagenet_file, load_imagenet
 
 RANDOM = EfficientNetLite(pretrained=False, channels=16)

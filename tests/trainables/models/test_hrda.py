@@ -14,9 +14,10 @@ from torch import Tensor
 from tests.trainables.golden_cases import read, tensor
 from tests.trainables.models.tiny import RECORDED, TINY_HRDA, box_of, built, normalised, recorded
 from trainables.config import HRDA
+from trainables.geometry import Box
 from trainables.losses import cross_entropy
 from trainables.models.hrda import HRDASegmentor
-from trainables.models.segmentor import Box, Segmentor
+from trainables.models.segmentor import Segmentor
 from trainables.randomness import Purpose, Recorded, Streams
 
 NAMES = list(TINY_HRDA)

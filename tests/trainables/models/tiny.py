@@ -9,10 +9,10 @@ from torch import Tensor
 
 from tests.trainables.golden_cases import Arrays, packed
 from trainables.config import HRDA, DAFormer, DeepLabV2, MiT, Network
-from trainables.data.domains import IMAGENET_MEAN, IMAGENET_STD
+from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_segmentor_tensors
-from trainables.models.segmentor import Box, Segmentor
+from trainables.models.segmentor import Segmentor
 
 RECORDED = Path(__file__).resolve().parents[2] / "golden"
 TINY_MIT = MiT(dims=(4, 8, 10, 16), depths=(1, 1, 2, 1), drop_path=0.0)

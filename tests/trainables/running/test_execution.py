@@ -28,14 +28,15 @@ from tests.benchmarks.step import Run
 from tests.trainables.tasks.training import FEW, Own
 from tests.trainables.trained import finished_trial, tiny
 from trainables.config import Execution, Experiment, Precision, SelfTraining
+from trainables.cuda_graphs import GraphedModule
 from trainables.evaluation import evaluate
 from trainables.models.segmentor import interpolation, upsample
 from trainables.recipes import SMOKE, dacs, daformer, hrda, mfm, mic
 from trainables.running import trial
-from trainables.running.cuda_graphs import GraphedModule
 from trainables.running.trial import machine, peak_memory_mib
 from trainables.running.tune import begin_as_fresh_process
-from trainables.tasks.task import AuxiliaryTask, StepView
+from trainables.step_data import StepView
+from trainables.tasks.task import AuxiliaryTask
 from trainables.training import self_training_step
 
 CPU = torch.device("cpu")

@@ -22,12 +22,12 @@ from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.program import Outcome
 from mfm_tune.tune.engine import run_with_ray
 from trainables.config import DAFormer, Experiment, Precision, SelfTraining
+from trainables.cuda_graphs import GraphedModule
 from trainables.data.open import open_domains
 from trainables.program import Segmentation
 from trainables.randomness import Streams
 from trainables.recipes import MINI, SMOKE, dacs, dacs_mfm, daformer, hrda, mfm, mic
 from trainables.running import checkpoint
-from trainables.running.cuda_graphs import GraphedModule
 from trainables.running.initial import begin, in_layout
 from trainables.running.trial import FINAL, Report, Trial, set_numerics
 from trainables.training import Losses, State, self_training_step

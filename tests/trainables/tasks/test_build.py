@@ -24,8 +24,9 @@ from trainables.models.segmentor import Segmentor
 from trainables.randomness import Streams
 from trainables.recipes import MINI, dacs
 from trainables.running.initial import new_student
+from trainables.step_data import StepView
 from trainables.tasks.build import build_tasks
-from trainables.tasks.task import AuxiliaryTask, StepView
+from trainables.tasks.task import AuxiliaryTask
 
 SMALL = Mfm(grid=(2, 4), rebuilder=Rebuilder(dim=16, heads=2, blocks=1))
 ALL = (

@@ -37,15 +37,14 @@ from trainables.config import (
     SelfTraining,
     SmallDeepLab,
 )
-from trainables.data.domains import Batch
 from trainables.losses import cross_entropy
 from trainables.models.rebuilder import random_keep, resize_keep
 from trainables.models.segmentor import upsample
 from trainables.randomness import Purpose, Recorded
 from trainables.running import checkpoint
+from trainables.step_data import Batch, StepView
 from trainables.tasks.mfm import MfmTask
 from trainables.tasks.target_pass import edited_target_loss
-from trainables.tasks.task import StepView
 from trainables.training import self_training_step
 
 SMALL = Mfm(grid=(4, 8), rebuilder=Rebuilder(dim=16, heads=2, blocks=1))

@@ -17,7 +17,8 @@ from trainables.recipes import SMOKE, dacs
 from trainables.running import checkpoint
 from trainables.running.initial import begin, in_layout
 from trainables.running.trial import FINAL, Report, Trial
-from trainables.tasks.task import AuxiliaryTask, StepView
+from trainables.step_data import StepView
+from trainables.tasks.task import AuxiliaryTask
 from trainables.training import State, self_training_step
 
 CPU = torch.device("cpu")

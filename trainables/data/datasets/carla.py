@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.data.datasets.readers import Found, by_stem, pair, read_colours, read_ids
-from trainables.data.labels import CARLA, CARLA_0_9_14, IGNORED, TrainIds
+from trainables.data.labels import CARLA, CARLA_0_9_14, TrainIds
 from trainables.data.packing.resize import Size
 from trainables.data.splits import Split
+from trainables.geometry import IGNORE
 
 Mask = npt.NDArray[np.bool_]
 
@@ -45,7 +46,7 @@ class CarlaLyft:
         ids = read_colours(label)[..., 0]
         train_ids = CARLA(ids)
         train_ids[reached_from_top(ids == NO_CLASS)] = SKY_TRAIN_ID
-        train_ids[reached_from_top(ids[::-1] == CAR)[::-1]] = IGNORED
+        train_ids[reached_from_top(ids[::-1] == CAR)[::-1]] = IGNORE
         return train_ids
 
 

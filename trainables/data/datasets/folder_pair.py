@@ -28,9 +28,10 @@ from typing import Any
 import numpy as np
 
 from trainables.data.datasets.readers import Found, pair, read_colours, read_ids
-from trainables.data.labels import IGNORED, NUM_CLASSES, LabelMap, TrainIds, UnknownIds
+from trainables.data.labels import NUM_CLASSES, LabelMap, TrainIds, UnknownIds
 from trainables.data.packing.resize import Size
 from trainables.data.splits import Split
+from trainables.geometry import IGNORE
 
 COLOUR = re.compile(r"#([0-9a-fA-F]{6})")
 NAME = re.compile(r"[a-z0-9][a-z0-9-]*")
@@ -150,7 +151,7 @@ def _code(key: str) -> int | None:
 
 
 def _is_train_id(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and (0 <= value < NUM_CLASSES or value == IGNORED)
+    return isinstance(value, int) and not isinstance(value, bool) and (0 <= value < NUM_CLASSES or value == IGNORE)
 
 
 def _splits(path: Path, table: Any) -> dict[Split, Patterns]:

@@ -34,7 +34,7 @@ from trainables.data.packing.manifest import Codec, Manifest, SplitManifest, Sto
 from trainables.data.packing.progress import Progress
 from trainables.data.packing.resize import Pixels, Size, fit_size, resize_image, resize_label, rows_under
 from trainables.data.splits import Split
-from trainables.models.segmentor import Box
+from trainables.geometry import Box
 
 Number = TypeVar("Number", np.int32, np.uint32)
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainables.models.segmentor import Box
+from trainables.geometry import Box
 
 Pixels = npt.NDArray[np.uint8]
 Size = tuple[int, int]

@@ -15,15 +15,16 @@ from torch import Tensor
 from trainables.config import Margins, RareClassSampling, SourceHoldout, ToyCity
 from trainables.data.classes import TOY_CITY_CLASSES
 from trainables.data.crops import Crop, valid_box
-from trainables.data.domains import Batch, Example
+from trainables.data.domains import Example
 from trainables.data.holdout import divide
 from trainables.data.labels import pixels_by_class
 from trainables.data.sampling import RareClasses
 from trainables.data.scored import further_means
 from trainables.data.toy_city.scenes import generator, render
 from trainables.data.toy_city.styles import Style, source_style, target_style
-from trainables.models.segmentor import Box
+from trainables.geometry import Box
 from trainables.randomness import Purpose, Streams
+from trainables.step_data import Batch
 
 MEAN = (115.0, 115.0, 110.0)  # grey levels, RGB: near the middle of all styles, the same for every config
 STD = (55.0, 55.0, 55.0)

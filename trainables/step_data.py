@@ -1,0 +1,86 @@
+"""What one training step passes on: batches, pseudo-labels, mixed images, and the view that auxiliary tasks have.
+
+B batch, H and W rows and columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trainables.geometry import Box
+    from trainables.models.segmentor import Encoded, Segmentor
+    from trainables.randomness import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Images as the network sees them, on the training device.
+
+    Args:
+        image: Normalised, [B, 3, H, W], float32.
+        label: trainIds [B, H, W], int64, 255 ignored; None where the step must not see labels.
+        valid: For each image the rectangle of the crop in which pseudo-labels count (margins of the whole image);
+            None where all of it does.
+    """
+
+    image: Tensor
+    label: Tensor | None = None
+    valid: tuple[Box, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PseudoLabel:
+    """The teacher's answer for the target batch.
+
+    Args:
+        label: argmax [B, H, W], int64.
+        weight: DACS's q and margins [B, H, W], float32.
+        confidence: Largest probability [B, H, W].
+        share: q, the share of the whole batch's pixels that reach the threshold; a scalar on the device.
+    """
+
+    label: Tensor
+    weight: Tensor
+    confidence: Tensor
+    share: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Mixed:
+    """Source classes pasted onto target images.
+
+    Args:
+        image: [B, 3, H, W], normalised, after colour augmentation.
+        label: [B, H, W], int64.
+        weight: [B, H, W], float32: 1 on pasted pixels, the pseudo-label's weight elsewhere.
+        pasted: 1 where the source was pasted, [B, 1, H, W], bool.
+    """
+
+    image: Tensor
+    label: Tensor
+    weight: Tensor
+    pasted: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """What an auxiliary task sees of one training step.
+
+    `source_encoded` is kept, with its graph, only for tasks that share the source pass.
+    """
+
+    step: int
+    streams: Streams
+    student: Segmentor
+    teacher: Segmentor
+    source: Batch
+    target: Batch
+    pseudo: PseudoLabel
+    mixed: Mixed
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    source_encoded: Encoded | None = None
