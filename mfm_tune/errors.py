@@ -56,6 +56,12 @@ def printable(text: str) -> str:
     return "\n".join(_without_middle(line, LONGEST_SENTENCE) for line in short.split("\n"))
 
 
+def last_line(text: str) -> str:
+    """The last line of a traceback that is not blank."""
+    lines = [line.strip() for line in printable(text).splitlines() if line.strip()]
+    return lines[-1] if lines else "no reason was given"
+
+
 def _without_middle(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest * 2 // 3]}...{text[-(longest // 4) :]}"
 

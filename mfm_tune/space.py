@@ -62,6 +62,20 @@ Paper = float | OutOfMemory | Published | None
 PaperOfLevel = Annotated[Paper, Anything()]  # an axis checks it, and names the level
 
 
+def paper_number(paper: Paper) -> float | None:
+    """The paper's number; None for OOM and where it prints nothing."""
+    number = paper.miou if isinstance(paper, Published) else paper
+    return None if number is None or isinstance(number, OutOfMemory) else float(number)
+
+
+def paper_text(paper: Paper) -> str:
+    """What the paper prints for a cell: a number with one decimal, `OOM`, or nothing."""
+    if isinstance(paper, OutOfMemory):
+        return paper.value
+    number = paper_number(paper)
+    return "" if number is None else f"{number:.1f}"
+
+
 def default_label(value: object) -> str:
     """How a level is printed when its axis does not say: an enum by its value, the rest by `str`."""
     return str(value.value) if isinstance(value, Enum) else str(value)

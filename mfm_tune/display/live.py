@@ -17,13 +17,13 @@ from statistics import fmean, stdev
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mfm_tune.errors import printable
+from mfm_tune.errors import last_line
 from mfm_tune.ledger.state import LedgerState, TrialRecord, finals
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.forecast import StepTimes, duration, makespan
 from mfm_tune.planning.plan import Plan, Trial
 from mfm_tune.program import Outcome
-from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Table
+from mfm_tune.space import Cell, Table, paper_text
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -200,14 +200,6 @@ def cell_text(records: Mapping[int, TrialRecord], metric: str, seeds: int) -> st
     return f"{text} ({', '.join(notes)})"
 
 
-def paper_text(paper: Paper) -> str:
-    """What the paper prints for a cell."""
-    if isinstance(paper, OutOfMemory):
-        return paper.value
-    number = paper.miou if isinstance(paper, Published) else paper
-    return "" if number is None else f"{number:.1f}"
-
-
 def end_text(progress: Progress, trial: Trial, record: TrialRecord, storage: Storage) -> str:
     """What is said when a trial ends."""
     text = f"{progress.name(trial)}: {(record.outcome or Outcome.FAILED).value}"
@@ -220,12 +212,6 @@ def end_text(progress: Progress, trial: Trial, record: TrialRecord, storage: Sto
     if record.outcome is Outcome.FAILED:
         text += f": {last_line(record.error)} (all of it in {storage.error_file(trial.folder)})"
     return f"{text}, after {duration(record.wall_s)}"
-
-
-def last_line(text: str) -> str:
-    """The last line of a traceback that says something."""
-    lines = [line.strip() for line in printable(text).splitlines() if line.strip()]
-    return lines[-1] if lines else "no reason was given"
 
 
 def _finished(record: TrialRecord) -> bool:

@@ -10,13 +10,13 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 
-from mfm_tune.display.live import paper_text
 from mfm_tune.program import Outcome
 from mfm_tune.report.numbers import metric_name, trial_text
 from mfm_tune.report.tables import step_text
 from mfm_tune.results.search import SearchResults
 from mfm_tune.results.statistics import Paired
 from mfm_tune.results.study import CellResult, Results, TableResult, environment_of
+from mfm_tune.space import paper_text
 
 Value = str | int | float | None
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how texts begin that spreadsheets compute

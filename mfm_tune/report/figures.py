@@ -13,7 +13,8 @@ import mfm_tune.report.charts as charts
 from mfm_tune.report.charts import Figure, Style
 from mfm_tune.report.numbers import in_words, metric_name, number, short_status, signed
 from mfm_tune.results.statistics import summary
-from mfm_tune.results.study import Comparison, ConfigResult, Results, TableResult, paper_number
+from mfm_tune.results.study import Comparison, ConfigResult, Results, TableResult
+from mfm_tune.space import paper_number
 
 
 @charts.house_style

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mfm_tune.display.live import paper_text
 from mfm_tune.report.charts import TEMPLATES, Figure
 from mfm_tune.report.csv_files import classes_csv, networks, table_csv, trials_csv
 from mfm_tune.report.latex import latex
@@ -23,6 +22,7 @@ from mfm_tune.report.sections import Words, words
 from mfm_tune.report.tables import Entry, Printed, printed
 from mfm_tune.results.statistics import Verdict, summary
 from mfm_tune.results.study import Results, TableResult
+from mfm_tune.space import paper_text
 
 _CLASSES = {Verdict.BETTER: "better", Verdict.WORSE: "worse", Verdict.NOT_SHOWN: "", None: ""}
 

@@ -16,9 +16,9 @@ from mfm_tune.ledger.state import TrialRecord
 from mfm_tune.program import Outcome
 from mfm_tune.report.classes import pairs
 from mfm_tune.results.study import ConfigResult, Results
-from mfm_tune.tracking.pictures import UNREADABLE
 
 EXAMPLES = 3
+UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a file that is no picture, or half of one
 LARGEST = 384  # pixels; larger pictures are made smaller
 
 

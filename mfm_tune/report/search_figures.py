@@ -17,8 +17,8 @@ from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.program import Outcome
 from mfm_tune.report.charts import Figure, Mark
 from mfm_tune.report.numbers import criterion_number
-from mfm_tune.results.search import ChosenBy, Retold, SearchResults, final
-from mfm_tune.search.candidates import Explored, values_text
+from mfm_tune.results.search import ChosenBy, Retold, SearchResults
+from mfm_tune.search.candidates import Explored, final, values_text
 from mfm_tune.search.importance import Importance
 from mfm_tune.search_space import Choice, Distribution, Integer, Printed
 

@@ -12,9 +12,9 @@ from mfm_tune.report.charts import Figure
 from mfm_tune.report.numbers import counted, criterion_number, in_words, mean_std, metric_name, number
 from mfm_tune.report.search_figures import capital
 from mfm_tune.report.sections import Section, Words, words
-from mfm_tune.results.search import Confirmed, Retold, SearchResults, final
+from mfm_tune.results.search import Confirmed, Retold, SearchResults
 from mfm_tune.results.statistics import Verdict, smallest_correlation, summary
-from mfm_tune.search.candidates import ranking, values_text
+from mfm_tune.search.candidates import final, ranking, values_text
 from mfm_tune.search.importance import LEAST, Importance, best_tenth
 
 ORACLE = "oracle selection: chosen by labelled target data"

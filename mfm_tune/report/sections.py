@@ -6,12 +6,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mfm_tune.display.live import last_line
+from mfm_tune.errors import last_line
 from mfm_tune.ledger.state import TrialRecord
 from mfm_tune.planning.forecast import duration
 from mfm_tune.program import Outcome
 from mfm_tune.report.numbers import counted, difference, signed
-from mfm_tune.results import claims as findings
+from mfm_tune.report.sentences import (
+    best_levels,
+    directions,
+    headline,
+    how_to_read,
+    missing,
+    out_of_memory,
+    status,
+    without_effect,
+)
+from mfm_tune.results.claims import claims
 from mfm_tune.results.study import Results, letter
 
 
@@ -52,7 +62,7 @@ def words(results: Results) -> Words:
     """All sections of a report."""
     study = results.study
     return Words(
-        subtitle=f"Study {study.name}, profile {study.profile}. {findings.status(results)}",
+        subtitle=f"Study {study.name}, profile {study.profile}. {status(results)}",
         summary=_summary(results),
         sections=tuple(
             section
@@ -69,20 +79,20 @@ def words(results: Results) -> Words:
 
 
 def _summary(results: Results) -> Section:
-    sentences = [*findings.headline(results), *findings.directions(results)]
+    sentences = [*headline(results), *directions(results)]
     sentences += [
-        *findings.without_effect(results),
-        *findings.best_levels(results),
-        *findings.out_of_memory(results),
+        *without_effect(results),
+        *best_levels(results),
+        *out_of_memory(results),
     ]
-    return Section(key="summary", title="Summary", sentences=(*sentences, findings.how_to_read(results)))
+    return Section(key="summary", title="Summary", sentences=(*sentences, how_to_read(results)))
 
 
 def _directions(results: Results) -> Section | None:
-    claims = findings.claims(results)
+    every = claims(results)
     rows = tuple(
         (f"{each.first} minus {each.second}", difference(each.paired), signed(each.paper), each.direction.value)
-        for each in claims
+        for each in every
     )
     if not rows:
         return None
@@ -101,7 +111,7 @@ def _directions(results: Results) -> Section | None:
 
 def _comparable(results: Results) -> Section | None:
     sentences = list(results.study.comparable)
-    if any(claim.paper for claim in findings.claims(results)):
+    if any(claim.paper for claim in claims(results)):
         sentences.append(
             "The paper's numbers are printed without a spread, so how far its own differences are from chance cannot "
             "be told; a direction that holds here is one seen at this scale, not a reproduction of the number."
@@ -114,7 +124,7 @@ def _comparable(results: Results) -> Section | None:
 
 
 def _missing(results: Results) -> Section:
-    lines = findings.missing(results)
+    lines = missing(results)
     every = "Nothing: every cell has a number of every seed."
     return Section(key="missing", title="What is missing", sentences=lines or (every,))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mfm_tune.display.live import paper_text
 from mfm_tune.report.numbers import NOTHING, cell_text, column_text, difference, mean_std, metric_name, number, signed
 from mfm_tune.results.statistics import Verdict
 from mfm_tune.results.study import CellResult, Comparison, Results, TableResult
+from mfm_tune.space import paper_text
 
 
 @dataclass(frozen=True)

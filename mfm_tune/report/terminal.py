@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mfm_tune.display.live import paper_text
 from mfm_tune.report.numbers import cell_text, difference, level_text, mean_std, metric_name, number
 from mfm_tune.report.search_sections import optimism, search_summary, selection
+from mfm_tune.report.sentences import directions, headline, how_to_read, without_effect
 from mfm_tune.report.tables import cost_headings, printed, step_text
-from mfm_tune.results import claims as findings
 from mfm_tune.results.search import SearchResults
 from mfm_tune.results.study import CellResult, Results, TableResult
+from mfm_tune.space import paper_text
 
 WIDE = 110  # from this width on, the second metric and the cost are printed too
 LEAST = 60
@@ -30,8 +30,8 @@ def in_columns(results: Results, width: int | None = None) -> str:
         console.print(_grid(results, table, wide=columns >= WIDE))
         for index, note in enumerate(printed(results, table).footnotes, 1):
             console.print(Text(f"  [{index}] {note}"))
-    said = (*findings.headline(results), *findings.directions(results), *findings.without_effect(results))
-    for sentence in (*said, findings.how_to_read(results)):
+    said = (*headline(results), *directions(results), *without_effect(results))
+    for sentence in (*said, how_to_read(results)):
         console.print(Text(sentence))
     file = console.file
     assert isinstance(file, io.StringIO)

@@ -104,7 +104,7 @@ def write_search_report(
     """
     found, pieces = collect_search(search, state, code), _Pieces()
     results = found.results
-    shares = pieces.made("importances", partial(importances, found)) or ()
+    shares = pieces.made("importances", partial(importances, found.points, search.parameters, search.criterion)) or ()
     drawn = pieces.figures(results) | pieces.drawn("figures of the search", partial(search_figures, found, shares))
     said = pieces.made("the words of the search", partial(search_words, found, shares, drawn))
     shown = pieces.made("the pictures", partial(strips, results, storage)) or ()

@@ -17,7 +17,7 @@ from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, Verdict, holm, kendall, paired_difference, spearman, summary
 from mfm_tune.results.study import CellResult, Reference, Results, collect
-from mfm_tune.search.candidates import Explored, confirmed_study, explored, selected, selection_of
+from mfm_tune.search.candidates import Explored, confirmed_study, explored, final, selected, selection_of
 from mfm_tune.search_space import Search
 
 _ENDED = (Status.FINISHED, Status.OOM, Status.DIVERGED)
@@ -280,11 +280,6 @@ def _retold(baseline: Reference, search: Search) -> Retold:
 
 def _fresh(values: Mapping[int, float], search: Search) -> dict[int, float]:
     return {seed: value for seed, value in values.items() if seed != search.explore_seed}
-
-
-def final(point: Explored, criterion: Criterion) -> float | None:
-    """A criterion at the last step of a finished trial; None for every other one, stopped ones above all."""
-    return None if point.record is None else point.record.final(criterion.key)
 
 
 def chosen_by(points: Sequence[Explored], criterion: Criterion) -> ChosenBy:

@@ -16,7 +16,7 @@ from statistics import median
 from mfm_tune.ledger.state import LedgerState, Status, TrialRecord, finals, is_number, status_of
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
-from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Quoted, Study, Table
+from mfm_tune.space import Cell, Paper, Published, Quoted, Study, Table, paper_number
 
 STEP_TIME = "time/step_ms"
 PEAK_MEMORY = "memory/peak_mib"
@@ -468,12 +468,6 @@ class _Collector:
 
 def _paired(a: ConfigResult, b: ConfigResult, metric: str) -> Paired:
     return paired_difference(a.finals(metric), b.finals(metric))
-
-
-def paper_number(paper: Paper) -> float | None:
-    """The paper's number; None for OOM and where it prints nothing."""
-    number = paper.miou if isinstance(paper, Published) else paper
-    return None if number is None or isinstance(number, OutOfMemory) else float(number)
 
 
 def _papers(cells: Sequence[Cell]) -> dict[str, float]:

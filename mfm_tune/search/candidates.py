@@ -71,6 +71,11 @@ class Explored:
         return value if is_number(value) else None
 
 
+def final(point: Explored, criterion: Criterion) -> float | None:
+    """A criterion at the last step of a finished trial; None for every other one, stopped ones above all."""
+    return None if point.record is None else point.record.final(criterion.key)
+
+
 def explored(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Explored, ...]:
     """The points of a search, by number.
 

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mfm_tune.results.search import SearchResults, final
-from mfm_tune.search.candidates import Explored
+from mfm_tune.criteria import Criterion
+from mfm_tune.search.candidates import Explored, final
 from mfm_tune.search_space import Choice, Distribution, Float, Integer
 
 if TYPE_CHECKING:
@@ -35,14 +35,15 @@ class Importance:
     high: float
 
 
-def importances(found: SearchResults) -> tuple[Importance, ...]:
+def importances(
+    candidates: Sequence[Explored], parameters: Mapping[str, Distribution], criterion: Criterion
+) -> tuple[Importance, ...]:
     """The importance of each parameter, the largest first; none with fewer than `LEAST` finished trials."""
-    points, criterion = found.finished, found.search.criterion
-    if len(points) < LEAST or len(found.search.parameters) < 2:
+    scored = [(each, criterion.oriented(value)) for each in candidates if (value := final(each, criterion)) is not None]
+    if len(scored) < LEAST or len(parameters) < 2:
         return ()
-    distributions = {name: _optuna(each) for name, each in found.search.parameters.items()}
-    scored = [(each, criterion.oriented(value)) for each in points if (value := final(each, criterion)) is not None]
-    trials = [_trial(point, value, distributions, found.search.parameters) for point, value in scored]
+    distributions = {name: _optuna(each) for name, each in parameters.items()}
+    trials = [_trial(point, value, distributions, parameters) for point, value in scored]
     with _quiet():
         best = best_tenth(len(trials))
         shares = _shares(trials, best)

@@ -12,6 +12,7 @@ from mfm_tune.ledger.events import launch_event, study_event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.program import Outcome
+from mfm_tune.results.study import Results, collect
 from mfm_tune.space import Axis, Paper, Study, Table
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
 
@@ -136,6 +137,16 @@ class MadeLedger:
     def _apply(self, event: dict[str, Any]) -> None:
         self.now += 1000
         self.state.apply({**event, "time": self.now})
+
+
+def results_of(levels: Mapping[int, Paper], numbers: Mapping[int, tuple[float, ...]]) -> Results:
+    """A study whose level k has these numbers, one a seed."""
+    study = stub_study(levels)
+    ledger = MadeLedger(study)
+    for level, values in numbers.items():
+        for seed, value in enumerate(values):
+            ledger.trial(stub(level), seed, {"student/miou": value})
+    return collect(study, ledger.state)
 
 
 def _shaped(name: str, value: float, share: float, shape: Callable[[float, float], float]) -> float:

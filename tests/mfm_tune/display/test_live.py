@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mfm_tune.display.live import LiveTable, PlainLines, Progress, cell_text, last_line, read_counters
+from mfm_tune.display.live import LiveTable, PlainLines, Progress, cell_text, read_counters
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.state import LedgerState, LedgerWriter
 from mfm_tune.ledger.storage import Storage
@@ -184,9 +184,3 @@ def test_a_mirror_in_trouble_disturbs_no_display(tmp_path: Path) -> None:
 
     assert Launch(tmp_path, mirror=broken).progress.snapshot().mirror == "unknown"
     assert Launch(tmp_path).progress.snapshot().mirror == ""
-
-
-def test_the_last_line_of_a_traceback_says_what_was_wrong() -> None:
-    """And an empty one says so."""
-    assert last_line("Traceback\n  File\nValueError: no\n\n") == "ValueError: no"
-    assert last_line("") == "no reason was given"

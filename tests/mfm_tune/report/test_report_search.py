@@ -20,10 +20,10 @@ from mfm_tune.program import Outcome
 from mfm_tune.report.csv_files import explored_csv
 from mfm_tune.report.search_sections import ORACLE, search_summary
 from mfm_tune.report.write import ReportFiles, terminal_search, write_search_report
-from mfm_tune.results.search import chosen_by, collect_search, pruning
+from mfm_tune.results.search import SearchResults, chosen_by, collect_search, pruning
 from mfm_tune.results.statistics import Verdict
 from mfm_tune.search.candidates import explored
-from mfm_tune.search.importance import LEAST, importances
+from mfm_tune.search.importance import LEAST, Importance, importances
 from tests.mfm_tune.made_search import BASELINE, STEPS, MadeSearch, full_search, stub_search
 
 MIOU, ENTROPY = TARGET_MIOU.key, TARGET_ENTROPY.key
@@ -240,7 +240,7 @@ def test_numbers_are_the_same_whatever_stopped_trials_reported(trials: list[Any]
             made.point(number, shown, outcome=outcome, step=STEPS if whole else 2)
         results = collect_search(made.search, made.state)
         judged = [each for each in results.chosen_by if each.criterion in (TARGET_ENTROPY, SOFT_NEIGHBOURHOOD_DENSITY)]
-        return [each.number for each in results.finished], judged, importances(results), results.pruning
+        return [each.number for each in results.finished], judged, shares(results), results.pruning
 
     plain = found(False)
     assert plain == found(True)
@@ -323,14 +323,18 @@ def test_a_search_that_has_just_begun_has_a_report(points: int, tmp_path: Path) 
     assert terminal_search(made.search, made.state)
 
 
+def shares(found: SearchResults) -> tuple[Importance, ...]:
+    return importances(found.points, found.search.parameters, found.search.criterion)
+
+
 def test_importance_needs_enough_trials_and_finds_the_parameter_that_matters() -> None:
     made = MadeSearch()
     for number in range(LEAST - 1):
         made.point(number, {MIOU: 40.0 + number})
-    assert importances(collect_search(made.search, made.state)) == ()
+    assert shares(collect_search(made.search, made.state)) == ()
     for number in range(LEAST - 1, 20):
         made.point(number, {MIOU: 40.0 + number})
-    first, *others = importances(collect_search(made.search, made.state))
+    first, *others = shares(collect_search(made.search, made.state))
     assert first.name == "ratio"
     assert first.share + sum(each.share for each in others) == pytest.approx(1)
     assert all(each.low <= each.share + 0.5 and each.low <= each.high for each in (first, *others))
@@ -342,6 +346,6 @@ def test_the_range_without_one_trial_is_that_of_the_number_beside_it(seed: int) 
     made, draw = MadeSearch(), random.Random(seed)
     for number in range(11):
         made.point(number, {MIOU: draw.gauss(50, 1)}, ratio=round(draw.uniform(0.1, 0.9), 4), blocks=draw.randint(1, 4))
-    found = importances(collect_search(made.search, made.state))
+    found = shares(collect_search(made.search, made.state))
     assert len(found) == 4
     assert all(each.low - 0.01 <= each.share <= each.high + 0.01 for each in found)
