@@ -23,7 +23,7 @@ from mfm_tune.commands.search import SearchJob, check_options, print_search_plan
 from mfm_tune.commands.study import REPOSITORY, Job, check_tracking, report_only, train_study
 from mfm_tune.console import quiet_libraries, steady_streams
 from mfm_tune.errors import UserError
-from mfm_tune.execution.settings import CARRY_ON, EngineLost, Interrupted, signals_as_interruption
+from mfm_tune.execution.signals import RESUME, EngineLost, Interrupted, Interruption
 from mfm_tune.ledger.storage import Storage, driver
 from mfm_tune.planning.checks import check_metrics
 from mfm_tune.planning.fingerprint import TrainingCode
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(lost, file=sys.stderr)
         return 1
     except KeyboardInterrupt:  # before a run began, or while nothing but reading was asked for
-        print(f"Stopped by SIGINT; nothing was lost. {CARRY_ON}")
+        print(f"Stopped by SIGINT; nothing was lost. {RESUME}")
         return 130
     except BrokenPipeError:  # the reader of a pipe went away
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,7 +87,7 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     if options.report_only:
         return report_search(job) if isinstance(job, SearchJob) else report_only(job)
     check_tracking(options)
-    with signals_as_interruption(), driver(job.storage):
+    with Interruption(at_once=True), driver(job.storage):
         if options.probe:
             return probe_costs(job)
         return train_search(job, argv) if isinstance(job, SearchJob) else train_study(job, argv)

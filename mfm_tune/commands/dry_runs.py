@@ -13,7 +13,8 @@ from mfm_tune.commands.study import Job, engine_options, outlook_of
 from mfm_tune.criteria import Criterion
 from mfm_tune.errors import StorageError
 from mfm_tune.execution.probe import Measure, in_this_process, probe
-from mfm_tune.execution.settings import CARRY_ON, EngineOptions, Interrupted, Stopping
+from mfm_tune.execution.settings import EngineOptions, Stopping
+from mfm_tune.execution.signals import RESUME, Interrupted
 from mfm_tune.ledger.state import LedgerState, LedgerWriter, read_ledger
 from mfm_tune.planning.plan import Plan, changed_code, describe, results_of_other_code
 from mfm_tune.program import Program
@@ -44,12 +45,12 @@ def probe_costs(job: Job | SearchJob) -> int:
         trials = list(study.plan(state).to_do)
         if isinstance(job, SearchJob):  # whose points that are still to be proposed are like those that are known
             trials += [planned.trial for planned in job.exploration(state).trials]
-        options = replace(engine_options(study), known=tuple(trial.config for trial in trials))
+        options = replace(engine_options(study), representative_configs=tuple(trial.config for trial in trials))
         measurer = _measurer(study.study.program, options)
         try:
             probe(measurer, trials, state, writer, storage=job.storage.root, say=partial(print, flush=True))
         except Interrupted as stop:
-            print(f"Stopped by {stop.number.name}; the ledger keeps what was measured. {CARRY_ON}", flush=True)
+            print(f"Stopped by {stop.number.name}; the ledger keeps what was measured. {RESUME}", flush=True)
             raise
     return print_search_plan(job) if isinstance(job, SearchJob) else print_plan(job)
 
@@ -57,7 +58,7 @@ def probe_costs(job: Job | SearchJob) -> int:
 def _measurer(program: Program, options: EngineOptions) -> AbstractContextManager[Measure]:
     if options.address is None:
         return in_this_process(program, options)
-    from mfm_tune.tune.engine import check_process, set_environment
+    from mfm_tune.tune.environment import check_process, set_environment
 
     check_process()
     set_environment(options.address, verbose=options.verbose)  # before ray is imported

@@ -17,7 +17,7 @@ from mfm_tune.commands.study import (
     display_class,
     engine_of,
     engine_options,
-    farewell,
+    interruption_summary,
     places_of,
     report_only,
     say_failures,
@@ -27,7 +27,7 @@ from mfm_tune.commands.study import (
 )
 from mfm_tune.errors import OptionError
 from mfm_tune.execution.recorder import Recorder
-from mfm_tune.execution.settings import CARRY_ON, Interrupted
+from mfm_tune.execution.signals import RESUME, Interrupted
 from mfm_tune.ledger.events import search_event
 from mfm_tune.ledger.state import LedgerState, LedgerWriter, Status, read_ledger
 from mfm_tune.ledger.storage import Storage
@@ -176,7 +176,7 @@ def train_search(job: SearchJob, argv: Sequence[str]) -> int:
             with tracking(job.options) as mirror:
                 return _stages(job, state, writer, argv, mirror)
         except Interrupted as stop:
-            print(_farewell(job, state, stop), flush=True)
+            print(_interruption_summary(job, state, stop), flush=True)
             raise
 
 
@@ -232,12 +232,12 @@ def _run_exploration(
             display=display,
         )
         explorer = Explorer(plan, writer, recorder)
-        options = replace(engine_options(study, stopping(plan)), known=_known(plan))
+        options = replace(engine_options(study, stopping(plan)), representative_configs=_representative_configs(plan))
         engine_of(study)(job.search.program, explorer, recorder, options)
     return explorer.exhausted
 
 
-def _known(plan: ExplorationPlan) -> tuple[Any, ...]:
+def _representative_configs(plan: ExplorationPlan) -> tuple[Any, ...]:
     """Configs that stand for those of points to come, and the options that these choose among."""
     choices = [each for each in plan.search.parameters.values() if isinstance(each, Choice)]
     return (*(each.trial.config for each in plan.trials), *(option for each in choices for option in each.options))
@@ -261,17 +261,17 @@ def _confirm(
     return carry_out(study, plan, state, writer, launch, mirror)
 
 
-def _farewell(job: SearchJob, state: LedgerState, stop: Interrupted) -> str:
-    """What is said when a signal stopped the search: what is done at this stage, what is open, how to carry on."""
+def _interruption_summary(job: SearchJob, state: LedgerState, stop: Interrupted) -> str:
+    """What is said when a signal stopped the search: what is done at this stage, what is open, how to resume."""
     from mfm_tune.display.search import explored_text
 
     plan = job.exploration(state)
     if selection_of(state, job.search, job.code) is not None and not _explores(plan):
-        return farewell(job.confirmation(state), state, stop)
+        return interruption_summary(job.confirmation(state), state, stop)
     open_now = sum(planned.status is Status.OPEN for planned in plan.trials)
     going_on = f" The {open_now} in progress go on from their last checkpoints." if open_now else ""
     return (
         f"{explored_text(job.search, plan.points)}\n"
         f"Stopped by {stop.number.name} while exploring {_counted_exploration(plan)}.{going_on} "
-        f"{CARRY_ON}"
+        f"{RESUME}"
     )

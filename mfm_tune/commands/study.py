@@ -16,7 +16,9 @@ from mfm_tune.commands.options import Options
 from mfm_tune.criteria import Criterion
 from mfm_tune.errors import StorageError, printable, typed
 from mfm_tune.execution.recorder import Recorder
-from mfm_tune.execution.settings import CARRY_ON, EngineOptions, Interrupted, Stopping, local_gpus, local_slots
+from mfm_tune.execution.resources import local_gpus, local_slots
+from mfm_tune.execution.settings import EngineOptions, Stopping
+from mfm_tune.execution.signals import RESUME, Interrupted
 from mfm_tune.ledger.events import code_events, launch_event, study_event
 from mfm_tune.ledger.state import LedgerState, LedgerWriter, Status, read_ledger
 from mfm_tune.ledger.storage import Storage, check_writable
@@ -117,7 +119,7 @@ def train_study(job: Job, argv: Sequence[str]) -> int:
             with tracking(job.options) as mirror:
                 return carry_out(job, plan, state, writer, launch, mirror)
         except Interrupted as stop:
-            print(farewell(job, state, stop), flush=True)
+            print(interruption_summary(job, state, stop), flush=True)
             raise
 
 
@@ -337,15 +339,15 @@ def _tables(job: Job, state: LedgerState) -> str:
         return f"The tables cannot be printed: {typed(error)}"
 
 
-def farewell(job: Job, state: LedgerState, stop: Interrupted) -> str:
-    """What is said when a signal stopped the run: the tables so far, what is open, how to carry on."""
+def interruption_summary(job: Job, state: LedgerState, stop: Interrupted) -> str:
+    """What is said when a signal stopped the run: the tables so far, what is open, how to resume."""
     plan = job.plan(state)
     open_now = sum(planned.status is Status.OPEN for planned in plan.trials)
     going_on = f" The {open_now} in progress go on from their last checkpoints." if open_now else ""
     return (
         f"{_tables(job, state)}\n"
         f"Stopped by {stop.number.name}: of {len(plan.trials)} trials {counted(plan)}.{going_on} "
-        f"{CARRY_ON}"
+        f"{RESUME}"
     )
 
 

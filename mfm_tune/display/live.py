@@ -297,7 +297,7 @@ class LiveTable:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._live.stop()  # the tables of the report, or of the farewell, follow
+        self._live.stop()  # the tables of the report, or of the interruption, follow
 
     def started(self, trial: Trial, record: TrialRecord) -> None:
         """A trial began."""

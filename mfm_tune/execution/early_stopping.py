@@ -1,9 +1,9 @@
 """Which trial is stopped early.
 
-A `Stopper` compares each trial at a few points with the trials of its own seed that came as far: by ASHA (the stopping
-variant of Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020), or by the median rule (Golovin et
-al., "Google Vizier", 2017). It keeps nothing on disk: given the ledger's reports in their order, it decides again what
-it decided.
+An `EarlyStopper` compares each trial at a few points with the trials of its own seed that came as far: by ASHA (the
+stopping variant of Li et al., "A System for Massively Parallel Hyperparameter Tuning", 2020), or by the median rule
+(Golovin et al., "Google Vizier", 2017). It keeps nothing on disk: given the ledger's reports in their order, it makes
+the same decisions again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from mfm_tune.program import Report
 from mfm_tune.search_space import Asha, Median, Scheduler
 
 
-class Stopper:
-    """Judges each report of each trial.
+class EarlyStopper:
+    """Decide at each report of a trial whether it is stopped.
 
     A trial is compared with trials of its own seed. A value that is no finite number stops its own trial, where it is
     looked at, and moves no cut-off: Tune would let NaN pass every rung. A missing one is like NaN.
@@ -33,7 +33,7 @@ class Stopper:
     def __init__(self, stopping: Stopping) -> None:
         self._stopping = stopping
         self._stopped: dict[str, int] = {}
-        self._judges: dict[tuple[int, int], _Judge] = {}
+        self._rules: dict[tuple[int, int], StoppingRule] = {}
         for key, seed, report in stopping.history:
             self.stops(key, seed, report)
 
@@ -41,10 +41,10 @@ class Stopper:
         """Whether a trial is to be stopped after this report. A report of a step that is known changes nothing."""
         scheduler, criterion = self._stopping.scheduler, self._stopping.criterion
         bracket = bracket_of(key, scheduler)
-        judge = self._judges.setdefault((seed, bracket), _judge(scheduler, bracket))
+        rule = self._rules.setdefault((seed, bracket), _rule_of(scheduler, bracket))
         value = criterion.oriented(report.get("metrics", {}).get(criterion.key, math.nan))
         step, planned_steps = report["step"], report.get("planned_steps", 0)
-        if not judge.stops(key, step=step, planned_steps=planned_steps, value=value) or key in self._stopping.never:
+        if not rule.stops(key, step=step, planned_steps=planned_steps, value=value) or key in self._stopping.never:
             return False
         self._stopped[key] = step
         return True
@@ -68,17 +68,17 @@ def bracket_of(key: str, scheduler: Scheduler) -> int:
     return scheduler.brackets - 1
 
 
-class _Judge(Protocol):
+class StoppingRule(Protocol):
     """Compares trials of one seed (and bracket); larger is better."""
 
     def stops(self, key: str, *, step: int, planned_steps: int, value: float) -> bool: ...
 
 
-def _judge(scheduler: Scheduler, bracket: int) -> _Judge:
-    return _AshaJudge(scheduler, bracket) if isinstance(scheduler, Asha) else _MedianJudge(scheduler)
+def _rule_of(scheduler: Scheduler, bracket: int) -> StoppingRule:
+    return AshaRule(scheduler, bracket) if isinstance(scheduler, Asha) else MedianRule(scheduler)
 
 
-class _AshaJudge:
+class AshaRule:
     """ASHA in one bracket: a trial stops at a rung where its value lies below the best 1 / reduction factor of those
     that came before it. (Linear percentiles, as Ray Tune's `AsyncHyperBandScheduler`; a test compares the two.)"""
 
@@ -101,8 +101,8 @@ class _AshaJudge:
         return bool(below)
 
 
-class _MedianJudge:
-    """The median rule over shares of the planned steps. (Ray's refuses to be told again what it has judged.)"""
+class MedianRule:
+    """The median rule over shares of the planned steps. (Ray's refuses to take a report again that it has had.)"""
 
     def __init__(self, rule: Median) -> None:
         self._rule = rule

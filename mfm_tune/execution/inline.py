@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import errno
-import os
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 
 from mfm_tune.errors import StorageError, UserError
-from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.recorder import Recorder
-from mfm_tune.execution.settings import EngineOptions, make_folders, signals_as_interruption
+from mfm_tune.execution.resources import take_share
+from mfm_tune.execution.settings import EngineOptions, make_folders
+from mfm_tune.execution.signals import Interruption
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Program, Running, numbers_only
 
@@ -28,17 +29,15 @@ def run_inline(program: Program, trials: Iterable[Trial], recorder: Recorder, op
         UserError: The program refused what it was given (no images in a data set's folder, say).
         StorageError: The disk is full.
     """
-    os.environ["OMP_NUM_THREADS"] = str(options.cpus_per_trial)  # as many threads and GPUs as a worker would have
-    if options.gpus_per_trial == 0:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    with signals_as_interruption():
-        stopper = None if options.stopping is None else Stopper(options.stopping)
+    take_share(options.cpus_per_trial, options.gpus_per_trial)
+    with Interruption(at_once=True):
+        stopper = None if options.stopping is None else EarlyStopper(options.stopping)
         for trial in trials:
             _run_trial(program, trial, recorder, options, stopper)
 
 
 def _run_trial(
-    program: Program, trial: Trial, recorder: Recorder, options: EngineOptions, stopper: Stopper | None
+    program: Program, trial: Trial, recorder: Recorder, options: EngineOptions, stopper: EarlyStopper | None
 ) -> None:
     recorder.started(trial.key, 1)
     if stopper is not None and stopper.stopped_at(trial.key) == trial.step > 0:  # its driver had no time to say so
@@ -78,7 +77,7 @@ def _opened(program: Program, trial: Trial, recorder: Recorder, options: EngineO
         raise UserError(str(error)) from error
 
 
-def _advance_to_the_end(running: Running, trial: Trial, recorder: Recorder, stopper: Stopper | None) -> None:
+def _advance_to_the_end(running: Running, trial: Trial, recorder: Recorder, stopper: EarlyStopper | None) -> None:
     while True:
         report = numbers_only(running.advance())
         if report.get("metrics"):

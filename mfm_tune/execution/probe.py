@@ -5,13 +5,13 @@ What is measured goes into the ledger as an event of its own, which forecasts re
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from mfm_tune.errors import StorageError, UserError
+from mfm_tune.execution.resources import take_share
 from mfm_tune.execution.settings import EngineOptions
 from mfm_tune.ledger.state import LedgerState, LedgerWriter
 from mfm_tune.planning.forecast import StepTimes
@@ -74,9 +74,7 @@ def probe_here(program: Program, config: object, folder: Path, data: Mapping[str
 @contextmanager
 def in_this_process(program: Program, options: EngineOptions) -> Iterator[Measure]:
     """Measures with as many threads and GPUs as a worker of a trial has."""
-    os.environ["OMP_NUM_THREADS"] = str(options.cpus_per_trial)
-    if options.gpus_per_trial == 0:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    take_share(options.cpus_per_trial, options.gpus_per_trial)
     yield lambda trial, folder: probe_here(program, trial.config, folder, options.data)
 
 

@@ -1,4 +1,4 @@
-"""What an engine is given, and how it says that it was interrupted.
+"""What an engine is given.
 
 There are two engines: `mfm_tune.execution.inline.run_inline` and `mfm_tune.tune.engine.run_with_ray`. Both take a
 program, the trials to run in order, a recorder and these options. The trials are a sequence, or an iterator that is
@@ -8,14 +8,9 @@ the trials in progress open: no outcome is written for them, and the next launch
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
@@ -23,9 +18,6 @@ from mfm_tune.errors import StorageError
 from mfm_tune.ledger.state import ReportOf
 from mfm_tune.planning.plan import Trial
 from mfm_tune.search_space import Asha, Scheduler
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-CARRY_ON = "To carry on, give the same command again."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +48,8 @@ class EngineOptions:
         gpus_per_trial: GPUs of one trial; a fraction shares one.
         address: Address of a Ray cluster; None starts Ray on this machine.
         stopping: Lets a scheduler stop trials early, comparing trials of one seed; None lets all go on.
-        known: Where trials are made up on the way or only measured, configs and values that theirs will be like: nodes
-            of a cluster are asked for the code that defines them.
+        representative_configs: Where trials are made up on the way or only measured, configs and values that theirs
+            will be like: nodes of a cluster are checked for the code that defines them.
         import_paths: Folders that workers need on `sys.path` to import the search space's own classes.
         verbose: Pass on what the libraries print.
     """
@@ -68,7 +60,7 @@ class EngineOptions:
     gpus_per_trial: float = 0.0
     address: str | None = None
     stopping: Stopping | None = None
-    known: tuple[Any, ...] = ()
+    representative_configs: tuple[Any, ...] = ()
     import_paths: tuple[str, ...] = ()
     verbose: bool = False
 
@@ -96,68 +88,3 @@ def make_folders(trials: Iterable[Trial], options: EngineOptions) -> None:
             folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StorageError(f"The folder {folder} cannot be made: {error.strerror}; give another --storage.") from error
-
-
-def local_gpus() -> int:
-    """How many NVIDIA GPUs this machine shows to this process, found without importing torch."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() and name.strip() != "-1"])
-    return len([path for path in Path("/dev").glob("nvidia*") if path.name.removeprefix("nvidia").isdecimal()])
-
-
-def local_slots(cpus_per_trial: int, gpus_per_trial: float) -> int:
-    """How many trials run at once on this machine, at least one."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, fitting(cores, local_gpus(), cpus_per_trial=cpus_per_trial, gpus_per_trial=gpus_per_trial))
-
-
-def fitting(cpus: float, gpus: float, *, cpus_per_trial: int, gpus_per_trial: float) -> int:
-    """How many trials run at once on one machine. A fraction of a GPU never lies on two; shares are counted in
-    ten-thousandths, as Ray does, so that ten tenths are a whole."""
-    by_cpu = int(cpus // cpus_per_trial)
-    share = round(gpus_per_trial * 10_000)
-    if share == 0:
-        return by_cpu
-    by_gpu = int(gpus) * (10_000 // share) if share <= 10_000 else int(gpus * 10_000) // share
-    return min(by_cpu, by_gpu)
-
-
-class Interrupted(BaseException):
-    """A signal asked the run to stop. Not an Exception, so that no trial mistakes it for a failure of its own.
-
-    Args:
-        number: SIGINT or SIGTERM.
-    """
-
-    def __init__(self, number: signal.Signals) -> None:
-        super().__init__(number.name)
-        self.number = number
-
-    @property
-    def exit_code(self) -> int:
-        """What a shell expects of a process that a signal ended: 130 for SIGINT, 143 for SIGTERM."""
-        return 128 + int(self.number)
-
-
-class EngineLost(BaseException):
-    """What trials run on is gone: one sentence, exit code 1. Trials in progress stay open. Not an Exception, so that no
-    trial and no library takes it for a failure of its own."""
-
-
-@contextmanager
-def signals_as_interruption() -> Iterator[None]:
-    """Within, SIGINT and SIGTERM raise `Interrupted` in the main thread. Elsewhere than there nothing is changed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise Interrupted(signal.Signals(number))
-
-    before = {number: signal.signal(number, interrupt) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

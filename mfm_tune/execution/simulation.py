@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from mfm_tune.criteria import Criterion
-from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.ledger.state import TrialRecord
 from mfm_tune.planning.forecast import duration, seconds_a_step
@@ -70,7 +70,7 @@ def curves_of(records: Sequence[TrialRecord]) -> tuple[Curve, ...]:
     return tuple(curves)
 
 
-def replay(curves: Sequence[Curve], stopper: Stopper | None, slots: int) -> Replay:
+def replay(curves: Sequence[Curve], stopper: EarlyStopper | None, slots: int) -> Replay:
     """Run curves in order, each on the slot that is free first, until they end or are stopped."""
     waiting = list(reversed(curves))
     busy: list[tuple[float, int, Curve, int]] = []  # when a block ends, order of its start, whose it is, which one
@@ -160,7 +160,7 @@ def simulate(
     results = []
     for order in range(orders):
         drawn = _ordered(curves, first, order)
-        full, early = replay(drawn, None, slots), replay(drawn, Stopper(stopping), slots)
+        full, early = replay(drawn, None, slots), replay(drawn, EarlyStopper(stopping), slots)
         results.append(Simulated(full=full, early=early, picks=_picks(rivals, stopping.criterion, early.stopped)))
     return tuple(results)
 

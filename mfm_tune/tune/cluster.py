@@ -14,7 +14,9 @@ from typing import Any, Self
 import ray
 
 from mfm_tune.errors import OptionError, UserError
-from mfm_tune.execution.settings import EngineLost, EngineOptions, fitting
+from mfm_tune.execution.resources import fitting
+from mfm_tune.execution.settings import EngineOptions
+from mfm_tune.execution.signals import EngineLost
 from mfm_tune.tune.folder import private_folder
 from mfm_tune.tune.reach import Part, check_address, check_loopback
 

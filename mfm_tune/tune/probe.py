@@ -24,7 +24,7 @@ def on_cluster(program: Program, options: EngineOptions) -> Iterator[Measure]:
     """Joins the cluster; within, measures a trial's config in a worker that has a trial's CPUs and GPUs.
 
     Args:
-        options: `known` are the configs that are measured.
+        options: `representative_configs` are the configs that are measured.
 
     Raises:
         UserError: The cluster cannot be joined, has no such node, one of its nodes lacks what trials need, or the
@@ -32,7 +32,7 @@ def on_cluster(program: Program, options: EngineOptions) -> Iterator[Measure]:
     """
     with Cluster(options) as cluster:
         cluster.check_resources()
-        check_nodes(program, options.known, options)
+        check_nodes(program, options.representative_configs, options)
         remote: Any = ray.remote(num_cpus=options.cpus_per_trial, num_gpus=options.gpus_per_trial, max_calls=1)(
             _on_node
         )

@@ -1,39 +1,28 @@
-"""Rounds of trials through Ray Tune, and what Tune tells about them carried to the recorder. Imports ray."""
+"""Rounds of trials through Ray Tune. Imports ray."""
 
 from __future__ import annotations
 
-import json
-import logging
 import os
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from ray import tune
-from ray.tune.experiment import Trial as TuneTrial
 
-from mfm_tune.errors import UserError
-from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import EngineOptions, make_folders
 from mfm_tune.planning.plan import Trial
-from mfm_tune.program import Outcome, Program, Report, numbers_only
+from mfm_tune.program import Outcome, Program
+from mfm_tune.tune.callback import LedgerCallback, report_of
 from mfm_tune.tune.cluster import places
-from mfm_tune.tune.scheduler import InOrder, key_of
-from mfm_tune.tune.searcher import OneByOne
+from mfm_tune.tune.scheduler import OrderedScheduler, key_of
+from mfm_tune.tune.searcher import IteratorSearcher
 
 RETRIES = 3  # how often a trial is started again after its worker was lost
-log = logging.getLogger(__name__)
 
 
-def report_of(result: Mapping[str, Any]) -> Report:
-    """The report in what a trial's `step` returned to Tune (see `trainables.running.tune.ProgramTrial`)."""
-    return numbers_only(json.loads(result["report"]))
-
-
-class Rounds:
+class RayEngine:
     """All trials of a launch: one round for most, further ones where something is left.
 
     1. Every trial, each with its share of CPUs and GPUs; those of an iterator as places become free.
@@ -55,11 +44,13 @@ class Rounds:
         self._options = options
         self._recorder = recorder
         self._stop_asked = stop_asked
-        self._stopper = None if options.stopping is None else Stopper(options.stopping)
+        self._stopper = None if options.stopping is None else EarlyStopper(options.stopping)
         self._coming = None if isinstance(trials, Sequence) else self._kept(trials)
         self._trials = list(self._left(trials)) if isinstance(trials, Sequence) else []
-        self._scheduler = InOrder([trial.key for trial in self._trials], self._stopper, report_of)
-        self._narrator = Narrator(recorder, self._scheduler, retry_out_of_memory=0 < options.gpus_per_trial < 1)
+        self._scheduler = OrderedScheduler([trial.key for trial in self._trials], self._stopper, report_of)
+        self._callback = LedgerCallback(
+            recorder, self._scheduler, retry_out_of_memory=0 < options.gpus_per_trial < 1, retries=RETRIES
+        )
 
     def run(self) -> None:
         """Run all rounds.
@@ -72,8 +63,8 @@ class Rounds:
         elif not self._stopping():
             self._one_by_one(self._coming)
         self._again(gpus=self._options.gpus_per_trial)
-        alone = [trial for trial in self._trials if trial.key in self._narrator.out_of_memory]
-        self._narrator.retry_out_of_memory = False
+        alone = [trial for trial in self._trials if trial.key in self._callback.out_of_memory]
+        self._callback.retry_out_of_memory = False
         if alone:
             self._round(alone, gpus=1.0)
             self._again(gpus=1.0)
@@ -95,32 +86,32 @@ class Rounds:
             yield trial
 
     def _one_by_one(self, coming: Iterator[Trial]) -> None:
-        searcher = OneByOne(
+        searcher = IteratorSearcher(
             coming,
             arguments_of=self._arguments,
             places=lambda: places(self._options),
-            refuse=self._narrator.refuse,
+            refuse=self._callback.refuse,
         )
         self._fit(self._options.gpus_per_trial, searcher=searcher)
-        if self._narrator.fatal is not None:
-            raise self._narrator.fatal
+        if self._callback.fatal is not None:
+            raise self._callback.fatal
 
     def _again(self, *, gpus: float) -> None:
         for _ in range(RETRIES):
-            left = [trial for trial in self._trials if trial.key in self._narrator.given_up]
-            self._narrator.given_up.clear()
+            left = [trial for trial in self._trials if trial.key in self._callback.given_up]
+            self._callback.given_up.clear()
             self._round(left, gpus=gpus)
 
     def _round(self, trials: Sequence[Trial], *, gpus: float) -> None:
         if trials and not self._stopping():
             self._fit(gpus, trials)
-        if self._narrator.fatal is not None:
-            raise self._narrator.fatal
+        if self._callback.fatal is not None:
+            raise self._callback.fatal
 
     def _stopping(self) -> bool:
-        return self._stop_asked() or self._narrator.fatal is not None
+        return self._stop_asked() or self._callback.fatal is not None
 
-    def _fit(self, gpus: float, trials: Sequence[Trial] = (), searcher: OneByOne | None = None) -> None:
+    def _fit(self, gpus: float, trials: Sequence[Trial] = (), searcher: IteratorSearcher | None = None) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * places(self._options) + 2)
         with tempfile.TemporaryDirectory(prefix="mfm_tune-", ignore_cleanup_errors=True) as scratch:
             tuner = tune.Tuner(
@@ -142,7 +133,7 @@ class Rounds:
                 run_config=tune.RunConfig(
                     name="trials",
                     storage_path=scratch,
-                    callbacks=[self._narrator],
+                    callbacks=[self._callback],
                     stop=_StopWhen(self._stopping),
                     failure_config=tune.FailureConfig(max_failures=RETRIES),
                     checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
@@ -162,90 +153,6 @@ class Rounds:
         }
 
 
-class Narrator(tune.Callback):
-    """Carries what Tune tells about trials to the recorder.
-
-    Tune ends a whole run when a callback raises. So nothing is raised here: a `UserError` (the storage is full) is kept
-    in `fatal`, at which the run stops in order; anything else is logged, and the trial stays open in the ledger.
-    """
-
-    def __init__(self, recorder: Recorder, scheduler: InOrder, *, retry_out_of_memory: bool) -> None:
-        self.fatal: UserError | None = None
-        self.out_of_memory: set[str] = set()
-        self.given_up: set[str] = set()
-        self.retry_out_of_memory = retry_out_of_memory
-        self._recorder = recorder
-        self._scheduler = scheduler
-        self._attempts: Counter[str] = Counter()
-        self._recoveries: Counter[str] = Counter()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Nothing: Tune pickles callbacks so as to restore them, which we never do, and a display cannot be pickled."""
-        return {}
-
-    def refuse(self, error: UserError) -> None:
-        """Something that ends the run happened apart from any trial."""
-        self.fatal = self.fatal or error
-
-    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """A worker took a trial, for the first time or again."""
-        key = key_of(trial)
-        self._attempts[key] += 1
-        self._guarded(lambda: self._recorder.started(key, self._attempts[key]))
-
-    def on_trial_result(
-        self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, result: dict[str, Any], **info: Any
-    ) -> None:
-        """A trial returned from a block."""
-        self._guarded(lambda: self._result(key_of(trial), result))
-
-    def on_trial_recover(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """A worker was lost; Tune will start the trial again."""
-        self._recoveries[key_of(trial)] += 1
-
-    def on_trial_error(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        """Tune gave a trial up."""
-        self._guarded(lambda: self._error(key_of(trial), trial))
-
-    def _result(self, key: str, result: Mapping[str, Any]) -> None:
-        report = report_of(result)
-        if report.get("metrics"):
-            self._recorder.reported(key, report)
-        outcome = report.get("outcome")
-        if outcome is None:
-            if self._scheduler.stopped_at(key) == report["step"]:  # an earlier stop is one that the trial went on from
-                self._recorder.ended(key, Outcome.STOPPED, rung=report["step"])
-            return
-        if outcome == Outcome.OOM.value and self.retry_out_of_memory:
-            self.out_of_memory.add(key)
-            return
-        self._recorder.ended(key, Outcome(outcome), error=report.get("error", ""))
-        if result["refused"]:
-            raise UserError(result["refused"])
-
-    def _error(self, key: str, trial: TuneTrial) -> None:
-        if self._recoveries[key] < RETRIES:
-            self.given_up.add(key)
-            return
-        self._recorder.ended(key, Outcome.FAILED, error=_failures_of(trial))
-
-    def _guarded(self, tell: Callable[[], None]) -> None:
-        if self.fatal is not None:
-            return
-        try:
-            tell()
-        except UserError as error:
-            self.fatal = error
-        except Exception:
-            log.exception("What a trial told could not be recorded; it goes on at the next launch.")
-
-
-def _failures_of(trial: TuneTrial) -> str:
-    """What Tune wrote down about a trial's failures. (Its `get_error` looks where the file is copied only later.)"""
-    path = trial.error_file
-    return Path(path).read_text(errors="replace") if path and os.path.exists(path) else "The worker was lost."
-
-
 class _StopWhen(tune.Stopper):
     """Stops all trials when asked to."""
 
@@ -253,7 +160,7 @@ class _StopWhen(tune.Stopper):
         self._asked = asked
 
     def __getstate__(self) -> dict[str, Any]:
-        """Nothing, as `Narrator`."""
+        """Nothing, as `LedgerCallback`."""
         return {}
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:

@@ -8,11 +8,11 @@ from typing import Any
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.program import Report
 
 
-class InOrder(FIFOScheduler):
+class OrderedScheduler(FIFOScheduler):
     """Starts trials in the order of `keys`, and a trial that lost its worker before any that has not begun.
 
     Tune's own queue forgets the order: a retried trial goes to its end, and a free worker takes any trial that waits.
@@ -26,7 +26,7 @@ class InOrder(FIFOScheduler):
     def __init__(
         self,
         keys: Sequence[str],
-        stopper: Stopper | None = None,
+        stopper: EarlyStopper | None = None,
         report_of: Callable[[Mapping[str, Any]], Report] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

@@ -11,7 +11,7 @@ from mfm_tune.errors import UserError
 from mfm_tune.planning.plan import Trial
 
 
-class OneByOne(Searcher):
+class IteratorSearcher(Searcher):
     """Asks an iterator for a trial when a place is free; one trial more waits, for which Tune keeps a worker.
 
     Tune calls the methods by keyword, so the names of their parameters are part of its interface.

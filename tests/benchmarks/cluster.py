@@ -30,7 +30,8 @@ from typing import TYPE_CHECKING, Any
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import EngineOptions
 from mfm_tune.program import Outcome
-from mfm_tune.tune.engine import run_with_ray, set_environment
+from mfm_tune.tune.engine import run_with_ray
+from mfm_tune.tune.environment import set_environment
 from tests.benchmarks.instant_program import REPOSITORY, new_recorder
 from tests.benchmarks.placed_program import PlacedProgram, Stay, stays_in
 from tests.mfm_tune.stub_launch import stub_trials

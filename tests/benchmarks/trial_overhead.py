@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from mfm_tune.execution.settings import EngineOptions, local_slots
-from mfm_tune.tune.engine import run_with_ray, set_environment
+from mfm_tune.execution.resources import local_slots
+from mfm_tune.execution.settings import EngineOptions
+from mfm_tune.tune.engine import run_with_ray
+from mfm_tune.tune.environment import set_environment
 from tests.benchmarks.instant_program import (
     REPOSITORY,
     Instant,

@@ -16,7 +16,8 @@ from typing import Any
 
 from mfm_tune.execution.inline import run_inline
 from mfm_tune.execution.recorder import Recorder
-from mfm_tune.execution.settings import EngineOptions, Interrupted, Stopping
+from mfm_tune.execution.settings import EngineOptions, Stopping
+from mfm_tune.execution.signals import Interrupted
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.state import RESULTS, Event, LedgerState, LedgerWriter, TrialRecord, read_events, read_ledger
 from mfm_tune.planning.plan import Trial, trial_folder, trial_key

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.planning.loading import load_search_space
@@ -66,5 +66,5 @@ def replayed_stops(state: LedgerState, search: Search) -> dict[str, int | None]:
     """The points that a scheduler stops which is told the ledger's reports of exploring, in its order."""
     assert search.scheduler is not None
     keys = [key for key, record in state.trials.items() if record.seed == search.explore_seed]
-    stopper = Stopper(Stopping(scheduler=search.scheduler, history=state.history(keys)))
+    stopper = EarlyStopper(Stopping(scheduler=search.scheduler, history=state.history(keys)))
     return {key: step for key in explored_keys(state) if (step := stopper.stopped_at(key)) is not None}

@@ -375,7 +375,7 @@ def wait_until(true: Callable[[], bool], driver: subprocess.Popen[str]) -> None:
 
 
 def test_ctrl_c_while_exploring_and_while_confirming(tmp_path: Path) -> None:
-    """Each time a table of what is done, how to carry on, exit code 130; the same command then carries on."""
+    """Each time a table of what is done, how to resume, exit code 130; the same command then resumes."""
     path, storage = write_search(tmp_path, sleep_s=0.05), tmp_path / "runs"
     driver = process(path, storage, "--inline")
     wait_until(lambda: len(stops(state_of(storage))) >= 1, driver)
@@ -384,7 +384,7 @@ def test_ctrl_c_while_exploring_and_while_confirming(tmp_path: Path) -> None:
     assert driver.returncode == 130, errors
     assert "Explored with seed 0" in said
     assert "Stopped by SIGINT while exploring 12 points" in said
-    assert said.rstrip().endswith("To carry on, give the same command again.")
+    assert said.rstrip().endswith("To resume, give the same command again.")
     assert "Traceback" not in errors
 
     driver = process(path, storage, "--inline")
@@ -493,7 +493,7 @@ def test_kills_of_a_search(tmp_path: Path, engine: list[str]) -> None:
     assert interrupted.returncode == 130, errors
     assert "Explored with seed 0: the best 10 of" in said
     assert "Stopped by SIGINT while exploring 40 points" in said
-    assert said.rstrip().endswith("To carry on, give the same command again.")
+    assert said.rstrip().endswith("To resume, give the same command again.")
     assert "Traceback" not in errors
     in_flight.update(key for key, record in state_of(storage).trials.items() if record.outcome is None)
     last = process(path, storage, *engine)

@@ -21,7 +21,7 @@ from ray.tune.experiment import Trial as RayTrial
 from ray.tune.schedulers import AsyncHyperBandScheduler
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
-from mfm_tune.execution.early_stopping import Stopper, bracket_of
+from mfm_tune.execution.early_stopping import EarlyStopper, bracket_of
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.ledger.state import Event, LedgerState
@@ -30,8 +30,8 @@ from mfm_tune.program import Outcome, Report
 from mfm_tune.results.study import collect
 from mfm_tune.search_space import Asha, Median, Scheduler
 from mfm_tune.space import Axis, Study, Table
-from mfm_tune.tune.rounds import Narrator, report_of
-from mfm_tune.tune.scheduler import InOrder
+from mfm_tune.tune.callback import LedgerCallback, report_of
+from mfm_tune.tune.scheduler import OrderedScheduler
 from tests.mfm_tune.stub_launch import executed_steps, launch, stub_trials
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
 
@@ -93,17 +93,19 @@ class Simulation:
             history=self.state.history(self.state.trials),
         )
         left = [trial for trial in self.trials if self._outcome(trial) is None]
-        scheduler = InOrder([trial.key for trial in self.trials], Stopper(stopping), report_of)
+        scheduler = OrderedScheduler([trial.key for trial in self.trials], EarlyStopper(stopping), report_of)
         recorder = Recorder(
             Memory(), self.state, storage=Path("/nowhere"), launch="", study="", profile="", trials=self.trials
         )
-        narrator = Narrator(recorder, scheduler, retry_out_of_memory=False)
+        narrator = LedgerCallback(recorder, scheduler, retry_out_of_memory=False)
         waiting = [TuneTrial({"trial": trial.key}, step=self._step(trial)) for trial in left]
         self._drive(scheduler, narrator, waiting, blocks)
         assert narrator.fatal is None
         return self.state
 
-    def _drive(self, scheduler: InOrder, narrator: Narrator, trials: list[TuneTrial], blocks: int) -> None:
+    def _drive(
+        self, scheduler: OrderedScheduler, narrator: LedgerCallback, trials: list[TuneTrial], blocks: int
+    ) -> None:
         controller = type("Controller", (), {"get_trials": lambda _: trials})()
         busy: list[tuple[int, int, TuneTrial]] = []
         now = 0
@@ -125,7 +127,9 @@ class Simulation:
         rank = [each.key for each in self.trials].index(trial.config["trial"])
         heapq.heappush(busy, (now + self.paces[rank % len(self.paces)], rank, trial))
 
-    def _one_block(self, scheduler: InOrder, narrator: Narrator, trials: list[TuneTrial], trial: TuneTrial) -> bool:
+    def _one_block(
+        self, scheduler: OrderedScheduler, narrator: LedgerCallback, trials: list[TuneTrial], trial: TuneTrial
+    ) -> bool:
         """Whether the trial has ended, told in the order in which Tune does."""
         key = trial.config["trial"]
         trial.step += INTERVAL
@@ -135,7 +139,7 @@ class Simulation:
         report["outcome"] = "finished" if done else None
         seed = next(each.seed for each in self.trials if each.key == key)
         result: dict[str, Any] = {"report": json.dumps(report), "seed": seed, "refused": "", "done": done}
-        stopped = not done and scheduler.on_trial_result(None, trial, result) == InOrder.STOP
+        stopped = not done and scheduler.on_trial_result(None, trial, result) == OrderedScheduler.STOP
         narrator.on_trial_result(0, trials, trial, result)
         return done or stopped
 
@@ -194,7 +198,7 @@ def test_every_trial_ends_under_other_rules(values: list[Curve], workers: int, s
     simulation = simulated(values, seeds=(0, 1), workers=workers, scheduler=scheduler)
     state = simulation.run()
     assert {outcome for outcome, _ in ends(state).values()} <= {Outcome.FINISHED, Outcome.STOPPED}
-    judged = Stopper(Stopping(scheduler=scheduler, history=state.history(state.trials)))
+    judged = EarlyStopper(Stopping(scheduler=scheduler, history=state.history(state.trials)))
     reported = [
         key
         for key, record in state.trials.items()  # a report without metrics is not in the ledger
@@ -244,7 +248,7 @@ class Named:
 def test_asha_stops_what_ray_tunes_own_would_stop(factor: int, rungs: int, reported: list[tuple[int, float]]) -> None:
     """Trial by trial, in any order of reports that climb the rungs one by one."""
     steps = factor**rungs
-    own = Stopper(Stopping(scheduler=Asha(reduction_factor=factor, rungs=rungs)))
+    own = EarlyStopper(Stopping(scheduler=Asha(reduction_factor=factor, rungs=rungs)))
     rays = AsyncHyperBandScheduler(
         time_attr="time", metric="value", mode="max", max_t=steps, grace_period=1, reduction_factor=factor
     )

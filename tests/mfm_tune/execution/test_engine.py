@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mfm_tune.execution.settings import fitting, local_slots
+from mfm_tune.execution.resources import fitting, local_slots
 
 
 @pytest.mark.parametrize(

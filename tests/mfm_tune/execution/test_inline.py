@@ -12,7 +12,7 @@ import pytest
 
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.execution.recorder import Recorder
-from mfm_tune.execution.settings import Interrupted
+from mfm_tune.execution.signals import Interrupted
 from mfm_tune.program import Outcome
 from tests.mfm_tune.stub_launch import Launched, executed_steps, launch, stub_trials
 from tests.mfm_tune.stub_program import StubConfig, StubRunning

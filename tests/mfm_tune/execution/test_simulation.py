@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfm_tune.criteria import TARGET_MIOU
-from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.execution.simulation import Curve, curves_of, replay, simulate
 from mfm_tune.ledger.state import LedgerWriter
@@ -41,7 +41,7 @@ def test_a_replay_worked_by_hand() -> None:
     """One slot, curves of 4 reports, rungs after 2 and 4 of 8 steps: the first finishes; the second is worse at the
     first rung and stops after 2 steps; the third is the best at both and finishes, twice as slow."""
     curves = [curve(0, (50, 50, 50, 50)), curve(1, (40, 90, 90, 90)), curve(2, (60, 60, 60, 60), step_s=2.0)]
-    early = replay(curves, Stopper(Stopping()), 1)
+    early = replay(curves, EarlyStopper(Stopping()), 1)
     assert (early.steps, early.seconds, early.stopped) == (8 + 2 + 8, 8 + 2 + 16, {"c1-s0": 2})
     full = replay(curves, None, 1)
     assert (full.steps, full.seconds, full.stopped) == (24, 32, {})
@@ -99,7 +99,7 @@ def test_a_replay_stops_the_trials_that_a_run_stops(curves: list[tuple[float, ..
     """The same curves through the narrator, the recorder and the ledger end at the same rungs."""
     run = ends(simulated(curves, workers=slots).run())
     made = [curve(number, each) for number, each in enumerate(curves)]
-    stopped = replay(made, Stopper(Stopping()), slots).stopped
+    stopped = replay(made, EarlyStopper(Stopping()), slots).stopped
     assert [stopped.get(each.key) for each in made] == [
         rung if outcome is Outcome.STOPPED else None for outcome, rung in run.values()
     ]

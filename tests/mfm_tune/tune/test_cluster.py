@@ -160,7 +160,7 @@ def test_a_node_that_lacks_storage_code_and_data_is_refused_by_name(cluster: Any
         from mfm_tune.tune.probe import on_cluster  # imports ray, whose environment is set by now
 
         options = EngineOptions(
-            storage=storage, address=cluster.address, data={"toy": str(store)}, known=(StubConfig(),)
+            storage=storage, address=cluster.address, data={"toy": str(store)}, representative_configs=(StubConfig(),)
         )
         with pytest.raises(NodeError) as probed, on_cluster(StubProgram(), options):
             pass

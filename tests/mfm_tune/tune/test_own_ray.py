@@ -18,7 +18,7 @@ from threading import Thread
 import pytest
 
 from mfm_tune.errors import OptionError, UserError
-from mfm_tune.tune.engine import set_environment
+from mfm_tune.tune.environment import set_environment
 from mfm_tune.tune.folder import LONGEST, private_folder
 from mfm_tune.tune.reach import check_address
 from tests.mfm_tune.stub_launch import REPOSITORY, Launched, processes_with

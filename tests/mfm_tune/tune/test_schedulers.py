@@ -14,14 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfm_tune.errors import UserError
-from mfm_tune.execution.early_stopping import Stopper
+from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import EngineOptions, Stopping
 from mfm_tune.ledger.state import LedgerState, LedgerWriter, ReportOf
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
-from mfm_tune.tune.rounds import RETRIES, Narrator, Rounds, report_of
-from mfm_tune.tune.scheduler import InOrder
+from mfm_tune.tune.callback import LedgerCallback, report_of
+from mfm_tune.tune.rounds import RETRIES, RayEngine
+from mfm_tune.tune.scheduler import OrderedScheduler
 from tests.mfm_tune.stub_launch import stub_trials
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
 
@@ -43,7 +44,7 @@ def test_the_first_in_order_that_waits_runs_next(statuses: list[str], draw: Any)
     """In whatever order Tune holds them: a trial that lost its worker stands before those that have not begun."""
     trials = [TuneTrial({"trial": str(number)}, status) for number, status in enumerate(statuses)]
     held = draw.sample(trials, len(trials))
-    chosen = InOrder([str(number) for number in range(12)]).choose_trial_to_run(
+    chosen = OrderedScheduler([str(number) for number in range(12)]).choose_trial_to_run(
         SimpleNamespace(get_trials=lambda: held)
     )
     assert chosen is next((trial for trial in trials if trial.status == "PENDING"), None)
@@ -52,13 +53,15 @@ def test_the_first_in_order_that_waits_runs_next(statuses: list[str], draw: Any)
 def recorder_of(folder: Path, trials: Sequence[Trial]) -> Recorder:
     """A recorder on a ledger in a file."""
     writer = LedgerWriter(folder / "ledger.jsonl")
-    return Recorder(writer, LedgerState(), storage=folder, launch="", study="", profile="", trials=trials)
+    return Recorder(writer, LedgerState(), storage=folder, launch="", study="stub", profile="smoke", trials=trials)
 
 
-def narrator_of(folder: Path, trials: Sequence[Trial], *, retry: bool = False) -> tuple[Narrator, LedgerState]:
+def narrator_of(folder: Path, trials: Sequence[Trial], *, retry: bool = False) -> tuple[LedgerCallback, LedgerState]:
     """A narrator on such a ledger."""
     recorder = recorder_of(folder, trials)
-    return Narrator(recorder, InOrder([trial.key for trial in trials]), retry_out_of_memory=retry), recorder.state
+    return LedgerCallback(
+        recorder, OrderedScheduler([trial.key for trial in trials]), retry_out_of_memory=retry
+    ), recorder.state
 
 
 def reported(trial: Trial, step: int, value: float) -> ReportOf:
@@ -125,7 +128,7 @@ def test_a_stop_that_the_ledger_never_heard_of_is_made_up_for(given: Any, tmp_pa
     recorder = recorder_of(tmp_path, [good, weak, new])
     trials: Iterable[Trial] = given((replace(good, step=2), replace(weak, step=2), new))
     options = EngineOptions(storage=tmp_path, stopping=stopping)
-    rounds = Rounds(StubProgram(), trials, recorder, options, stop_asked=lambda: False)
+    rounds = RayEngine(StubProgram(), trials, recorder, options, stop_asked=lambda: False)
     assert [trial.key for trial in rounds._coming or rounds._trials] == [good.key, new.key]
     ended = recorder.state.trials
     assert {key: (record.outcome, record.rung) for key, record in ended.items()} == {weak.key: (Outcome.STOPPED, 2)}
@@ -136,11 +139,11 @@ def test_a_trial_that_goes_on_from_an_earlier_stop_is_not_stopped_by_it(tmp_path
     good, weak = stub_trials([StubConfig(steps=8, level=level) for level in range(2)])
     history = (reported(good, 2, 60.0), reported(weak, 2, 40.0), reported(good, 4, 60.0), reported(weak, 4, 70.0))
     recorder = recorder_of(tmp_path, [good, weak])
-    scheduler = InOrder([good.key, weak.key], Stopper(Stopping(history=history)), report_of)
-    narrator, told = Narrator(recorder, scheduler, retry_out_of_memory=False), TuneTrial({"trial": weak.key})
+    scheduler = OrderedScheduler([good.key, weak.key], EarlyStopper(Stopping(history=history)), report_of)
+    narrator, told = LedgerCallback(recorder, scheduler, retry_out_of_memory=False), TuneTrial({"trial": weak.key})
     narrator.on_trial_start(0, [], told)
     report = {"step": 6, "planned_steps": 8, "metrics": {"student/miou": 71.0}, "outcome": None}
     came = {"report": json.dumps(report), "seed": 0, "refused": "", "done": False}
-    assert scheduler.on_trial_result(None, told, came) == InOrder.CONTINUE
+    assert scheduler.on_trial_result(None, told, came) == OrderedScheduler.CONTINUE
     narrator.on_trial_result(0, [], told, came)
     assert recorder.state.trials[weak.key].outcome is None
