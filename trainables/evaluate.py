@@ -53,8 +53,7 @@ class StoredExamples:
         self._view = CAMVID_VIEW if name is TargetDataset.CAMVID else CITYSCAPES_VIEW
         self.scored = self._view.classes
         self.means: Means = SYNTHIA_MEANS if self._view is CITYSCAPES_VIEW else CAMVID_MEANS
-        table = torch.from_numpy(self._view.of_train_id[: len(CITYSCAPES_CLASSES)].astype(np.int64))
-        self._scored_class = table.to(next(model.segmentor.parameters()).device)
+        self._scored_class = self._view.of_outputs(next(model.segmentor.parameters()).device)
 
     def __len__(self) -> int:
         return len(self._split)
@@ -128,7 +127,7 @@ def open_examples(data: str, model: Model) -> Counted:
 
         return Counted(open_toy_city(trained_on, device), trained_on.validation_images)
     if isinstance(trained_on, RealPhotographs) and name == trained_on.folder:
-        from trainables.data.real_photographs import open_real_photographs
+        from trainables.data.pairs import open_real_photographs
 
         return Counted(open_real_photographs(trained_on, {name: path}, device), None)
     names = [dataset.value for dataset in TargetDataset]

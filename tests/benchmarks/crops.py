@@ -29,7 +29,6 @@ from trainables.data.crops import REPEATS, Crop, draw_box, draw_source_crop, is_
 from trainables.data.datasets.gta import Gta
 from trainables.data.datasets.readers import read_train_ids
 from trainables.data.labels import TrainIds, pixels_by_class
-from trainables.data.packed_pair import normalised
 from trainables.data.packing.format import PackedSplit, Store
 from trainables.data.packing.manifest import Codec
 from trainables.data.packing.pack import Job, make_plan, prepare
@@ -37,6 +36,7 @@ from trainables.data.packing.progress import ProgressLine, gigabytes
 from trainables.data.packing.resize import fit_size
 from trainables.data.sampling import RareClasses, Sampler, Uniform
 from trainables.data.splits import Split
+from trainables.data.stored_pair import normalised
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 
 NATIVE = (1052, 1914)

@@ -31,10 +31,10 @@ from trainables.config import PackedPair, RareClassSampling
 from trainables.data.datasets.cityscapes import Cityscapes
 from trainables.data.datasets.gta import Gta
 from trainables.data.datasets.readers import Reader
-from trainables.data.packed_pair import open_packed_pair
 from trainables.data.packing.format import Store
 from trainables.data.packing.pack import Job, make_plan, prepare
 from trainables.data.packing.progress import ProgressLine
+from trainables.data.pairs import open_packed_pair
 from trainables.data.splits import Split
 from trainables.randomness import Streams
 
@@ -130,7 +130,7 @@ def open_and_read(data: dict[str, str], sampling: RareClassSampling | None) -> f
     torch.set_num_threads(1)
     torch.zeros(1).add_(1)  # torch's own start is the trial's
     started = time.perf_counter()
-    domains = open_packed_pair(TINY, sampling, None, data, torch.device("cpu"))
+    domains = open_packed_pair(TINY, data, torch.device("cpu"), sampling)
     streams = Streams(0)
     domains.source(streams, 0, 2)
     domains.target(streams, 0, 2)

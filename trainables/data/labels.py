@@ -121,6 +121,10 @@ class View:
     classes: tuple[str, ...]
     of_train_id: TrainIds
 
+    def of_outputs(self, device: torch.device) -> torch.Tensor:
+        """Evaluated class of each of the network's outputs, [19], int64."""
+        return torch.from_numpy(self.of_train_id[:NUM_CLASSES].astype(np.int64)).to(device)
+
 
 def _view(classes: tuple[str, ...], members: Mapping[str, tuple[str, ...]]) -> View:
     table = np.full(256, IGNORE, dtype=np.uint8)

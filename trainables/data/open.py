@@ -28,16 +28,16 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
 
             return open_toy_city(config.data, device, config.rare_class_sampling, margins, config.source_holdout)
         case RealPhotographs():
-            from trainables.data.real_photographs import open_real_photographs
+            from trainables.data.pairs import open_real_photographs
 
             return open_real_photographs(
                 config.data, data, device, config.rare_class_sampling, margins, config.source_holdout
             )
         case PackedPair():
-            from trainables.data.packed_pair import open_packed_pair
+            from trainables.data.pairs import open_packed_pair
 
             return open_packed_pair(
-                config.data, config.rare_class_sampling, margins, data, device, config.source_holdout
+                config.data, data, device, config.rare_class_sampling, margins, config.source_holdout
             )
 
 

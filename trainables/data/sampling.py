@@ -66,6 +66,17 @@ class Among:
         return Draw(int(self.indices[generator.integers(len(self.indices))]))
 
 
+@dataclass(frozen=True, slots=True)
+class EqualParts:
+    """A part with equal chance, then one of its images: a small part is seen as often as a large one."""
+
+    parts: tuple[npt.NDArray[np.int64], ...]
+
+    def draw(self, generator: np.random.Generator) -> Draw:
+        part = self.parts[int(generator.integers(len(self.parts)))]
+        return Draw(int(part[generator.integers(len(part))]))
+
+
 class RareClasses:
     """A class by P(c) = softmax((1 - f_c) / T), then an image that shows enough of it, uniformly (Hoyer et al. 2022).
 

@@ -14,9 +14,9 @@ from tests.trainables.golden_cases import Arrays, read
 from trainables.config import RareClassSampling
 from trainables.data.crops import Crop, box_of, draw_source_crop, is_mixed
 from trainables.data.labels import pixels_by_class
-from trainables.data.packed_pair import normalised
 from trainables.data.packing.resize import fit_size, resize_image, resize_label
 from trainables.data.sampling import RareClasses, Wanted
+from trainables.data.stored_pair import normalised
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 
 

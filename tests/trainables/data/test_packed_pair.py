@@ -22,10 +22,11 @@ from trainables.config import (
 )
 from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
-from trainables.data.packed_pair import HostBatch, PackedDomains, Request, open_packed_pair
 from trainables.data.packing.format import PackedSplit
 from trainables.data.packing.manifest import StoreError
+from trainables.data.pairs import open_packed_pair
 from trainables.data.scored import scored_classes
+from trainables.data.stored_pair import HostBatch, Request, StoredDomains
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.randomness import Purpose, Streams
 from trainables.step_data import Batch
@@ -59,15 +60,15 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {name: f"{folder / name}-store" for name in sizes}
 
 
-Opened = Callable[..., PackedDomains]
+Opened = Callable[..., StoredDomains]
 
 
 @pytest.fixture
 def opened(stores: dict[str, str]) -> Opened:
     def open_pair(
         config: PackedPair = PAIR, sampling: RareClassSampling | None = None, margins: Margins | None = None
-    ) -> PackedDomains:
-        return open_packed_pair(config, sampling, margins, stores, CPU)
+    ) -> StoredDomains:
+        return open_packed_pair(config, stores, CPU, sampling, margins)
 
     return open_pair
 
@@ -79,7 +80,7 @@ def assert_same(one: Batch, other: Batch) -> None:
     assert one.valid == other.valid
 
 
-def batches(domains: PackedDomains, streams: Streams, steps: range) -> Iterator[tuple[Batch, Batch]]:
+def batches(domains: StoredDomains, streams: Streams, steps: range) -> Iterator[tuple[Batch, Batch]]:
     for step in steps:
         yield domains.source(streams, step, 2), domains.target(streams, step, 2)
 
@@ -138,7 +139,7 @@ def test_the_source_stream_does_not_depend_on_the_target_and_the_reverse(opened:
 def test_a_target_crop_is_a_window_of_the_image_that_the_stream_names(opened: Opened) -> None:
     """Found again by search: the crop is somewhere in the resized image, as it is or mirrored."""
     domains = opened()
-    split = domains._target
+    split = domains._pair.target.split  # type: ignore[attr-defined]
     for step in range(4):
         batch = domains.target(Streams(0), step, 1)
         assert batch.label is None
@@ -161,7 +162,7 @@ def test_images_and_labels_are_cut_at_the_same_place(stores: dict[str, str], tmp
         native.gta(tmp_path / "gta", f"{number}", grey[ids][..., None].repeat(3, axis=2), ids)
     command = f"prepare gta --root {tmp_path / 'gta'} --out {tmp_path / 'store'} --size 72x128 --workers 2"
     assert main(command.split()) == 0
-    domains = open_packed_pair(PAIR, None, None, stores | {"gta": str(tmp_path / "store")}, CPU)
+    domains = open_packed_pair(PAIR, stores | {"gta": str(tmp_path / "store")}, CPU)
     for step in range(10):
         batch = domains.source(Streams(0), step, 2)
         assert batch.label is not None
@@ -178,7 +179,7 @@ def test_source_crops_by_rare_class_show_the_class_in_the_required_number_of_pix
         batch = domains.source(Streams(0), step, 2)
         assert batch.label is not None
         for item, label in enumerate(batch.label):
-            wanted = domains._sampler.draw(Streams(0).numpy(Purpose.SOURCE, step, item)).wanted
+            wanted = domains._pair.sampler.draw(Streams(0).numpy(Purpose.SOURCE, step, item)).wanted
             assert wanted is not None
             shown.append(int((label == wanted.train_id).sum()) > 200)
     assert np.mean(shown) > 0.95
@@ -258,7 +259,7 @@ def test_the_warm_start_is_drawn_without_rare_class_sampling(opened: Opened) -> 
 def test_batches_on_a_gpu_are_those_of_the_cpu(stores: dict[str, str], opened: Opened) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    domains = open_packed_pair(PAIR, None, None, stores, torch.device("cuda"))
+    domains = open_packed_pair(PAIR, stores, torch.device("cuda"))
     for step in range(3):
         on_cpu, on_gpu = opened().source(Streams(0), step, 2), domains.source(Streams(0), step, 2)
         torch.testing.assert_close(on_gpu.image.cpu(), on_cpu.image, rtol=0, atol=1e-6)
@@ -273,7 +274,7 @@ def test_batches_on_a_gpu_are_those_of_the_cpu(stores: dict[str, str], opened: O
 
 def refusal(config: PackedPair, data: dict[str, str]) -> str:
     with pytest.raises(StoreError) as caught:
-        open_packed_pair(config, None, None, data, CPU)
+        open_packed_pair(config, data, CPU)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -318,10 +319,10 @@ def test_held_out_source_images_are_never_drawn(
 
     def read_of_ours() -> set[int]:
         """Not what other domains' threads still read ahead."""
-        return {index for split, index in seen if split is domains._source}
+        return {index for split, index in seen if split is domains._pair.source.split}  # type: ignore[attr-defined]
 
     monkeypatch.setattr(PackedSplit, "image_window", image_window)
-    domains = open_packed_pair(PAIR, sampling, None, stores, CPU, SourceHoldout(share=0.2))
+    domains = open_packed_pair(PAIR, stores, CPU, sampling, holdout=SourceHoldout(share=0.2))
     examples = list(domains.held_out())
     held_out = read_of_ours()
     seen.clear()
@@ -333,4 +334,4 @@ def test_held_out_source_images_are_never_drawn(
         domains.source(Streams(0), step, 4)
         domains.warm_start(Streams(0), step, 4)
     assert read_of_ours() == set(range(12)) - held_out
-    assert list(open_packed_pair(PAIR, sampling, None, stores, CPU).held_out()) == []
+    assert list(open_packed_pair(PAIR, stores, CPU, sampling).held_out()) == []

@@ -20,8 +20,9 @@ from PIL import Image
 from trainables.config import Margins, RareClassSampling, RealPhotographs, SourceHoldout
 from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES
-from trainables.data.photographs import read_folder
-from trainables.data.real_photographs import RealPhotographsDomains, open_real_photographs
+from trainables.data.images import read_folder
+from trainables.data.pairs import open_real_photographs
+from trainables.data.stored_pair import StoredDomains
 from trainables.randomness import Streams
 from trainables.step_data import Batch
 
@@ -65,12 +66,12 @@ def write_label(path: Path, label: NDArray[np.uint8]) -> None:
     Image.fromarray(label).save(path)
 
 
-def opened(root: Path, config: RealPhotographs = CONFIG) -> RealPhotographsDomains:
+def opened(root: Path, config: RealPhotographs = CONFIG) -> StoredDomains:
     read_folder.cache_clear()
     return open_real_photographs(config, {"realpair": str(root)}, CPU)
 
 
-def greys(domains: RealPhotographsDomains, batch: Batch) -> list[int]:
+def greys(domains: StoredDomains, batch: Batch) -> list[int]:
     """The grey level of the upper left corner of each image, which tells which image it is."""
     corner = batch.image[:, 0, 0, 0] * domains.std[0] + domains.mean[0]
     return [round(value) for value in corner.tolist()]
