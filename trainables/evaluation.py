@@ -16,7 +16,7 @@ from trainables.data.domains import Domains, Example
 from trainables.geometry import IGNORE, size_of
 from trainables.models.segmentor import Segmentor, upsample
 from trainables.models.sliding import slide
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.selection import TargetCriteria
 
 
@@ -173,7 +173,7 @@ def with_target_statistics(
     with torch.no_grad():
         for batch in range(batches):
             image = domains.target(streams, batch, batch_size).image
-            network(image, network.draw_box(streams, Purpose.DETAIL_TASK, batch, size_of(image)))
+            network(image, network.draw_box(streams, "detail crop, auxiliary target pass", batch, size_of(image)))
     return network
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from trainables.config import SelectionCriteria
 from trainables.data.scored import AGREEMENT, ENTROPY, INFORMATION_MAXIMISATION, SOFT_NEIGHBOURHOOD_DENSITY
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 
 SEED = 0  # of the pixels that are compared: the same ones for every model
 
@@ -88,7 +88,7 @@ class TargetCriteria:
         pixels, count = flat.shape[2], min(self._settings.pixels, flat.shape[2])
         drawn = [
             torch.from_numpy(
-                self._streams.numpy(Purpose.NEIGHBOURHOOD, 0, self._images + image).choice(pixels, count, replace=False)
+                self._streams.numpy("neighbourhood", 0, self._images + image).choice(pixels, count, replace=False)
             )
             for image in range(flat.shape[0])
         ]

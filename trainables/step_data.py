@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trainables.geometry import size_of
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -84,3 +86,7 @@ class StepView:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     source_encoded: Encoded | None = None
+
+    def box(self, image: Tensor, name: str = "auxiliary target") -> Box | None:
+        """HRDA's detail crop for a pass of this name over an image [B, 3, H, W]; None for other networks."""
+        return self.student.draw_box(self.streams, f"detail crop, {name} pass", self.step, size_of(image))

@@ -20,10 +20,10 @@ from trainables.adaptation.pseudo_label import pseudo_label
 from trainables.adaptation.teacher import Teacher
 from trainables.config import AdamW, Experiment, Precision, SelfTraining
 from trainables.cuda_graphs import GraphedModule
-from trainables.geometry import size_of
+from trainables.geometry import Box, size_of
 from trainables.models.segmentor import SegmentationLoss, Segmentor
 from trainables.optimization import clip_gradients, set_learning_rate
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.step_data import Batch, Mixed, PseudoLabel, StepView
 from trainables.tasks.task import AuxiliaryTask
 
@@ -91,8 +91,7 @@ def supervised_step(state: State, batch: Batch) -> Losses:
     """One iteration of plain cross-entropy: source-only, the warm start, and the target-supervised oracle."""
     set_learning_rate(state.optimizer, state.config.schedule, state.step)
     _clear_gradients(state)
-    seed_dropout(state, Purpose.DROPOUT_SOURCE)
-    box = state.student.draw_box(state.streams, Purpose.DETAIL_SOURCE, state.step, size_of(batch.image))
+    box = begin_pass(state, "source", batch.image)
     with autocast(state):
         loss = state.student.loss(state.student(batch.image, box), _label(batch))
     losses = backward("source", loss)
@@ -105,8 +104,7 @@ def supervised_step(state: State, batch: Batch) -> Losses:
 def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
     """L_sup, and the tasks that look at the source pass's own features before its graph is freed."""
     student, source = state.student, view.source
-    seed_dropout(state, Purpose.DROPOUT_SOURCE)
-    box = student.draw_box(state.streams, Purpose.DETAIL_SOURCE, state.step, size_of(source.image))
+    box = begin_pass(state, "source", source.image)
     with autocast(state):
         encoded = student.encode(source.image, box)
         loss = student.loss(student.decode(encoded), _label(source))
@@ -121,8 +119,7 @@ def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> L
 def mixed_term(state: State, mixed: Mixed) -> Losses:
     """L_uda: cross-entropy on mixed images, weighted by the pseudo-labels' confidence."""
     student = state.student
-    seed_dropout(state, Purpose.DROPOUT_MIXED)
-    box = student.draw_box(state.streams, Purpose.DETAIL_MIXED, state.step, size_of(mixed.image))
+    box = begin_pass(state, "mixed", mixed.image)
     with autocast(state):
         loss = student.loss(student(mixed.image, box), mixed.label, mixed.weight)
     return backward("mixed", loss)
@@ -130,7 +127,7 @@ def mixed_term(state: State, mixed: Mixed) -> Losses:
 
 def task_term(state: State, view: StepView, task: AuxiliaryTask) -> Losses:
     """weight * L_task, on a graph of its own."""
-    seed_dropout(state, Purpose.DROPOUT_TASK, zlib.crc32(task.name.encode()))
+    seed_dropout(state, "auxiliary target", zlib.crc32(task.name.encode()))
     with autocast(state):
         loss = task.weight * task.loss(view)
     loss.backward()
@@ -153,9 +150,15 @@ def autocast(state: State) -> Iterator[None]:
         yield
 
 
-def seed_dropout(state: State, purpose: Purpose, item: int = 0) -> None:
-    """Make the dropout and drop-path masks of the next pass a function of (seed, purpose, step)."""
-    torch.manual_seed(state.streams.torch_seed(purpose, state.step, item))
+def begin_pass(state: State, name: str, image: Tensor) -> Box | None:
+    """Seed the dropout of a pass over an image [B, 3, H, W], and draw HRDA's detail crop; None for other networks."""
+    seed_dropout(state, name)
+    return state.student.draw_box(state.streams, f"detail crop, {name} pass", state.step, size_of(image))
+
+
+def seed_dropout(state: State, name: str, item: int = 0) -> None:
+    """Make the dropout and drop-path masks of a pass a function of (seed, name, step, item)."""
+    torch.manual_seed(state.streams.torch_seed(f"dropout, {name} pass", state.step, item))
 
 
 def _clear_gradients(state: State) -> None:

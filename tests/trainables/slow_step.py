@@ -27,7 +27,6 @@ from trainables.config import (
 )
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.models.segmentor import Encoded, Outputs
-from trainables.randomness import Purpose
 from trainables.step_data import Batch
 from trainables.tasks.mfm import MfmTask
 from trainables.training import State
@@ -67,12 +66,12 @@ class SlowStep:
             label, weight, share = self.pseudo(target)
             mixed = self.mixed(t, source, target, label, weight)
         terms: dict[str, Tensor] = {}
-        encoded, outputs = self.forward(source.image, Purpose.DETAIL_SOURCE, t)
+        encoded, outputs = self.forward(source.image, "detail crop, source pass", t)
         self.name(terms, "source", outputs, source.label, None)
         for task in self.config.auxiliary:
             if isinstance(task, FeatureDistance):
                 terms["loss/feature_distance"] = task.weight * self.distance(task, encoded, source)
-        _, outputs = self.forward(mixed[0], Purpose.DETAIL_MIXED, t)
+        _, outputs = self.forward(mixed[0], "detail crop, mixed pass", t)
         self.name(terms, "mixed", outputs, mixed[1], mixed[2])
         for task in self.config.auxiliary:
             if isinstance(task, MaskedConsistency):
@@ -110,7 +109,7 @@ class SlowStep:
         """Image, label and weight."""
         assert source.label is not None
         image, label, weight = target.image.clone(), label.clone(), weight.clone()
-        keys = self.streams.uniform(Purpose.MIX_CLASSES, t, (len(label), 256))
+        keys = self.streams.uniform("mix classes", t, (len(label), 256))
         present = source.label.unique().tolist()
         for one in range(len(label)):
             chosen = sorted(present, key=lambda c, one=one: float(keys[one, c]))[: -(-len(present) // 2)]
@@ -125,18 +124,18 @@ class SlowStep:
     def augmented(self, t: int, image: Tensor, prefix: str, each: bool) -> Tensor:
         """Jitter, then blur, image by image; `each` draws an order and a sigma for each image."""
 
-        def drawn(name: str) -> Purpose:
-            return Purpose[f"{prefix}{name}"]
+        def drawn(name: str) -> str:
+            return f"{prefix}{name}"
 
         batch, jitter, blur = len(image), self.settings.jitter, self.settings.blur
-        if jitter is not None and float(self.streams.uniform(drawn("JITTER_GATE"), t, ())) > 1 - jitter.probability:
+        if jitter is not None and float(self.streams.uniform(drawn("jitter gate"), t, ())) > 1 - jitter.probability:
             factors = [
-                self.streams.uniform(drawn(f"JITTER_{name}"), t, (batch,), centre - 0.2, centre + 0.2).tolist()
-                for name, centre in (("BRIGHTNESS", 1), ("CONTRAST", 1), ("SATURATION", 1), ("HUE", 0))
+                self.streams.uniform(drawn(f"jitter {name}"), t, (batch,), centre - 0.2, centre + 0.2).tolist()
+                for name, centre in (("brightness", 1), ("contrast", 1), ("saturation", 1), ("hue", 0))
             ]
             out = image.clone()
             for one in range(batch):
-                order = self.streams.permutation(drawn("JITTER_ORDER"), t, 4, one if each else 0).tolist()
+                order = self.streams.permutation(drawn("jitter order"), t, 4, one if each else 0).tolist()
                 for row in range(SIDE):
                     for column in range(SIDE):
                         pixel = ((image[one, :, row, column] * STD + MEAN) / 255).tolist()
@@ -145,8 +144,8 @@ class SlowStep:
             image = out
         if not each and blur is None:
             blur = Blur()  # the masked pass blurs whatever the config says
-        if blur is not None and float(self.streams.uniform(drawn("BLUR_GATE"), t, ())) > 1 - blur.probability:
-            sigmas = self.streams.uniform(drawn("BLUR_SIGMA"), t, (batch if each else 1,), 0.15, 1.15).tolist()
+        if blur is not None and float(self.streams.uniform(drawn("blur gate"), t, ())) > 1 - blur.probability:
+            sigmas = self.streams.uniform(drawn("blur sigma"), t, (batch if each else 1,), 0.15, 1.15).tolist()
             blurred = [
                 slow_blur(one.numpy(), sigmas[index if each else 0], (SIDE, SIDE)) for index, one in enumerate(image)
             ]
@@ -155,7 +154,7 @@ class SlowStep:
 
     # -- terms
 
-    def forward(self, image: Tensor, purpose: Purpose, t: int) -> tuple[Encoded, Outputs]:
+    def forward(self, image: Tensor, purpose: str, t: int) -> tuple[Encoded, Outputs]:
         box = self.student.draw_box(self.streams, purpose, t, (SIDE, SIDE))
         encoded = self.student.encode(image, box)
         return encoded, self.student.decode(encoded)
@@ -204,29 +203,29 @@ class SlowStep:
         assert source.label is not None
         image = target.image
         if task.view is MaskedView.TARGET_AUGMENTED:
-            image = self.augmented(t, image, "MASKED_", False)
+            image = self.augmented(t, image, "masked ", False)
         if task.view is MaskedView.SOURCE_AND_TARGET:
             image = torch.stack([source.image[0], image[0]])
             label = torch.stack([source.label[0], label[0]])
             weight = torch.stack([torch.ones(SIDE, SIDE), weight[0]])
         cells = round(SIDE / task.block)
-        uniform = self.streams.uniform(Purpose.IMAGE_MASK, t, (len(image), 1, cells, cells))
+        uniform = self.streams.uniform("image mask", t, (len(image), 1, cells, cells))
         keep = torch.zeros(len(image), 1, SIDE, SIDE, dtype=torch.float64)
         for row in range(SIDE):
             for column in range(SIDE):
                 keep[..., row, column] = (
                     uniform[..., row * cells // SIDE, column * cells // SIDE] > task.ratio
                 ).double()
-        _, outputs = self.forward(image * keep, Purpose.DETAIL_MASKED, t)
+        _, outputs = self.forward(image * keep, "detail crop, masked pass", t)
         main, detail = self.entropies(outputs, label, weight)
         return task.weight * main if detail is None else task.weight * main + detail
 
     def modelled(self, task: Mfm, t: int, target: Batch, label: Tensor, weight: Tensor) -> Tensor:
         """Eq. 4: encode, mask and rebuild what the decoder reads, decode, cross-entropy; HRDA's two views in turn."""
-        box = self.student.draw_box(self.streams, Purpose.DETAIL_TASK, t, (SIDE, SIDE))
+        box = self.student.draw_box(self.streams, "detail crop, auxiliary target pass", t, (SIDE, SIDE))
         encoded = self.student.encode(target.image, box)
         read, views, batch = self.student.decoded_stages, encoded.pyramids, len(target.image)
-        score = self.streams.uniform(Purpose.FEATURE_MASK, t, (batch * len(views), 1, *task.grid))
+        score = self.streams.uniform("feature mask", t, (batch * len(views), 1, *task.grid))
         pyramids = []
         for number, view in enumerate(views):
             mine = score[number * batch : (number + 1) * batch]

@@ -20,7 +20,7 @@ from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.losses import cross_entropy
 from trainables.models.segmentor import upsample
 from trainables.optimization import learning_rate_factor
-from trainables.randomness import Purpose, Recorded, Streams
+from trainables.randomness import Recorded, Streams
 from trainables.step_data import Batch, PseudoLabel
 
 WEIGHTS = ("ones", "constant", "random", "zero", "rows")
@@ -48,7 +48,7 @@ def test_classmix_pastes_what_the_reference_pasted(case: int) -> None:
         Batch(data["source_image"], data["source_label"].long()),
         Batch(data["target_image"]),
         pseudo,
-        Recorded(0, {(Purpose.MIX_CLASSES, 0, 0): keys}),
+        Recorded(0, {("mix classes", 0, 0): keys}),
         0,
     )
     assert torch.equal(mixed.pasted.squeeze(1), data["mask"].bool())

@@ -38,7 +38,7 @@ from trainables.config import (
 )
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.models.pretrained import load_encoder_tensors, load_segmentor_tensors, published_tensors
-from trainables.randomness import Purpose, Recorded
+from trainables.randomness import Recorded
 from trainables.running.initial import assemble, new_student
 from trainables.step_data import Batch
 from trainables.tasks.feature_distance import FeatureDistanceTask
@@ -67,7 +67,7 @@ LOGS = {
     "mix.decode.hr.loss_seg": "loss/mixed detail",
     "src.loss_imnet_feat_dist": "loss/feature_distance",
 }
-Draws = dict[tuple[Purpose, int, int], Tensor]
+Draws = dict[tuple[str, int, int], Tensor]
 
 
 def experiment(name: str, meta: dict[str, Any]) -> Experiment:
@@ -117,29 +117,29 @@ def draws_of_step(arrays: Arrays, meta: dict[str, Any], step: int) -> Draws:
     keys = torch.ones(2, 256, dtype=torch.float64)
     for image in range(2):
         keys[image, mine[f"mix_class_ids_image{image}"]] = 0
-    draws: Draws = {(Purpose.MIX_CLASSES, step, 0): keys}
+    draws: Draws = {("mix classes", step, 0): keys}
     gates, sigmas = iter(mine["uniform"]), iter(mine.get("blur_sigma", torch.empty(0)))
     calls = (
         {name: mine[f"jitter{n}_{name}"] for name in JITTERS if f"jitter{n}_{name}" in mine} for n in range(3)
     )  # fmt: skip
     jitter_gate = next(gates)
-    draws[Purpose.JITTER_GATE, step, 0] = jitter_gate
+    draws["jitter gate", step, 0] = jitter_gate
     jittered = meta["colour_jitter"] and jitter_gate > 0.2
     if jittered:
         draws |= jitter_draws([next(calls), next(calls)], MIXED_JITTER, step)
     if meta["blur"]:
-        draws[Purpose.BLUR_GATE, step, 0] = gate = next(gates)
+        draws["blur gate", step, 0] = gate = next(gates)
         if gate > 0.5:
-            draws[Purpose.BLUR_SIGMA, step, 0] = torch.stack([next(sigmas), next(sigmas)])
+            draws["blur sigma", step, 0] = torch.stack([next(sigmas), next(sigmas)])
     if meta["mic_mode"]:
-        draws[Purpose.IMAGE_MASK, step, 0] = mine["mask_uniform"]
+        draws["image mask", step, 0] = mine["mask_uniform"]
     if meta["mic_mode"] == "separatetrgaug":
-        draws[Purpose.MASKED_JITTER_GATE, step, 0] = gate = next(gates)
+        draws["masked jitter gate", step, 0] = gate = next(gates)
         if meta["colour_jitter"] and gate > 0.2:
             draws |= jitter_draws([next(calls)], MASKED_JITTER, step)
-        draws[Purpose.MASKED_BLUR_GATE, step, 0] = gate = next(gates)
+        draws["masked blur gate", step, 0] = gate = next(gates)
         if gate > 0.5:
-            draws[Purpose.MASKED_BLUR_SIGMA, step, 0] = next(sigmas).view(1)
+            draws["masked blur sigma", step, 0] = next(sigmas).view(1)
     if "hr_crop_boxes_y1y2x1x2" in mine:
         for purpose, (top, _, left, _) in zip(BOXES, mine["hr_crop_boxes_y1y2x1x2"].tolist(), strict=True):
             draws[purpose, step, 0] = torch.tensor(top // 8)
@@ -149,23 +149,23 @@ def draws_of_step(arrays: Arrays, meta: dict[str, Any], step: int) -> Draws:
 
 JITTERS = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor", "order")
 MIXED_JITTER = (
-    Purpose.JITTER_BRIGHTNESS,
-    Purpose.JITTER_CONTRAST,
-    Purpose.JITTER_SATURATION,
-    Purpose.JITTER_HUE,
-    Purpose.JITTER_ORDER,
+    "jitter brightness",
+    "jitter contrast",
+    "jitter saturation",
+    "jitter hue",
+    "jitter order",
 )
 MASKED_JITTER = (
-    Purpose.MASKED_JITTER_BRIGHTNESS,
-    Purpose.MASKED_JITTER_CONTRAST,
-    Purpose.MASKED_JITTER_SATURATION,
-    Purpose.MASKED_JITTER_HUE,
-    Purpose.MASKED_JITTER_ORDER,
+    "masked jitter brightness",
+    "masked jitter contrast",
+    "masked jitter saturation",
+    "masked jitter hue",
+    "masked jitter order",
 )
-BOXES = (Purpose.DETAIL_SOURCE, Purpose.DETAIL_MIXED, Purpose.DETAIL_MASKED)
+BOXES = ("detail crop, source pass", "detail crop, mixed pass", "detail crop, masked pass")
 
 
-def jitter_draws(calls: list[dict[str, Tensor]], purposes: tuple[Purpose, ...], step: int) -> Draws:
+def jitter_draws(calls: list[dict[str, Tensor]], purposes: tuple[str, ...], step: int) -> Draws:
     """Factors of all images together, and one order a call."""
     draws: Draws = {}
     for name, purpose in zip(JITTERS[:4], purposes[:4], strict=True):

@@ -38,7 +38,7 @@ from trainables.data.open import open_domains
 from trainables.models.build import build_segmentor
 from trainables.models.encoders import MiTEncoder, mit_strides
 from trainables.optimization import learning_rate_factor
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.recipes import (
     MINI,
     PAPER,
@@ -213,7 +213,7 @@ def test_strides_of_a_mit_are_those_of_its_features() -> None:
     ("change", "sentence"),
     [
         ({"strides": (4, 2, 2)}, r"MiT\.strides must be four integers"),
-        ({"depths": (1, 0, 1, 1)}, r"MiT\.depths must be four integers of at least 1"),
+        ({"depths": (1, 0, 1, 1)}, r"MiT\.depths must be four integers from 1 to 200"),
         ({"dims": (64, 128, 320, 510)}, r"MiT\.dims must be multiples of MiT\.heads"),
         ({"drop_path": 1.0}, r"MiT\.drop_path must lie in \[0, 1\)"),
     ],
@@ -319,7 +319,12 @@ def test_the_batches_of_a_seed_do_not_depend_on_mfm_or_mic(family: tuple[Experim
             if step == 0:
                 found += [losses["loss/source"], losses["loss/mixed"], state.last.pseudo.label, state.last.mixed.label]
             found += [source.image, source.label, target.image, state.last.mixed.image, state.last.mixed.pasted]
-            for purpose in (Purpose.DETAIL_SOURCE, Purpose.DETAIL_MIXED, Purpose.DETAIL_MASKED, Purpose.DETAIL_TASK):
+            for purpose in (
+                "detail crop, source pass",
+                "detail crop, mixed pass",
+                "detail crop, masked pass",
+                "detail crop, auxiliary target pass",
+            ):
                 found.append(state.student.draw_box(streams, purpose, step, (32, 64)))
         seen.append(found)
     for other in seen[1:]:

@@ -25,7 +25,7 @@ from trainables.evaluation import ConfusionMatrix, scores
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.losses import cross_entropy
 from trainables.optimization import learning_rate_factor
-from trainables.randomness import Purpose, Recorded, Streams
+from trainables.randomness import Recorded, Streams
 from trainables.step_data import Batch, PseudoLabel
 from trainables.tasks.feature_distance import dominant_class, feature_distance
 from trainables.tasks.masked_consistency import block_mask
@@ -59,7 +59,7 @@ def test_classmix(seed: int, batch: int, size: tuple[int, int], classes: list[in
         Batch(source, source_label),
         Batch(target),
         PseudoLabel(pseudo_of, weight, weight, weight.mean()),
-        Recorded(0, {(Purpose.MIX_CLASSES, 0, 0): torch.from_numpy(keys)}),
+        Recorded(0, {("mix classes", 0, 0): torch.from_numpy(keys)}),
         0,
     )
     present = sorted(set(source_label.flatten().tolist()))
@@ -222,8 +222,8 @@ def test_blur(seed: int, size: tuple[int, int], sigmas: list[float]) -> None:
 def test_gates_open_above_their_bounds(jitter_gate: float, blur_gate: float, changes: bool) -> None:
     """Jitter where u > 0.2, blur where u > 0.5, strictly; closed gates leave the images bit for bit."""
     draws = {
-        (Purpose.JITTER_GATE, 3, 0): torch.tensor(jitter_gate, dtype=torch.float64),
-        (Purpose.BLUR_GATE, 3, 0): torch.tensor(blur_gate, dtype=torch.float64),
+        ("jitter gate", 3, 0): torch.tensor(jitter_gate, dtype=torch.float64),
+        ("blur gate", 3, 0): torch.tensor(blur_gate, dtype=torch.float64),
     }
     image = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     found = augment(image, ColourJitter(), Blur(), Recorded(1, draws), 3, IMAGENET_MEAN, IMAGENET_STD)
@@ -266,7 +266,7 @@ def test_block_masks(seed: int, batch: int, size: tuple[int, int], block: int, r
     rows, columns = (max(1, round(side / block)) for side in size)
     uniform = np.random.default_rng(seed).uniform(size=(batch, 1, rows, columns))
     uniform.flat[0] = ratio  # at the ratio itself a block is masked
-    streams = Recorded(0, {(Purpose.IMAGE_MASK, 2, 0): torch.from_numpy(uniform)})
+    streams = Recorded(0, {("image mask", 2, 0): torch.from_numpy(uniform)})
     keep = block_mask(streams, 2, batch, size, block, ratio)
     for image, i, j in itertools.product(range(batch), range(0, size[0], 3), range(0, size[1], 3)):
         cell = uniform[image, 0, i * rows // size[0], j * columns // size[1]]

@@ -16,57 +16,11 @@ from torch import Tensor
 
 from trainables.config import Blur, ColourJitter
 from trainables.models.segmentor import laid_out
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 
 EPSILON = 1e-6  # of the HSV saturation, kornia 0.5.8's
 HUE_TURN = float(torch.tensor(math.pi, dtype=torch.float32)) / math.pi  # its hue shift used a float32 pi
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-
-
-@dataclass(frozen=True, slots=True)
-class AugmentationPurposes:
-    """The streams that one augmentation draws from, so that two of them in a step never share a draw."""
-
-    jitter_gate: Purpose
-    brightness: Purpose
-    contrast: Purpose
-    saturation: Purpose
-    hue: Purpose
-    order: Purpose
-    blur_gate: Purpose
-    sigma: Purpose
-
-
-MIXED = AugmentationPurposes(
-    Purpose.JITTER_GATE,
-    Purpose.JITTER_BRIGHTNESS,
-    Purpose.JITTER_CONTRAST,
-    Purpose.JITTER_SATURATION,
-    Purpose.JITTER_HUE,
-    Purpose.JITTER_ORDER,
-    Purpose.BLUR_GATE,
-    Purpose.BLUR_SIGMA,
-)
-MASKED = AugmentationPurposes(
-    Purpose.MASKED_JITTER_GATE,
-    Purpose.MASKED_JITTER_BRIGHTNESS,
-    Purpose.MASKED_JITTER_CONTRAST,
-    Purpose.MASKED_JITTER_SATURATION,
-    Purpose.MASKED_JITTER_HUE,
-    Purpose.MASKED_JITTER_ORDER,
-    Purpose.MASKED_BLUR_GATE,
-    Purpose.MASKED_BLUR_SIGMA,
-)
-TARGET = AugmentationPurposes(
-    Purpose.TARGET_JITTER_GATE,
-    Purpose.TARGET_JITTER_BRIGHTNESS,
-    Purpose.TARGET_JITTER_CONTRAST,
-    Purpose.TARGET_JITTER_SATURATION,
-    Purpose.TARGET_JITTER_HUE,
-    Purpose.TARGET_JITTER_ORDER,
-    Purpose.TARGET_BLUR_GATE,
-    Purpose.TARGET_BLUR_SIGMA,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +43,7 @@ def augment(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     *,
-    purposes: AugmentationPurposes = MIXED,
+    name: str = "",
     per_image: bool = True,
 ) -> Tensor:
     """Jitter and blur a normalised batch [B, 3, H, W], in its memory format; each happens to the whole batch or not.
@@ -97,22 +51,22 @@ def augment(
     Args:
         image: Normalised by mean and std (grey levels).
         jitter, blur: None is off.
-        purposes: Which streams to draw from.
+        name: Begins the names of its streams, so that two augmentations in a step never share a draw ("masked ").
         per_image: An order of operations and a sigma for each image (mixed images), or one for the batch (masked image
             consistency); factors are always drawn for each image.
     """
     given = image
-    if jitter is not None and gate(streams, purposes.jitter_gate, step, jitter.probability):
-        draw = draw_jitter(jitter, streams, step, len(image), purposes, per_image)
+    if jitter is not None and gate(streams, f"{name}jitter gate", step, jitter.probability):
+        draw = draw_jitter(jitter, streams, step, len(image), name, per_image)
         image = jitter_normalised(image, draw, mean, std)
-    if blur is not None and gate(streams, purposes.blur_gate, step, blur.probability):
+    if blur is not None and gate(streams, f"{name}blur gate", step, blur.probability):
         count = len(image) if per_image else 1
-        sigma = streams.uniform(purposes.sigma, step, (count,), *blur.sigma).expand(len(image))
+        sigma = streams.uniform(f"{name}blur sigma", step, (count,), *blur.sigma).expand(len(image))
         image = gaussian_blur(image, sigma, reach=5 * blur.sigma[1])
     return laid_out(image, given)
 
 
-def gate(streams: Streams, purpose: Purpose, step: int, probability: float) -> bool:
+def gate(streams: Streams, purpose: str, step: int, probability: float) -> bool:
     """Whether something happens at this step: u > 1 - probability, the reference implementation's form.
 
     It is asked as 1 - u < probability, since 1 - 0.8 lies below 0.2 in floating point.
@@ -121,20 +75,20 @@ def gate(streams: Streams, purpose: Purpose, step: int, probability: float) -> b
 
 
 def draw_jitter(
-    jitter: ColourJitter, streams: Streams, step: int, batch: int, purposes: AugmentationPurposes, per_image: bool
+    jitter: ColourJitter, streams: Streams, step: int, batch: int, name: str, per_image: bool
 ) -> JitterDraw:
     """The draws of one call."""
 
-    def factor(purpose: Purpose, reach: float, centre: float) -> Tensor:
-        return streams.uniform(purpose, step, (batch,), centre - reach, centre + reach)
+    def factor(part: str, reach: float, centre: float) -> Tensor:
+        return streams.uniform(f"{name}jitter {part}", step, (batch,), centre - reach, centre + reach)
 
     rows = batch if per_image else 1
-    order = torch.stack([streams.permutation(purposes.order, step, 4, item) for item in range(rows)])
+    order = torch.stack([streams.permutation(f"{name}jitter order", step, 4, item) for item in range(rows)])
     return JitterDraw(
-        brightness=factor(purposes.brightness, jitter.brightness, 1.0),
-        contrast=factor(purposes.contrast, jitter.contrast, 1.0),
-        saturation=factor(purposes.saturation, jitter.saturation, 1.0),
-        hue=factor(purposes.hue, jitter.hue, 0.0),
+        brightness=factor("brightness", jitter.brightness, 1.0),
+        contrast=factor("contrast", jitter.contrast, 1.0),
+        saturation=factor("saturation", jitter.saturation, 1.0),
+        hue=factor("hue", jitter.hue, 0.0),
         order=order.expand(batch, 4),
     )
 

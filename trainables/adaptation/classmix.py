@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainables.models.segmentor import laid_out
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.step_data import Batch, Mixed, PseudoLabel
 
 IDS = 256  # label values are bytes; 255 (ignored) takes part like a class, as in the reference implementation
@@ -37,7 +37,7 @@ def classmix(source: Batch, target: Batch, pseudo: PseudoLabel, streams: Streams
     if source.label is None:
         raise ValueError("Batch.label of the source must be given, got None; ClassMix pastes labelled source pixels.")
     batch = len(source.image)
-    keys = streams.uniform(Purpose.MIX_CLASSES, step, (batch, IDS)).to(source.label.device, non_blocking=True)
+    keys = streams.uniform("mix classes", step, (batch, IDS)).to(source.label.device, non_blocking=True)
     chosen = chosen_classes(source.label, keys)
     pasted = chosen.gather(1, source.label.flatten(1)).view_as(source.label)
     return Mixed(

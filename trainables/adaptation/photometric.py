@@ -16,7 +16,7 @@ from torch import Tensor
 
 from trainables.adaptation.augmentation import normalisation
 from trainables.config import PhotoMetricDistortion
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 
 HUES = 180  # of an 8-bit image
 FRACTION = 12  # bits behind the point in the published pipeline's conversion to HSV
@@ -48,10 +48,10 @@ class DistortionDraw:
 
 def draw_distortion(settings: PhotoMetricDistortion, streams: Streams, step: int, batch: int) -> DistortionDraw:
     """The draws of one step."""
-    brighter, contrasted, saturated, turned, last = streams.uniform(Purpose.DISTORTION_GATE, step, (5, batch)) >= 0.5
+    brighter, contrasted, saturated, turned, last = streams.uniform("distortion gate", step, (5, batch)) >= 0.5
 
     def between(item: int, low: float, high: float) -> Tensor:
-        return streams.uniform(Purpose.DISTORTION_FACTOR, step, (batch,), low, high, item=item)
+        return streams.uniform("distortion factor", step, (batch,), low, high, item=item)
 
     brightness = between(0, -settings.brightness, settings.brightness)
     contrast, saturation = between(1, *settings.contrast), between(2, *settings.saturation)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trainables.config import SourceHoldout
 from trainables.data.sampling import Counts
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 
 SEED = 0  # of the draw: the same images for every trial, so that scores of different seeds are of one thing
 
@@ -36,7 +36,7 @@ def divide(images: int, holdout: SourceHoldout | None) -> Division:
             f"SourceHoldout.share must leave images to train on, got {holdout.share:g} with {images} source "
             f"image{'s' if images != 1 else ''}; add images, or leave the holdout out."
         )
-    order = Streams(SEED).permutation(Purpose.HOLDOUT, 0, images).numpy()
+    order = Streams(SEED).permutation("holdout", 0, images).numpy()
     return Division(np.sort(order[count:]), np.sort(order[:count]))
 
 

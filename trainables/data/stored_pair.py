@@ -26,7 +26,7 @@ from trainables.data.labels import TrainIds, View
 from trainables.data.packing.resize import Size, whole
 from trainables.data.sampling import Draw, Sampler, Uniform
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.step_data import Batch
 
 
@@ -199,15 +199,15 @@ class StoredDomains:
     def _item(self, request: Request, item: int) -> _Item:
         match request.kind:
             case Kind.SOURCE:
-                which = request.streams.numpy(Purpose.SOURCE, request.step, item)
-                where = request.streams.numpy(Purpose.SOURCE_CROP, request.step, item)
+                which = request.streams.numpy("source", request.step, item)
+                where = request.streams.numpy("source crop", request.step, item)
                 return self._source_item(self._pair.sampler.draw(which), where)
             case Kind.WARM_START:
-                both = request.streams.numpy(Purpose.WARM_START, request.step, item)
+                both = request.streams.numpy("warm start", request.step, item)
                 return self._source_item(self._pair.pre_training_sampler.draw(both), both)
             case Kind.TARGET | Kind.LABELLED_TARGET:
-                which = request.streams.numpy(Purpose.TARGET, request.step, item)
-                where = request.streams.numpy(Purpose.TARGET_CROP, request.step, item)
+                which = request.streams.numpy("target", request.step, item)
+                where = request.streams.numpy("target crop", request.step, item)
                 return self._target_item(which, where, labelled=request.kind is Kind.LABELLED_TARGET)
 
     def _source_item(self, draw: Draw, where: np.random.Generator) -> _Item:

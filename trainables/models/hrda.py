@@ -19,7 +19,7 @@ from trainables.models.daformer import ConvNormReLU, DAFormerSegmentor, Embeddin
 from trainables.models.deeplabv2 import DeepLabV2Head, DeepLabV2Segmentor
 from trainables.models.segmentor import Encoded, Outputs, Pyramid, SegmentationLoss, Segmentor, laid_out, upsample
 from trainables.models.sliding import average, windows
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 
 CONTEXT_SCALE = 2  # the context is the image at half its resolution
 BOX_STEP = 8  # detail crops start at multiples of this, in pixels
@@ -69,7 +69,7 @@ class HRDASegmentor(Segmentor):
         if any(side % BOX_STEP for side in config.detail_crop):
             raise ValueError(f"HRDA.detail_crop must be two multiples of {BOX_STEP}, got {config.detail_crop!r}.")
 
-    def draw_box(self, streams: Streams, purpose: Purpose, step: int, size: tuple[int, int]) -> Box:
+    def draw_box(self, streams: Streams, purpose: str, step: int, size: tuple[int, int]) -> Box:
         """A detail crop at multiples of 8 pixels.
 
         The reference implementation never draws the last place where the room for the crop is a multiple of 8 (0 to 504

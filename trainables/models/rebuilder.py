@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from trainables.config import Downscale, MaskDraw, Position, Projector
 from trainables.config import Rebuilder as RebuilderConfig
 from trainables.models.segmentor import Pyramid, upsample
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 
 MASK_TOKEN_STD = 0.02
 MLP_RATIO = 4.0
@@ -38,7 +38,7 @@ def random_keep(
     ratio: float,
     draw: MaskDraw,
     *,
-    purpose: Purpose = Purpose.FEATURE_MASK,
+    purpose: str = "feature mask",
 ) -> Tensor:
     """Draw which grid cells are kept.
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from trainables.geometry import Box
 from trainables.losses import cross_entropy
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 
 Pyramid = tuple[Tensor, ...]  # stages from fine to coarse, each [B, C_i, H_i, W_i]
 
@@ -125,7 +125,7 @@ class Segmentor(nn.Module):
         """`decode(encode(image, box))`."""
         return self.decode(self.encode(image, box))
 
-    def draw_box(self, streams: Streams, purpose: Purpose, step: int, size: tuple[int, int]) -> Box | None:
+    def draw_box(self, streams: Streams, purpose: str, step: int, size: tuple[int, int]) -> Box | None:
         """HRDA's detail crop for one pass over images of this size; None for other networks."""
         return None
 

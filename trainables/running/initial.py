@@ -31,7 +31,7 @@ from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_encoder
 from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.running import checkpoint
 from trainables.running.environment import plain
 from trainables.step_data import Batch
@@ -92,7 +92,7 @@ def brings_weights(network: Network) -> bool:
 def new_student(config: Experiment, streams: Streams, num_classes: int, device: torch.device) -> Segmentor:
     """A network at its random initial weights, a function of the seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(streams.torch_seed(Purpose.INIT, 0))
+        torch.manual_seed(streams.torch_seed("init", 0))
         student = build_segmentor(config.network, num_classes)
     dtype = torch.float64 if config.execution.precision is Precision.FLOAT64 else torch.float32
     student = student.to(device=device, dtype=dtype)

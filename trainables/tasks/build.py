@@ -20,7 +20,7 @@ from trainables.config import (
     Task,
 )
 from trainables.models.segmentor import Segmentor
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.tasks.feature_distance import FeatureDistanceTask
 from trainables.tasks.masked_consistency import MaskedConsistencyTask
 from trainables.tasks.mfm import MfmTask
@@ -50,7 +50,7 @@ def build_tasks(
     for one in settings:
         if getattr(one, "weight", 1.0) == 0:
             continue
-        purpose = Purpose.REBUILDER_INIT if isinstance(one, Mfm) else Purpose.TASK_INIT
+        purpose = "rebuilder init" if isinstance(one, Mfm) else "task init"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(streams.torch_seed(purpose, 0, zlib.crc32(type(one).__name__.encode())))
             if type(one) in get_args(Task):

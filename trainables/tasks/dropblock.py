@@ -12,7 +12,6 @@ from torch import Tensor
 
 from trainables.config import DropBlock
 from trainables.geometry import size_of
-from trainables.randomness import Purpose
 from trainables.step_data import StepView
 from trainables.tasks.target_pass import edited_target_loss
 from trainables.tasks.task import AuxiliaryTask
@@ -36,7 +35,7 @@ class DropBlockTask(AuxiliaryTask):
     def loss(self, view: StepView) -> Tensor:
         """Of the target batch. The draws (one a channel and place) are made on the features' device."""
         device = view.target.image.device
-        generator = view.streams.generator(Purpose.FEATURE_DROP, view.step, device)
+        generator = view.streams.generator("feature drop", view.step, device)
 
         def drop(stage: Tensor) -> Tensor:
             rows, columns = block_size(stage, self.block)

@@ -11,7 +11,6 @@ from itertools import count
 from torch import Tensor
 
 from trainables.config import FeatureDropout
-from trainables.randomness import Purpose
 from trainables.step_data import StepView
 from trainables.tasks.target_pass import edited_target_loss
 from trainables.tasks.task import AuxiliaryTask
@@ -36,7 +35,7 @@ class FeatureDropoutTask(AuxiliaryTask):
         items = count()
 
         def drop(stage: Tensor) -> Tensor:
-            score = view.streams.uniform(Purpose.FEATURE_DROP, view.step, tuple(stage.shape[:2]), item=next(items))
+            score = view.streams.uniform("feature drop", view.step, tuple(stage.shape[:2]), item=next(items))
             return drop_channels(stage, score.to(stage.device, non_blocking=True), self.probability)
 
         return edited_target_loss(view, drop)

@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainables.adaptation.augmentation import MASKED, augment
+from trainables.adaptation.augmentation import augment
 from trainables.config import Blur, MaskedConsistency, MaskedView, SelfTraining
 from trainables.geometry import size_of
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.step_data import StepView
 from trainables.tasks.task import AuxiliaryTask
 
@@ -38,7 +38,7 @@ class MaskedConsistencyTask(AuxiliaryTask):
         image, label, weight = self._view(view)
         size = size_of(image)
         keep = block_mask(view.streams, view.step, len(image), size, self.config.block, self.config.ratio)
-        box = view.student.draw_box(view.streams, Purpose.DETAIL_MASKED, view.step, size)
+        box = view.box(image, "masked")
         masked = image * keep.to(image.device, image.dtype, non_blocking=True)  # 0 is the mean colour
         loss = view.student.loss(view.student(masked, box), label, weight)
         main = self.config.weight * loss.main
@@ -77,7 +77,7 @@ class MaskedConsistencyTask(AuxiliaryTask):
             view.step,
             view.mean,
             view.std,
-            purposes=MASKED,
+            name="masked ",
             per_image=False,
         )
 
@@ -97,5 +97,5 @@ def block_mask(streams: Streams, step: int, batch: int, size: tuple[int, int], b
         [B, 1, H, W], 1 = kept, float32 on the CPU.
     """
     rows, columns = (max(1, round(side / block)) for side in size)
-    keep = streams.uniform(Purpose.IMAGE_MASK, step, (batch, 1, rows, columns)) > ratio
+    keep = streams.uniform("image mask", step, (batch, 1, rows, columns)) > ratio
     return F.interpolate(keep.float(), size=size, mode="nearest")

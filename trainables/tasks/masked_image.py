@@ -15,7 +15,6 @@ from trainables.config import MaskDraw, MaskedImageModelling
 from trainables.geometry import size_of
 from trainables.models.rebuilder import random_keep
 from trainables.models.segmentor import Segmentor
-from trainables.randomness import Purpose
 from trainables.step_data import StepView
 from trainables.tasks.task import AuxiliaryTask
 
@@ -58,7 +57,7 @@ class MaskedImageTask(AuxiliaryTask):
         """1 = visible, [B, 1, H, W]; the same count of patches in every image (MAE)."""
         grid = (-(-image.shape[-2] // self.patch), -(-image.shape[-1] // self.patch))
         keep = random_keep(
-            view.streams, view.step, len(image), grid, self.ratio, MaskDraw.EXACT, purpose=Purpose.IMAGE_PATCHES
+            view.streams, view.step, len(image), grid, self.ratio, MaskDraw.EXACT, purpose="image patches"
         )
         keep = keep.to(image.device, image.dtype, non_blocking=True)
         return spread(keep, self.patch, size_of(image))

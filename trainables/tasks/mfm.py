@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.adaptation.augmentation import TARGET, augment
+from trainables.adaptation.augmentation import augment
 from trainables.adaptation.teacher import frozen_statistics
 from trainables.config import (
     AttentionSource,
@@ -30,7 +30,6 @@ from trainables.config import (
 from trainables.geometry import size_of
 from trainables.models.rebuilder import Rebuilder, random_keep
 from trainables.models.segmentor import Encoded, Pyramid, Segmentor
-from trainables.randomness import Purpose
 from trainables.step_data import StepView
 from trainables.tasks.task import AuxiliaryTask
 
@@ -75,7 +74,7 @@ class MfmTask(AuxiliaryTask):
 
     def loss(self, view: StepView) -> Tensor:
         """L_mfm of this step."""
-        box = view.student.draw_box(view.streams, Purpose.DETAIL_TASK, view.step, size_of(view.target.image))
+        box = view.box(view.target.image)
         image = self._image(view)
         with ExitStack() as stack:
             if self.config.freeze_statistics:
@@ -115,7 +114,7 @@ class MfmTask(AuxiliaryTask):
                     view.step,
                     view.mean,
                     view.std,
-                    purposes=TARGET,
+                    name="target ",
                 )
 
     def _stacked(self, encoded: Encoded) -> Pyramid:

@@ -6,9 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from trainables.geometry import size_of
 from trainables.models.segmentor import Encoded, Segmentor
-from trainables.randomness import Purpose
 from trainables.step_data import StepView
 
 
@@ -23,8 +21,7 @@ def edited_target_loss(view: StepView, edit: Callable[[Tensor], Tensor]) -> Tens
             the decoder reads, fine to coarse, HRDA's context before its detail.
     """
     student, image = view.student, view.target.image
-    size = size_of(image)
-    encoded = student.encode(image, student.draw_box(view.streams, Purpose.DETAIL_TASK, view.step, size))
+    encoded = student.encode(image, view.box(image))
     outputs = student.decode(with_edited_stages(student, encoded, edit))
     return student.loss(outputs, view.pseudo.label, view.pseudo.weight).total()
 

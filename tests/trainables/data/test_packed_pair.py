@@ -28,7 +28,7 @@ from trainables.data.pairs import open_packed_pair
 from trainables.data.scored import scored_classes
 from trainables.data.stored_pair import HostBatch, Request, StoredDomains
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.step_data import Batch
 
 PAIR = PackedPair(
@@ -143,7 +143,7 @@ def test_a_target_crop_is_a_window_of_the_image_that_the_stream_names(opened: Op
     for step in range(4):
         batch = domains.target(Streams(0), step, 1)
         assert batch.label is None
-        index = int(Streams(0).numpy(Purpose.TARGET, step, 0).integers(len(split)))
+        index = int(Streams(0).numpy("target", step, 0).integers(len(split)))
         whole = (torch.from_numpy(split.image(index).copy()).float() - torch.tensor(IMAGENET_MEAN)) / torch.tensor(
             IMAGENET_STD
         )
@@ -179,7 +179,7 @@ def test_source_crops_by_rare_class_show_the_class_in_the_required_number_of_pix
         batch = domains.source(Streams(0), step, 2)
         assert batch.label is not None
         for item, label in enumerate(batch.label):
-            wanted = domains._pair.sampler.draw(Streams(0).numpy(Purpose.SOURCE, step, item)).wanted
+            wanted = domains._pair.sampler.draw(Streams(0).numpy("source", step, item)).wanted
             assert wanted is not None
             shown.append(int((label == wanted.train_id).sum()) > 200)
     assert np.mean(shown) > 0.95

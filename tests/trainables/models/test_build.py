@@ -10,7 +10,7 @@ from tests.trainables.models.tiny import TINY_DAFORMER, TINY_DLV2, TINY_HRDA, bu
 from trainables.config import HRDA, DAFormer, DeepLabV2, MiT, Network, SegFormer, SmallDeepLab
 from trainables.models.build import build_segmentor
 from trainables.models.encoders import MiTEncoder
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 
 MIT_DIMS = (64, 128, 320, 512)
 TINY = {
@@ -95,7 +95,7 @@ def test_every_parameter_is_the_encoders_or_the_decoders(name: str) -> None:
     segmentor = built(TINY[name])
     assert {key.split(".")[0] for key in segmentor.state_dict()} == {"encoder", "decoder"}
     image = torch.randn(2, 3, 128, 128)
-    box = segmentor.draw_box(Streams(0), Purpose.DETAIL_SOURCE, 0, (128, 128))
+    box = segmentor.draw_box(Streams(0), "detail crop, source pass", 0, (128, 128))
     encoded = segmentor.encode(image, box)
     for pyramid in encoded.pyramids:
         assert tuple(stage.shape[1] for stage in pyramid) == segmentor.channels
@@ -108,7 +108,7 @@ def test_decoder_reads_the_stages_that_it_names(name: str) -> None:
     """Gradients of the logits reach exactly `decoded_stages`; the Rebuilder rebuilds no other."""
     segmentor = built(TINY[name])
     image = torch.randn(1, 3, 128, 128)
-    encoded = segmentor.encode(image, segmentor.draw_box(Streams(0), Purpose.DETAIL_SOURCE, 0, (128, 128)))
+    encoded = segmentor.encode(image, segmentor.draw_box(Streams(0), "detail crop, source pass", 0, (128, 128)))
     leaves = tuple(tuple(stage.detach().requires_grad_() for stage in pyramid) for pyramid in encoded.pyramids)
     segmentor.decode(encoded.with_pyramids(leaves)).logits.sum().backward()
     for pyramid in leaves:

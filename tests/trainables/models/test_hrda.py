@@ -18,7 +18,7 @@ from trainables.geometry import Box
 from trainables.losses import cross_entropy
 from trainables.models.hrda import HRDASegmentor
 from trainables.models.segmentor import Segmentor
-from trainables.randomness import Purpose, Recorded, Streams
+from trainables.randomness import Recorded, Streams
 
 NAMES = list(TINY_HRDA)
 SIZE = (96, 160)
@@ -187,18 +187,18 @@ def test_detail_crops_lie_inside_at_multiples_of_eight(
 ) -> None:
     """For every size and seed; the last place is never drawn where the room is a positive multiple of 8."""
     size = (64 + 8 * rows, 64 + 8 * columns)
-    box = segmentor.draw_box(Streams(seed), Purpose.DETAIL_SOURCE, 5, size)
+    box = segmentor.draw_box(Streams(seed), "detail crop, source pass", 5, size)
     assert box is not None
     for start, room in ((box.top, 8 * rows), (box.left, 8 * columns)):
         assert start % 8 == 0
         assert 0 <= start <= max(0, room - 8)
     assert (box.height, box.width) == (64, 64)
-    assert box == segmentor.draw_box(Streams(seed), Purpose.DETAIL_SOURCE, 5, size)
+    assert box == segmentor.draw_box(Streams(seed), "detail crop, source pass", 5, size)
 
 
 def test_every_place_of_a_detail_crop_is_drawn(segmentor: Segmentor) -> None:
     """In a room of 64 pixels rows and columns take the eight places 0 to 56, each with its own draws."""
-    drawn = [segmentor.draw_box(Streams(0), Purpose.DETAIL_MIXED, step, (128, 128)) for step in range(200)]
+    drawn = [segmentor.draw_box(Streams(0), "detail crop, mixed pass", step, (128, 128)) for step in range(200)]
     places = [(box.top, box.left) for box in drawn if box is not None]
     assert {top for top, _ in places} == {left for _, left in places} == set(range(0, 64, 8))
     assert any(top != left for top, left in places)
@@ -206,7 +206,7 @@ def test_every_place_of_a_detail_crop_is_drawn(segmentor: Segmentor) -> None:
 
 def test_recorded_detail_crops_are_used(segmentor: Segmentor) -> None:
     """Injected draws, in units of 8 pixels, are rows at item 0 and columns at item 1."""
-    purpose = Purpose.DETAIL_TASK
+    purpose = "detail crop, auxiliary target pass"
     streams = Recorded(0, {(purpose, 3, 0): torch.tensor(2), (purpose, 3, 1): torch.tensor(5)})
     assert segmentor.draw_box(streams, purpose, 3, (128, 128)) == Box(16, 40, 64, 64)
 
@@ -214,7 +214,7 @@ def test_recorded_detail_crops_are_used(segmentor: Segmentor) -> None:
 def test_wrong_sizes_are_one_sentence(segmentor: Segmentor) -> None:
     """Too small images, sizes that the two resolutions cannot share, no box, and an odd crop are each refused."""
     with pytest.raises(ValueError, match=r"HRDA.detail_crop must fit into the training images of 32 x 128 pixels"):
-        segmentor.draw_box(Streams(0), Purpose.DETAIL_SOURCE, 0, (32, 128))
+        segmentor.draw_box(Streams(0), "detail crop, source pass", 0, (32, 128))
     with pytest.raises(ValueError, match=r"multiples of 8, got 100 x 128; resize or crop"):
         segmentor.predict(torch.zeros(1, 3, 100, 128))
     with pytest.raises(ValueError, match=r"give `box` \(see `draw_box`\), or use `predict`"):

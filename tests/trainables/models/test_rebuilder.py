@@ -26,7 +26,7 @@ from trainables.models.rebuilder import (
     sincos_position,
     upsamplings,
 )
-from trainables.randomness import Purpose, Recorded, Streams
+from trainables.randomness import Recorded, Streams
 
 GRID = (16, 16)
 DLV2 = ((2048,), ((64, 64),))
@@ -238,16 +238,16 @@ def test_masks_of_larger_ratios_hold_those_of_smaller_ones(draw: MaskDraw) -> No
 def test_masks_are_functions_of_seed_step_and_purpose() -> None:
     """The same question, the same mask; another seed, step, image or purpose, another one; recorded draws come in."""
 
-    def drawn(seed: int, step: int, purpose: Purpose = Purpose.FEATURE_MASK) -> Tensor:
+    def drawn(seed: int, step: int, purpose: str = "feature mask") -> Tensor:
         return random_keep(Streams(seed), step, 2, GRID, 0.4, MaskDraw.BERNOULLI, purpose=purpose)
 
     first = drawn(0, 0)
     assert torch.equal(first, drawn(0, 0))
     assert not torch.equal(first[0], first[1])
-    for other in (drawn(1, 0), drawn(0, 1), drawn(0, 0, Purpose.IMAGE_PATCHES)):
+    for other in (drawn(1, 0), drawn(0, 1), drawn(0, 0, "image patches")):
         assert not torch.equal(first, other)
     scores = torch.tensor([[0.39, 0.41], [0.0, 0.99]])
-    given_draws = Recorded(0, {(Purpose.FEATURE_MASK, 4, 0): scores})
+    given_draws = Recorded(0, {("feature mask", 4, 0): scores})
     keep = random_keep(given_draws, 4, 1, (2, 2), 0.4, MaskDraw.BERNOULLI)
     assert keep.tolist() == [[[[0, 1], [0, 1]]]]
 

@@ -15,7 +15,7 @@ from tests.trainables.tasks.training import names, reached, smoke, train, view_a
 from trainables.config import DropBlock
 from trainables.losses import cross_entropy
 from trainables.models.segmentor import upsample
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.tasks.dropblock import drop_blocks, seed_probability
 from trainables.tasks.target_pass import edited_target_loss
 
@@ -82,7 +82,7 @@ def test_what_is_dropped_is_the_union_of_whole_blocks(
 
 def test_about_the_probability_is_dropped() -> None:
     """Single cells: within five standard errors. 3x3 blocks: less by what overlaps, 1 - (1 - gamma)^9 inside."""
-    generator = Streams(0).generator(Purpose.FEATURE_DROP, 0, torch.device("cpu"))
+    generator = Streams(0).generator("feature drop", 0, torch.device("cpu"))
     cells = torch.rand(4, 50, 16, 16, generator=generator)
     share = float((drop_blocks(torch.ones_like(cells), cells, 0.4, 1) == 0).float().mean())
     assert share == pytest.approx(0.4, abs=5 * (0.24 / cells.numel()) ** 0.5)
@@ -97,7 +97,7 @@ def test_the_loss_is_the_pseudo_labels_cross_entropy_of_what_is_left() -> None:
     """The loss is CE(D(dropped features), pseudo-label); the draw is a function of seed, purpose and step."""
     view, task = view_and_task(smoke(DropBlock(probability=0.3, block=3)))
     feature = view.student.encode(view.target.image).pyramids[0][-1]
-    generator = view.streams.generator(Purpose.FEATURE_DROP, view.step, torch.device("cpu"))
+    generator = view.streams.generator("feature drop", view.step, torch.device("cpu"))
     score = torch.rand(2, feature.shape[1], feature.shape[2] - 2, feature.shape[3] - 2, generator=generator)
     logits = upsample(view.student.decoder(drop_blocks(feature, score, 0.3, 3)), view.pseudo.label.shape[-2:])
     torch.testing.assert_close(task.loss(view), cross_entropy(logits, view.pseudo.label, view.pseudo.weight))

@@ -13,7 +13,7 @@ from tests.trainables.tasks.training import names, reached, smoke, train, view_a
 from trainables.config import FeatureDropout
 from trainables.losses import cross_entropy
 from trainables.models.segmentor import upsample
-from trainables.randomness import Purpose, Recorded
+from trainables.randomness import Recorded
 from trainables.tasks.feature_dropout import drop_channels
 from trainables.tasks.target_pass import edited_target_loss, with_edited_stages
 
@@ -30,7 +30,7 @@ def test_channels_below_the_probability_go_and_the_others_grow() -> None:
 def test_the_loss_is_the_pseudo_labels_cross_entropy_of_what_is_left() -> None:
     """Given draws, the loss is CE(D(dropped features), pseudo-label) with the pseudo-labels' weights."""
     score = torch.rand(2, WIDTH, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    streams = Recorded(0, {(Purpose.FEATURE_DROP, 0, 0): score})
+    streams = Recorded(0, {("feature drop", 0, 0): score})
     view, task = view_and_task(smoke(FeatureDropout(probability=0.3)), streams)
     feature = view.student.encode(view.target.image).pyramids[0][-1]
     kept = torch.zeros(2, WIDTH, 1, 1)
@@ -50,7 +50,7 @@ def test_dropping_nothing_is_a_plain_pseudo_label_pass() -> None:
 def test_the_share_of_dropped_channels_is_the_probability() -> None:
     """Over 200 draws of 24 channels within five standard errors."""
     streams = Recorded(0, {})
-    score = torch.stack([streams.uniform(Purpose.FEATURE_DROP, step, (2, 24)) for step in range(100)])
+    score = torch.stack([streams.uniform("feature drop", step, (2, 24)) for step in range(100)])
     dropped = drop_channels(torch.ones(200, 24, 1, 1), score.flatten(0, 1), 0.4)
     assert float((dropped == 0).float().mean()) == pytest.approx(0.4, abs=5 * (0.4 * 0.6 / 4800) ** 0.5)
 
@@ -68,13 +68,13 @@ def test_encoder_and_decoder_learn_and_the_teacher_does_not() -> None:
 def test_hrda_drops_context_and_detail_apart() -> None:
     """Every stage that the head reads is edited, context and detail with channels of their own."""
     view, _ = view_and_task(with_hrda(smoke(FeatureDropout())))
-    box = view.student.draw_box(view.streams, Purpose.DETAIL_TASK, view.step, (64, 64))
+    box = view.student.draw_box(view.streams, "detail crop, auxiliary target pass", view.step, (64, 64))
     encoded = view.student.encode(view.target.image, box)
     seen = []
     edited = with_edited_stages(view.student, encoded, lambda stage: seen.append(stage) or stage * 0)
     assert [s.shape for s in seen] == [s.shape for pyramid in encoded.pyramids for s in pyramid]
     assert all(int(stage.count_nonzero()) == 0 for pyramid in edited.pyramids for stage in pyramid)
-    draws = [view.streams.uniform(Purpose.FEATURE_DROP, 0, (2, 4), item=item) for item in (0, 4)]
+    draws = [view.streams.uniform("feature drop", 0, (2, 4), item=item) for item in (0, 4)]
     assert not torch.equal(draws[0], draws[1])
 
 

@@ -13,7 +13,7 @@ from tests.trainables.golden_cases import RECORDED, read, tensor
 from tests.trainables.tasks.training import names, reached, smoke, view_and_task, with_hrda
 from trainables.config import Experiment, MaskedConsistency, MaskedView, SelfTraining
 from trainables.models.segmentor import Outputs, SegmentationLoss, upsample
-from trainables.randomness import Purpose, Recorded, Streams
+from trainables.randomness import Recorded, Streams
 from trainables.tasks.masked_consistency import MaskedConsistencyTask, block_mask
 
 CASES = ("case0_64x96_block32_ratio0.7", "case1_72x104_block32_ratio0.7", "case2_64x64_block16_ratio0.5",
@@ -26,7 +26,7 @@ def test_masks_are_the_references(case: str) -> None:
     arrays = read(RECORDED / "image_masks.npz")
     rows, columns, block, ratio = re.fullmatch(r"case\d_(\d+)x(\d+)_block(\d+)_ratio(.+)", case).groups()  # type: ignore[union-attr]
     uniform, keep = tensor(arrays[f"{case}/uniform"]), tensor(arrays[f"{case}/keep"])
-    streams = Recorded(0, {(Purpose.IMAGE_MASK, 3, 0): uniform})
+    streams = Recorded(0, {("image mask", 3, 0): uniform})
     got = block_mask(streams, 3, len(uniform), (int(rows), int(columns)), int(block), float(ratio))
     assert torch.equal(got, keep.float())
     if f"{case}/image" in arrays:
@@ -111,7 +111,7 @@ def test_the_augmented_view_blurs_by_its_own_gate_even_without_blur() -> None:
     )
     view, _ = view_and_task(config)
     for gate, blurred in ((0.4, False), (0.6, True)):
-        draws = {(Purpose.MASKED_BLUR_GATE, 0, 0): torch.tensor(gate), (Purpose.MASKED_BLUR_SIGMA, 0, 0): torch.ones(1)}
+        draws = {("masked blur gate", 0, 0): torch.tensor(gate), ("masked blur sigma", 0, 0): torch.ones(1)}
         made = masked_pass(config, Recorded(0, draws))
         assert torch.equal(made.image, view.target.image) is not blurred
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tests.trainables.tasks.training import names, reached, smoke, train, view_and_task, with_hrda
 from trainables.config import MaskedImageModelling
-from trainables.randomness import Purpose, Recorded
+from trainables.randomness import Recorded
 from trainables.tasks.masked_image import MaskedImageTask, masked_error, normalised_patches, spread
 
 
@@ -60,7 +60,7 @@ def test_the_error_counts_masked_pixels_only() -> None:
 def test_the_loss_is_that_of_the_masked_patches() -> None:
     """Given draws: the encoder sees zeros there; a linear map of its features is compared with the patch's pixels."""
     score = torch.arange(32.0).view(1, 1, 4, 8).expand(2, 1, 4, 8) / 32  # the first 20 of 32 patches are masked
-    streams = Recorded(0, {(Purpose.IMAGE_PATCHES, 0, 0): score})
+    streams = Recorded(0, {("image patches", 0, 0): score})
     view, task = view_and_task(smoke(MaskedImageModelling(ratio=0.6, patch=8)), streams)
     assert isinstance(task, MaskedImageTask)
     loss = task.loss(view)

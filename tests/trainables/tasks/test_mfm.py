@@ -40,7 +40,7 @@ from trainables.config import (
 from trainables.losses import cross_entropy
 from trainables.models.rebuilder import random_keep, resize_keep
 from trainables.models.segmentor import upsample
-from trainables.randomness import Purpose, Recorded
+from trainables.randomness import Recorded
 from trainables.running import checkpoint
 from trainables.step_data import Batch, StepView
 from trainables.tasks.mfm import MfmTask
@@ -209,7 +209,7 @@ def test_a_mask_that_masks_nothing_stays_finite(objective: Objective) -> None:
 @pytest.mark.parametrize("objective", list(Objective))
 def test_a_mask_that_masks_everything_stays_finite(objective: Objective) -> None:
     """Draws below any ratio mask all cells: loss and gradients are finite."""
-    streams = Recorded(0, {(Purpose.FEATURE_MASK, 0, 0): torch.zeros(2, 1, 4, 8)})
+    streams = Recorded(0, {("feature mask", 0, 0): torch.zeros(2, 1, 4, 8)})
     view, task = mfm_of(smoke(replace(SMALL, objective=objective)), streams)
     loss = task.loss(view)
     loss.backward()
@@ -267,7 +267,7 @@ def test_the_mixed_image_brings_its_own_labels() -> None:
 
 def test_the_augmented_target_is_another_image() -> None:
     """`MfmInput.TARGET_AUGMENTED` jitters colours; labels stay."""
-    gate = Recorded(0, {(Purpose.TARGET_JITTER_GATE, 0, 0): torch.tensor(0.9)})
+    gate = Recorded(0, {("target jitter gate", 0, 0): torch.tensor(0.9)})
     losses = [
         mfm_of(smoke(replace(SMALL, ratio=0.0, input=reading)), gate)
         for reading in (MfmInput.TARGET, MfmInput.TARGET_AUGMENTED)
@@ -279,7 +279,7 @@ def test_the_augmented_target_is_another_image() -> None:
 def test_the_augmented_target_has_draws_of_its_own() -> None:
     """Mixed images that are jittered otherwise, or not at all, leave it as it is."""
     config = smoke(replace(SMALL, input=MfmInput.TARGET_AUGMENTED))
-    draws = {Purpose.JITTER_GATE: 0.9, Purpose.BLUR_GATE: 0.9}
+    draws = {"jitter gate": 0.9, "blur gate": 0.9}
     images = []
     for gates in (draws, dict.fromkeys(draws, 0.0)):
         recorded = {(purpose, 0, 0): torch.tensor(value) for purpose, value in gates.items()}
@@ -311,7 +311,7 @@ def test_hrdas_context_and_detail_have_masks_of_their_own() -> None:
     (keep,) = masks
     assert keep.shape == (4, 1, 4, 8)
     assert len({tuple(one.flatten().tolist()) for one in keep}) == 4
-    box = view.student.draw_box(view.streams, Purpose.DETAIL_TASK, 0, (64, 64))
+    box = view.student.draw_box(view.streams, "detail crop, auxiliary target pass", 0, (64, 64))
     encoded = view.student.encode(view.target.image, box)
     context, detail = encoded.pyramids
     rebuilt = (task.rebuilder(context, keep[:2]), task.rebuilder(detail, keep[2:]))

@@ -23,7 +23,7 @@ from trainables.data.scored import further_means
 from trainables.data.toy_city.scenes import generator, render
 from trainables.data.toy_city.styles import Style, source_style, target_style
 from trainables.geometry import Box
-from trainables.randomness import Purpose, Streams
+from trainables.randomness import Streams
 from trainables.step_data import Batch
 
 MEAN = (115.0, 115.0, 110.0)  # grey levels, RGB: near the middle of all styles, the same for every config
@@ -100,17 +100,17 @@ class ToyCityDomains:
     def source(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Labelled source images for a training step."""
         if self._rare is None:
-            indices = streams.integers(Purpose.SOURCE, step, (batch_size,), 0, len(self._source.image))
+            indices = streams.integers("source", step, (batch_size,), 0, len(self._source.image))
         else:
-            draws = [self._rare.draw(streams.numpy(Purpose.SOURCE, step, item)) for item in range(batch_size)]
+            draws = [self._rare.draw(streams.numpy("source", step, item)) for item in range(batch_size)]
             indices = torch.tensor([draw.index for draw in draws])
-        flips = streams.integers(Purpose.SOURCE_CROP, step, (batch_size,), 0, 2)
+        flips = streams.integers("source crop", step, (batch_size,), 0, 2)
         return self._batch(self._source, indices, flips, labelled=True)
 
     def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Labelled source images for a step of the warm start (a stream of its own)."""
-        indices = streams.integers(Purpose.WARM_START, step, (batch_size,), 0, len(self._source.image), INDICES)
-        flips = streams.integers(Purpose.WARM_START, step, (batch_size,), 0, 2, FLIPS)
+        indices = streams.integers("warm start", step, (batch_size,), 0, len(self._source.image), INDICES)
+        flips = streams.integers("warm start", step, (batch_size,), 0, 2, FLIPS)
         return self._batch(self._source, indices, flips, labelled=True)
 
     def target(self, streams: Streams, step: int, batch_size: int) -> Batch:
@@ -138,8 +138,8 @@ class ToyCityDomains:
             yield Example(self._normalised(image.unsqueeze(0)), label.long())
 
     def _target_batch(self, streams: Streams, step: int, batch_size: int, *, labelled: bool) -> Batch:
-        indices = streams.integers(Purpose.TARGET, step, (batch_size,), 0, len(self._target.image))
-        flips = streams.integers(Purpose.TARGET_CROP, step, (batch_size,), 0, 2)
+        indices = streams.integers("target", step, (batch_size,), 0, len(self._target.image))
+        flips = streams.integers("target crop", step, (batch_size,), 0, 2)
         batch = self._batch(self._target, indices, flips, labelled=labelled)
         return Batch(batch.image, batch.label, self._valid(flips))
 
