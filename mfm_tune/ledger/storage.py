@@ -62,6 +62,24 @@ class Storage:
         return self.root / "reports" / f"{study}-{profile}"
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path in the same folder, which is made where needed; the file written there becomes `path` at the end,
+    whole or not at all.
+
+    Raises:
+        OSError: It cannot be written; what was at `path` is still there.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}.new")  # short: the name itself may be as long as names can be
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
 @dataclass(frozen=True)
 class Holder:
     """The driver that holds a storage folder; `since` in seconds since the epoch."""
@@ -145,11 +163,9 @@ def _holder_file(storage: Storage) -> Path:
 
 
 def _say_who(storage: Storage) -> None:
-    path = _holder_file(storage)
-    temporary = path.with_suffix(".json.new")
     try:
-        temporary.write_text(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), time.time()))))
-        temporary.replace(path)
+        with replacing(_holder_file(storage)) as temporary:
+            temporary.write_text(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), time.time()))))
     except OSError as error:
         raise StorageError(
             f"The storage folder {storage.root} cannot be written: {error.strerror}; free space, "

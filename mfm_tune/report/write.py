@@ -6,7 +6,6 @@ byte. Files are replaced whole, so a reader never sees half of one. What cannot 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from typing import TypeVar
 
 from mfm_tune.errors import typed
 from mfm_tune.ledger.state import LedgerState
+from mfm_tune.ledger.storage import replacing
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.report.charts import Figure
 from mfm_tune.report.classes import class_figures
@@ -206,11 +206,6 @@ def _remove_others(folder: Path, written: Set[Path]) -> None:
 
 def _write(path: Path, make: Callable[[], str]) -> bool:
     content = make().encode()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
+    with replacing(path) as temporary:
         temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return True

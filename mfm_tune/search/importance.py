@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING
 
 from mfm_tune.criteria import Criterion
 from mfm_tune.search.candidates import Explored, final
-from mfm_tune.search_space import Choice, Distribution, Float, Integer
+from mfm_tune.search_space import Distribution
 
 if TYPE_CHECKING:
-    from optuna.distributions import BaseDistribution
     from optuna.trial import FrozenTrial
 
 LEAST = 10  # finished trials
@@ -42,8 +41,15 @@ def importances(
     scored = [(each, criterion.oriented(value)) for each in candidates if (value := final(each, criterion)) is not None]
     if len(scored) < LEAST or len(parameters) < 2:
         return ()
-    distributions = {name: _optuna(each) for name, each in parameters.items()}
-    trials = [_trial(point, value, distributions, parameters) for point, value in scored]
+    from optuna.trial import create_trial
+
+    from mfm_tune.search.sampling import distributions_of
+
+    distributions = distributions_of(parameters)
+    trials = [
+        create_trial(params=dict(candidate.values), distributions=distributions, value=value)
+        for candidate, value in scored
+    ]
     with _quiet():
         best = best_tenth(len(trials))
         shares = _shares(trials, best)
@@ -88,30 +94,3 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         optuna.logging.set_verbosity(level)
-
-
-def _trial(
-    point: Explored,
-    value: float,
-    distributions: Mapping[str, BaseDistribution],
-    parameters: Mapping[str, Distribution],
-) -> FrozenTrial:
-    import optuna
-
-    params = {
-        name: str(point.values[name]) if isinstance(each, Choice) else point.values[name]
-        for name, each in parameters.items()
-    }
-    return optuna.trial.create_trial(params=params, distributions=dict(distributions), value=value)
-
-
-def _optuna(distribution: Distribution) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    match distribution:
-        case Float(low=low, high=high, log=log):
-            return FloatDistribution(low, high, log=log)
-        case Integer(low=low, high=high, step=step, log=log):
-            return IntDistribution(low, high, step=step, log=log)
-        case Choice():
-            return CategoricalDistribution([str(distribution.printed(option)) for option in distribution.options])

@@ -94,7 +94,7 @@ def _told(search: Search, point: Explored) -> FrozenTrial:
         state=state,
         value=score if state is TrialState.COMPLETE else None,
         params=dict(point.values),
-        distributions=_distributions(search),
+        distributions=distributions_of(search.parameters),
         intermediate_values=dict(point.curve(search.criterion)),
         user_attrs={"number": point.number},
         system_attrs=dict(point.sampler),
@@ -113,8 +113,9 @@ def _state(outcome: Outcome | None, score: float | None) -> TrialState:
             return TrialState.FAIL
 
 
-def _distributions(search: Search) -> dict[str, BaseDistribution]:
-    return {name: _distribution(each) for name, each in search.parameters.items()}
+def distributions_of(parameters: Mapping[str, Distribution]) -> dict[str, BaseDistribution]:
+    """Optuna's distributions of a search's parameters; options are as printed."""
+    return {name: _distribution(each) for name, each in parameters.items()}
 
 
 def _distribution(distribution: Distribution) -> BaseDistribution:
@@ -154,7 +155,7 @@ def _asked(
     search: Search, points: Sequence[Explored], sampler: BaseSampler
 ) -> tuple[dict[str, Printed], dict[str, Any]]:
     study = told_study(search, points, sampler)
-    trial = study.ask(_distributions(search))
+    trial = study.ask(distributions_of(search.parameters))
     printed = {name: _rounded(search.parameters[name], value) for name, value in trial.params.items()}
     kept = study.get_trials(deepcopy=False)[-1].system_attrs
     return printed, {name: value for name, value in kept.items() if _is_json(value)}

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mfm_tune.ledger.state import FILE_NAME
+from mfm_tune.ledger.storage import replacing
 from mfm_tune.ledger.uri import OPTION, check_uri, is_server, without_password
 from mfm_tune.tracking.database import check_path, sqlite_path, sqlite_uri
 
@@ -257,14 +258,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.new-{os.getpid()}")
-    try:
+    with replacing(path) as temporary:
         temporary.write_text(json.dumps(content))
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
+from mfm_tune.ledger.storage import replacing
 from mfm_tune.tracking.database import connected, damage, set_aside, sqlite_uri
 from mfm_tune.tracking.mirror import Target
 from mfm_tune.tracking.runs import Run, RunStatus
@@ -345,17 +346,13 @@ class TrackingStore:
         path = self.target.artifacts / handle.root.removeprefix("mlflow-artifacts:").lstrip("/") / name
         if not handle.root.startswith("mlflow-artifacts:"):
             raise RefusedError(f"The experiment keeps its artefacts in {handle.root}, not in the storage folder.")
-        temporary = path.with_name(f".{os.getpid()}.part")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if isinstance(content, Path):
-                shutil.copyfile(content, temporary)
-            else:
-                temporary.write_bytes(content)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                if isinstance(content, Path):
+                    shutil.copyfile(content, temporary)
+                else:
+                    temporary.write_bytes(content)
         except OSError as error:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise TroubleError("full", f"{path} cannot be written: {error.strerror}.") from error
             raise ArtifactTroubleError("files", f"{path} cannot be written: {error.strerror}.") from error
@@ -468,14 +465,9 @@ def prepare_database(path: Path, *, ours: bool = True) -> str:
         )
     elif path.exists():
         return ""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.new-{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    try:
-        MlflowClient(tracking_uri=sqlite_uri(temporary)).search_experiments(max_results=1)
-        temporary.replace(path)
-    finally:
+    with replacing(path) as temporary:
         temporary.unlink(missing_ok=True)
+        MlflowClient(tracking_uri=sqlite_uri(temporary)).search_experiments(max_results=1)
     return notice
 
 

@@ -23,7 +23,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mfm_tune.errors import NodeError, SearchSpaceError, StorageError
+from mfm_tune.errors import NodeError, SearchSpaceError, StorageError, last_line
 from mfm_tune.execution.resources import gpu_devices
 from mfm_tune.execution.settings import EngineOptions
 from mfm_tune.identity import defining_modules
@@ -139,7 +139,7 @@ def _answer(answer: Any, node: Mapping[str, Any]) -> NodeReport | str:
     except ray.exceptions.GetTimeoutError:
         return f"Node {name} did not answer within {ANSWER_S:g} s; look at its ray, or remove the node."
     except ray.exceptions.RayError as error:
-        why = _last_line(str(error))
+        why = last_line(str(error)).rstrip(".")
         return (
             f"Node {name} cannot run this project's code: {why}; install the same version there, or put it on the "
             "shared disk under the same path."
@@ -147,11 +147,6 @@ def _answer(answer: Any, node: Mapping[str, Any]) -> NodeReport | str:
     return replace(
         seen, node=node["NodeID"], address=node["NodeManagerAddress"], gpus_in_ray=node["Resources"].get("GPU", 0.0)
     )
-
-
-def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else "it does not say why"
 
 
 def _not_shared(check: NodeCheck, answer: str) -> str:
