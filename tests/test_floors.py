@@ -24,7 +24,13 @@ DOORS = {
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
     "trainables": ("trainables.", "search_spaces."),
     # Of the platform, training takes the check of fields and the id of a config.
-    "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables.config", "trainables.running."),
+    "mfm_tune": (
+        "mfm_tune.",
+        "search_spaces.",
+        "trainables.experiment.",
+        "trainables.description",
+        "trainables.running.",
+    ),
     "search_spaces": ("search_spaces.",),
     "tests": (),
 }
@@ -33,6 +39,7 @@ DOORS = {
 FLOORS = (
     (
         "trainables.config",
+        "trainables.experiment",
         "mfm_tune.fields",
         "trainables.randomness",
         "trainables.geometry",
@@ -128,9 +135,9 @@ def test_a_library_is_imported_only_where_its_door_is(library: str) -> None:
 
 def test_training_takes_the_check_of_fields_from_the_platform_and_nothing_else() -> None:
     """Settings of search spaces and of training are checked by one module, a leaf."""
-    assert {each for each in imported_modules("trainables.config") if each.startswith("mfm_tune")} == {
-        "mfm_tune.fields"
-    }
+    settings = [name for name in MODULES if name.startswith(("trainables.config", "trainables.experiment"))]
+    taken = {each for name in settings for each in imported_modules(name) if each.startswith("mfm_tune")}
+    assert taken == {"mfm_tune.fields"}
     assert imported_modules("mfm_tune.fields") == set()
 
 

@@ -1,0 +1,107 @@
+"""How the unlabelled target is used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from mfm_tune.fields import (
+    AtLeast0,
+    AtLeast1,
+    BelowOne,
+    Number,
+    Settings,
+    Share,
+    Size,
+    Span,
+    Whole,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ColourJitter(Settings):
+    """Colour jitter of mixed images as in kornia 0.5.8: additive brightness, scaled contrast, HSV saturation, hue."""
+
+    probability: Share = 0.8  # the reference jitters where u > 0.2
+    brightness: Share = 0.2
+    contrast: Share = 0.2
+    saturation: Share = 0.2
+    hue: Annotated[float, Number(0, 0.5)] = 0.2  # turns
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blur(Settings):
+    """Gaussian blur of mixed images, sigma uniform in a range, in pixels."""
+
+    probability: Share = 0.5
+    sigma: Annotated[tuple[float, float], Span(open_low=True)] = (0.15, 1.15)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Margins(Settings):
+    """Rows and columns of the target image whose pseudo-labels weigh 0 (car bonnet, rectification), in pixels.
+
+    They are measured on the whole resized image (`of_size`), or on the crop itself where `of_size` is None.
+    """
+
+    top: AtLeast0 = 0
+    bottom: AtLeast0 = 0
+    left: AtLeast0 = 0
+    right: AtLeast0 = 0
+    of_size: Annotated[tuple[int, int], Size()] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SelfTraining(Settings):
+    """DACS: an EMA teacher labels target images; source classes are pasted onto them (Tranheden et al. 2021).
+
+    Args:
+        momentum: EMA alpha; step t uses min(1 - 1/(t+1), alpha).
+        threshold: The pseudo-label weight q is the share of the batch's pixels with at least this probability.
+        jitter, blur: Augmentation of the mixed images; None is off.
+        margins: Where pseudo-labels weigh 0; None is nowhere.
+    """
+
+    momentum: BelowOne = 0.99
+    threshold: Share = 0.968
+    jitter: ColourJitter | None = field(default_factory=ColourJitter)
+    blur: Blur | None = field(default_factory=Blur)
+    margins: Margins | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhotoMetricDistortion(Settings):
+    """MMSegmentation's colour distortion of 8-bit images; each part happens to every second image.
+
+    Args:
+        brightness: Added: at most so many grey levels, either way.
+        contrast, saturation: Ranges of the factors.
+        hue: Turned by -hue to hue - 1 of 180 hues (steps of 2 degrees).
+    """
+
+    brightness: Annotated[float, Number(0, 255)] = 32
+    contrast: Annotated[tuple[float, float], Span()] = (0.5, 1.5)
+    saturation: Annotated[tuple[float, float], Span()] = (0.5, 1.5)
+    hue: Annotated[int, Whole(0, 90)] = 18
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SourceOnly(Settings):
+    """Source cross-entropy alone.
+
+    Args:
+        adapt_statistics: Re-estimate BatchNorm statistics on this many target batches before each evaluation (AdaBN);
+            None leaves them.
+        distortion: Colour distortion of the source images; None is off.
+    """
+
+    adapt_statistics: AtLeast1 | None = None
+    distortion: PhotoMetricDistortion | None = field(default=None, metadata={"identity": "when set"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TargetSupervised(Settings):
+    """The oracle: cross-entropy on labelled target images."""
+
+
+Adaptation = SelfTraining | SourceOnly | TargetSupervised

@@ -1,0 +1,60 @@
+"""One complete training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, is_dataclass
+from typing import Any, get_args
+
+from mfm_tune.fields import (
+    AtLeast1,
+    Settings,
+)
+from trainables.experiment.adaptation import Adaptation, SelfTraining
+from trainables.experiment.data import Data, RareClassSampling, SourceHoldout
+from trainables.experiment.networks import Initial, Network
+from trainables.experiment.tasks import Mfm, Task
+from trainables.experiment.training import SGD, AdamW, Evaluation, Execution, Schedule
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Experiment(Settings):
+    """One complete training run, but for its seed."""
+
+    data: Data
+    network: Network
+    initial: Initial
+    adaptation: Adaptation
+    auxiliary: tuple[Any, ...] = ()  # settings of auxiliary tasks (see Auxiliary), in the order they are evaluated
+    rare_class_sampling: RareClassSampling | None = None
+    optimizer: AdamW | SGD = field(default_factory=AdamW)
+    schedule: Schedule = field(default_factory=Schedule)
+    batch_size: AtLeast1 = 2  # source images, and as many target images
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    execution: Execution = field(default_factory=Execution)
+    source_holdout: SourceHoldout | None = field(default=None, metadata={"identity": "when set"})
+
+    def _check_together(self) -> None:
+        kinds = [type(task) for task in self.auxiliary]
+        for kind, task in zip(kinds, self.auxiliary, strict=True):
+            if not (is_dataclass(task) and hasattr(task, "weight")):
+                raise ValueError(
+                    "Experiment.auxiliary must hold settings of auxiliary tasks (frozen dataclasses with a weight), "
+                    f"got {task!r}."
+                )
+            if kind not in get_args(Task) and not callable(getattr(task, "build", None)):
+                raise ValueError(
+                    f"Experiment.auxiliary holds a {kind.__name__}, which has no method build(segmentor, streams); "
+                    "give it one that returns an AuxiliaryTask."
+                )
+            if kinds.count(kind) > 1:
+                raise ValueError(f"Experiment.auxiliary holds {kind.__name__} twice; each task stands once.")
+        if self.auxiliary and not isinstance(self.adaptation, SelfTraining):
+            raise ValueError(
+                f"Experiment.auxiliary must be empty with {type(self.adaptation).__name__}, got "
+                f"{kinds[0].__name__}; auxiliary tasks learn from a teacher's pseudo-labels, so use SelfTraining."
+            )
+
+    @property
+    def mfm(self) -> Mfm | None:
+        """The settings of MFM, or None."""
+        return next((task for task in self.auxiliary if isinstance(task, Mfm)), None)
