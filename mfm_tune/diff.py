@@ -26,7 +26,7 @@ from mfm_tune.identity import Canonical, difference
 from mfm_tune.ledger.state import FILE_NAME, LedgerState, TrialRecord, read_ledger
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
-from mfm_tune.results.study import ConfigResult
+from mfm_tune.results.trials import ConfigResult
 from mfm_tune.search.candidates import candidate_name
 from mfm_tune.space import row_name
 from mfm_tune.tracking.runs import declared_cells

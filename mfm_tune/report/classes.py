@@ -2,58 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 import mfm_tune.report.charts as charts
 from mfm_tune.report.charts import Figure
-from mfm_tune.report.numbers import in_words, number, signed
-from mfm_tune.results.statistics import Paired, Verdict, paired_difference
-from mfm_tune.results.study import ConfigResult, Results, TableResult
+from mfm_tune.report.numbers import difference, in_words, number
+from mfm_tune.results.statistics import Verdict, paired_difference
+from mfm_tune.results.study import OWN, Comparison, Results
 
 VERDICT = {Verdict.BETTER: charts.COLOUR["good"], Verdict.WORSE: charts.COLOUR["bad"], Verdict.NOT_SHOWN: charts.SOFT}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Pair:
-    """Two configs by name: a baseline, and what is compared with it. `table` is the title of the table that says so,
-    empty where the study's references do."""
+    """A comparison with the names that its two configs have on the page.
 
-    base: str
-    base_config: ConfigResult
-    other: str
-    other_config: ConfigResult
+    Args:
+        table: The title of the table whose rows have baselines of their own; empty for the study's references.
+    """
+
+    comparison: Comparison
+    name: str
+    baseline: str
     table: str = ""
 
     @property
     def title(self) -> str:
         """Such as `DACS w/ MFM against DACS`."""
-        return f"{self.other} against {self.base}" + (f", {self.table}" if self.table else "")
+        return f"{self.name} against {self.baseline}" + (f", {self.table}" if self.table else "")
 
 
 def pairs(results: Results) -> tuple[Pair, ...]:
-    """The study's later references beside its first one, then rows beside references of their own."""
-    of_study: list[Pair] = []
-    if results.baseline is not None:
-        base, *others = results.references
-        of_study = [
-            Pair(base=base.name, base_config=base.config, other=each.name, other_config=each.config) for each in others
-        ]
-    return (*of_study, *(pair for table in results.tables for pair in _own_pairs(results, table)))
-
-
-def _own_pairs(results: Results, table: TableResult) -> Iterator[Pair]:
-    levels = {cell.cell.config_id: cell.cell.level for cell in table.cells}
-    for cell in table.cells:
-        if cell.own is not None:
-            yield Pair(
-                base=levels.get(cell.own.config_id, cell.own.name),
-                base_config=results.configs[cell.own.config_id],
-                other=cell.cell.level,
-                other_config=cell.config,
-                table=table.table.title,
-            )
+    """The study's later references beside its first one, then rows beside baselines of their own."""
+    found = [Pair(each, each.config.name, each.baseline.name) for each in results.main]
+    for table in results.tables:
+        levels = {cell.cell.config_id: cell.cell.level for cell in table.cells}
+        for cell, baseline, each in table.comparisons:
+            if baseline is OWN:
+                name = levels.get(each.baseline.config_id, each.baseline.name)
+                found.append(Pair(each, cell.cell.level, name, table.table.title))
+    return tuple(found)
 
 
 @charts.house_style
@@ -62,7 +52,7 @@ def class_figures(results: Results) -> dict[str, Figure]:
     network = results.metric.partition("/")[0]
     found = {}
     for index, pair in enumerate(pairs(results), 1):
-        first, second = pair.base_config, pair.other_config
+        first, second = pair.comparison.baseline, pair.comparison.config
         names = [
             name
             for name in second.classes
@@ -79,8 +69,8 @@ def _class_bars(network: str, pair: Pair, names: Sequence[str]) -> Figure:
     axes.set_xlim(0, 100)
     axes.set_title("difference [95 %]", loc="right", fontsize=11, color=charts.SOFT)
     sides = (
-        (pair.base, pair.base_config, charts.BASE_BAR, -0.19),
-        (pair.other, pair.other_config, charts.OWN_BAR, 0.19),
+        (pair.baseline, pair.comparison.baseline, charts.BASE_BAR, -0.19),
+        (pair.name, pair.comparison.config, charts.OWN_BAR, 0.19),
     )
     dots = []
     for label, config, style, offset in sides:
@@ -96,14 +86,15 @@ def _class_bars(network: str, pair: Pair, names: Sequence[str]) -> Figure:
     said = []
     for row, name in enumerate(names):
         key = f"{network}/iou/{name}"
-        paired = paired_difference(pair.other_config.finals(key), pair.base_config.finals(key))
+        paired = paired_difference(pair.comparison.config.finals(key), pair.comparison.baseline.finals(key))
         look = {"color": VERDICT[paired.verdict], "weight": "normal" if paired.verdict is Verdict.NOT_SHOWN else "bold"}
-        axes.text(1.02, row, _short_difference(paired), va="center", transform=axes.get_yaxis_transform(), **look)
+        axes.text(
+            1.02,
+            row,
+            difference(paired).removesuffix(" (1 seed)"),
+            va="center",
+            transform=axes.get_yaxis_transform(),
+            **look,
+        )
         said.append(f"{name}: {in_words(paired)}")
     return charts.figure(axes, "classes", f"IoU of each class: {pair.title}", "; ".join(said))
-
-
-def _short_difference(paired: Paired) -> str:
-    if paired.low is None or paired.high is None:
-        return signed(paired.mean)
-    return f"{signed(paired.mean)} [{signed(paired.low)}, {signed(paired.high)}]"

@@ -15,7 +15,8 @@ from mfm_tune.report.numbers import metric_name, trial_text
 from mfm_tune.report.tables import step_text
 from mfm_tune.results.search import SearchResults
 from mfm_tune.results.statistics import Paired
-from mfm_tune.results.study import CellResult, Results, TableResult, environment_of
+from mfm_tune.results.study import OWN, CellResult, Results, TableResult
+from mfm_tune.results.trials import environment_of
 from mfm_tune.space import paper_text
 
 Value = str | int | float | None
@@ -36,7 +37,7 @@ def trials_csv(results: Results) -> str:
             {
                 "key": record.key,
                 "config_id": record.config_id,
-                "name": results.name_of(record.config_id),
+                "name": results.configs[record.config_id].name,
                 "seed": record.seed,
                 "outcome": record.outcome.value if record.outcome else "open",
                 "step": record.step,
@@ -60,7 +61,7 @@ def classes_csv(results: Results) -> str:
         for network in networks(results):
             for name in each.classes:
                 for seed, value in each.finals(f"{network}/iou/{name}").items():
-                    named: dict[str, Value] = {"config_id": config, "name": results.name_of(config), "seed": seed}
+                    named: dict[str, Value] = {"config_id": config, "name": each.name, "seed": seed}
                     rows.append({**named, "network": network, "class": name, "iou": value})
     return _csv(rows)
 
@@ -112,23 +113,24 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
         row[f"standing {seed}"] = "" if seed in cell.values else trial_text(cell.config, seed, table.metric)
     for (key, heading), column in zip(table.table.columns, cell.columns, strict=True):
         row |= {f"{heading} mean": column.mean, f"{heading} std": column.std, f"{heading} key": key}
-    for reference, comparison in zip(table.references, cell.comparisons, strict=True):
-        row |= _difference(f"minus {reference.name}", comparison.paired if comparison else None)
-        row[f"minus {reference.name} paper"] = comparison.paper if comparison else None
-    if table.has_own:
-        row["own reference"] = cell.own.name if cell.own else ""
-        row |= _difference("minus own reference", cell.own.paired if cell.own else None)
-        row["minus own reference paper"] = cell.own.paper if cell.own else None
+    compared = {
+        "own reference" if baseline is OWN else baseline.name: comparison
+        for baseline, comparison in zip(table.baselines, cell.comparisons, strict=True)
+    }
+    if OWN in table.baselines:
+        (own,) = cell.comparisons
+        row["own reference"] = own.baseline.name if own else ""
+    for name, comparison in compared.items():
+        row |= _difference(f"minus {name}", comparison.paired if comparison else None)
+        row[f"minus {name} paper"] = comparison.paper if comparison else None
     if results.second_metric is not None:
         second = metric_name(results.second_metric)
         row |= {f"{second} mean": cell.second.mean, f"{second} std": cell.second.std, f"{second} n": cell.second.n}
-        for reference, comparison in zip(table.references, cell.comparisons, strict=True):
-            row |= _difference(f"{second} minus {reference.name}", comparison.second if comparison else None)
-        if table.has_own:
-            row |= _difference(f"{second} minus own reference", cell.own.second if cell.own else None)
+        for name, comparison in compared.items():
+            row |= _difference(f"{second} minus {name}", comparison.second if comparison else None)
     if table.shows_cost:
         row |= {"step ms": step_text(cell.config.step_ms), "peak MiB": cell.config.peak_mib}
-    return row | {"notes": "; ".join(cell.marks)}
+    return row | {"notes": "; ".join(map(str, cell.marks))}
 
 
 def _difference(name: str, paired: Paired | None) -> dict[str, Value]:

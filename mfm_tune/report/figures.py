@@ -13,7 +13,8 @@ import mfm_tune.report.charts as charts
 from mfm_tune.report.charts import Figure, Style
 from mfm_tune.report.numbers import in_words, metric_name, number, short_status, signed
 from mfm_tune.results.statistics import summary
-from mfm_tune.results.study import Comparison, ConfigResult, Results, TableResult
+from mfm_tune.results.study import OWN, Comparison, Results, TableResult
+from mfm_tune.results.trials import ConfigResult
 from mfm_tune.space import paper_number
 
 
@@ -31,16 +32,11 @@ def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
         if table.table.plot:
             yield f"{name}-plot", _plot(results, table)
         yield f"{name}-seeds", _seeds(table)
-        compared = [
-            (str(index), reference.name, [cell.comparisons[index] for cell in table.cells])
-            for index, reference in enumerate(table.references)
-        ]
-        for key, reference, comparisons in (
-            *compared,
-            ("own", "its own reference", [cell.own for cell in table.cells]),
-        ):
+        for index, baseline in enumerate(table.baselines):
+            comparisons = [cell.comparisons[index] for cell in table.cells]
             if any(each is not None and each.paired.n for each in comparisons):
-                yield f"{name}-difference-{key}", _differences(table, reference, comparisons)
+                key = "own" if baseline is OWN else index
+                yield f"{name}-difference-{key}", _differences(table, baseline.name, comparisons)
     yield from _curves(results)
 
 
@@ -58,7 +54,7 @@ def _seeds(table: TableResult) -> Figure:
     told = [(cell.cell.level, cell.values, cell.summary.mean) for cell in table.cells]
     charts.seeds(axes, told, lambda value: number(value, 2))
     base = table.baseline
-    mean = None if base is None else summary(base.config.finals(table.metric).values()).mean
+    mean = None if base is None else summary(base.finals(table.metric).values()).mean
     if base is not None and mean is not None:
         axes.axvline(mean, label=f"{base.name} {number(mean)}", zorder=1, **charts.DASHED)
     for row, cell in enumerate(table.cells):
@@ -68,7 +64,7 @@ def _seeds(table: TableResult) -> Figure:
 
 
 def _differences(table: TableResult, name: str, comparisons: Sequence[Comparison | None]) -> Figure:
-    """Differences to one reference: each seed, the mean, its interval, and the paper's difference."""
+    """Differences to one baseline: each seed, the mean, its interval, and the paper's difference."""
     levels = [cell.cell.level for cell in table.cells]
     shown = [(row, each) for row, each in enumerate(comparisons) if each is not None and each.paired.n]
     axes = charts.rows(levels, f"{metric_name(table.metric)} minus {name}")
@@ -93,7 +89,7 @@ def _differences(table: TableResult, name: str, comparisons: Sequence[Comparison
     charts.marks(axes, papers, charts.DIAMOND, "paper")
     for row, comparison in enumerate(comparisons):
         if comparison is None or not comparison.paired.n:
-            charts.say(axes, row, "the reference itself" if comparison is None else "no number")
+            charts.say(axes, row, "the baseline itself" if comparison is None else "no number")
     words = "; ".join(f"{levels[row]}: {in_words(each.paired)}" for row, each in shown)
     return _figure(table, axes, "seeds", f"difference to {name}", words)
 
@@ -141,7 +137,7 @@ def _plot(results: Results, table: TableResult) -> Figure:
     ]
     charts.marks(axes, seeds, charts.DOT, "a seed")
     base = table.baseline
-    if base is not None and (finals := base.config.finals(table.metric)):
+    if base is not None and (finals := base.finals(table.metric)):
         axes.axhline(fmean(finals.values()), label=f"{base.name}, mean", zorder=1, **charts.DASHED)
     if not results.study.comparable:
         numbers = [(x, paper_number(cell.cell.paper)) for x, cell in zip(places, levels, strict=True)]
@@ -194,9 +190,9 @@ def _named_configs(table: TableResult) -> dict[str, ConfigResult]:
     """The baseline first, where it is none of the cells."""
     cells = {cell.cell.level: cell.config for cell in table.cells}
     base = table.baseline
-    if base is None or any(config.config_id == base.config.config_id for config in cells.values()):
+    if base is None or any(config.config_id == base.config_id for config in cells.values()):
         return cells
-    return {base.name: base.config, **cells}
+    return {base.name: base, **cells}
 
 
 def _curve(

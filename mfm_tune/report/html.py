@@ -108,7 +108,6 @@ def html(
         trials=_trial_grid(results),
         strips=strips,
         colours=dict(pair for each in strips for pair in each.colours),
-        references=[reference.name for reference in results.references],
         downloads=[
             _download(name, text)
             for name, text in {
@@ -168,7 +167,7 @@ def _trial_grid(results: Results) -> Grid:
     """Every config with the number of each seed, or where that trial stands."""
     rows = [
         (
-            results.name_of(cell.cell.config_id),
+            cell.config.name,
             *(trial_text(cell.config, seed, results.metric) for seed in results.seeds),
             cell.cell.config_id,
         )
@@ -181,9 +180,9 @@ def _class_grid(results: Results, network: str) -> Grid:
     """Mean IoU of each class, a row a config."""
     classes = next((config.classes for config in results.configs.values() if config.classes), ())
     rows = []
-    for config, each in results.configs.items():
-        means = [summary(each.finals(f"{network}/iou/{name}").values()).mean for name in classes]
-        overall = summary(each.finals(f"{network}/miou").values()).mean
+    for config in results.configs.values():
+        means = [summary(config.finals(f"{network}/iou/{name}").values()).mean for name in classes]
+        overall = summary(config.finals(f"{network}/miou").values()).mean
         if any(mean is not None for mean in means):
-            rows.append((results.name_of(config), *(number(mean) for mean in (*means, overall))))
+            rows.append((config.name, *(number(mean) for mean in (*means, overall))))
     return Grid(headings=("config", *classes, metric_name(f"{network}/miou")), rows=tuple(rows))

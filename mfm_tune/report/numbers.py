@@ -7,18 +7,12 @@ import math
 from mfm_tune.criteria import Criterion
 from mfm_tune.ledger.state import Status
 from mfm_tune.results.statistics import Paired, Summary
-from mfm_tune.results.study import CellResult, ConfigResult, status_text
+from mfm_tune.results.study import CellResult
+from mfm_tune.results.trials import ConfigResult, status_text
 
 NOTHING = "–"
 MINUS = "−"
-_SHORT = {
-    Status.OOM: "OOM",
-    Status.DIVERGED: "diverged",
-    Status.FAILED: "failed",
-    Status.OPEN: "under way",
-    Status.NEW: "not started",
-    Status.FINISHED: "no number",  # finished, and the metric is undefined
-}
+_SHORT = {Status.OOM: "OOM", Status.FINISHED: "no number"}  # finished, and the metric is undefined
 
 
 def number(value: float | None, digits: int = 1) -> str:
@@ -64,15 +58,15 @@ def config_text(config: ConfigResult, summary: Summary) -> str:
 
 
 def short_status(config: ConfigResult, seed: int) -> str:
-    """Where a trial stands in a word, with the step where a scheduler stopped it: `stopped (120)`."""
+    """A trial's status in a word, with the step where a scheduler stopped it: `stopped (120)`."""
     status, record = config.status(seed), config.trials[seed]
     if status is Status.STOPPED and record is not None:
         return f"stopped ({record.step})"
-    return _SHORT[status]
+    return _SHORT.get(status, status.value)
 
 
 def trial_text(config: ConfigResult, seed: int, metric: str) -> str:
-    """One trial: its number where it finished with one, else where it stands."""
+    """One trial: its number where it finished with one, else its status."""
     value = config.finals(metric).get(seed)
     return status_text(config, seed) if value is None else number(value, 2)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from mfm_tune.ledger.state import TrialRecord
 from mfm_tune.program import Outcome
 from mfm_tune.report.classes import pairs
-from mfm_tune.results.study import ConfigResult, Results
+from mfm_tune.results.study import Results
+from mfm_tune.results.trials import ConfigResult
 
 EXAMPLES = 3
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a file that is no picture, or half of one
@@ -46,11 +47,11 @@ Named = Sequence[tuple[str, ConfigResult]]
 
 
 def strips(results: Results, storage: Path) -> tuple[Strip, ...]:
-    """Predictions on the same images: of the study's references, and of rows beside references of their own."""
-    groups: dict[str, Named] = {"": [(each.name, each.config) for each in results.references]}
+    """Predictions on the same images: of the study's references, and of rows beside baselines of their own."""
+    groups: dict[str, Named] = {"": [(each.name, each) for each in results.references]}
     for pair in pairs(results):
         if pair.table:
-            groups[pair.title] = [(pair.base, pair.base_config), (pair.other, pair.other_config)]
+            groups[pair.title] = [(pair.baseline, pair.comparison.baseline), (pair.name, pair.comparison.config)]
     examples = EXAMPLES if len(groups) == 1 else 1
     made = (_strip(title, named, examples, results.seeds, storage) for title, named in groups.items() if named)
     return tuple(each for each in made if each is not None)

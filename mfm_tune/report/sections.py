@@ -22,7 +22,8 @@ from mfm_tune.report.sentences import (
     without_effect,
 )
 from mfm_tune.results.claims import claims
-from mfm_tune.results.study import Results, letter
+from mfm_tune.results.study import Results
+from mfm_tune.results.trials import letter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,7 @@ def _missing(results: Results) -> Section:
 
 def _failed(results: Results) -> Section | None:
     rows = tuple(
-        (results.name_of(record.config_id), str(record.seed), record.outcome.value, _reason(record))
+        (results.configs[record.config_id].name, str(record.seed), record.outcome.value, _reason(record))
         for record in results.records
         if record.outcome not in (None, Outcome.FINISHED)
     )

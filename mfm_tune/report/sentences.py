@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 
 from mfm_tune.ledger.state import Status
 from mfm_tune.report.numbers import counted, in_words, metric_name, number, signed
-from mfm_tune.results.claims import OWN, Direction, claims
+from mfm_tune.results.claims import Direction, claims
 from mfm_tune.results.statistics import Verdict, holm
-from mfm_tune.results.study import CellResult, Comparison, Results, TableResult
+from mfm_tune.results.study import OWN, Comparison, Results, TableResult
+from mfm_tune.results.trials import MarkKind
 from mfm_tune.space import OutOfMemory, paper_number
 
 
@@ -25,24 +25,23 @@ def status(results: Results) -> str:
 
 
 def headline(results: Results) -> tuple[str, ...]:
-    """The references against the first one, and rows against their own: the question that the study is about."""
-    base = results.baseline
+    """The references minus the first one, and rows minus baselines of their own: what the study is about."""
     own = _own_differences(results)
-    if base is None:
+    if not results.references:
         return own or ("The study names no reference, so no differences are printed.",)
-    return (*(_main_difference(results, base.name, each) for each in results.main), *own)
+    return (*map(_main_difference, results.main), *own)
 
 
 def _own_differences(results: Results) -> tuple[str, ...]:
-    """Of rows with references of their own: how many of the differences are told from 0."""
-    own = [cell.own.paired for cell in results.cells if cell.own is not None]
+    """Of rows with baselines of their own: how many intervals exclude zero."""
+    own = [each.paired for table in results.tables for _, baseline, each in table.comparisons if baseline is OWN]
     if not own:
         return ()
     counts = Counter(paired.verdict for paired in own if paired.low is not None)
     parts = [f"{counts[verdict]} {phrase}" for verdict, phrase in _SHOWN.items() if counts[verdict]]
     if open_ := len(own) - counts.total():
         parts.append(f"{open_} without an interval yet")
-    return (f"Of the {counted(len(own), 'difference')} to {OWN}: {', '.join(parts)}.",)
+    return (f"Of the {counted(len(own), 'difference')} to {OWN.name}: {', '.join(parts)}.",)
 
 
 _SHOWN = {
@@ -52,12 +51,12 @@ _SHOWN = {
 }
 
 
-def _main_difference(results: Results, base: str, comparison: Comparison) -> str:
-    name, paired = comparison.name, comparison.paired
+def _main_difference(comparison: Comparison) -> str:
+    name, base, paired = comparison.config.name, comparison.baseline.name, comparison.paired
     if paired.mean is None:
         return f"{name} against {base}: not measured yet, no seed has both."
     paper = "" if comparison.paper is None else f"; the paper prints {signed(comparison.paper)}"
-    text = f"{name} minus {base} in {metric_name(results.metric)}: {in_words(paired)}{paper}."
+    text = f"{name} minus {base} in {metric_name(comparison.metric)}: {in_words(paired)}{paper}."
     match paired.verdict:
         case Verdict.BETTER:
             return f"{text} The whole interval lies above 0."
@@ -75,12 +74,12 @@ def directions(results: Results) -> tuple[str, ...]:
     """How many of the paper's directions are seen, against each reference."""
     sentences = []
     every = claims(results)
-    for reference in dict.fromkeys(claim.reference for claim in every):
-        of_reference = [claim for claim in every if claim.reference == reference]
-        counts = Counter(claim.direction for claim in of_reference)
+    for baseline in dict.fromkeys(claim.baseline for claim in every):
+        compared = [claim for claim in every if claim.baseline == baseline]
+        counts = Counter(claim.direction for claim in compared)
         parts = [f"{counts[each]} {_PHRASES[each][counts[each] > 1]}" for each in Direction if counts[each]]
-        what = counted(len(of_reference), "difference")
-        sentences.append(f"Of the {what} to {reference} that the paper prints, " + ", ".join(parts) + ".")
+        what = counted(len(compared), "difference")
+        sentences.append(f"Of the {what} to {baseline} that the paper prints, " + ", ".join(parts) + ".")
     return tuple(sentences)
 
 
@@ -122,7 +121,14 @@ def _best_level(table: TableResult) -> str | None:
         f"{table.table.title}: the paper's best is {paper_cell.cell.level} ({number(paper)}); "
         f"the highest mean here is at {cell.cell.level} ({number(ours)})"
     )
-    between = next((each.paired for each in cell.all_comparisons if each.config_id == paper_cell.cell.config_id), None)
+    between = next(
+        (
+            each.paired
+            for each in cell.comparisons
+            if each is not None and each.baseline.config_id == paper_cell.cell.config_id
+        ),
+        None,
+    )
     if between is None or between.mean is None:
         return f"{text}."
     return f"{text}, a difference of {in_words(between)}."
@@ -131,10 +137,10 @@ def _best_level(table: TableResult) -> str | None:
 def without_effect(results: Results) -> tuple[str, ...]:
     """Configs with exactly the same numbers on every seed: what tells them apart did nothing."""
     groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
-    for config, each in results.configs.items():
-        numbers = tuple(each.finals(results.metric).items())
+    for config in results.configs.values():
+        numbers = tuple(config.finals(results.metric).items())
         if len(numbers) == len(results.seeds):
-            groups.setdefault(numbers, []).append(results.name_of(config))
+            groups.setdefault(numbers, []).append(config.name)
     return tuple(
         f"Exactly the same numbers on every seed, so what tells these apart had no effect here: {', '.join(names)}."
         for names in groups.values()
@@ -182,11 +188,7 @@ def _count(number_of: int) -> str:
 def missing(results: Results) -> tuple[str, ...]:
     """Cells without a number of every seed, with the reason; each config once."""
     return tuple(
-        f"{results.name_of(cell.cell.config_id)}: {'; '.join(reasons)}"
+        f"{cell.config.name}: {'; '.join(reasons)}"
         for cell in results.distinct
-        if (reasons := _reasons(cell))
+        if (reasons := [str(mark) for mark in cell.marks if mark.kind is MarkKind.MISSING])
     )
-
-
-def _reasons(cell: CellResult) -> Sequence[str]:
-    return () if cell.complete else [mark for mark in cell.marks if "ran on" not in mark and "earlier" not in mark]

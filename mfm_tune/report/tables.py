@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mfm_tune.report.numbers import NOTHING, cell_text, column_text, difference, mean_std, metric_name, number, signed
 from mfm_tune.results.statistics import Verdict
-from mfm_tune.results.study import CellResult, Comparison, Results, TableResult
+from mfm_tune.results.study import OWN, CellResult, Comparison, Results, TableResult
 from mfm_tune.space import paper_text
 
 
@@ -64,11 +64,11 @@ class Printed:
 def printed(results: Results, table: TableResult) -> Printed:
     """A table with all its columns: value, paper, differences, second metric, cost, memory."""
     footnotes: list[str] = []
-    rows = [_quoted_row(results, table, index) for index in range(len(table.quoted))]
+    rows = [_quoted_row(results, table, index) for index in range(len(table.table.quoted))]
     for cell in table.cells:
         for mark in cell.marks:
-            if mark not in footnotes:
-                footnotes.append(mark)
+            if str(mark) not in footnotes:
+                footnotes.append(str(mark))
         rows.append(_row(results, table, cell, footnotes))
     return Printed(
         name=table.table.name,
@@ -84,9 +84,7 @@ def printed(results: Results, table: TableResult) -> Printed:
 
 
 def _headings(results: Results, table: TableResult) -> tuple[str, ...]:
-    names = [f"minus {reference.name}" for reference in table.references]
-    if table.has_own:
-        names.append("minus its reference")
+    names = [f"minus {baseline.name}" for baseline in table.baselines]
     headings = [metric_name(table.metric), *(["paper"] if table.has_paper else [])]
     headings += names  # before the further columns, which may be many
     headings += [heading for _, heading in table.table.columns]
@@ -101,19 +99,19 @@ def _row(results: Results, table: TableResult, cell: CellResult, footnotes: Sequ
     entries = [Entry(cell_text(cell))]
     if table.has_paper:
         entries.append(Entry(paper_text(cell.cell.paper)))
-    comparisons = [*cell.comparisons, *([cell.own] if table.has_own else [])]
-    entries += [_compared(each, named=table.has_own) for each in comparisons]
+    compared = zip(table.baselines, cell.comparisons, strict=True)
+    entries += [_compared(each, named=baseline is OWN) for baseline, each in compared]
     papers = table.paper_columns(cell.cell.paper)
     for column, paper in zip(cell.columns, papers, strict=True):
         entries.append(Entry(column_text(column, seeds), detail="" if paper is None else f"paper {number(paper)}"))
     if results.second_metric is not None:
         entries.append(Entry(mean_std(cell.second, seeds)))
-        entries += [_second(each) for each in comparisons]
+        entries += map(_second, cell.comparisons)
     return Row(
         level=cell.cell.level,
         trained=cell.cell.trained or cell.cell.level,
         entries=(*entries, *_costs(table, cell)),
-        notes=tuple(footnotes.index(mark) + 1 for mark in cell.marks),
+        notes=tuple(footnotes.index(str(mark)) + 1 for mark in cell.marks),
     )
 
 
@@ -126,7 +124,7 @@ def _second(comparison: Comparison | None) -> Entry:
 def _compared(comparison: Comparison | None, *, named: bool) -> Entry:
     if comparison is None:
         return Entry("")
-    details = [f"to {comparison.name}"] if named else []
+    details = [f"to {comparison.baseline.name}"] if named else []
     if comparison.paper is not None:
         details.append(f"paper {signed(comparison.paper)}")
     if comparison.paired.smallest_visible is not None:
@@ -156,8 +154,8 @@ def _costs(table: TableResult, cell: CellResult) -> list[Entry]:
 
 def _quoted_row(results: Results, table: TableResult, index: int) -> Row:
     """A row from the literature: the paper's numbers, and nothing else."""
-    row = table.quoted[index]
-    entries = [Entry(""), Entry(number(row.paper.miou)), *[Entry("")] * (len(table.references) + table.has_own)]
+    row = table.table.quoted[index]
+    entries = [Entry(""), Entry(number(row.paper.miou)), *[Entry("")] * len(table.baselines)]
     for paper in table.paper_columns(row.paper):
         entries.append(Entry("", detail="" if paper is None else f"paper {number(paper)}"))
     entries += [Entry("")] * (len(_headings(results, table)) - len(entries))

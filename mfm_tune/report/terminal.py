@@ -62,7 +62,7 @@ def _grid(results: Results, table: TableResult, *, wide: bool) -> Grid:
     grid = Grid(title=title, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
     for index, heading in enumerate(_headings(results, table, wide=wide)):
         grid.add_column(Text(heading), justify="right" if index else "left", overflow="fold")
-    for quoted in table.quoted:
+    for quoted in table.table.quoted:
         grid.add_row(Text(quoted.label), "", number(quoted.paper.miou))
     notes = [row.notes for row in printed(results, table).rows if not row.quoted]
     for cell, marks in zip(table.cells, notes, strict=True):
@@ -74,9 +74,7 @@ def _grid(results: Results, table: TableResult, *, wide: bool) -> Grid:
 
 def _headings(results: Results, table: TableResult, *, wide: bool) -> list[str]:
     headings = [table.table.axis.name, "mean ± std (n)", *(["paper"] if table.has_paper else [])]
-    headings += [f"minus {reference.name}" for reference in table.references[: 2 if wide else 1]]
-    if table.has_own:
-        headings.append("minus its reference")
+    headings += [f"minus {baseline.name}" for baseline in table.baselines[: 2 if wide else 1]]
     if wide and results.second_metric is not None:
         headings.append(metric_name(results.second_metric))
     return [*headings, *cost_headings(table)[:1]] if wide else headings
@@ -85,8 +83,7 @@ def _headings(results: Results, table: TableResult, *, wide: bool) -> list[str]:
 def _further(results: Results, table: TableResult, cell: CellResult, *, wide: bool) -> list[str]:
     """What stands behind a cell's level and value."""
     texts = [paper_text(cell.cell.paper)] if table.has_paper else []
-    compared = [*cell.comparisons[: 2 if wide else 1], *([cell.own] if table.has_own else [])]
-    texts += ["" if each is None else difference(each.paired) for each in compared]
+    texts += ["" if each is None else difference(each.paired) for each in cell.comparisons[: 2 if wide else 1]]
     if wide and results.second_metric is not None:
         texts.append(mean_std(cell.second, len(results.seeds)))
     return [*texts, step_text(cell.config.step_ms)] if wide and table.shows_cost else texts

@@ -7,14 +7,13 @@ difference nor that there is none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import chain
 
 from mfm_tune.results.statistics import Paired, Verdict
-from mfm_tune.results.study import CellResult, Comparison, Results, TableResult
+from mfm_tune.results.study import Results
 
-OWN = "a row's own reference"
 TIE = 0.05  # percent: the paper prints one decimal, so a smaller difference is none
 
 
@@ -35,7 +34,7 @@ class Claim:
 
     first: str
     second: str
-    reference: str  # the reference's name under which it was found, or that it is the row's own
+    baseline: str  # the name of the column in which it was found
     paper: float
     paired: Paired
 
@@ -56,23 +55,15 @@ class Claim:
 def claims(results: Results) -> tuple[Claim, ...]:
     """Every difference that the paper prints, once, in printing order; ties of the paper are left out."""
     found: dict[tuple[frozenset[str], str], Claim] = {}
-    for table, cell, comparison in _compared(results):
-        if comparison.paper is None or abs(comparison.paper) < TIE:
+    for _, baseline, each in chain.from_iterable(table.comparisons for table in results.tables):
+        if each.paper is None or abs(each.paper) < TIE:
             continue
-        pair = (frozenset((cell.cell.config_id, comparison.config_id)), table.metric)
         claim = Claim(
-            first=results.name_of(cell.cell.config_id),
-            second=comparison.name,
-            reference=OWN if comparison is cell.own else comparison.name,
-            paper=comparison.paper,
-            paired=comparison.paired,
+            first=each.config.name,
+            second=each.baseline.name,
+            baseline=baseline.name,
+            paper=each.paper,
+            paired=each.paired,
         )
-        found.setdefault(pair, claim)
+        found.setdefault((each.configs, each.metric), claim)
     return tuple(found.values())
-
-
-def _compared(results: Results) -> Iterator[tuple[TableResult, CellResult, Comparison]]:
-    for table in results.tables:
-        for cell in table.cells:
-            for comparison in cell.all_comparisons:
-                yield table, cell, comparison

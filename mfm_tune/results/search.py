@@ -16,7 +16,8 @@ from mfm_tune.ledger.state import LedgerState, Status
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, Verdict, holm, kendall, paired_difference, spearman, summary
-from mfm_tune.results.study import CellResult, Reference, Results, collect
+from mfm_tune.results.study import CellResult, Results, collect
+from mfm_tune.results.trials import ConfigResult
 from mfm_tune.search.candidates import Explored, confirmed_study, explored, final, selected, selection_of
 from mfm_tune.search_space import Search
 
@@ -183,9 +184,9 @@ class SearchResults:
     def _is_whole(self, point: Confirmed) -> bool:
         return len(point.every) == len(self.search.seeds)
 
-    def fresh_values(self, point: Confirmed | Reference, metric: str) -> Mapping[int, float]:
+    def fresh_values(self, point: Confirmed | ConfigResult, metric: str) -> Mapping[int, float]:
         """Seed -> a metric at the last step, of the seeds that had no part in the choice."""
-        config = point.config if isinstance(point, Reference) else point.cell.config
+        config = point if isinstance(point, ConfigResult) else point.cell.config
         return _fresh(config.finals(metric), self.search)
 
     @cached_property
@@ -273,8 +274,8 @@ def _confirmed(point: Explored, search: Search, cell: CellResult, chosen_with: M
     )
 
 
-def _retold(baseline: Reference, search: Search) -> Retold:
-    values = baseline.config.finals(search.criterion.key)
+def _retold(baseline: ConfigResult, search: Search) -> Retold:
+    values = baseline.finals(search.criterion.key)
     return Retold(name=baseline.name, explored=values.get(search.explore_seed), fresh=_fresh(values, search))
 
 

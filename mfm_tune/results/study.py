@@ -1,156 +1,57 @@
-"""From a ledger to the numbers of a report: what the seeds of each cell gave, how that compares, what is missing.
+"""From a ledger to the numbers of a report: the mean of each cell, its differences to baselines, what is missing.
 
-Everything here is data; `findings` puts it into words and the report_* modules print it. Only a finished trial enters a
-mean: one that a scheduler stopped, that is still under way or that failed has a status and no value.
+Everything here is data; the report puts it into sentences and tables.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from statistics import median
+from itertools import chain
 
-from mfm_tune.ledger.state import LedgerState, Status, TrialRecord, finals, is_number, status_of
-from mfm_tune.program import Outcome
+from mfm_tune.ledger.state import LedgerState, Status, TrialRecord
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
-from mfm_tune.space import Cell, Paper, Published, Quoted, Study, Table, paper_number
-
-STEP_TIME = "time/step_ms"
-PEAK_MEMORY = "memory/peak_mib"
-
-
-UNRECORDED_TF32 = "convolutions"  # cuDNN's default, which held on GPUs before it was recorded
-
-
-@dataclass(frozen=True, order=True)
-class Environment:
-    """What a trial ran on, as far as it can change a number."""
-
-    device: str
-    device_name: str
-    torch: str
-    threads: str
-    tf32: str = ""  # which operations of a GPU take float32 numbers as TF32
-
-    def __str__(self) -> str:
-        threads = f"{self.threads} thread{'' if self.threads == '1' else 's'}" if self.threads else ""
-        tf32 = {"": "", "nothing": "no TF32"}.get(self.tf32, f"TF32 in {self.tf32}")
-        parts = (self.device, self.device_name, f"torch {self.torch}" if self.torch else "", threads, tf32)
-        return ", ".join(part for part in parts if part) or "not recorded"
-
-
-def environment_of(record: TrialRecord) -> Environment | None:
-    """What a trial ran on; None before its first report."""
-    if not record.machine:
-        return None
-    get = record.machine.get
-    device = get("device", "")
-    tf32 = get("tf32", UNRECORDED_TF32 if device == "cuda" else "")
-    return Environment(device, get("device_name", ""), get("torch", ""), get("threads", ""), tf32)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConfigResult:
-    """The trials of one config, one a seed (None: not started)."""
-
-    config_id: str
-    trials: Mapping[int, TrialRecord | None]
-    fingerprint: str | None = None  # of the code as it is now, where the caller knows it
-    classes: tuple[str, ...] = ()
-
-    def status(self, seed: int) -> Status:
-        """Where the trial of a seed stands."""
-        return status_of(self.trials[seed])
-
-    def finals(self, metric: str) -> dict[int, float]:
-        """Seed -> the metric at the last step, of finished trials only; what is no number is left out."""
-        return finals(self.trials, metric)
-
-    def curve(self, metric: str) -> dict[int, tuple[tuple[int, float], ...]]:
-        """Seed -> (step, value) pairs, whatever the outcome."""
-        curves = {}
-        for seed, record in self.trials.items():
-            points = tuple(
-                (report["step"], report["metrics"][metric])
-                for report in (record.reports if record else ())
-                if is_number(report["metrics"].get(metric, math.nan))
-            )
-            if points:
-                curves[seed] = points
-        return curves
-
-    @cached_property
-    def step_ms(self) -> tuple[float, float] | None:
-        """Milliseconds a training step, the lowest and the highest: over all seeds, and over the reports of each but
-        the first one, which warms up."""
-        times = [
-            report["metrics"][STEP_TIME]
-            for record in self.records
-            for report in record.reports[1:] or record.reports
-            if is_number(report["metrics"].get(STEP_TIME, math.nan))
-        ]
-        return (min(times), max(times)) if times else None
-
-    @cached_property
-    def peak_mib(self) -> float | None:
-        """Largest peak memory of the trials on GPUs, in MiB. That of a process on a CPU says more of the libraries in
-        it than of the config."""
-        peaks = [
-            record.metrics.get(PEAK_MEMORY, math.nan)
-            for record in self.records
-            if (ran_on := environment_of(record)) is None or ran_on.device != "cpu"
-        ]
-        return max((peak for peak in peaks if is_number(peak)), default=None)
-
-    @cached_property
-    def wall_s(self) -> float | None:
-        """Seconds of one trial: the median over finished ones."""
-        seconds = [record.wall_s for record in self.records if record.outcome is Outcome.FINISHED]
-        return median(seconds) if seconds else None
-
-    @cached_property
-    def records(self) -> tuple[TrialRecord, ...]:
-        """The trials there are, in seed order."""
-        return tuple(record for record in self.trials.values() if record is not None)
-
-    @cached_property
-    def environments(self) -> Mapping[int, Environment]:
-        """Seed -> what a finished trial ran on."""
-        return {
-            record.seed: environment
-            for record in self.records
-            if record.outcome is Outcome.FINISHED and (environment := environment_of(record)) is not None
-        }
-
-    @cached_property
-    def other_code(self) -> tuple[int, ...]:
-        """Seeds whose result was trained by code other than today's (the user said that it stands)."""
-        if self.fingerprint is None:
-            return ()
-        return tuple(record.seed for record in self.records if record.fingerprint != self.fingerprint)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reference:
-    """A config that all cells are compared with."""
-
-    name: str
-    config: ConfigResult
-    paper: float | None  # what the paper prints for it, where one of the study's tables does
+from mfm_tune.results.trials import ConfigResult, Environment, Mark, environments_of, marks
+from mfm_tune.space import Cell, Paper, Published, Study, Table, paper_number
 
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """A cell minus another config, seed by seed."""
+    """A config minus its baseline, seed by seed.
 
-    name: str  # of the other config
-    config_id: str
+    Args:
+        paired, second: Of `metric` and of the study's second metric.
+        paper: The paper's difference, where it prints both numbers.
+    """
+
+    config: ConfigResult
+    baseline: ConfigResult
+    metric: str
     paired: Paired
-    second: Paired | None  # the same for the second metric
-    paper: float | None  # the paper's difference, where it prints both numbers
+    second: Paired | None
+    paper: float | None
+
+    @property
+    def configs(self) -> frozenset[str]:
+        """The ids of the two: a - b and b - a are one comparison."""
+        return frozenset((self.config.config_id, self.baseline.config_id))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What the rows of a table are compared with in one column.
+
+    Args:
+        config: The reference that is the same for all rows; None where each row has its own (`Axis.against`).
+    """
+
+    name: str
+    config: ConfigResult | None
+
+
+OWN = Baseline(name="the row's baseline", config=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,35 +59,29 @@ class CellResult:
     """One printed entry with its numbers.
 
     Args:
-        values, second_values: Seed -> final number, of finished trials only.
+        values: Seed -> final number, of finished trials only.
+        second: Mean and spread of the second metric.
         columns: One summary for each further column of the table.
-        comparisons: One for each reference of the table; None where the cell is that reference.
-        own: The comparison with the row's own reference, where it has one.
+        comparisons: One for each baseline of the table; None where the cell is the baseline, or has none.
         marks: What a reader must know before reading the numbers: seeds missing, other machines, other code.
     """
 
     cell: Cell
     config: ConfigResult
     values: Mapping[int, float]
-    second_values: Mapping[int, float]
+    second: Summary
     columns: tuple[Summary, ...]
     comparisons: tuple[Comparison | None, ...]
-    own: Comparison | None
-    marks: tuple[str, ...]
+    marks: tuple[Mark, ...]
 
     @cached_property
     def summary(self) -> Summary:
         """Mean and spread of the printed metric."""
         return summary(self.values.values())
 
-    @cached_property
-    def second(self) -> Summary:
-        """Mean and spread of the second metric."""
-        return summary(self.second_values.values())
-
     @property
     def statuses(self) -> tuple[Status, ...]:
-        """Where the trials stand, in seed order."""
+        """The status of each trial, in seed order."""
         return tuple(self.config.status(seed) for seed in self.config.trials)
 
     @property
@@ -194,19 +89,13 @@ class CellResult:
         """Whether every seed has a number."""
         return len(self.values) == len(self.config.trials)
 
-    @property
-    def all_comparisons(self) -> tuple[Comparison, ...]:
-        """With the references, and then with the row's own."""
-        return tuple(each for each in (*self.comparisons, self.own) if each is not None)
-
 
 @dataclass(frozen=True, kw_only=True)
 class TableResult:
     """One table with its numbers.
 
     Args:
-        references: What its rows are compared with: the study's references, or none where its axis names a reference
-            for each row (`Axis.against`).
+        baselines: What its rows are compared with: the study's references, or each row's own (`OWN` alone).
         shows_cost: Whether what its rows train may differ in time and memory: else a difference that is measured is
             the machine's.
     """
@@ -214,28 +103,24 @@ class TableResult:
     table: Table
     metric: str
     cells: tuple[CellResult, ...]
-    references: tuple[Reference, ...]
+    baselines: tuple[Baseline, ...]
     shows_cost: bool
-
-    @property
-    def has_own(self) -> bool:
-        """Whether rows have references of their own."""
-        return self.table.axis.against is not None
 
     @property
     def has_paper(self) -> bool:
         """Whether the paper prints something for a row."""
-        return bool(self.quoted) or any(cell.cell.paper is not None for cell in self.cells)
+        return bool(self.table.quoted) or any(cell.cell.paper is not None for cell in self.cells)
 
     @property
-    def baseline(self) -> Reference | None:
-        """The first of its references."""
-        return self.references[0] if self.references else None
+    def baseline(self) -> ConfigResult | None:
+        """The first of the baselines that all rows share."""
+        return self.baselines[0].config if self.baselines else None
 
     @property
-    def quoted(self) -> tuple[Quoted, ...]:
-        """Rows from the literature."""
-        return self.table.quoted
+    def comparisons(self) -> tuple[tuple[CellResult, Baseline, Comparison], ...]:
+        """Every difference of the table, row by row."""
+        pairs = ((cell, *pair) for cell in self.cells for pair in zip(self.baselines, cell.comparisons, strict=True))
+        return tuple((cell, baseline, each) for cell, baseline, each in pairs if each is not None)
 
     def paper_columns(self, paper: Paper) -> tuple[float | None, ...]:
         """The paper's value of each further column, found by metric key or heading."""
@@ -245,12 +130,12 @@ class TableResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """All that a report says of a study.
+    """All numbers of a study's report.
 
     Args:
-        references: In the study's order; the first one is the baseline.
+        references: In the study's order; the first one is the baseline of the others.
         configs: Config id -> trials, distinct, in printing order.
-        main: The other references minus the baseline: what the study is about.
+        main: The other references minus the first: what the study is about.
         environments: What the finished trials ran on, the most frequent first.
         launches: How often the study was started.
         slots: How many trials ran at once, 0 where only a cluster knows; distinct.
@@ -259,7 +144,7 @@ class Results:
     study: Study
     seeds: tuple[int, ...]
     tables: tuple[TableResult, ...]
-    references: tuple[Reference, ...]
+    references: tuple[ConfigResult, ...]
     configs: Mapping[str, ConfigResult]
     main: tuple[Comparison, ...]
     environments: tuple[Environment, ...]
@@ -278,11 +163,6 @@ class Results:
         """The study's second metric."""
         return self.study.second_metric
 
-    @property
-    def baseline(self) -> Reference | None:
-        """The first reference."""
-        return self.references[0] if self.references else None
-
     @cached_property
     def cells(self) -> tuple[CellResult, ...]:
         """All cells in printing order."""
@@ -291,33 +171,32 @@ class Results:
     @cached_property
     def intervals(self) -> Mapping[tuple[frozenset[str], str], Paired]:
         """Every different interval of a printed metric, by the two configs and the metric: a - b and b - a are one."""
-        return self._intervals(second=False)
+        found: dict[tuple[frozenset[str], str], Paired] = {}
+        for each in self._comparisons:
+            if each.paired.low is not None:
+                found.setdefault((each.configs, each.metric), each.paired)
+        return found
 
     @cached_property
-    def second_intervals(self) -> Mapping[tuple[frozenset[str], str], Paired]:
-        """Every different interval of the second metric."""
-        return self._intervals(second=True)
-
-    def _intervals(self, *, second: bool) -> Mapping[tuple[frozenset[str], str], Paired]:
-        found: dict[tuple[frozenset[str], str], Paired] = {}
-        base = self.baseline.config.config_id if self.baseline else ""
-        every = [(base, each, self.metric) for each in self.main]
-        for table in self.tables:
-            every += [(c.cell.config_id, each, table.metric) for c in table.cells for each in c.all_comparisons]
-        for config, comparison, metric in every:
-            paired = comparison.second if second else comparison.paired
-            if paired is not None and paired.low is not None:
-                other = comparison.config_id
-                found.setdefault((frozenset((config, other)), "" if second else metric), paired)
+    def second_intervals(self) -> Mapping[frozenset[str], Paired]:
+        """Every different interval of the second metric, by the two configs."""
+        found: dict[frozenset[str], Paired] = {}
+        for each in self._comparisons:
+            if each.second is not None and each.second.low is not None:
+                found.setdefault(each.configs, each.second)
         return found
+
+    @property
+    def _comparisons(self) -> tuple[Comparison, ...]:
+        return (*self.main, *(each for table in self.tables for _, _, each in table.comparisons))
 
     @cached_property
     def distinct(self) -> tuple[CellResult, ...]:
         """One cell for each config and metric, in printing order."""
-        metrics = {table.table.name: table.metric for table in self.tables}
         found: dict[tuple[str, str], CellResult] = {}
-        for cell in self.cells:
-            found.setdefault((cell.cell.config_id, metrics[cell.cell.table]), cell)
+        for table in self.tables:
+            for cell in table.cells:
+                found.setdefault((cell.cell.config_id, table.metric), cell)
         return tuple(found.values())
 
     @cached_property
@@ -327,12 +206,8 @@ class Results:
 
     @cached_property
     def statuses(self) -> Mapping[Status, int]:
-        """How many trials stand where."""
+        """How many trials have each status."""
         return Counter(config.status(seed) for config in self.configs.values() for seed in self.seeds)
-
-    def name_of(self, config: str) -> str:
-        """The name of a config by its id."""
-        return self.study.name_of(config)
 
 
 def collect(
@@ -346,45 +221,37 @@ def collect(
     Args:
         study: What is printed.
         state: The ledger.
-        fingerprints: Config id -> fingerprint of the code as it is now. For one that is not named, the ledger's
-            word counts: the code that a driver last declared.
+        fingerprints: Config id -> fingerprint of the code as it is now. For one that is not named, the code that a
+            driver last declared counts.
         seeds: Which seeds count; None takes the study's.
     """
-    chosen = tuple(study.seeds if seeds is None else seeds)
-    cells = {table.name: tuple(study.cells_of(table)) for table in study.tables}
-    every = [cell for table in study.tables for cell in cells[table.name]]
-    names = study.reference_ids
-    ids = [*names.values(), *(cell.config_id for cell in every), *(cell.against for cell in every if cell.against)]
-    known = fingerprints or {}
-    configs = {each: _config_result(each, state, known.get(each), chosen) for each in dict.fromkeys(ids)}
-    papers = {table: _papers(of_table) for table, of_table in cells.items()}
-    anywhere = {config: paper for table in reversed(study.tables) for config, paper in papers[table.name].items()}
-    references = tuple(
-        Reference(name=name, config=configs[each], paper=anywhere.get(each)) for name, each in names.items()
-    )
-    environments = _environments(configs.values())
-    collector = _Collector(study, configs, references, environments, every)
-    tables = tuple(collector.table(table, cells[table.name], papers[table.name] or {}) for table in study.tables)
+    chosen, known = tuple(study.seeds if seeds is None else seeds), fingerprints or {}
+    configs = {
+        config: ConfigResult(
+            config_id=config,
+            name=study.name_of(config),
+            trials={seed: state.counts(config, seed, known.get(config)) for seed in chosen},
+            fingerprint=known.get(config),
+            classes=state.configs[config].classes if config in state.configs else (),
+        )
+        for config in study.configs()
+    }
+    collector = _Collector(study, configs, environments_of(configs.values()))
     launches = [each for each in state.launches if (each["study"], each["profile"]) == (study.name, study.profile)]
+    versions = (tuple((name, str(each)) for name, each in (of.get("versions") or {}).items()) for of in launches)
     return Results(
         study=study,
         seeds=chosen,
-        tables=tables,
-        references=references,
+        tables=tuple(map(collector.table, study.tables)),
+        references=collector.references,
         configs=configs,
         main=collector.main(),
-        environments=environments,
+        environments=collector.environments,
         hosts=tuple(dict.fromkeys(str(each["host"]) for each in launches if each.get("host"))),
-        versions=tuple(
-            dict(items) for items in dict.fromkeys(_version_items(each.get("versions")) for each in launches)
-        ),
+        versions=tuple(map(dict, dict.fromkeys(versions))),
         launches=len(launches),
         slots=tuple(dict.fromkeys(int(each.get("slots", 0)) for each in launches)),
     )
-
-
-def _version_items(versions: Mapping[str, object] | None) -> tuple[tuple[str, str], ...]:
-    return tuple((name, str(version)) for name, version in (versions or {}).items())
 
 
 @dataclass(frozen=True)
@@ -393,137 +260,74 @@ class _Collector:
 
     study: Study
     configs: Mapping[str, ConfigResult]
-    references: tuple[Reference, ...]
     environments: tuple[Environment, ...]
-    cells: Sequence[Cell]
 
-    def table(self, table: Table, cells: Sequence[Cell], papers: Mapping[str, float]) -> TableResult:
-        metric = table.metric or self.study.metric
-        return TableResult(
-            table=table,
-            metric=metric,
-            cells=tuple(self._cell(cell, table, metric, papers) for cell in cells),
-            references=() if table.axis.against is not None else self.references,
-            shows_cost=len({self.study.program.cost_class(cell.config) for cell in cells}) > 1,
-        )
+    @cached_property
+    def references(self) -> tuple[ConfigResult, ...]:
+        named = self.study.reference_ids.items()
+        return tuple(replace(self.configs[config], name=name) for name, config in named)
+
+    @cached_property
+    def papers(self) -> Mapping[str, float]:
+        """Config id -> the paper's number in the first table that has one."""
+        return dict(chain.from_iterable(_papers(self.study, table).items() for table in reversed(self.study.tables)))
 
     def main(self) -> tuple[Comparison, ...]:
         """The other references minus the first."""
-        if not self.references:
-            return ()
-        base, *others = self.references
-        second = self.study.second_metric
+        metric, papers = self.study.metric, self.papers
         return tuple(
-            Comparison(
-                name=other.name,
-                config_id=other.config.config_id,
-                paired=_paired(other.config, base.config, self.study.metric),
-                second=_paired(other.config, base.config, second) if second else None,
-                paper=None if other.paper is None or base.paper is None else other.paper - base.paper,
-            )
-            for other in others
-            if other.config.config_id != base.config.config_id
+            self._comparison(other, self.references[0], metric, papers.get(other.config_id), papers)
+            for other in self.references[1:]
+            if other.config_id != self.references[0].config_id
         )
 
-    def _cell(self, cell: Cell, table: Table, metric: str, papers: Mapping[str, float]) -> CellResult:
-        config = self.configs[cell.config_id]
-        own = self.configs[cell.against] if cell.against not in (None, cell.config_id) else None
+    def table(self, table: Table) -> TableResult:
+        cells, metric = self.study.cells_of(table), table.metric or self.study.metric
+        own = table.axis.against is not None
+        baselines = (OWN,) if own else tuple(Baseline(name=each.name, config=each) for each in self.references)
+        papers = {**self.papers, **_papers(self.study, table)}
+        return TableResult(
+            table=table,
+            metric=metric,
+            cells=tuple(self._cell(cell, table, metric, baselines, papers) for cell in cells),
+            baselines=baselines,
+            shows_cost=len({self.study.program.cost_class(cell.config) for cell in cells}) > 1,
+        )
+
+    def _cell(
+        self, cell: Cell, table: Table, metric: str, baselines: Sequence[Baseline], papers: Mapping[str, float]
+    ) -> CellResult:
+        config, second = self.configs[cell.config_id], self.study.second_metric
+        others = [self.configs.get(cell.against or "") if each is OWN else each.config for each in baselines]
         return CellResult(
             cell=cell,
             config=config,
             values=config.finals(metric),
-            second_values=config.finals(self.study.second_metric) if self.study.second_metric else {},
+            second=summary(config.finals(second).values() if second else ()),
             columns=tuple(summary(config.finals(key).values()) for key, _ in table.columns),
-            comparisons=()
-            if table.axis.against is not None
-            else tuple(
-                self._comparison(cell, reference.config, reference.name, metric, papers)
-                if reference.config.config_id != cell.config_id
-                else None
-                for reference in self.references
+            comparisons=tuple(
+                None
+                if other is None or other.config_id == cell.config_id
+                else self._comparison(config, other, metric, paper_number(cell.paper), papers)
+                for other in others
             ),
-            own=None if own is None else self._comparison(cell, own, self.study.name_of(own.config_id), metric, papers),
-            marks=_marks(config, metric, self.environments),
+            marks=marks(config, metric, self.environments),
         )
 
     def _comparison(
-        self, cell: Cell, other: ConfigResult, name: str, metric: str, papers: Mapping[str, float]
+        self, config: ConfigResult, other: ConfigResult, metric: str, paper: float | None, papers: Mapping[str, float]
     ) -> Comparison:
-        config = self.configs[cell.config_id]
-        second = self.study.second_metric
-        here = paper_number(cell.paper)
-        there = papers.get(other.config_id, self._paper_anywhere(other.config_id))
+        second, there = self.study.second_metric, papers.get(other.config_id)
         return Comparison(
-            name=name,
-            config_id=other.config_id,
-            paired=_paired(config, other, metric),
-            second=_paired(config, other, second) if second else None,
-            paper=None if here is None or there is None else here - there,
+            config=config,
+            baseline=other,
+            metric=metric,
+            paired=paired_difference(config.finals(metric), other.finals(metric)),
+            second=paired_difference(config.finals(second), other.finals(second)) if second else None,
+            paper=None if paper is None or there is None else paper - there,
         )
 
-    def _paper_anywhere(self, config: str) -> float | None:
-        numbers = (paper_number(cell.paper) for cell in self.cells if cell.config_id == config)
-        return next((number for number in numbers if number is not None), None)
 
-
-def _paired(a: ConfigResult, b: ConfigResult, metric: str) -> Paired:
-    return paired_difference(a.finals(metric), b.finals(metric))
-
-
-def _papers(cells: Sequence[Cell]) -> dict[str, float]:
-    numbers = ((cell.config_id, paper_number(cell.paper)) for cell in cells)
+def _papers(study: Study, table: Table) -> dict[str, float]:
+    numbers = ((cell.config_id, paper_number(cell.paper)) for cell in study.cells_of(table))
     return {config: number for config, number in numbers if number is not None}
-
-
-def _config_result(config: str, state: LedgerState, fingerprint: str | None, seeds: Sequence[int]) -> ConfigResult:
-    record = state.configs.get(config)
-    return ConfigResult(
-        config_id=config,
-        trials={seed: state.counts(config, seed, fingerprint) for seed in seeds},
-        fingerprint=fingerprint,
-        classes=record.classes if record else (),
-    )
-
-
-def _environments(configs: Iterable[ConfigResult]) -> tuple[Environment, ...]:
-    counts = Counter(each for config in configs for each in config.environments.values())
-    return tuple(sorted(counts, key=lambda each: (-counts[each], each)))
-
-
-def _marks(config: ConfigResult, metric: str, environments: Sequence[Environment]) -> tuple[str, ...]:
-    """What a reader must know before reading the numbers of a cell."""
-    numbers = config.finals(metric)
-    without: dict[str, list[int]] = {}
-    for seed in config.trials:
-        if seed not in numbers:
-            without.setdefault(status_text(config, seed), []).append(seed)
-    marks = [f"{_seeds(seeds)} {text}" for text, seeds in without.items()]
-    elsewhere: dict[Environment, list[int]] = {}
-    for seed, environment in config.environments.items():
-        if environment != environments[0]:
-            elsewhere.setdefault(environment, []).append(seed)
-    marks += [f"{_seeds(seeds)} ran on machine {letter(environments, each)}" for each, seeds in elsewhere.items()]
-    if config.other_code:
-        marks.append(f"{_seeds(config.other_code)} trained by earlier code")
-    return tuple(marks)
-
-
-def letter(environments: Sequence[Environment], environment: Environment) -> str:
-    """The letter that marks an environment: A is the most frequent one; Z stands for all from the 26th on."""
-    return chr(ord("A") + min(environments.index(environment), 25))
-
-
-def status_text(config: ConfigResult, seed: int) -> str:
-    """Where a trial without a number stands, with its step where that helps: `stopped early at step 120 of 400`."""
-    record, status = config.trials[seed], config.status(seed)
-    if status is Status.FINISHED:
-        return "finished without a number"
-    steps = (Status.STOPPED, Status.DIVERGED, Status.OPEN)
-    word: str = status.value
-    if record is None or status not in steps or not record.planned_steps:
-        return word
-    return f"{word} at step {record.step} of {record.planned_steps}"
-
-
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed{'' if len(seeds) == 1 else 's'} {', '.join(map(str, seeds))}"

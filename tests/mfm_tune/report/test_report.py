@@ -493,7 +493,7 @@ def test_a_row_stands_beside_its_own_reference_in_words_bars_and_pictures(tmp_pa
     )
     study = stub_study({}, references={}, tables=(Table(name="t", title="Levels", axis=axis),))
     page = page_of(written(study, ledger_with_pictures(study, tmp_path, {0: (0,), 1: (0,)}), tmp_path))
-    assert "Of the 1 difference to a row's own reference: 1 without an interval yet." in page.text
+    assert "Of the 1 difference to the row's baseline: 1 without an interval yet." in page.text
     assert "names no reference" not in page.text
     assert "IoU of each class: 1 against 0, Levels" in page.text
     said = [attributes["alt"].removeprefix("Example 1: ") for tag, attributes in page.elements if tag == "img"]

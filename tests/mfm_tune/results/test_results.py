@@ -10,7 +10,7 @@ import pytest
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.state import Status
 from mfm_tune.program import Outcome
-from mfm_tune.results.study import Results, collect
+from mfm_tune.results.study import OWN, Results, collect
 from mfm_tune.space import OOM, Axis, Published, Quoted, Study, Table
 from tests.mfm_tune.made_ledger import FINGERPRINT, MACHINE, OTHER_MACHINE, MadeLedger, stub, stub_study
 from tests.mfm_tune.stub_program import StubProgram
@@ -47,8 +47,8 @@ def test_a_cell_has_the_mean_and_spread_of_its_seeds() -> None:
 def test_differences_are_taken_seed_by_seed_to_each_reference() -> None:
     results = collect((study := stub_study({0: 50.0, 1: 54.0, 2: 53.0})), finished(study).state)
     to_base, to_default = cell_of(results, 2).comparisons
-    assert (to_base.name, to_base.paired.mean, to_base.paper) == ("base", 4.0, 3.0)
-    assert (to_default.name, to_default.paired.mean, to_default.paper) == ("default", 2.0, -1.0)
+    assert (to_base.baseline.name, to_base.paired.mean, to_base.paper) == ("base", 4.0, 3.0)
+    assert (to_default.baseline.name, to_default.paired.mean, to_default.paper) == ("default", 2.0, -1.0)
     assert cell_of(results, 0).comparisons[0] is None
     assert cell_of(results, 1).comparisons[1] is None
 
@@ -72,7 +72,7 @@ def test_only_a_finished_trial_enters_a_mean(outcome: Outcome | None, standing: 
     cell = cell_of(collect(study, ledger.state), 1)
     assert dict(cell.values) == {0: 60.0, 1: 60.0}
     assert cell.statuses == (Status.FINISHED, Status.FINISHED, standing)
-    assert cell.marks == (mark,)
+    assert tuple(map(str, cell.marks)) == (mark,)
     assert not cell.complete
 
 
@@ -83,7 +83,7 @@ def test_a_finished_trial_whose_metric_is_no_number_is_said_and_left_out() -> No
     ledger.trial(stub(1), 1, {"student/miou": 40.0})
     cell = cell_of(collect(study, ledger.state), 1)
     assert dict(cell.values) == {1: 40.0}
-    assert cell.marks == ("seed 0 finished without a number",)
+    assert tuple(map(str, cell.marks)) == ("seed 0 finished without a number",)
 
 
 def test_an_empty_ledger_has_cells_without_numbers() -> None:
@@ -92,7 +92,7 @@ def test_an_empty_ledger_has_cells_without_numbers() -> None:
     assert all(cell.summary.mean is None for cell in results.cells)
     assert results.statuses == {Status.NEW: 6}
     assert not results.intervals
-    assert cell_of(results, 1).marks == ("seeds 0, 1, 2 not started",)
+    assert tuple(map(str, cell_of(results, 1).marks)) == ("seeds 0, 1, 2 not started",)
 
 
 def test_a_seed_whose_convolutions_ran_in_other_arithmetic_is_marked() -> None:
@@ -104,7 +104,7 @@ def test_a_seed_whose_convolutions_ran_in_other_arithmetic_is_marked() -> None:
         ledger.trial(stub(1), seed, {"student/miou": 50.0}, machine=machine)
     results = collect(study, ledger.state)
     assert [str(each).split(", ")[-1] for each in results.environments] == ["TF32 in convolutions", "no TF32"]
-    assert cell_of(results, 1).marks == ("seed 2 ran on machine B",)
+    assert tuple(map(str, cell_of(results, 1).marks)) == ("seed 2 ran on machine B",)
 
 
 def test_a_seed_from_another_machine_is_marked() -> None:
@@ -114,7 +114,7 @@ def test_a_seed_from_another_machine_is_marked() -> None:
         ledger.trial(stub(1), seed, {"student/miou": 50.0}, machine=machine)
     results = collect(study, ledger.state)
     assert [each.device for each in results.environments] == ["cpu", "cuda"]
-    assert cell_of(results, 1).marks == ("seed 1 ran on machine B",)
+    assert tuple(map(str, cell_of(results, 1).marks)) == ("seed 1 ran on machine B",)
 
 
 def test_results_of_earlier_code_stand_only_after_reuse_and_are_marked() -> None:
@@ -126,7 +126,7 @@ def test_results_of_earlier_code_stand_only_after_reuse_and_are_marked() -> None
     ledger.state.apply({"event": "reuse", "from": EARLIER, "to": FINGERPRINT, "time": 0})
     cell = cell_of(collect(study, ledger.state, now(study)), 1)
     assert dict(cell.values) == {0: 50.0, 1: 51.0}
-    assert cell.marks == ("seed 0 trained by earlier code",)
+    assert tuple(map(str, cell.marks)) == ("seed 0 trained by earlier code",)
 
 
 def test_two_configs_compared_from_both_sides_are_one_interval() -> None:
@@ -143,7 +143,7 @@ def test_a_reference_that_stands_in_no_table_is_still_compared() -> None:
     assert len(results.intervals) == 3
 
 
-def test_rows_with_a_reference_of_their_own_are_compared_with_it_alone() -> None:
+def test_rows_with_a_baseline_of_their_own_are_compared_with_it_alone() -> None:
     against = {1: 3, 2: 0, 3: None}
     axis = Axis(
         name="level",
@@ -160,12 +160,12 @@ def test_rows_with_a_reference_of_their_own_are_compared_with_it_alone() -> None
         references={"base": stub(0)},
     )
     results = collect(study, finished(study).state)
-    assert results.tables[0].references == ()
+    assert results.tables[0].baselines == (OWN,)
     first, second, third = results.cells
-    assert (first.own.name, first.own.paired.mean, first.own.paper) == ("level 3", -4.0, 1.5)
-    assert (second.own.name, second.own.paired.mean, second.own.paper) == ("base", 4.0, None)
-    assert third.own is None
-    assert third.comparisons == ()
+    for cell, numbers in ((first, ("level 3", -4.0, 1.5)), (second, ("base", 4.0, None))):
+        (own,) = cell.comparisons
+        assert (own.baseline.name, own.paired.mean, own.paper) == numbers
+    assert third.comparisons == (None,)
 
 
 def test_a_steps_time_is_a_range_over_seeds_and_repeats() -> None:
