@@ -23,7 +23,9 @@ from mfm_tune.commands.options import DEFAULT_STORAGE
 from mfm_tune.console import steady_streams
 from mfm_tune.errors import OptionError, StorageError, UserError
 from mfm_tune.identity import Canonical, difference
-from mfm_tune.ledger.state import FILE_NAME, LedgerState, TrialRecord, read_ledger
+from mfm_tune.ledger.file import FILE_NAME
+from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
 from mfm_tune.results.trials import ConfigResult

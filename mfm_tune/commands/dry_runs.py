@@ -15,7 +15,8 @@ from mfm_tune.errors import StorageError
 from mfm_tune.execution.probe import Measure, in_this_process, probe
 from mfm_tune.execution.settings import EngineOptions, Stopping
 from mfm_tune.execution.signals import RESUME, Interrupted
-from mfm_tune.ledger.state import LedgerState, LedgerWriter, read_ledger
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.planning.plan import Plan, changed_code, describe, results_of_other_code
 from mfm_tune.program import Program
 from mfm_tune.search_space import Asha

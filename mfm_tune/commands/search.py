@@ -29,7 +29,9 @@ from mfm_tune.errors import OptionError
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.signals import RESUME, Interrupted
 from mfm_tune.ledger.events import search_event
-from mfm_tune.ledger.state import LedgerState, LedgerWriter, Status, read_ledger
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.records import Status
+from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.forecast import StepTimes, duration, makespan, resource_hours

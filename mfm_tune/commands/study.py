@@ -20,7 +20,9 @@ from mfm_tune.execution.resources import local_gpus, local_slots
 from mfm_tune.execution.settings import EngineOptions, Stopping
 from mfm_tune.execution.signals import RESUME, Interrupted
 from mfm_tune.ledger.events import code_events, launch_event, study_event
-from mfm_tune.ledger.state import LedgerState, LedgerWriter, Status, read_ledger
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.records import Status
+from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage, check_writable
 from mfm_tune.ledger.uri import announced_uri, resolved_uri, without_password
 from mfm_tune.planning.fingerprint import TrainingCode

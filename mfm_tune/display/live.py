@@ -18,7 +18,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from mfm_tune.errors import last_line
-from mfm_tune.ledger.state import LedgerState, TrialRecord, finals
+from mfm_tune.ledger.records import TrialRecord, finals
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.forecast import StepTimes, duration, makespan
 from mfm_tune.planning.plan import Plan, Trial

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table as Grid
 
-    from mfm_tune.ledger.state import Event, LedgerState
+    from mfm_tune.ledger.schema import Event
+    from mfm_tune.ledger.state import LedgerState
     from mfm_tune.ledger.storage import Storage
 
 SHOWN = 10  # points of the table

@@ -13,7 +13,8 @@ from pathlib import Path
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.execution.resources import take_share
 from mfm_tune.execution.settings import EngineOptions
-from mfm_tune.ledger.state import LedgerState, LedgerWriter
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.forecast import StepTimes
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Probe, Program

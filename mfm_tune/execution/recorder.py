@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from mfm_tune.identity import canonical
-from mfm_tune.ledger.state import LedgerState, LedgerWriter, TrialRecord
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report

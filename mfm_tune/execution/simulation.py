@@ -18,7 +18,7 @@ from statistics import fmean
 from mfm_tune.criteria import Criterion
 from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.settings import Stopping
-from mfm_tune.ledger.state import TrialRecord
+from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.planning.forecast import duration, seconds_a_step
 from mfm_tune.program import Outcome, Report
 

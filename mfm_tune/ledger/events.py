@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from mfm_tune.ledger.state import Event, LedgerState
+from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.uri import without_password
 from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
 from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Study, Table

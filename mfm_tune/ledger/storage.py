@@ -23,7 +23,7 @@ from pathlib import Path
 
 from mfm_tune.errors import StorageBusyError, StorageError
 from mfm_tune.fields import FileName
-from mfm_tune.ledger import state as ledger
+from mfm_tune.ledger.file import FILE_NAME
 
 FREE_SPACE = 64 * 2**20  # bytes; a launch on the embedded benchmark writes about this much
 
@@ -36,7 +36,7 @@ class Storage:
 
     @property
     def ledger(self) -> Path:
-        return self.root / ledger.FILE_NAME
+        return self.root / FILE_NAME
 
     @property
     def shared(self) -> Path:

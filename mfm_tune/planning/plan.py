@@ -13,7 +13,8 @@ from typing import Any
 from mfm_tune.errors import ChangedCodeError, OptionError, SearchSpaceError
 from mfm_tune.fields import AtLeast1, Line, Settings
 from mfm_tune.identity import config_id
-from mfm_tune.ledger.state import LedgerState, Status, TrialRecord, status_of
+from mfm_tune.ledger.records import Status, TrialRecord, status_of
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import Fingerprint, TrainingCode, changed_files
 from mfm_tune.program import Outcome, Program
 from mfm_tune.space import Cell, Study, Table
@@ -241,7 +242,7 @@ def results_of_other_code(plan: Plan, state: LedgerState) -> dict[tuple[str, str
     counts: Counter[tuple[str, str]] = Counter()
     for planned in plan.trials:
         trial = planned.trial
-        if planned.record is not None and planned.record.stands:
+        if planned.record is not None and planned.record.is_final:
             continue
         for record in state.attempts_of(trial.config_id, trial.seed):
             if record.fingerprint != trial.fingerprint and record.outcome is Outcome.FINISHED:

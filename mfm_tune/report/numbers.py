@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mfm_tune.criteria import Criterion
-from mfm_tune.ledger.state import Status
+from mfm_tune.ledger.records import Status
 from mfm_tune.results.statistics import Paired, Summary
 from mfm_tune.results.study import CellResult
 from mfm_tune.results.trials import ConfigResult, status_text

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfm_tune.ledger.state import TrialRecord
+from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.program import Outcome
 from mfm_tune.report.classes import pairs
 from mfm_tune.results.study import Results

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mfm_tune.errors import last_line
-from mfm_tune.ledger.state import TrialRecord
+from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.planning.forecast import duration
 from mfm_tune.program import Outcome
 from mfm_tune.report.numbers import counted, difference, signed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from mfm_tune.ledger.state import Status
+from mfm_tune.ledger.records import Status
 from mfm_tune.report.numbers import counted, in_words, metric_name, number, signed
 from mfm_tune.results.claims import Direction, claims
 from mfm_tune.results.statistics import Verdict, holm

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mfm_tune.criteria import CRITERIA, TARGET_MIOU, Criterion
-from mfm_tune.ledger.state import LedgerState, Status
+from mfm_tune.ledger.records import Status
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, Verdict, holm, kendall, paired_difference, spearman, summary

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
 
-from mfm_tune.ledger.state import LedgerState, Status, TrialRecord
+from mfm_tune.ledger.records import Status, TrialRecord
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
 from mfm_tune.results.trials import ConfigResult, Environment, Mark, environments_of, marks
 from mfm_tune.space import Cell, Paper, Published, Study, Table, paper_number

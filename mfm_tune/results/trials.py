@@ -14,7 +14,7 @@ from enum import Enum
 from functools import cached_property
 from statistics import median
 
-from mfm_tune.ledger.state import Status, TrialRecord, finals, is_number, status_of
+from mfm_tune.ledger.records import Status, TrialRecord, finals, is_number, status_of
 from mfm_tune.program import Outcome
 
 STEP_TIME = "time/step_ms"

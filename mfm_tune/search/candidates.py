@@ -15,7 +15,9 @@ from typing import Any
 from mfm_tune.criteria import Criterion
 from mfm_tune.errors import SearchSpaceError
 from mfm_tune.identity import config_id
-from mfm_tune.ledger.state import Event, LedgerState, TrialRecord, is_number
+from mfm_tune.ledger.records import TrialRecord, is_number
+from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.program import Outcome
 from mfm_tune.search_space import Printed, Search
@@ -188,7 +190,7 @@ def _holding(points: Sequence[Explored], state: LedgerState, search: Search, cod
             return False
         chosen = zip(selection["config_ids"], selection.get("keys", ()), strict=False)
         return code is None or all(
-            state.stands_for(state.trials[key].fingerprint, code.fingerprint(candidates[name].config).digest)
+            state.accepts(state.trials[key].fingerprint, code.fingerprint(candidates[name].config).digest)
             for name, key in chosen
         )
 

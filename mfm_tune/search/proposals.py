@@ -14,7 +14,8 @@ from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.events import proposal_event
-from mfm_tune.ledger.state import LedgerState, LedgerWriter
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.plan import Choice, Plan, Trial, plan_trial
 from mfm_tune.search.candidates import Explored, candidate_name, confirmed_study, explored, next_number, selection_of

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from mfm_tune.errors import StorageError
-from mfm_tune.ledger.state import Event
+from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.ledger.uri import without_password_of
 from mfm_tune.tracking.mirror import Target

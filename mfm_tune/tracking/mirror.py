@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mfm_tune.ledger.state import FILE_NAME
+from mfm_tune.ledger.file import FILE_NAME
 from mfm_tune.ledger.storage import replacing
 from mfm_tune.ledger.uri import OPTION, check_uri, is_server, without_password
 from mfm_tune.tracking.database import check_path, sqlite_path, sqlite_uri

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mfm_tune.ledger.state import Event
+from mfm_tune.ledger.schema import Event
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw

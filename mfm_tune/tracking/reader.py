@@ -12,7 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mfm_tune.ledger.file import check_version, event_of
-from mfm_tune.ledger.state import Event, LedgerState, TrialRecord, completes, is_number
+from mfm_tune.ledger.records import TrialRecord, completes, is_number
+from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
 from mfm_tune.tracking.runs import (

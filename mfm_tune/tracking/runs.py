@@ -19,7 +19,9 @@ from functools import lru_cache
 from typing import Any
 
 from mfm_tune.identity import Canonical, difference
-from mfm_tune.ledger.state import Event, LedgerState, TrialRecord
+from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.space import row_name
 
@@ -369,7 +371,7 @@ def cell_run(state: LedgerState, cell: DeclaredCell, ledger: str, numbers: Mappi
     config = state.configs.get(cell.config_id)
     if not begun or config is None:
         return None
-    done = all(seed in records and records[seed].stands for seed in cell.seeds)
+    done = all(seed in records and records[seed].is_final for seed in cell.seeds)
     return Run(
         key=cell.key,
         experiment=experiment_name(config.benchmark, cell.profile),
@@ -429,7 +431,7 @@ def study_run(state: LedgerState, study: Event, ledger: str, started: int) -> Ru
     records = [record for config in configs for record in counting_records(state, config, study["seeds"]).values()]
     wanted = len(configs) * len(study["seeds"])
     finished = sum(record.outcome is Outcome.FINISHED for record in records)
-    done = sum(record.stands for record in records) == wanted
+    done = sum(record.is_final for record in records) == wanted
     return Run(
         key=study_key(study),
         experiment=study_experiment(study),

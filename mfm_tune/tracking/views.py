@@ -18,7 +18,7 @@ from enum import Enum
 from typing import Any
 from urllib.parse import quote
 
-from mfm_tune.ledger.state import Event
+from mfm_tune.ledger.schema import Event
 from mfm_tune.program import Outcome
 from mfm_tune.tracking.runs import Kind, clean_key, declared_cells, table_tag
 

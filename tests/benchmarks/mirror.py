@@ -18,7 +18,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from mfm_tune import sync
-from mfm_tune.ledger.state import LedgerWriter
+from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.tracking.mirror import Mirror, Target, caught_up, start_mirror
 from mfm_tune.ui import server
 from tests.mfm_tune.tracking.tracking_ledger import Fiction, write

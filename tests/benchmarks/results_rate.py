@@ -16,7 +16,8 @@ from pathlib import Path
 
 from mfm_tune.display.live import Progress
 from mfm_tune.execution.recorder import Recorder
-from mfm_tune.ledger.state import LedgerState, LedgerWriter, read_ledger
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.plan import Choice, Trial, make_plan

@@ -54,7 +54,7 @@ def test_a_stream_that_takes_little_costs_neither_a_trial_nor_the_exit_code(
     path = write_space(tmp_path, GOOD)
     process = shell(path, "--inline", "--no-tracking", streams=streams, PYTHONIOENCODING=encoding)
     assert (process.returncode, process.stderr) == (0, "")
-    assert [each.stands for each in read_ledger(tmp_path / "runs/ledger.jsonl").trials.values()] == [True] * 4
+    assert [each.is_final for each in read_ledger(tmp_path / "runs/ledger.jsonl").trials.values()] == [True] * 4
     page = tmp_path / "runs/reports/spaced-smoke/report.html"
     assert TITLE in page.read_text(encoding="utf-8")
     if not streams:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from mfm_tune.ledger.state import LedgerState, TrialRecord, read_ledger
+from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.program import Outcome
 from mfm_tune.run import REPOSITORY
 from tests.mfm_tune.stub_space import write_space

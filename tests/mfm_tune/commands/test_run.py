@@ -19,7 +19,8 @@ from typing import Any
 
 import pytest
 
-from mfm_tune.ledger.state import read_events, read_ledger
+from mfm_tune.ledger.file import read_events
+from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.storage import Storage, driver
 from mfm_tune.run import REPOSITORY, main
 from tests.mfm_tune.stub_space import LINE, forgotten_after, write_space
@@ -502,7 +503,7 @@ def test_a_signal_stops_cleanly_and_the_same_command_carries_on(
     assert last.startswith(f"Stopped by {number.name}: of 2 trials ")
     assert "The 1 in progress go on from their last checkpoints. To resume, give the same command again." in last
     assert not (storage / "driver.json").exists()
-    open_trials = [record for record in read_ledger(storage / "ledger.jsonl").trials.values() if not record.stands]
+    open_trials = [record for record in read_ledger(storage / "ledger.jsonl").trials.values() if not record.is_final]
     assert [record.outcome for record in open_trials] == [None]
 
     assert run(path) == 0

@@ -26,7 +26,9 @@ from packaging.requirements import Requirement
 
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.identity import config_id
-from mfm_tune.ledger.state import Event, LedgerState, read_events
+from mfm_tune.ledger.file import read_events
+from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.plan import Choice
 from mfm_tune.program import Outcome, Report

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from mfm_tune.display.live import LiveTable, PlainLines, Progress, cell_text, read_counters
 from mfm_tune.execution.recorder import Recorder
-from mfm_tune.ledger.state import LedgerState, LedgerWriter
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.plan import Choice, Plan, make_plan

@@ -24,7 +24,8 @@ from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.execution.early_stopping import EarlyStopper, bracket_of
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import Stopping
-from mfm_tune.ledger.state import Event, LedgerState
+from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
 from mfm_tune.results.study import collect

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mfm_tune.ledger.state import read_events, read_ledger
+from mfm_tune.ledger.file import read_events
+from mfm_tune.ledger.state import read_ledger
 from mfm_tune.run import main
 from tests.mfm_tune.stub_space import forgotten_after, write_space
 

@@ -9,7 +9,9 @@ import pytest
 
 from mfm_tune.errors import StorageError
 from mfm_tune.execution.recorder import Recorder
-from mfm_tune.ledger.state import LedgerState, LedgerWriter, TrialRecord, read_ledger
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
@@ -66,7 +68,7 @@ def test_the_ledger_knows_before_the_display(tmp_path: Path) -> None:
     read = read_ledger(tmp_path / "ledger.jsonl")
     assert read.trials == told.state.trials
     assert read.configs == told.state.configs
-    assert read.trials[TRIAL.key].stands
+    assert read.trials[TRIAL.key].is_final
 
 
 def test_a_notice_of_a_trial_is_said_once_and_stands_in_the_ledger(

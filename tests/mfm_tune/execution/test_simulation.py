@@ -15,7 +15,7 @@ from mfm_tune.criteria import TARGET_MIOU
 from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.execution.simulation import Curve, curves_of, replay, simulate
-from mfm_tune.ledger.state import LedgerWriter
+from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.planning.forecast import makespan
 from mfm_tune.program import Outcome, Report
 from mfm_tune.run import main

@@ -15,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfm_tune.errors import StorageError
-from mfm_tune.ledger.state import LedgerState, LedgerWriter, Status, encoded, read_events, read_ledger, status_of
+from mfm_tune.ledger.file import LedgerWriter, encoded, read_events
+from mfm_tune.ledger.records import Status, status_of
+from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.program import Outcome
 from mfm_tune.tracking.reader import BrokenLedgerError, LedgerReader
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mfm_tune.identity import config_id
-from mfm_tune.ledger.state import Status
+from mfm_tune.ledger.records import Status
 from mfm_tune.program import Outcome
 from mfm_tune.results.study import OWN, Results, collect
 from mfm_tune.space import OOM, Axis, Published, Quoted, Study, Table

@@ -12,7 +12,8 @@ from mfm_tune.criteria import TARGET_ENTROPY, TARGET_MIOU
 from mfm_tune.errors import SearchSpaceError
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.events import proposal_event, search_event
-from mfm_tune.ledger.state import LedgerState, encoded
+from mfm_tune.ledger.file import encoded
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.search.candidates import best, confirmed_study, explored, ranking, selected, selection_event, selection_of
 from mfm_tune.search_space import Asha, Choice, Float, Integer, Search

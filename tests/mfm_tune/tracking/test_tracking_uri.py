@@ -13,7 +13,8 @@ from mfm_tune import run, sync, ui
 from mfm_tune.commands import study as run_study
 from mfm_tune.commands.options import parse_options
 from mfm_tune.errors import OptionError, StorageError
-from mfm_tune.ledger.state import encoded, read_events, read_ledger
+from mfm_tune.ledger.file import encoded, read_events
+from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.uri import VARIABLE, without_password, without_password_of
 from mfm_tune.tracking.mirror import Target, start_mirror
 from tests.mfm_tune.stub_space import forgotten_after, write_space

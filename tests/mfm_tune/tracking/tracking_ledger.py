@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mfm_tune.ledger.state import FILE_NAME, Event, encoded
+from mfm_tune.ledger.file import FILE_NAME, encoded
+from mfm_tune.ledger.schema import Event
 from mfm_tune.planning.plan import trial_folder, trial_key
 
 FINGERPRINT = "a" * 64

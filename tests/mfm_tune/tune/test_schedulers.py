@@ -17,7 +17,9 @@ from mfm_tune.errors import UserError
 from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import EngineOptions, Stopping
-from mfm_tune.ledger.state import LedgerState, LedgerWriter, ReportOf
+from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.records import ReportOf
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
 from mfm_tune.tune.callback import LedgerCallback, report_of
