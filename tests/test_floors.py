@@ -1,8 +1,13 @@
-"""The floors of the house: which room may import which, and what may be imported where. Read from the syntax trees."""
+"""Who may import whom, by package, and where each library may be imported. Read from the syntax trees.
+
+The tables below are the law of the house. The README carries the first one, and docs/architecture.md what is imported
+today; `python -m tests.test_floors` writes both anew.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,64 +17,53 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("mfm_tune", "trainables", "search_spaces")
+README, ARCHITECTURE = ROOT / "README.md", ROOT / "docs" / "architecture.md"
+
+# Package -> what it is for, and the packages that it may import besides what every package may: the declarations.
+DECLARATIONS = {"console", "space", "search_space", "criteria", "fields", "program", "identity", "errors"}
+COMMANDS = {"run", "ui", "sync", "diff"}
+PLATFORM = {
+    "commands": ("one command, from options to exit code", "*"),
+    "report": ("prints results, computes none", "results search planning ledger"),
+    "display": ("what is seen while trials run", "search planning ledger"),
+    "tracking": ("the MLflow mirror of the ledger", "results ledger"),
+    "results": ("numbers from the ledger", "search planning ledger"),
+    "search": ("proposes candidates, ranks them, hands the best to a study", "execution planning ledger"),
+    "tune": ("runs trials through Ray Tune", "execution planning ledger"),
+    "execution": ("runs trials, whatever the engine", "planning ledger"),
+    "planning": ("a declaration becomes trials, minus what the ledger has, with its cost", "ledger"),
+    "ledger": ("what was run and how it ended", ""),
+}
+
+# The same for training, whose modules at the top are of three kinds: settings and draws that all may import; the step;
+# what a person or a search space names.
+TRAINING = {
+    "models": ("segmentors: encoders, heads, HRDA, the Rebuilder", ""),
+    "data": ("domains, crops, stores; data sets, packing, the embedded benchmark", "models"),
+    "adaptation": ("teacher, pseudo-labels, mixing, augmentation", "data models tasks"),
+    "tasks": ("auxiliary losses: MFM and its peers", "adaptation data models"),
+    "inference": ("exported models", "models data running"),
+    "running": ("one trial: blocks, checkpoints, initial weights, Ray's trainable", "*"),
+}
+GROUND = {"config", "experiment", "recipes", "randomness", "geometry", "step_data", "losses", "command_line"}
+STEP = {"training", "cuda_graphs", "evaluation", "optimization", "selection"}
+ENDS = {"program", "export", "predict", "evaluate"}
 
 # Which modules may import a library, by the beginning of their names. Nobody else may.
 DOORS = {
     "ray": ("mfm_tune.tune.", "trainables.running.tune"),
-    "mlflow": ("mfm_tune.tracking.", "mfm_tune.sync", "mfm_tune.ui"),
-    "scipy": ("mfm_tune.results.statistics",),
+    "mlflow": ("mfm_tune.tracking.",),
     "optuna": ("mfm_tune.search.",),
+    "jinja2": ("mfm_tune.report.",),
     "matplotlib": ("mfm_tune.report.",),
+    "rich": ("mfm_tune.display.", "mfm_tune.report."),
     "torch": ("trainables.",),
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
     "trainables": ("trainables.", "search_spaces."),
-    # Of the platform, training takes the check of fields and the id of a config.
-    "mfm_tune": (
-        "mfm_tune.",
-        "search_spaces.",
-        "trainables.experiment.",
-        "trainables.description",
-        "trainables.running.",
-    ),
+    "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables."),
     "search_spaces": ("search_spaces.",),
     "tests": (),
 }
-
-# The floors of training, from the ground up; a module may import from its own floor and from those below.
-FLOORS = (
-    (
-        "trainables.config",
-        "trainables.experiment",
-        "mfm_tune.fields",
-        "trainables.randomness",
-        "trainables.geometry",
-        "trainables.step_data",
-        "trainables.recipes",
-        "trainables.data.classes",
-    ),
-    ("trainables.running.environment", "trainables.command_line"),
-    ("trainables.losses", "trainables.models", "trainables.data"),
-    (
-        "trainables.adaptation",
-        "trainables.tasks",
-        "trainables.evaluation",
-        "trainables.optimization",
-        "trainables.selection",
-    ),
-    ("trainables.cuda_graphs",),
-    ("trainables.training",),
-    ("trainables.running.checkpoint", "trainables.running.initial", "trainables.running.pictures"),
-    ("trainables.running.trial",),
-    (
-        "trainables.running.tune",
-        "trainables.running.probe",
-        "trainables.export",
-        "trainables.predict",
-        "trainables.evaluate",
-        "trainables.inference.model",
-    ),
-    ("trainables.program",),
-)
 
 
 def modules() -> dict[str, ast.Module]:
@@ -83,7 +77,7 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imports(name: str, tree: ast.AST) -> Iterator[str]:
-    """Everything a module imports, wherever the statement stands; imports for the type checker alone are left out."""
+    """Everything a module imports, wherever the statement is; imports for the type checker alone are left out."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
@@ -100,17 +94,6 @@ MODULES = modules()
 IMPORTS = {name: sorted(set(imports(name, tree))) for name, tree in MODULES.items()}
 
 
-def floor(name: str) -> int | None:
-    """The floor of a module of training: the longest beginning that is named above."""
-    matches = [
-        (len(beginning), level)
-        for level, beginnings in enumerate(FLOORS)
-        for beginning in beginnings
-        if name == beginning or name.startswith(beginning + ".")
-    ]
-    return max(matches)[1] if matches else None
-
-
 def imported_modules(name: str) -> set[str]:
     """The modules of our own that a module imports."""
     return {
@@ -119,6 +102,66 @@ def imported_modules(name: str) -> set[str]:
         for candidate in (imported, imported.rpartition(".")[0])
         if candidate in MODULES and candidate != name
     }
+
+
+def package_of(name: str) -> str:
+    """The package of a module within its room: `mfm_tune.ledger.state` -> `ledger`; a module at the top is its own."""
+    return name.split(".")[1]
+
+
+def arrows(room: str) -> dict[str, set[str]]:
+    """Package -> the packages of the same room that it imports."""
+    found: dict[str, set[str]] = {}
+    for name in MODULES:
+        if name.startswith(f"{room}.") and not name.endswith("__init__"):
+            own = package_of(name)
+            others = {package_of(each) for each in imported_modules(name) if each.startswith(f"{room}.")}
+            found.setdefault(own, set()).update(others - {own})
+    return found
+
+
+def law() -> str:
+    """The packages of the platform from the top down, what each is for, and what it may import."""
+    lines = ["| package of `mfm_tune` | purpose | may import |", "| --- | --- | --- |"]
+    for package, (purpose, allowed) in PLATFORM.items():
+        may = "all below" if allowed == "*" else ", ".join(allowed.split()) or "declarations alone"
+        lines.append(f"| `{package}` | {purpose} | {may} |")
+    return "\n".join(lines)
+
+
+def drawing() -> str:
+    """The packages of the platform from the top down, each with those that it imports, nearest first."""
+    drawn = arrows("mfm_tune")
+    used = {package: " ".join(each for each in PLATFORM if each in drawn[package]) for package in PLATFORM}
+    lines = [f"    {package:9}  ->  {others}" for package, others in used.items()]
+    return "\n".join(line.rstrip(" ->") for line in lines)
+
+
+@pytest.mark.parametrize("package", PLATFORM)
+def test_a_package_of_the_platform_imports_only_what_lies_below_it(package: str) -> None:
+    """As the table allows; what a study declares may be imported by all."""
+    allowed = PLATFORM[package][1]
+    may = set(PLATFORM) if allowed == "*" else set(allowed.split())
+    assert arrows("mfm_tune")[package] - may - DECLARATIONS == set()
+
+
+def test_everything_in_the_platform_has_its_place() -> None:
+    """A new package or a new file at the top cannot escape the rule by being new."""
+    assert set(arrows("mfm_tune")) == {*PLATFORM, *DECLARATIONS, *COMMANDS}
+
+
+@pytest.mark.parametrize("name", sorted(DECLARATIONS))
+def test_declarations_import_nothing_but_each_other_and_the_standard_library(name: str) -> None:
+    """So that declaring a study costs nothing."""
+    assert arrows("mfm_tune")[name] <= DECLARATIONS
+    own = {each.split(".")[0] for each in IMPORTS[f"mfm_tune.{name}"]} - {"mfm_tune"}
+    assert own <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize(("page", "drawn"), [(README, law()), (ARCHITECTURE, drawing())], ids=["law", "drawing"])
+def test_the_documents_show_the_packages_as_they_are(page: Path, drawn: str) -> None:
+    """`python -m tests.test_floors` writes them anew."""
+    assert drawn in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("library", DOORS)
@@ -133,34 +176,35 @@ def test_a_library_is_imported_only_where_its_door_is(library: str) -> None:
     assert users == []
 
 
-def test_training_takes_the_check_of_fields_from_the_platform_and_nothing_else() -> None:
+@pytest.mark.parametrize("package", TRAINING)
+def test_a_package_of_training_imports_only_what_lies_below_it(package: str) -> None:
+    """As the table allows; `running` is the top of it."""
+    allowed = TRAINING[package][1]
+    if allowed != "*":
+        assert arrows("trainables")[package] - set(allowed.split()) - GROUND == set()
+
+
+def test_everything_in_training_has_its_place() -> None:
+    """A new package or a new file at the top cannot escape the rule by being new."""
+    assert set(arrows("trainables")) == {*TRAINING, *GROUND, *STEP, *ENDS}
+
+
+def test_the_step_rests_on_methods_and_never_on_what_runs_it() -> None:
+    """Nothing below `running` knows of checkpoints, Ray or the commands."""
+    drawn = arrows("trainables")
+    below = {*GROUND, *STEP, *(set(TRAINING) - {"running"})}
+    assert {name: drawn[name] & ({"running"} | ENDS) for name in below if drawn[name] & ({"running"} | ENDS)} == {}
+    assert all(drawn[name] <= GROUND for name in GROUND)
+
+
+def test_training_takes_the_check_of_fields_and_the_id_from_the_platform_and_nothing_else() -> None:
     """Settings of search spaces and of training are checked by one module, a leaf."""
-    settings = [name for name in MODULES if name.startswith(("trainables.config", "trainables.experiment"))]
-    taken = {each for name in settings for each in imported_modules(name) if each.startswith("mfm_tune")}
-    assert taken == {"mfm_tune.fields"}
+    taken = {
+        each for name in MODULES if name.startswith("trainables.") for each in imported_modules(name)
+        if each.startswith("mfm_tune.")
+    }  # fmt: skip
+    assert taken == {"mfm_tune.fields", "mfm_tune.identity"}
     assert imported_modules("mfm_tune.fields") == set()
-
-
-def test_every_module_of_training_has_a_floor() -> None:
-    """A new file cannot escape the rule by being new."""
-    homeless = [
-        name
-        for name in MODULES
-        if name.startswith("trainables.") and not name.endswith(("__init__", "__main__")) and floor(name) is None
-    ]
-    assert homeless == []
-
-
-def test_imports_of_training_point_down() -> None:
-    """No module of training imports from a floor above its own."""
-    upwards = [
-        f"{name} imports {other}"
-        for name in MODULES
-        if floor(name) is not None
-        for other in sorted(imported_modules(name))
-        if floor(other) is not None and floor(other) > floor(name)  # type: ignore[operator]
-    ]
-    assert upwards == []
 
 
 def test_no_two_modules_need_each_other() -> None:
@@ -205,3 +249,11 @@ def test_training_needs_neither_ray_nor_mlflow() -> None:
         "assert not any(name.split('.')[0] in ('ray', 'mlflow') for name, m in sys.modules.items() if m)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+if __name__ == "__main__":
+    for page, begins, drawn in (
+        (README, r"\| package of `mfm_tune` .*\n(?:\|.*\n)+", law()),
+        (ARCHITECTURE, r"    commands   ->.*\n(?:    .*\n)+", drawing()),
+    ):
+        page.write_text(re.sub(begins, lambda _, text=drawn: text + "\n", page.read_text(encoding="utf-8")))
