@@ -328,7 +328,7 @@ def test_nodes_are_asked_for_the_code_that_a_search_defines(tmp_path: Path, monk
     monkeypatch.setattr("mfm_tune.commands.search.engine_of", lambda job: lambda *arguments: given.extend(arguments))
     assert main(command(path, tmp_path / "runs")) == 1  # nothing was trained
     program, _, _, options = given
-    assert modules_of(program, options.known) == (*program.packages, path.stem)
+    assert modules_of(program, options.representative_configs) == (*program.packages, path.stem)
 
 
 def test_a_plan_of_a_search_imports_neither_torch_nor_ray_nor_optuna(tmp_path: Path) -> None:
