@@ -39,13 +39,16 @@ PLATFORM = {
 # what a person or a search space names.
 TRAINING = {
     "models": ("segmentors: encoders, heads, HRDA, the Rebuilder", ""),
-    "data": ("domains, crops, stores; data sets, packing, the embedded benchmark", "models"),
-    "adaptation": ("teacher, pseudo-labels, mixing, augmentation", "data models tasks"),
+    "data": ("domains, crops, stores; data sets, packing, the embedded benchmark", ""),
+    "adaptation": ("teacher, pseudo-labels, mixing, augmentation", "data models"),
     "tasks": ("auxiliary losses: MFM and its peers", "adaptation data models"),
-    "inference": ("exported models", "models data running"),
+    "inference": ("exported models", "models data"),
     "running": ("one trial: blocks, checkpoints, initial weights, Ray's trainable", "*"),
 }
-GROUND = {"config", "experiment", "recipes", "randomness", "geometry", "step_data", "losses", "command_line"}
+GROUND = {
+    *("config", "experiment", "recipes", "description", "randomness", "geometry", "step_data", "losses", "tensor_file"),
+    "command_line",
+}
 STEP = {"training", "cuda_graphs", "evaluation", "optimization", "selection"}
 ENDS = {"program", "export", "predict", "evaluate"}
 

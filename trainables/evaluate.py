@@ -30,9 +30,9 @@ from trainables.data.packing.format import Store
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.packing.resize import whole
 from trainables.data.scored import CAMVID_MEANS, SYNTHIA_MEANS, Means
+from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
 from trainables.inference.model import Model, in_use, load_model
-from trainables.running.environment import Description
 
 TOY_CITY = "toy-city"
 

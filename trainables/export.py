@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
 
+from trainables import tensor_file
 from trainables.command_line import Parser, exit_status
 from trainables.config import HRDA, DAFormer, DeepLabV2, Network
 from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.inference.model import CONFIG, Model, build_model, load_model, parameter_count, save_model
 from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_published
-from trainables.running import checkpoint
-from trainables.running.environment import Description
 
 CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
 STUDENT = "student."
@@ -62,8 +62,8 @@ def model_of(source: Path) -> Model:
     """
     path = _file_of(source)
     try:
-        arrays, numbers = checkpoint.load(path)
-    except checkpoint.UnusableFile as fault:
+        arrays, numbers = tensor_file.load(path)
+    except tensor_file.UnusableFile as fault:
         raise ValueError(f"{fault}; give another checkpoint, or train that trial again.") from fault
     if "model" not in numbers:
         raise ValueError(

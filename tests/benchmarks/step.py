@@ -39,8 +39,8 @@ from trainables.data.open import training_size
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.randomness import Streams
 from trainables.recipes import MINI, PAPER, SMOKE, Scale, dacs, daformer, hrda, mfm, mic
+from trainables.running.environment import machine, peak_memory_mib, set_numerics
 from trainables.running.initial import assemble, in_layout, new_student
-from trainables.running.trial import machine, peak_memory_mib, set_numerics
 from trainables.step_data import Batch
 
 RESULTS = Path(__file__).parent / "results"

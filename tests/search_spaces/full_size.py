@@ -21,7 +21,7 @@ from search_spaces.table1 import STUDIES, Method
 from tests.benchmarks.step import Run
 from trainables.evaluation import predict
 from trainables.inference.model import parameter_count
-from trainables.running.trial import machine, peak_memory_mib, set_numerics
+from trainables.running.environment import machine, peak_memory_mib, set_numerics
 from trainables.training import self_training_step
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ from mfm_tune import run
 from tests.search_spaces.test_table1 import FULL
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
-from trainables.running.trial import peak_memory_mib
+from trainables.running.environment import peak_memory_mib
 
 HERE = Path(__file__).resolve().parent
 IDS = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 26, 33, 0]  # of GTA and Cityscapes

@@ -34,8 +34,8 @@ from trainables.config import (
 from trainables.data.open import open_domains
 from trainables.randomness import Streams
 from trainables.recipes import DAFormerScale, Scale, dacs, daformer, hrda, mfm, mic, oracle, source_only
+from trainables.running.environment import machine, set_numerics
 from trainables.running.initial import assemble, in_layout, new_student
-from trainables.running.trial import machine, set_numerics
 from trainables.training import Losses, State, self_training_step, supervised_step
 
 FOLDER = Path(__file__).resolve().parents[1] / "golden" / "curves"

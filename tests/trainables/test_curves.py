@@ -18,7 +18,7 @@ import torch
 
 from tests.trainables.curves import CURVES, FOLDER, STEPS, TINY, curve, environment
 from trainables.recipes import dacs, mfm
-from trainables.running.trial import set_numerics
+from trainables.running.environment import set_numerics
 
 EARLY, EARLY_TOLERANCE, TOLERANCE = 5, 1e-4, 1e-2
 SMALLEST = 1e-3  # differences are measured against at least this: the feature distance is a few thousandths

@@ -15,10 +15,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from trainables import tensor_file
+from trainables.description import Description
 from trainables.models.build import build_segmentor
 from trainables.models.segmentor import Segmentor
-from trainables.running import checkpoint
-from trainables.running.environment import Description
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -83,7 +83,7 @@ def save_model(model: Model, folder: Path) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    checkpoint.save(folder / WEIGHTS, dict(model.segmentor.state_dict()), {"step": model.description.step})
+    tensor_file.save(folder / WEIGHTS, dict(model.segmentor.state_dict()), {"step": model.description.step})
     temporary = folder / f".{CONFIG}.{os.getpid()}"
     temporary.write_text(json.dumps(model.description.to_json(), indent=1) + "\n")
     os.replace(temporary, folder / CONFIG)
@@ -107,8 +107,8 @@ def load_model(folder: Path) -> Model:
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
     try:
-        weights, _ = checkpoint.load(folder / WEIGHTS)
-    except checkpoint.UnusableFile as error:
+        weights, _ = tensor_file.load(folder / WEIGHTS)
+    except tensor_file.UnusableFile as error:
         raise ValueError(f"{error}; export the model again.") from error
     return build_model(description, weights, str(folder / WEIGHTS))
 

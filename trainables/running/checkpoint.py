@@ -1,124 +1,15 @@
-"""Atomic checkpoints without pickled code: one safetensors file, numbers and a checksum of it all in its header."""
+"""A state of training as named tensors, and back."""
 
 from __future__ import annotations
 
-import errno
-import hashlib
-import json
-import os
-import re
-import shutil
-from pathlib import Path
-from typing import Any
-
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from trainables.optimization import set_learning_rate
+from trainables.tensor_file import Arrays, UnusableFile
 from trainables.training import State
 
-Arrays = dict[str, Tensor]
 NETWORKS = ("student.", "teacher.", "tasks.")
-CHECKSUM = "sha256"  # of tensors and numbers; among the numbers, as safetensors writes several entries in any order
-
-
-class UnusableFile(ValueError):
-    """A checkpoint is damaged, cut off, none at all, or of something else: a clause that names the file."""
-
-
-def save(path: Path, arrays: Arrays, numbers: dict[str, Any], keep: Path | None = None) -> None:
-    """Write tensors and JSON-able numbers to a file that is either the old one or the new one, never half of each.
-
-    Args:
-        path: The file.
-        arrays: Tensors by name.
-        numbers: Beside them; the entry `of` says what the file belongs to.
-        keep: Where the old file goes.
-
-    Raises:
-        OSError: The disk has not twice the file's size free (ENOSPC), or cannot be written; the old file stands.
-    """
-    size = sum(array.numel() * array.element_size() for array in arrays.values())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(path.parent).free
-    if free < 2 * size + 2**20:
-        needed = f"{2 * size / 2**20:.0f} MiB must be free to replace it safely, got {free / 2**20:.0f} MiB"
-        raise OSError(errno.ENOSPC, needed, str(path))
-    for left_behind in path.parent.glob(f".{path.name}.*"):  # by a process that was killed while it wrote
-        left_behind.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    unique = {name: array.detach().contiguous().cpu().clone() for name, array in arrays.items()}
-    temporary.touch()
-    mode = temporary.stat().st_mode  # as the umask says; safetensors makes files that only their owner can read
-    try:
-        summed = numbers | {CHECKSUM: _checksum(unique, numbers)}
-        save_file(unique, temporary, metadata={"numbers": json.dumps(summed)})
-    except SafetensorError as error:  # it hides the operating system's error in its text, such as that of a quota
-        temporary.unlink(missing_ok=True)
-        number = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
-    temporary.chmod(mode)
-    with open(temporary, "rb") as written:
-        os.fsync(written.fileno())
-    if keep is not None and path.exists():
-        os.replace(path, keep)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk too: the ledger's line that a trial has ended must not outlive its weights."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
-
-
-def load(path: Path, of: str | None = None) -> tuple[Arrays, dict[str, Any]]:
-    """Read what `save` wrote.
-
-    Args:
-        path: The file.
-        of: What it must belong to, with a checksum; without it, a file of an earlier version needs none.
-
-    Raises:
-        UnusableFile: It is damaged, cut off, no such file, or of something else.
-        OSError: It cannot be read.
-    """
-    if path.is_dir():
-        raise UnusableFile(f"{path} is a folder, not a checkpoint")
-    try:
-        with safe_open(path, framework="pt") as file:
-            numbers = json.loads((file.metadata() or {}).get("numbers", "{}"))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    except (SafetensorError, ValueError, RecursionError) as error:
-        why = str(error)[:120]  # safetensors lists all types that there are
-        raise UnusableFile(f"{path} is not a checkpoint of this project, or was cut off ({why})") from error
-    if not isinstance(numbers, dict):
-        raise UnusableFile(f"{path} is not a checkpoint of this project (its header holds no numbers)")
-    checksum = numbers.pop(CHECKSUM, None)
-    if of is not None and numbers.get("of") != of:
-        raise UnusableFile(f"{path} is of something else ({str(numbers.get('of'))[:60]})")
-    if (of is not None or checksum is not None) and checksum != _checksum(arrays, numbers):
-        raise UnusableFile(f"{path} is damaged (its checksum is wrong)")
-    return arrays, numbers
-
-
-def put_aside(path: Path) -> None:
-    """Rename a file that cannot be used, so that another one can take its place."""
-    os.replace(path, path.with_suffix(".damaged"))
-
-
-def _checksum(arrays: Arrays, numbers: dict[str, Any]) -> str:
-    """SHA-256 of numbers, names, types, shapes and bits."""
-    digest = hashlib.sha256(json.dumps(numbers).encode())
-    for name, array in sorted(arrays.items()):
-        digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
-        digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def arrays_of(state: State) -> Arrays:
@@ -169,8 +60,3 @@ def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:
 
 def _under(arrays: Arrays, prefix: str) -> Arrays:
     return {name.removeprefix(prefix): value for name, value in arrays.items() if name.startswith(prefix)}
-
-
-def same_arrays(first: Arrays, second: Arrays) -> bool:
-    """Whether two sets of tensors are bitwise equal."""
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

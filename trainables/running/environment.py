@@ -1,158 +1,87 @@
-"""What a network needs beside its weights to be used, as JSON: architecture, classes, normalisation, image size."""
+"""What surrounds a trial: numerics that move the last bits, memory, the processor."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
-from enum import Enum
-from typing import Annotated, Any, get_args, get_type_hints
+import contextlib
+import platform
+import re
+import resource
+from pathlib import Path
+from typing import Any
 
-from mfm_tune.fields import AtLeast0, Line, Positive, Settings, Size, shown
-from trainables.config import Data, EfficientNetLite, Experiment, Network, ToyCity
+import torch
 
-FORMAT = 1
-LARGEST = 2**14  # of a side in pixels, of a width in channels: what is larger is a damaged file, and fills the memory
-MOST_CLASSES = 255  # ids of a label map, which has a byte a pixel; 255 is none
-LONGEST = 200  # characters of a reason
+from trainables.config import Experiment
 
-
-@dataclass(frozen=True, kw_only=True)
-class Description(Settings):
-    """A trained segmentor without its weights.
-
-    Args:
-        network: Settings to build it from.
-        classes: Names of its outputs.
-        mean, std: Normalisation of images (grey levels, RGB).
-        size: Box (rows, columns) that an image is fitted into before the network sees it.
-        slide: (rows, columns) of sliding windows with half-window strides; None feeds the whole image.
-        channels_last: Memory format of weights and images; another one moves the last bits of the logits.
-        step: Training steps taken; 0 where unknown.
-        data: What it was trained on; None where unknown.
-    """
-
-    network: Network
-    classes: tuple[Line, ...]
-    mean: tuple[float, float, float]
-    std: tuple[Positive, Positive, Positive]
-    size: Annotated[tuple[int, int], Size()]
-    slide: Annotated[tuple[int, int], Size()] | None = None
-    channels_last: bool = False
-    step: AtLeast0 = 0
-    data: Data | None = None
-
-    def _check_together(self) -> None:
-        if len(self.classes) > MOST_CLASSES:
-            raise ValueError(f"Description.classes must be at most {MOST_CLASSES} names, got {len(self.classes)}.")
-
-    def to_json(self) -> dict[str, Any]:
-        """A JSON object that `from_json` reads."""
-        return {"format": FORMAT} | {item.name: plain(getattr(self, item.name)) for item in fields(self)}
-
-    @classmethod
-    def from_json(cls, content: Any) -> Description:
-        """Read what `to_json` wrote.
-
-        Raises:
-            ValueError: It is something else, or of another version.
-        """
-        if not isinstance(content, dict) or content.get("format") != FORMAT:
-            found = content.get("format") if isinstance(content, dict) else None
-            raise ValueError(
-                f"a model's description must have format {FORMAT}, got {shown(found)}; export the model again."
-            )
-        try:
-            hints = get_type_hints(cls)
-            read = cls(**{item.name: _read(content[item.name], hints[item.name]) for item in fields(cls)})
-            largest = max(_whole_numbers((read.network, read.size, read.slide, read.data)))
-            if largest > LARGEST:
-                raise ValueError(f"{shown(largest)} is more than {LARGEST}")
-        except (KeyError, TypeError, ValueError) as error:
-            reason = f"{error} is missing or unknown" if isinstance(error, KeyError) else str(error).rstrip(".")
-            raise ValueError(
-                f"a model's description must be as this version writes it, but does not fit ({reason[:LONGEST]}); "
-                "export the model again."
-            ) from error
-        return read
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+TF32_CAPABILITY = (8, 0)  # of the first GPUs that have TF32 (Ampere)
 
 
-def describe(
-    config: Experiment,
-    classes: tuple[str, ...],
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
-    step: int,
-) -> Description:
-    """The student of an experiment, after so many steps.
-
-    Args:
-        config: Of the experiment.
-        classes, mean, std: Of its domains.
-        step: Training steps taken.
-    """
-    network = config.network
-    if isinstance(network, EfficientNetLite):
-        network = replace(network, pretrained=False)  # its weights come with the model
-    return Description(
-        network=network,
-        classes=classes,
-        mean=mean,
-        std=std,
-        size=evaluation_size(config.data),
-        slide=config.evaluation.slide,
-        channels_last=config.execution.channels_last,
-        step=step,
-        data=config.data,
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory of a GPU or of the machine did not suffice, be it torch's or CUDA's own."""
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
     )
 
 
-def evaluation_size(data: Data) -> tuple[int, int]:
-    """Box (rows, columns) that evaluation images are fitted into."""
-    return data.image_size if isinstance(data, ToyCity) else data.evaluation_size
+def set_numerics(threads: int) -> None:
+    """Set what is global and moves the last bits: thread count, arithmetic, cuDNN's choice of algorithms.
+
+    On a GPU matrix products of float32 numbers stay float32. cuDNN's convolutions keep its default, TF32, whose
+    products have 10 bits after the point where float32 has 23: `machine` records which is which.
+    """
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
 
 
-def plain(value: Any) -> Any:
-    """Settings as JSON values; a dataclass is an object that names its class."""
-    match value:
-        case Enum():
-            return value.value
-        case tuple():
-            return [plain(part) for part in value]
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            own = {item.name: plain(getattr(value, item.name)) for item in fields(value)}
-            return {"class": type(value).__name__} | own
-        case _:
-            return value
+def peak_memory_mib(device: torch.device) -> float:
+    """Peak memory in MiB: what this trial kept reserved on a GPU, of the whole process so far on a CPU.
+
+    Reserved, because replayed CUDA graphs use memory that counts as allocated only while they are recorded.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device) / 2**20
+    return _peak_of_process_mib()
 
 
-def _whole_numbers(value: Any) -> Iterator[int]:
-    """Sizes and counts in settings; seeds are none."""
-    match value:
-        case bool():
-            return
-        case int():
-            yield value
-        case tuple():
-            for part in value:
-                yield from _whole_numbers(part)
-        case Settings():
-            names = [item.name for item in fields(value) if not item.name.endswith("seed")]  # type: ignore[arg-type]
-            yield from _whole_numbers(tuple(getattr(value, name) for name in names))
+def _peak_of_process_mib() -> float:
+    """Since this program began: what `getrusage` tells begins with the peak of the process that started it."""
+    status = Path("/proc/self/status")
+    own = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE) if status.exists() else None
+    if own is not None:
+        return int(own[1]) / 2**10
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
-def _read(value: Any, hint: Any) -> Any:
-    """What `plain` made of a field of this type, which says what settings it can hold."""
-    match value:
-        case dict():
-            known = {each.__name__: each for each in get_args(hint) or (hint,) if isinstance(each, type)}
-            if value["class"] not in known:
-                raise ValueError(f"{shown(value['class'])} must be {' or '.join(known)}")
-            kind = known[value["class"]]
-            hints = get_type_hints(kind)
-            return kind(**{key: _read(part, hints[key]) for key, part in value.items() if key != "class"})
-        case list():
-            return tuple(_read(part, None) for part in value)
-        case _ if isinstance(hint, type) and issubclass(hint, Enum):
-            return hint(value)
-        case _:
-            return value
+def machine(device: torch.device, config: Experiment) -> dict[str, Any]:
+    """What can move the last bits of a result; on a GPU also which operations take float32 numbers as TF32."""
+    gpu = device.type == "cuda"
+    common = {
+        "device": device.type,
+        "device_name": torch.cuda.get_device_name(device) if gpu else _processor(),
+        "torch": torch.__version__,
+        "threads": str(torch.get_num_threads()),
+        "precision": config.execution.precision.value,
+    }
+    return common | {"tf32": _tf32(device)} if gpu else common
+
+
+def _tf32(device: torch.device) -> str:
+    """Which operations of a GPU take float32 numbers as TF32, by the settings in force: `convolutions`, `nothing`."""
+    if torch.cuda.get_device_capability(device) < TF32_CAPABILITY:
+        return "nothing"
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch puts it there at run time
+    settings = {"convolutions": convolutions, "matrix products": torch.backends.cuda.matmul}
+    return " and ".join(name for name, each in settings.items() if each.fp32_precision == "tf32") or "nothing"
+
+
+def _processor() -> str:
+    """The CPU's model name and its vector instructions in torch's words."""
+    model = platform.machine()
+    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
+        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
+    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"

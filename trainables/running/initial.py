@@ -12,6 +12,7 @@ import torch
 from filelock import FileLock
 from torch import nn
 
+from trainables import tensor_file
 from trainables.adaptation.teacher import Teacher
 from trainables.config import (
     AdamW,
@@ -27,13 +28,12 @@ from trainables.config import (
 from trainables.cuda_graphs import GraphedModule
 from trainables.data.domains import Domains
 from trainables.data.open import training_size
+from trainables.description import plain
 from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_encoder
 from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
 from trainables.randomness import Streams
-from trainables.running import checkpoint
-from trainables.running.environment import plain
 from trainables.step_data import Batch
 from trainables.tasks.build import build_tasks
 from trainables.tasks.feature_distance import FeatureDistanceTask
@@ -169,12 +169,12 @@ def warm_start(
     with FileLock(path.with_suffix(".lock")):
         if path.exists():
             try:
-                return checkpoint.load(path, identity)[0]
-            except checkpoint.UnusableFile as fault:
-                checkpoint.put_aside(path)
+                return tensor_file.load(path, identity)[0]
+            except tensor_file.UnusableFile as fault:
+                tensor_file.put_aside(path)
                 tell(f"{fault}; the source pre-training that it should hold is done again.")
-        checkpoint.save(path, _train_warm_start(config, settings, streams, domains, device), {"of": identity})
-        return checkpoint.load(path, identity)[0]
+        tensor_file.save(path, _train_warm_start(config, settings, streams, domains, device), {"of": identity})
+        return tensor_file.load(path, identity)[0]
 
 
 def _train_warm_start(

@@ -6,10 +6,6 @@ import contextlib
 import gc
 import math
 import os
-import platform
-import re
-import resource
-import struct
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,29 +13,28 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-from torch import Tensor
 
 from mfm_tune.identity import config_id
+from trainables import tensor_file
 from trainables.adaptation.photometric import distort, draw_distortion
 from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
 from trainables.data.open import open_domains
 from trainables.data.scored import SOURCE_MIOU
+from trainables.description import describe
 from trainables.evaluation import Scores, evaluate, source_miou, with_target_statistics
 from trainables.models.segmentor import Segmentor
 from trainables.randomness import Streams
 from trainables.running import checkpoint
-from trainables.running.environment import describe
+from trainables.running.environment import machine, peak_memory_mib, ran_out_of_memory, set_numerics
 from trainables.running.initial import begin, check_weights, in_layout
 from trainables.running.pictures import save_pictures
+from trainables.running.progress import BlockMeans, Progress
 from trainables.selection import TargetCriteria
 from trainables.training import Losses, State, self_training_step, supervised_step
 
 CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"  # the one before, should that be damaged
 FINAL = "final.safetensors"
-OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-TF32_CAPABILITY = (8, 0)  # of the first GPUs that have TF32 (Ampere)
-PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
 
 
 class Report(TypedDict, total=False):
@@ -55,54 +50,6 @@ class Report(TypedDict, total=False):
     outcome: str | None
     error: str
     notice: str
-
-
-class Progress:
-    """A 16-byte file that others read while a block runs: steps executed ever, current step."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        known = os.pread(self._file, PROGRESS.size, 0)
-        self.executed = PROGRESS.unpack(known)[0] if len(known) == PROGRESS.size else 0
-
-    def tick(self, step: int) -> None:
-        """One more step was executed; `step` are done."""
-        self.executed += 1
-        os.pwrite(self._file, PROGRESS.pack(self.executed, step), 0)
-
-    def close(self) -> None:
-        os.close(self._file)
-
-
-class BlockMeans:
-    """Means of the logged scalars over a block, each over the steps that logged it. Summed on the device, read once."""
-
-    def __init__(self) -> None:
-        self._sums: Losses = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, losses: Losses) -> None:
-        for name, value in losses.items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
-            self._counts[name] = self._counts.get(name, 0) + 1
-
-    def read(self) -> dict[str, float]:
-        return {name: float(total) / self._counts[name] for name, total in self._sums.items()}
-
-    def arrays(self) -> dict[str, Tensor]:
-        sums = {f"means.{name}": total for name, total in self._sums.items()}
-        return sums | {f"means_count.{name}": torch.tensor(count) for name, count in self._counts.items()}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, Tensor], device: torch.device) -> BlockMeans:
-        means = cls()
-        for key, value in arrays.items():
-            if key.startswith("means."):
-                means._sums[key.removeprefix("means.")] = value.to(device)
-            if key.startswith("means_count."):
-                means._counts[key.removeprefix("means_count.")] = int(value)
-        return means
 
 
 class Trial:
@@ -202,10 +149,10 @@ class Trial:
             if state.step > 0 or not path.exists():
                 continue
             try:
-                arrays, numbers = checkpoint.load(path, self._identity)
+                arrays, numbers = tensor_file.load(path, self._identity)
                 checkpoint.restore(state, arrays, int(numbers["step"]))
-            except checkpoint.UnusableFile as fault:
-                checkpoint.put_aside(path)
+            except tensor_file.UnusableFile as fault:
+                tensor_file.put_aside(path)
                 faults.append(str(fault))
                 continue
             self._means = BlockMeans.from_arrays(arrays, self.device)
@@ -284,7 +231,7 @@ class Trial:
         if state.step >= self.config.schedule.steps:
             with self._eager_passes():
                 report["pictures"] = save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
-            checkpoint.save(self.folder / FINAL, dict(state.student.state_dict()), self._numbers(state))
+            tensor_file.save(self.folder / FINAL, dict(state.student.state_dict()), self._numbers(state))
             report["outcome"] = "finished"
         return report
 
@@ -355,80 +302,10 @@ class Trial:
     def _save(self, state: State) -> None:
         arrays = checkpoint.arrays_of(state) | self._means.arrays()
         numbers = self._numbers(state) | {"of": self._identity}
-        checkpoint.save(self.folder / CHECKPOINT, arrays, numbers, keep=self.folder / PREVIOUS)
+        tensor_file.save(self.folder / CHECKPOINT, arrays, numbers, keep=self.folder / PREVIOUS)
 
     def _numbers(self, state: State) -> dict[str, Any]:
         """What stands in a checkpoint's header: the step, and what the network needs to be used without its config."""
         domains = self.domains
         model = describe(self.config, domains.classes, domains.mean, domains.std, state.step)
         return {"step": state.step, "model": model.to_json()}
-
-
-def ran_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory of a GPU or of the machine did not suffice, be it torch's or CUDA's own."""
-    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in OUT_OF_MEMORY)
-    )
-
-
-def set_numerics(threads: int) -> None:
-    """Set what is global and moves the last bits: thread count, arithmetic, cuDNN's choice of algorithms.
-
-    On a GPU matrix products of float32 numbers stay float32. cuDNN's convolutions keep its default, TF32, whose
-    products have 10 bits after the point where float32 has 23: `machine` records which is which.
-    """
-    with contextlib.suppress(RuntimeError):
-        torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-
-
-def peak_memory_mib(device: torch.device) -> float:
-    """Peak memory in MiB: what this trial kept reserved on a GPU, of the whole process so far on a CPU.
-
-    Reserved, because replayed CUDA graphs use memory that counts as allocated only while they are recorded.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_reserved(device) / 2**20
-    return _peak_of_process_mib()
-
-
-def _peak_of_process_mib() -> float:
-    """Since this program began: what `getrusage` tells begins with the peak of the process that started it."""
-    status = Path("/proc/self/status")
-    own = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE) if status.exists() else None
-    if own is not None:
-        return int(own[1]) / 2**10
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
-
-
-def machine(device: torch.device, config: Experiment) -> dict[str, Any]:
-    """What can move the last bits of a result; on a GPU also which operations take float32 numbers as TF32."""
-    gpu = device.type == "cuda"
-    common = {
-        "device": device.type,
-        "device_name": torch.cuda.get_device_name(device) if gpu else _processor(),
-        "torch": torch.__version__,
-        "threads": str(torch.get_num_threads()),
-        "precision": config.execution.precision.value,
-    }
-    return common | {"tf32": _tf32(device)} if gpu else common
-
-
-def _tf32(device: torch.device) -> str:
-    """Which operations of a GPU take float32 numbers as TF32, by the settings in force: `convolutions`, `nothing`."""
-    if torch.cuda.get_device_capability(device) < TF32_CAPABILITY:
-        return "nothing"
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # torch puts it there at run time
-    settings = {"convolutions": convolutions, "matrix products": torch.backends.cuda.matmul}
-    return " and ".join(name for name, each in settings.items() if each.fp32_precision == "tf32") or "nothing"
-
-
-def _processor() -> str:
-    """The CPU's model name and its vector instructions in torch's words."""
-    model = platform.machine()
-    with contextlib.suppress(OSError), open("/proc/cpuinfo") as info:
-        model = next((line.split(":", 1)[1].strip() for line in info if line.startswith("model name")), model)
-    return f"{model}, {torch.backends.cpu.get_cpu_capability()}"

@@ -19,15 +19,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from mfm_tune import fields
 from tests.trainables.models.tiny import built
 from tests.trainables.trained import finished_trial
-from trainables import export
+from trainables import export, tensor_file
 from trainables.config import DAFormer, DeepLabV2, EfficientNetLite, MiT, Network, Norm, SegFormer, SmallDeepLab
 from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.description import Description, describe
 from trainables.inference.model import CONFIG, WEIGHTS, load_model, parameter_count
 from trainables.models.build import build_segmentor
 from trainables.models.segmentor import Segmentor
 from trainables.recipes import PAPER, SMOKE, dacs, daformer, hrda, mfm, mic
-from trainables.running import checkpoint
-from trainables.running.environment import Description, describe
 from trainables.running.trial import Trial
 
 MEAN, STD = (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)
@@ -118,7 +117,7 @@ def test_whatever_network_can_be_trained_can_be_exported(kind: type, monkeypatch
     class Later(kind):  # type: ignore[misc, valid-type]  # a class that is known at run time only
         """What `Network` will hold one day."""
 
-    monkeypatch.setattr("trainables.running.environment.Network", Network | Later)
+    monkeypatch.setattr("trainables.description.Network", Network | Later)
     monkeypatch.setattr("mfm_tune.fields._types", fields._types.__wrapped__)  # which remembers a class's types
     config = replace(dacs(SMOKE), network=kind())
     for network in (config.network, Later()):
@@ -198,9 +197,9 @@ def test_weights_of_another_architecture_are_one_sentence(
     trial: Trial, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A checkpoint whose header names one network and whose tensors are another's."""
-    _, numbers = checkpoint.load(trial.folder / export.FINAL)
+    _, numbers = tensor_file.load(trial.folder / export.FINAL)
     other = build_segmentor(dacs(SMOKE).network, 12)
-    checkpoint.save(tmp_path / "other.safetensors", dict(other.state_dict()), numbers)
+    tensor_file.save(tmp_path / "other.safetensors", dict(other.state_dict()), numbers)
     told = refused([str(tmp_path / "other.safetensors"), str(tmp_path / "out")], capsys)
     assert "another architecture than the HRDA" in told
 
@@ -281,7 +280,7 @@ def test_at_full_size_the_exported_model_is_the_student_at_the_baselines_cost(
     config = make(PAPER, mfm(PAPER))
     student = built(config.network).to(memory_format=torch.channels_last)
     model = describe(config, CITYSCAPES_CLASSES, MEAN, STD, 1).to_json()
-    checkpoint.save(tmp_path / "final.safetensors", dict(student.state_dict()), {"step": 1, "model": model})
+    tensor_file.save(tmp_path / "final.safetensors", dict(student.state_dict()), {"step": 1, "model": model})
     assert export.main([str(tmp_path / "final.safetensors"), str(tmp_path / "model")]) == 0
     exported = load_model(tmp_path / "model").segmentor
     image = torch.rand(1, 3, 128, 256).contiguous(memory_format=torch.channels_last)

@@ -19,9 +19,9 @@ from tests.trainables.models.tiny import TINY_DAFORMER, built
 from tests.trainables.trained import finished_trial
 from trainables import evaluate, export, predict
 from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.inference.model import CONFIG, WEIGHTS, Model, load_model, save_model
-from trainables.running.environment import Description
 from trainables.running.pictures import COLOURS
 from trainables.running.trial import Trial
 

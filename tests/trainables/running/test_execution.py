@@ -33,7 +33,7 @@ from trainables.evaluation import evaluate
 from trainables.models.segmentor import interpolation, upsample
 from trainables.recipes import SMOKE, dacs, daformer, hrda, mfm, mic
 from trainables.running import trial
-from trainables.running.trial import machine, peak_memory_mib
+from trainables.running.environment import machine, peak_memory_mib, set_numerics
 from trainables.running.tune import begin_as_fresh_process
 from trainables.step_data import StepView
 from trainables.tasks.task import AuxiliaryTask
@@ -276,7 +276,7 @@ def ampere(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
 
 def test_a_gpus_record_says_what_takes_float32_as_tf32(ampere: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the settings in force, which are cuDNN's default for convolutions; a CPU's record does not speak of it."""
-    trial.set_numerics(1)
+    set_numerics(1)
     config = recipe(dacs)
     assert "tf32" not in machine(CPU, config)
     assert machine(ampere, config)["tf32"] == "convolutions"
@@ -297,7 +297,7 @@ def test_peak_memory_is_that_of_the_process_itself() -> None:
     """`getrusage` of a child begins with the peak of the process that started it."""
     held = torch.ones(2**28)  # 1 GiB
     code = (
-        "import torch; from trainables.running.trial import peak_memory_mib\n"
+        "import torch; from trainables.running.environment import peak_memory_mib\n"
         "print(peak_memory_mib(torch.device('cpu')))"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout

@@ -22,15 +22,16 @@ from mfm_tune.planning.plan import Trial as PlannedTrial
 from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.program import Outcome
 from mfm_tune.tune.engine import run_with_ray
+from trainables import tensor_file
 from trainables.config import DAFormer, Experiment, Precision, SelfTraining
 from trainables.cuda_graphs import GraphedModule
 from trainables.data.open import open_domains
 from trainables.program import Segmentation
 from trainables.randomness import Streams
 from trainables.recipes import MINI, SMOKE, dacs, dacs_mfm, daformer, hrda, mfm, mic
-from trainables.running import checkpoint
+from trainables.running.environment import set_numerics
 from trainables.running.initial import begin, in_layout
-from trainables.running.trial import FINAL, Report, Trial, set_numerics
+from trainables.running.trial import FINAL, Report, Trial
 from trainables.training import Losses, State, self_training_step
 
 pytestmark = [
@@ -69,7 +70,7 @@ def test_a_trial_runs_end_to_end(tmp_path: Path) -> None:
     assert last["machine"]["tf32"] == ("convolutions" if torch.cuda.is_tf32_supported() else "nothing")
     assert all(math.isfinite(last["metrics"][name]) for name in ("student/miou", "teacher/miou", "time/step_ms"))
     assert last["metrics"]["memory/peak_mib"] > 1
-    weights, _ = checkpoint.load(tmp_path / "trial" / FINAL)
+    weights, _ = tensor_file.load(tmp_path / "trial" / FINAL)
     assert all(array.device.type == "cpu" and bool(array.isfinite().all()) for array in weights.values())
 
 
@@ -250,8 +251,8 @@ def test_a_killed_trial_goes_on_with_the_same_numbers(tmp_path: Path) -> None:
     resumed = trained(config, tmp_path / "killed")
     assert [report["step"] for report in resumed] == [20, 30]
     assert resumed[-1]["executed_steps"] == 30 + 18 - 15
-    weights, _ = checkpoint.load(tmp_path / "killed" / "trial" / FINAL)
-    expected, _ = checkpoint.load(tmp_path / "undisturbed" / "trial" / FINAL)
+    weights, _ = tensor_file.load(tmp_path / "killed" / "trial" / FINAL)
+    expected, _ = tensor_file.load(tmp_path / "undisturbed" / "trial" / FINAL)
     for name, array in expected.items():
         torch.testing.assert_close(weights[name], array, rtol=1e-3, atol=1e-4, msg=name)
     assert resumed[-1]["metrics"]["student/miou"] == pytest.approx(undisturbed[-1]["metrics"]["student/miou"], abs=0.5)

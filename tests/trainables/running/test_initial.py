@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 
 from tests.trainables.trained import TINY_CITY
+from trainables import tensor_file
 from trainables.config import EfficientNetLite, Experiment, FeatureDistance, RareClassSampling, WarmStart
 from trainables.data.open import open_domains
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, dacs
-from trainables.running import checkpoint
 from trainables.running.initial import begin, new_student
 from trainables.tasks.feature_distance import FeatureDistanceTask
 
@@ -31,9 +31,9 @@ def test_configs_that_differ_in_adaptation_and_sampling_share_a_warm_start(tmp_p
     """One file; another network or length has one of its own. What a file is of stands in its header, as JSON."""
     weights = begun(CONFIG, tmp_path)
     for config in (replace(CONFIG, rare_class_sampling=RareClassSampling(min_pixels=1)), dacs_of(0.5)):
-        assert checkpoint.same_arrays(weights, begun(config, tmp_path))
+        assert tensor_file.same_arrays(weights, begun(config, tmp_path))
     (file,) = (tmp_path / "warm_starts").glob("*.safetensors")
-    settings, seed, data, machine = json.loads(checkpoint.load(file)[1]["of"])
+    settings, seed, data, machine = json.loads(tensor_file.load(file)[1]["of"])
     assert [each and each["class"] for each in settings] == ["SmallDeepLab", "ToyCity", None, "WarmStart", "Execution"]
     assert settings[1]["source"] == "arcade"
     assert (seed, data, machine) == (0, [], ["cpu", torch.__version__])
@@ -50,8 +50,8 @@ def test_the_feature_distance_keeps_the_imagenet_encoder_where_there_is_one(tmp_
         (task,) = state.tasks
         assert isinstance(task, FeatureDistanceTask)
         anchors = [dict(encoder.state_dict()) for encoder in (task.imagenet_encoder, initial, state.student.encoder)]
-        assert not checkpoint.same_arrays(anchors[1], anchors[2])
-        assert checkpoint.same_arrays(anchors[0], anchors[1 if kept else 2])
+        assert not tensor_file.same_arrays(anchors[1], anchors[2])
+        assert tensor_file.same_arrays(anchors[0], anchors[1 if kept else 2])
 
 
 def dacs_of(threshold: float) -> Experiment:

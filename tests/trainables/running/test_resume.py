@@ -16,10 +16,12 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from trainables import tensor_file
 from trainables.config import Experiment
 from trainables.recipes import SMOKE, Scale, dacs, dacs_mfm, daformer, hrda, mfm, mic, oracle, source_only
 from trainables.running import checkpoint
-from trainables.running.trial import CHECKPOINT, FINAL, PREVIOUS, BlockMeans, Trial
+from trainables.running.progress import BlockMeans
+from trainables.running.trial import CHECKPOINT, FINAL, PREVIOUS, Trial
 
 SCALE = replace(
     SMOKE,
@@ -178,9 +180,9 @@ def test_a_checkpoint_of_another_architecture_leaves_the_state_alone(half_way: P
     """Under the right name: another version of a library can name parts of a network anew."""
     damaged = shutil.copytree(half_way, tmp_path / "d")
     for name in (CHECKPOINT, PREVIOUS):
-        arrays, numbers = checkpoint.load(damaged / "cut" / name)
+        arrays, numbers = tensor_file.load(damaged / "cut" / name)
         renamed = {array.replace("student.encoder", "student.backbone"): value for array, value in arrays.items()}
-        checkpoint.save(damaged / "cut" / name, renamed, numbers)
+        tensor_file.save(damaged / "cut" / name, renamed, numbers)
     assert_as_undisturbed(half_way, damaged, r"(the checkpoint is of another arch.*){2}; the trial begins anew\.")
 
 
@@ -208,7 +210,7 @@ def test_a_full_disk_is_told_by_its_number_and_costs_no_checkpoint(
 ) -> None:
     """Too little space is seen beforehand, a quota only when it is hit; the checkpoint before stands, and no part."""
     saved = tmp_path / CHECKPOINT
-    checkpoint.save(saved, {"weight": torch.zeros(4)}, {"step": 1})
+    tensor_file.save(saved, {"weight": torch.zeros(4)}, {"step": 1})
     before = saved.read_bytes()
 
     def over_quota(*_: object, **__: object) -> None:
@@ -217,12 +219,12 @@ def test_a_full_disk_is_told_by_its_number_and_costs_no_checkpoint(
     usage = shutil._ntuple_diskusage(100, 99, 1)  # type: ignore[attr-defined]
     for number, module, name, fault in (
         (errno.ENOSPC, shutil, "disk_usage", lambda _: usage),
-        (errno.EDQUOT, checkpoint, "save_file", over_quota),
+        (errno.EDQUOT, tensor_file, "save_file", over_quota),
     ):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, fault)
             with pytest.raises(OSError, match=str(saved)) as full:
-                checkpoint.save(saved, {"weight": torch.ones(4)}, {"step": 2})
+                tensor_file.save(saved, {"weight": torch.ones(4)}, {"step": 2})
         assert full.value.errno == number
     assert saved.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
@@ -238,7 +240,7 @@ def test_what_is_restored_lies_in_memory_as_it_did(tmp_path: Path) -> None:
     one, other = first._state, second._state
     assert one is not None
     assert other is not None
-    assert checkpoint.same_arrays(checkpoint.arrays_of(one), checkpoint.arrays_of(other))
+    assert tensor_file.same_arrays(checkpoint.arrays_of(one), checkpoint.arrays_of(other))
     pairs = [(p, m) for p, ms in other.optimizer.state.items() for m in ms.values() if m.shape == p.shape]
     assert pairs
     assert all(parameter.stride() == moment.stride() for parameter, moment in pairs)

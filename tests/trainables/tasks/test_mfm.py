@@ -23,6 +23,7 @@ from tests.trainables.tasks.training import (
     view_and_task,
     with_hrda,
 )
+from trainables import tensor_file
 from trainables.config import (
     AttentionSource,
     Experiment,
@@ -41,7 +42,6 @@ from trainables.losses import cross_entropy
 from trainables.models.rebuilder import random_keep, resize_keep
 from trainables.models.segmentor import upsample
 from trainables.randomness import Recorded
-from trainables.running import checkpoint
 from trainables.step_data import Batch, StepView
 from trainables.tasks.mfm import MfmTask
 from trainables.tasks.target_pass import edited_target_loss
@@ -294,7 +294,7 @@ def test_the_term_can_start_late(tmp_path: Path, dacs_weights: Mapping[bool, dic
     """Of three steps: a term that starts after the third leaves DACS bit-equal, one that starts at it does not."""
     for start, equal in ((3, True), (2, False)):
         _, weights = train(smoke(replace(SMALL, start_step=start)), tmp_path / str(start))
-        assert checkpoint.same_arrays(weights, dacs_weights[False]) is equal
+        assert tensor_file.same_arrays(weights, dacs_weights[False]) is equal
 
 
 # -- HRDA ----------------------------------------------------------------------------------------------------------
@@ -339,7 +339,7 @@ def test_hrda_trains_with_it(tmp_path: Path, dacs_weights: Mapping[bool, dict[st
     report, weights = train(with_hrda(smoke(SMALL)), tmp_path)
     assert report["outcome"] == "finished"
     assert weights.keys() == dacs_weights[True].keys()
-    assert not checkpoint.same_arrays(weights, dacs_weights[True])
+    assert not tensor_file.same_arrays(weights, dacs_weights[True])
 
 
 # -- what it leaves alone ------------------------------------------------------------------------------------------
@@ -380,9 +380,9 @@ def test_lambda_zero_is_dacs_and_other_settings_see_the_same_batches(
     assert len(set(hashes[0])) == 5
     assert all(one == hashes[0] for one in hashes)
     weights = {name: result[1] for name, result in results.items()}
-    assert checkpoint.same_arrays(weights["dacs"], weights["zero"])
-    assert not checkpoint.same_arrays(weights["dacs"], weights["default"])
-    assert not checkpoint.same_arrays(weights["default"], weights["other"])
+    assert tensor_file.same_arrays(weights["dacs"], weights["zero"])
+    assert not tensor_file.same_arrays(weights["dacs"], weights["default"])
+    assert not tensor_file.same_arrays(weights["default"], weights["other"])
 
 
 def test_at_lambda_zero_the_term_is_not_evaluated() -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from trainables import tensor_file
 from trainables.config import HRDA, DAFormer, Experiment, MiT, SelfTraining, ToyCity
 from trainables.data.open import open_domains
 from trainables.models.segmentor import Segmentor
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, dacs
-from trainables.running import checkpoint
 from trainables.running.initial import begin, in_layout
 from trainables.running.trial import FINAL, Report, Trial
 from trainables.step_data import StepView
@@ -61,7 +61,7 @@ def train(config: Experiment, folder: Path, *, shared: Path | None = None) -> tu
         report = trial.advance()
     trial.close()
     final = folder / "trial" / FINAL
-    return report, checkpoint.load(final)[0] if final.exists() else {}
+    return report, tensor_file.load(final)[0] if final.exists() else {}
 
 
 def started(config: Experiment, streams: Streams | None = None) -> State:
