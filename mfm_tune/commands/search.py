@@ -216,7 +216,7 @@ def _run_exploration(
     job: SearchJob, plan: ExplorationPlan, writer: LedgerWriter, argv: Sequence[str], mirror: Mirror | None
 ) -> bool:
     """Whether the search ran out of points."""
-    from mfm_tune.display.live import PlainLines
+    from mfm_tune.display.lines import PlainLines
     from mfm_tune.display.search import ExploreProgress, ExploreTable
 
     study = job.confirmation(plan.state)

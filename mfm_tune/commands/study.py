@@ -227,7 +227,9 @@ def _headline(job: Job, plan: Plan, state: LedgerState) -> str:
 def _run_trials(
     job: Job, plan: Plan, state: LedgerState, writer: LedgerWriter, launch: str, mirror: Mirror | None
 ) -> None:
-    from mfm_tune.display.live import LiveTable, PlainLines, Progress
+    from mfm_tune.display.lines import PlainLines
+    from mfm_tune.display.progress import Progress
+    from mfm_tune.display.table import LiveTable
 
     progress = Progress(plan, state, job.storage, job.slots, mirror.lag if mirror is not None else None)
     with display_class(LiveTable, PlainLines)(progress, job.storage) as display:

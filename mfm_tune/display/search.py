@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mfm_tune.display.live import LiveTable, Progress
+from mfm_tune.display.progress import Progress
+from mfm_tune.display.table import LiveTable
 from mfm_tune.planning.plan import Trial
 from mfm_tune.search.candidates import Explored, explored, ranking, values_text
 from mfm_tune.search.proposals import ExplorationPlan

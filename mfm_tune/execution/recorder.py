@@ -21,14 +21,8 @@ from mfm_tune.program import Outcome, Report
 class Display(Protocol):
     """Shows trials while they run."""
 
-    def started(self, trial: Trial, record: TrialRecord) -> None:
-        """A trial began or goes on."""
-
-    def reported(self, trial: Trial, record: TrialRecord) -> None:
-        """A trial finished a block of steps."""
-
-    def ended(self, trial: Trial, record: TrialRecord) -> None:
-        """A trial has an outcome."""
+    def update(self, trial: Trial, record: TrialRecord) -> None:
+        """Take in that a trial began, reported or ended; while it runs, its record has no outcome."""
 
 
 class Recorder:
@@ -95,8 +89,7 @@ class Recorder:
             study=self._study,
             profile=self._profile,
         )
-        if self._display is not None:
-            _shown(self._display.started, trial, self.state.trials[key])
+        self._show(trial)
 
     def reported(self, key: str, report: Report) -> None:
         """A trial finished a block of steps. A report of a step that is known already changes no result."""
@@ -116,8 +109,7 @@ class Recorder:
         if report.get("notice"):
             with suppress(OSError, ValueError):  # nobody reads it
                 print(report["notice"], file=sys.stderr, flush=True)
-        if self._display is not None:
-            _shown(self._display.reported, trial, self.state.trials[key])
+        self._show(trial)
 
     def ended(self, key: str, outcome: Outcome, *, error: str = "", rung: int | None = None) -> None:
         """A trial has an outcome. The line is on the disk when this returns.
@@ -143,8 +135,7 @@ class Recorder:
             self._keep_text(trial, error)
         if outcome is Outcome.FINISHED:
             self._remove_checkpoints(trial)
-        if self._display is not None:
-            _shown(self._display.ended, trial, self.state.trials[key])
+        self._show(trial)
 
     def _write_config(self, trial: Trial) -> None:
         if trial.config_id in self.state.configs:
@@ -162,6 +153,11 @@ class Recorder:
     def _write(self, **event: object) -> None:
         self.state.apply(self._writer.append(event))
 
+    def _show(self, trial: Trial) -> None:
+        if self._display is not None:
+            with suppress(Exception):  # a display that fails must not cost a result
+                self._display.update(trial, self.state.trials[trial.key])
+
     def _remove_checkpoints(self, trial: Trial) -> None:
         """Only now: a trial that removed them itself would begin anew where its driver ends before it hears of it."""
         for path in (self._storage / trial.folder).glob("checkpoint.*"):
@@ -176,14 +172,3 @@ class Recorder:
             path.write_text(error, encoding="utf-8", errors="backslashreplace")
         except OSError:
             return  # the ledger has it
-
-
-class _Show(Protocol):
-    def __call__(self, trial: Trial, record: TrialRecord) -> None: ...
-
-
-def _shown(show: _Show, trial: Trial, record: TrialRecord) -> None:
-    try:
-        show(trial, record)
-    except Exception:  # a display that fails must not cost a result
-        return

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from mfm_tune.display.live import Progress
+from mfm_tune.display.progress import Progress
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.ledger.state import LedgerState, read_ledger

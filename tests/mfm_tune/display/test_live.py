@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mfm_tune.display.live import LiveTable, PlainLines, Progress, cell_text, read_counters
+from mfm_tune.display.lines import PlainLines
+from mfm_tune.display.progress import Progress, cell_text, read_counters
+from mfm_tune.display.table import LiveTable
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.ledger.state import LedgerState

@@ -29,24 +29,15 @@ class Seen:
         self.ledger = ledger
         self.words: list[str] = []
 
-    def started(self, trial: Trial, record: TrialRecord) -> None:
-        self._see("started", trial, record)
-
-    def reported(self, trial: Trial, record: TrialRecord) -> None:
-        self._see("reported", trial, record)
-
-    def ended(self, trial: Trial, record: TrialRecord) -> None:
-        self._see("ended", trial, record)
-
-    def _see(self, word: str, trial: Trial, record: TrialRecord) -> None:
+    def update(self, trial: Trial, record: TrialRecord) -> None:
         assert read_ledger(self.ledger).trials[trial.key] == record
-        self.words.append(word)
+        self.words.append("ended" if record.outcome else "reported" if record.reports else "started")
 
 
 class Broken(Seen):
     """A display that raises."""
 
-    def _see(self, word: str, trial: Trial, record: TrialRecord) -> None:
+    def update(self, trial: Trial, record: TrialRecord) -> None:
         raise RuntimeError("no terminal")
 
 

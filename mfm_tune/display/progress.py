@@ -1,0 +1,176 @@
+"""How far a launch is, in numbers: what every display shows.
+
+Progress within a block of steps is read from the counters that each running trial keeps in its folder (`progress`: two
+little-endian 64-bit integers, the steps executed ever and the current step), so that a slow trial does not look dead.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from mfm_tune.ledger.records import TrialRecord, finals
+from mfm_tune.ledger.state import LedgerState
+from mfm_tune.ledger.storage import Storage
+from mfm_tune.planning.forecast import StepTimes, duration, makespan
+from mfm_tune.planning.plan import Plan, Trial
+from mfm_tune.program import Outcome
+from mfm_tune.space import Cell
+
+_COUNTERS = struct.Struct("<qq")
+_WORDS = {Outcome.OOM: "OOM", Outcome.DIVERGED: "diverged", Outcome.FAILED: "failed", Outcome.STOPPED: "stopped"}
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial in progress."""
+
+    name: str
+    step: int
+    planned_steps: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A launch at one moment; `left` is in seconds, None while nothing like it was timed."""
+
+    ended: int
+    trials: int
+    fraction: float
+    left: float | None
+    running: tuple[RunningTrial, ...]
+    mirror: str
+
+    @property
+    def time_left(self) -> str:
+        """The time left in words."""
+        return "time left unknown" if self.left is None else f"about {duration(self.left)} left"
+
+
+class Progress:
+    """The numbers behind all displays. The recorder updates them in one thread, displays take snapshots in another.
+
+    Args:
+        plan: What this launch does.
+        state: The ledger, kept up to date by the recorder.
+        storage: Where trials keep their counters.
+        slots: How many trials run at once.
+        mirror: Gives the state of the tracking mirror, or None when it is up to date; None without a mirror.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        state: LedgerState,
+        storage: Storage,
+        slots: int,
+        mirror: Callable[[], str | None] | None = None,
+    ) -> None:
+        self.plan = plan
+        self._state = state
+        self._storage = storage
+        self._slots = slots
+        self._mirror = mirror
+        self._lock = threading.Lock()
+        self._launch: dict[str, tuple[Trial, TrialRecord | None]] = {trial.key: (trial, None) for trial in plan.to_do}
+        self._records: dict[str, dict[int, TrialRecord]] = {}
+        for planned in plan.trials:
+            if planned.record is not None:
+                self._records.setdefault(planned.trial.config_id, {})[planned.trial.seed] = planned.record
+        self._times: StepTimes | None = None  # computed when asked for: results come faster than pictures
+
+    def update(self, trial: Trial, record: TrialRecord) -> None:
+        """Take in that a trial began, reported or ended."""
+        with self._lock:
+            self._times = None
+            self._launch[trial.key] = trial, record
+            self._records.setdefault(trial.config_id, {})[trial.seed] = record
+
+    def snapshot(self) -> Snapshot:
+        """The launch now."""
+        with self._lock:
+            launch = list(self._launch.values())
+            times = self._times = self._times or StepTimes(self._state)
+        waiting = [*(trial for trial, record in launch if record is None), *self.coming()]
+        running = [(trial, record) for trial, record in launch if record is not None and record.outcome is None]
+        ended = [trial for trial, record in launch if record is not None and record.outcome is not None]
+        steps = {trial.key: self._step(trial, record) for trial, record in running}
+        trials = [*(trial for trial, _ in running), *waiting]
+        total = sum(trial.planned_steps for trial in (*trials, *ended))
+        done = sum(trial.planned_steps for trial in ended) + sum(steps.get(each.key, each.step) for each in trials)
+        return Snapshot(
+            ended=len(ended),
+            trials=len(trials) + len(ended),
+            fraction=min(1.0, done / total) if total else 1.0,
+            left=self._left(trials, steps, times),
+            running=tuple(RunningTrial(self.name(each), steps[each.key], each.planned_steps) for each, _ in running),
+            mirror=self._mirror_word(),
+        )
+
+    def coming(self) -> Sequence[Trial]:
+        """Stand-ins for trials that will be made up while others run; none in a study."""
+        return ()
+
+    def name(self, trial: Trial) -> str:
+        """How people call a trial: `dim 128, seed 0`."""
+        return f"{self.plan.name_of(trial.config_id)}, seed {trial.seed}"
+
+    def cell_text(self, cell: Cell, metric: str) -> str:
+        """A cell so far: mean ± std of its finished seeds, how many these are, and other outcomes."""
+        with self._lock:
+            records = dict(self._records.get(cell.config_id, {}))
+        return cell_text(records, metric, len(self.plan.study.seeds))
+
+    def _step(self, trial: Trial, record: TrialRecord) -> int:
+        """The current step of a running trial: its own counter, else what the ledger has."""
+        counted = read_counters(self._storage.trial(trial.folder) / "progress")
+        step = record.step if counted is None else counted[1]
+        return min(max(step, 0), trial.planned_steps)
+
+    def _left(self, trials: list[Trial], steps: Mapping[str, int], times: StepTimes) -> float | None:
+        seconds = [times.seconds(trial) for trial in trials]
+        known = [each for each in seconds if each is not None]
+        if not known:
+            return None if trials else 0.0
+        typical = fmean(known)  # for cost classes that have not been timed yet
+        durations = [
+            (typical if each is None else each) * max(0, trial.planned_steps - steps.get(trial.key, trial.step))
+            for trial, each in zip(trials, seconds, strict=True)
+        ]
+        return makespan(durations, max(self._slots, len(steps)))
+
+    def _mirror_word(self) -> str:
+        if self._mirror is None:
+            return ""
+        try:
+            return self._mirror() or ""
+        except Exception:  # a mirror that is in trouble must not disturb the display
+            return "unknown"
+
+
+def read_counters(path: Path) -> tuple[int, int] | None:
+    """(steps executed ever, current step) of a trial, or None where it keeps none yet."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    return _COUNTERS.unpack(content) if len(content) == _COUNTERS.size else None
+
+
+def cell_text(records: Mapping[int, TrialRecord], metric: str, seeds: int) -> str:
+    """A cell so far, such as `55.1 ± 0.4`, `55.1 (1/3)`, `OOM`, or `·` where nothing has begun."""
+    values = list(finals(records, metric).values())
+    others = [_WORDS[record.outcome] for record in records.values() if record.outcome in _WORDS]
+    if not values:
+        if others:
+            return ", ".join(dict.fromkeys(others))
+        return "…" if any(record.outcome is None for record in records.values()) else "·"
+    text = f"{fmean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+    if len(values) == seeds:
+        return text
+    notes = [f"{len(values)}/{seeds}", *(f"{others.count(word)} {word}" for word in dict.fromkeys(others))]
+    return f"{text} ({', '.join(notes)})"
