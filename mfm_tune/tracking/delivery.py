@@ -6,18 +6,19 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mfm_tune.errors import StorageError
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.ledger.uri import without_password_of
 from mfm_tune.tracking.mirror import Target
-from mfm_tune.tracking.pictures import confusion_files, picture_files, table_path
-from mfm_tune.tracking.reader import Batch, LedgerReader
+from mfm_tune.tracking.pictures import Matrix, confusion_files, picture_files, table_path
+from mfm_tune.tracking.reader import Batch, LedgerReader, Row
 from mfm_tune.tracking.runs import (
     DeclaredCell,
     Kind,
@@ -37,6 +38,7 @@ from mfm_tune.tracking.views import experiment_note, experiment_views, table_vie
 PATIENCE = 3  # a file that is refused so often, while runs are taken, is left out
 LARGEST_FILE = 50 * 2**20  # bytes; larger report files stay in the storage folder
 Contents = Mapping[str, bytes | Path]
+Reports = Sequence[Mapping[str, Any]]
 Stamp = tuple[tuple[str, int, int], ...]
 
 
@@ -60,11 +62,11 @@ class Delivery:
         self._sent: dict[str, set[str]] = {}  # names of files of the batch that is being delivered
         self._stamps: dict[tuple[str, str], Stamp] = {}
 
-    def deliver(self, batch: Batch) -> int:
-        """Deliver a batch, and return how many rows it had. Delivering it twice changes nothing.
+    def deliver(self, batch: Batch) -> None:
+        """Deliver a batch. Delivering it twice changes nothing.
 
         Raises:
-            TroubleError: It could not be delivered, or not wholly; given again, it goes on from there.
+            TroubleError: It could not be delivered, or not wholly; given again, it resumes from there.
         """
         trials = {key: self._write_trial(key, batch) for key in batch.trials}
         for cell in batch.former.values():
@@ -73,9 +75,8 @@ class Delivery:
             self._write_study(name, batch)
         for key, handle in trials.items():
             if handle is not None:
-                self._write_files(key, handle, partial(self._trial_files, key, batch))
+                self._write_trial_files(key, handle, batch.files.get(key, []))
         self._sent.clear()
-        return batch.count
 
     def deliver_reports(self) -> bool:
         """Copy reports that are new or have changed. Returns whether there were any."""
@@ -94,19 +95,27 @@ class Delivery:
         record = self._reader.state.trials[key]
         fields = self._reader.varying.get(experiment_name(record.benchmark, record.profile))
         run = trial_run(self._reader.state, record, self._ledger, fields.names if fields else ())
-        return self._write(_with_files(run, batch.reports.get(key), pictured=key in batch.pictures), batch)
+        run = replace(run, tags={**run.tags, **_file_tags(batch.files.get(key, []))})
+        return self._write(run, batch.rows.get(run.key, []))
 
-    def _trial_files(self, key: str, batch: Batch) -> Contents:
+    def _write_trial_files(self, key: str, handle: Handle, reports: Reports) -> None:
+        """Write those of a trial's files that its run lacks: its config, and what reports have."""
+        marks = [f"{report['step']}/{report['time']}" for report in reports]
+        if handle.files_mark in marks:
+            reports = reports[marks.index(handle.files_mark) + 1 :]
+        if reports or not handle.files_mark:
+            self._write_files(key, handle, partial(self._trial_files, key, reports, begun=bool(handle.files_mark)))
+            self.store.mark_files(handle, marks[-1] if marks else "config")
+
+    def _trial_files(self, key: str, reports: Reports, *, begun: bool) -> Contents:
         record = self._reader.state.trials[key]
         config = self._reader.state.configs.get(record.config_id)
         files: dict[str, bytes | Path] = {}
-        if config is not None and key in batch.started:
+        if config is not None and not begun:
             files["config.json"] = json.dumps(config.config, indent=1, sort_keys=True).encode()
-        report = batch.reports.get(key)
-        if report is not None:
-            files |= confusion_files(report.get("confusion", {}), config.classes if config else ())
-        for each in batch.pictures.get(key, ()):
-            files |= picture_files(key, each, self._storage.trial(record.folder))
+        files |= confusion_files(_newest_confusion(reports), config.classes if config else ())
+        for report in reports:
+            files |= picture_files(key, report, self._storage.trial(record.folder))
         return files
 
     # -- cells and studies ---------------------------------------------------------------------------------------
@@ -117,9 +126,9 @@ class Delivery:
         known = {cell.key: cell_run(state, cell, self._ledger, self._numbers(cell)) for cell in declared_cells(event)}
         runs = [run for run in known.values() if run is not None]
         for run in runs:
-            self._write(run, batch)
+            self._write(run, batch.rows.get(run.key, []))
         if runs:
-            self._write(study_run(state, event, self._ledger, self._reader.declared_at[name]), batch)
+            self._write(study_run(state, event, self._ledger, self._reader.declared_at[name]), [])
         for experiment in dict.fromkeys(run.experiment for run in runs):
             self._write_views(experiment)
 
@@ -144,7 +153,7 @@ class Delivery:
                 status=RunStatus.KILLED if open_still else RunStatus(handle.status),
                 ended=dropped if open_still else handle.ended,
             )
-            self._write(run, Batch(end=0))
+            self._write(run, [])
 
     def _write_views(self, name: str) -> None:
         """The saved views of an experiment: those of its tables, of failures and of pictures."""
@@ -179,14 +188,14 @@ class Delivery:
         run = study_run(
             self._reader.state, event, self._ledger, self._reader.declared_at[event["study"], event["profile"]]
         )
-        self._write(replace(run, tags={**run.tags, "mfm.report": digest}), Batch(end=0))
+        self._write(replace(run, tags={**run.tags, "mfm.report": digest}), [])
         return True
 
     # -- both ----------------------------------------------------------------------------------------------------
 
-    def _write(self, run: Run, batch: Batch) -> Handle | None:
+    def _write(self, run: Run, rows: list[Row]) -> Handle | None:
         try:
-            return self.store.write(run, batch.rows.get(run.key, []))
+            return self.store.write(run, rows)
         except RefusedError as error:
             self._say(f"{run.key}: {error}")
             return self.store.experiment(run.experiment).runs.get(run.key)
@@ -218,15 +227,20 @@ class Delivery:
         print(time.strftime("%Y-%m-%d %H:%M:%S"), "left out:", text, file=sys.stderr, flush=True)
 
 
-def _with_files(run: Run, report: Event | None, *, pictured: bool) -> Run:
-    """A run with the tags by which MLflow's pages find its pictures and tables."""
-    tags = {}
-    if pictured:
+def _file_tags(reports: Reports) -> dict[str, str]:
+    """The tags by which MLflow's pages find a run's pictures and tables."""
+    tags, confusion = {}, _newest_confusion(reports)
+    if any("pictures" in report for report in reports):
         tags["mlflow.loggedImages"] = "True"
-    if report is not None and report.get("confusion"):
-        tables = [{"path": table_path(network), "type": "table"} for network in report["confusion"]]
+    if confusion:
+        tables = [{"path": table_path(network), "type": "table"} for network in confusion]
         tags["mlflow.loggedArtifacts"] = json.dumps(tables)
-    return replace(run, tags={**run.tags, **tags}) if tags else run
+    return tags
+
+
+def _newest_confusion(reports: Reports) -> Mapping[str, Matrix]:
+    """The confusion matrix of each network in the last report that has any."""
+    return next((report["confusion"] for report in reversed(reports) if "confusion" in report), {})
 
 
 def _report_files(storage: Storage, study: str, profile: str) -> dict[str, Path]:

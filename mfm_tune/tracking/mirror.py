@@ -2,9 +2,9 @@
 
 A process of its own (`mfm_tune.tracking.process`) follows the ledger and writes to a SQLite file in the storage folder,
 or to a tracking server. What it could not deliver before the driver went away is delivered by the next run's mirror, or
-by `python -m mfm_tune.sync`; what was delivered already is never delivered twice.
+by `python -m mfm_tune.sync`. How much of the ledger MLflow has is kept in MLflow itself, in each run.
 
-Beside the ledger lie `mlflow.db`, `artifacts/`, and `tracking/` with the mirror's cursor, lock, state and log.
+Beside the ledger lie `mlflow.db`, `artifacts/`, and `tracking/` with the mirror's lock, state and log.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ from mfm_tune.ledger.uri import OPTION, check_uri, is_server, without_password
 from mfm_tune.tracking.database import check_path, sqlite_path, sqlite_uri
 
 SLOW_S = 10.0  # a mirror that has not moved for this long, with lines before it, is called behind
-MARKED = 256  # bytes before the cursor that must not have changed
 GRACE_S = 2.0  # between asking a mirror to end and ending it
 
 # Telemetry off unless the user's environment says otherwise; short waits, because the mirror itself tries again.
@@ -106,11 +105,6 @@ class Target:
         return self.storage / "tracking"
 
     @property
-    def cursor(self) -> Path:
-        """How far the ledger was delivered: a hint, which may be lost."""
-        return self.folder / f"{self._name}.json"
-
-    @property
     def state(self) -> Path:
         """What the mirror that runs, or ran last, says of itself."""
         return self.folder / f"{self._name}.state"
@@ -127,34 +121,13 @@ class Target:
 
     @property
     def _name(self) -> str:
-        """The same whatever the password is: nobody can try passwords on it, and a new one keeps the cursor."""
+        """The same whatever the password is: nobody can try passwords on it, and a new one keeps the files."""
         return "local" if self.given is None else hashlib.sha256(without_password(self.given).encode()).hexdigest()[:12]
 
 
 # --------------------------------------------------------------------------------------------------------------------
 # The mirror's small files
 # --------------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cursor:
-    """How far the ledger was delivered, and proof that it was to this store.
-
-    Args:
-        ledger: Identity of the ledger (`ledger_identity`).
-        offset: Bytes of the ledger that are delivered, up to a line's end.
-        mark: What stands before that end (`ledger_mark`): something else, where the ledger was restored or edited.
-        token: A random word that the mirror left in each experiment; a store that lacks it is not the one meant.
-        experiments: Names of the experiments that were written to.
-        runs: Key -> MLflow's run id.
-    """
-
-    ledger: str
-    offset: int
-    mark: str
-    token: str
-    experiments: tuple[str, ...] = ()
-    runs: Mapping[str, str] = field(default_factory=dict)
 
 
 def ledger_identity(path: Path) -> str:
@@ -165,38 +138,6 @@ def ledger_identity(path: Path) -> str:
     except OSError:
         return ""
     return hashlib.sha256(first).hexdigest()[:12] if first.endswith(b"\n") else ""
-
-
-def ledger_mark(path: Path, offset: int) -> str:
-    """Twelve digits that tell what stands before an offset in a ledger from what stood there before."""
-    begin = max(0, offset - MARKED)
-    with suppress(OSError), path.open("rb") as file:
-        file.seek(begin)
-        return hashlib.sha256(file.read(offset - begin)).hexdigest()[:12]
-    return ""
-
-
-def read_cursor(target: Target) -> Cursor | None:
-    """The cursor, or None where there is none, or none that fits the ledger as it is."""
-    content = _read_json(target.cursor)
-    try:
-        cursor = Cursor(
-            ledger=str(content["ledger"]),
-            offset=int(content["offset"]),
-            mark=str(content["mark"]),
-            token=str(content["token"]),
-            experiments=tuple(content["experiments"]),
-            runs=dict(content["runs"]),
-        )
-    except (KeyError, TypeError, ValueError):
-        return None
-    same = cursor.ledger == ledger_identity(target.ledger) and 0 <= cursor.offset <= ledger_size(target)
-    return cursor if same and cursor.mark == ledger_mark(target.ledger, cursor.offset) else None
-
-
-def write_cursor(target: Target, cursor: Cursor) -> None:
-    """Replace the cursor; OSError where that cannot be done."""
-    _write_json(target.cursor, asdict(cursor))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,9 +185,9 @@ def ledger_size(target: Target) -> int:
 
 
 def caught_up(target: Target) -> bool:
-    """Whether the whole ledger is delivered, as far as the cursor says."""
-    cursor = read_cursor(target)
-    return cursor is not None and cursor.offset >= ledger_size(target)
+    """Whether the whole ledger is delivered, by what the last mirror said."""
+    state = read_state(target)
+    return state is not None and not state.word and state.offset == ledger_size(target)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -8,9 +8,7 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from mfm_tune.ledger.schema import Event
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -25,7 +23,7 @@ CELL = 34  # pixels of one entry of a confusion matrix
 Matrix = Sequence[Sequence[int]]
 
 
-def picture_files(trial_key: str, report: Event, folder: Path) -> dict[str, bytes]:
+def picture_files(trial_key: str, report: Mapping[str, Any], folder: Path) -> dict[str, bytes]:
     """The pictures of a report as MLflow's image grid finds them: name in the artefacts -> content.
 
     A picture that is no longer there, or is none, is left out.

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 import sys
 import threading
 import time
@@ -26,24 +25,13 @@ from filelock import FileLock, Timeout
 
 from mfm_tune.console import steady_streams
 from mfm_tune.ledger.uri import without_password_of
-from mfm_tune.tracking.mirror import (
-    Cursor,
-    Target,
-    ledger_identity,
-    ledger_mark,
-    ledger_size,
-    quiet_environment,
-    read_cursor,
-    write_cursor,
-    write_state,
-)
+from mfm_tune.tracking.mirror import Target, ledger_identity, quiet_environment, write_state
 from mfm_tune.tracking.reader import Batch, BrokenLedgerError, LedgerReader
 
 if TYPE_CHECKING:
     from mfm_tune.tracking.delivery import Delivery
 
 POLL_S = 0.5
-PIECE = 4 * 2**20  # bytes of the ledger that are delivered before the cursor moves
 DRAIN_S = 30.0
 LONGEST_WAIT_S = 60.0
 REPORTS_S = 5.0  # how often report files are looked at
@@ -54,22 +42,23 @@ class Mirroring:
 
     Args:
         target: From where to where.
-        from_start: Deliver everything again, whatever the cursor says.
-        trust: Take the cursor's word until there is something to deliver, so that MLflow is not imported for nothing.
+        from_start: Deliver everything again, whatever MLflow has.
+
+    Attributes:
+        offset: How far the ledger is delivered.
+        notice: What was done to a damaged database, in a sentence.
     """
 
-    def __init__(self, target: Target, *, from_start: bool = False, trust: bool = False) -> None:
+    def __init__(self, target: Target, *, from_start: bool = False) -> None:
         self.target = target
-        self.trust = trust
-        self.rows = 0  # delivered by this object
-        self.notice = ""  # what was done to a damaged database, in a sentence
-        self._forget = from_start
+        self.notice = ""
+        self._from_start = from_start
         self._begin()
 
     @property
-    def offset(self) -> int:
-        """How far the ledger is delivered."""
-        return self._delivered
+    def rows(self) -> int:
+        """How many rows the store has taken from this object."""
+        return 0 if self._delivery is None else self._delivery.store.rows
 
     @property
     def taken(self) -> int:
@@ -77,12 +66,11 @@ class Mirroring:
         return 0 if self._delivery is None else self._delivery.store.taken
 
     def _begin(self) -> None:
+        self.offset = 0
         self._ledger = ledger_identity(self.target.ledger)
         self._reader = LedgerReader(self.target.ledger)
         self._delivery: Delivery | None = None
         self._batch: Batch | None = None
-        self._cursor = None if self._forget else read_cursor(self.target)
-        self._delivered = 0 if self._cursor is None else self._cursor.offset
         self._reports_at = -REPORTS_S
 
     def catch_up(self) -> None:
@@ -94,49 +82,31 @@ class Mirroring:
         """
         if not self._ledger or self._ledger != ledger_identity(self.target.ledger):
             self._begin()
-        if not self._ledger or self._nothing_new():
-            return
+        if self._ledger:
+            self._deliver()
+        write_state(self.target, word="", detail=self.notice, offset=self.offset)
+
+    def _deliver(self) -> None:
         from mfm_tune.tracking.store import TroubleError, VanishedError
 
         try:
-            self._deliver()
+            self._deliver_lines()
         except VanishedError:
-            self._forget = True
             self._begin()
             try:
-                self._deliver()
+                self._deliver_lines()
             except VanishedError as error:
                 raise TroubleError("failing", str(error)) from error
 
-    def _nothing_new(self) -> bool:
-        """Whether the cursor stands at the ledger's end, and no report can have changed."""
-        if self._delivery is not None or not self.trust or self._cursor is None:
-            return False
-        database = self.target.database
-        there = database is None or database.exists()
-        return there and self._delivered >= ledger_size(self.target) and not self._reports_changed()
-
-    def _reports_changed(self) -> bool:
-        """Whether a report is newer than the cursor."""
-        with suppress(OSError):
-            delivered = self.target.cursor.stat().st_mtime
-            return any(path.stat().st_mtime > delivered for path in (self.target.storage / "reports").rglob("*"))
-        return True
-
-    def _deliver(self) -> None:
+    def _deliver_lines(self) -> None:
         delivery = self._delivery or self._connected()
-        while True:
-            batch = self._batch or self._reader.read(PIECE)
-            if batch is None:
-                break
+        while (batch := self._batch or self._reader.read()) is not None:
             self._batch = batch
-            self.rows += delivery.deliver(batch)
-            self._delivered = batch.end
-            self._write_cursor(delivery)
+            delivery.deliver(batch)
+            self.offset = self._reader.offset
             self._batch = None
-        if time.monotonic() - self._reports_at >= REPORTS_S or self.trust is False:
-            if delivery.deliver_reports():
-                self._write_cursor(delivery)
+        if time.monotonic() - self._reports_at >= REPORTS_S:
+            delivery.deliver_reports()
             self._reports_at = time.monotonic()
 
     def look_at_reports(self) -> None:
@@ -144,40 +114,14 @@ class Mirroring:
         self._reports_at = -REPORTS_S
 
     def _connected(self) -> Delivery:
-        """Open the store, and find the place in the ledger from which it lacks lines."""
+        """Open the store."""
         from mfm_tune.tracking.delivery import Delivery
         from mfm_tune.tracking.store import TrackingStore
 
-        cursor = self._cursor
-        token = cursor.token if cursor is not None else secrets.token_hex(8)
-        store = TrackingStore(self.target, self._ledger, token, cursor.runs if cursor is not None else {})
+        store = TrackingStore(self.target, self._ledger, from_start=self._from_start)
         self.notice = store.notice or self.notice
-        if cursor is not None and not all(store.has_token(name) for name in cursor.experiments):
-            self._delivered = 0  # another store than the one that the cursor speaks of
-        elif cursor is not None:
-            for name in cursor.experiments:
-                store.experiment(name)  # looks up its runs, and puts twins away
-        reader = LedgerReader(self.target.ledger)
-        while reader.offset < self._delivered and reader.read(stop=self._delivered) is not None:
-            pass  # delivered already: only added up
-        self._reader = reader
-        self._delivery = Delivery(self.target, self._ledger, store, reader)
+        self._delivery = Delivery(self.target, self._ledger, store, self._reader)
         return self._delivery
-
-    def _write_cursor(self, delivery: Delivery) -> None:
-        store = delivery.store
-        names = dict.fromkeys((*(self._cursor.experiments if self._cursor else ()), *store.experiments))
-        self._cursor = Cursor(
-            ledger=self._ledger,
-            offset=self._delivered,
-            mark=ledger_mark(self.target.ledger, self._delivered),
-            token=store.token,
-            experiments=tuple(name for name in names if name in store.experiments or self._delivered),
-            runs=dict(store.known),
-        )
-        with suppress(OSError):  # a hint: without it, more is delivered again than need be
-            write_cursor(self.target, self._cursor)
-        self._forget = False
 
 
 class Driver:
@@ -215,8 +159,7 @@ def follow(target: Target, driver: Driver) -> int:
     if not _locked(lock, driver):
         return 1
     with lock:
-        mirroring = Mirroring(target, trust=True)
-        return _follow(target, driver, mirroring)
+        return _follow(target, driver, Mirroring(target))
 
 
 def _locked(lock: FileLock, driver: Driver) -> bool:
@@ -263,7 +206,6 @@ def _one_pass(target: Target, mirroring: Mirroring) -> bool:
         word, detail = getattr(error, "word", "failing"), "".join(traceback.format_exception(error))
         detail = without_password_of(target.given, detail)
     else:
-        write_state(target, word="", detail=mirroring.notice, offset=mirroring.offset)
         return False
     write_state(target, word=word, detail=detail.strip().splitlines()[-1], offset=mirroring.offset)
     print(time.strftime("%Y-%m-%d %H:%M:%S"), word, detail, file=sys.stderr, flush=True)

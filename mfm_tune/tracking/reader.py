@@ -1,15 +1,19 @@
 """Reads a ledger piece by piece, and says for each piece which rows MLflow must get and which runs it touches.
 
-The rows are a function of the ledger's lines up to their own, so reading the ledger again gives the same rows, bit for
-bit; MLflow drops rows that it has already. Tags, params and status follow the ledger's state as a whole.
+The rows of a run are a function of the ledger's lines up to their own, so reading the ledger again gives the same rows
+in the same order, bit for bit. Each row has a mark of itself and all rows of its run before it: a run in MLflow that
+bears the mark has these rows. Tags, params and status follow the ledger's state as a whole.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mfm_tune.ledger.file import check_version, event_of
 from mfm_tune.ledger.records import TrialRecord, completes, is_number
@@ -26,53 +30,39 @@ from mfm_tune.tracking.runs import (
     trial_run_key,
 )
 
-PIECE = 4 * 2**20  # bytes
-
 
 class BrokenLedgerError(Exception):
     """A line that ends, and is no event."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """A number at a step; `time` in milliseconds since the epoch."""
+    """A number at a step; `time` in milliseconds since the epoch, `mark` that of its run's rows up to this one."""
 
     key: str
     value: float
     time: int
     step: int
+    mark: str
 
 
 @dataclass
 class Batch:
-    """What a piece of the ledger asks for.
+    """What lines of the ledger ask for.
 
     Args:
-        end: Offset of its end in the ledger.
-        rows: Run key -> rows. Those that are delivered leave it, so that a batch that is tried again goes on there.
-        count: How many rows it had.
+        rows: Run key -> rows. Those that are delivered leave it, so that a batch that is tried again resumes there.
         trials: Keys of the trials to bring up to date.
-        started: Keys of the trials that began or went on.
-        reports: Trial key -> its newest report event, for the confusion matrices.
-        pictures: Trial key -> its report events that have pictures.
+        files: Trial key -> step, time, confusion matrices and pictures of its reports that have any, in order.
         studies: (study, profile) of the studies to bring up to date, their cells included.
         former: Cells that are no longer declared.
     """
 
-    end: int
     rows: dict[str, list[Row]] = field(default_factory=dict)
-    count: int = 0
     trials: dict[str, None] = field(default_factory=dict)
-    started: dict[str, None] = field(default_factory=dict)
-    reports: dict[str, Event] = field(default_factory=dict)
-    pictures: dict[str, list[Event]] = field(default_factory=dict)
+    files: dict[str, list[Mapping[str, Any]]] = field(default_factory=dict)
     studies: dict[tuple[str, str], None] = field(default_factory=dict)
     former: dict[str, DeclaredCell] = field(default_factory=dict)
-
-    def add(self, key: str, rows: Sequence[Row]) -> None:
-        """Rows for a run."""
-        self.rows.setdefault(key, []).extend(rows)
-        self.count += len(rows)
 
 
 class LedgerReader:
@@ -99,42 +89,32 @@ class LedgerReader:
         self.pictures: dict[str, dict[str, int]] = {}
         self._steps: dict[str, dict[int, Event]] = {}  # the reports that count
         self._cell_steps: dict[str, int] = {}
+        self._marks: dict[str, tuple[int, int]] = {}  # run key -> how many rows it has, and their checksum
 
-    def read(self, limit: int = PIECE, stop: int | None = None) -> Batch | None:
-        """Go on by whole lines, about `limit` bytes, at most to the offset `stop`; None where no whole line is left.
+    def read(self) -> Batch | None:
+        """Read the whole lines that the ledger has beyond `offset`; None where there is none.
 
         Raises:
             BrokenLedgerError: The line at `offset` ends and is no event. What stands before it was read by then.
             OSError: The ledger cannot be read.
         """
-        lines = self._lines(limit, stop)
-        if not lines:
-            return None
-        begin, batch = self.offset, Batch(end=self.offset)
-        for line in lines:
-            try:
+        begin, batch = self.offset, Batch()
+        try:
+            for line in self._lines():
                 if line.strip():
                     self._take(line, batch)
-            except BrokenLedgerError:
-                if batch.end == begin:
-                    raise
-                return batch  # to be delivered first; the next read raises
-            self.offset += len(line)
-            batch.end = self.offset
-        return batch
+                self.offset += len(line)
+        except (BrokenLedgerError, OSError):
+            if self.offset == begin:
+                raise  # else what was read is delivered first; the next call raises
+        return batch if self.offset > begin else None
 
-    def _lines(self, limit: int, stop: int | None) -> list[bytes]:
-        try:
-            with self.path.open("rb") as file:
-                file.seek(self.offset)
-                wanted = limit if stop is None else min(limit, stop - self.offset)
-                content = file.read(max(0, wanted))
-                if content and not content.endswith(b"\n"):
-                    content += file.readline()
-        except FileNotFoundError:
-            return []
-        *lines, _ = content.split(b"\n")  # what has no end, the driver is writing
-        return [line + b"\n" for line in lines]
+    def _lines(self) -> Iterator[bytes]:
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
+            file.seek(self.offset)
+            for line in file:
+                if line.endswith(b"\n"):  # the driver is writing a line without an end
+                    yield line
 
     def _take(self, line: bytes, batch: Batch) -> None:
         try:
@@ -181,7 +161,7 @@ class LedgerReader:
         before = self.state.code_of.get(event["config_id"])
         self.state.apply(event)
         record = self.state.trials[event["key"]]
-        batch.trials[record.key] = batch.started[record.key] = None
+        batch.trials[record.key] = None
         batch.studies |= dict.fromkeys(self._studies_of(record.config_id))
         if before != record.fingerprint:  # results of other code count no longer
             for name in self._studies_of(record.config_id):
@@ -201,20 +181,20 @@ class LedgerReader:
         if step in steps and not completes(steps[step], event):
             return  # a repeat after a resume; the first one counts
         steps[step] = {"confusion": event.get("confusion")}
-        batch.reports[key] = event
-        if event.get("pictures"):
-            batch.pictures.setdefault(key, []).append(event)
+        files = {name: event[name] for name in ("confusion", "pictures") if event.get(name)}
+        if files:
+            batch.files.setdefault(key, []).append({"step": step, "time": event["time"], **files})
+        if "pictures" in files:
             seen = self.pictures.setdefault(_experiment(self.state.trials[key]), {})
-            seen.update(dict.fromkeys(event["pictures"], step))
-        metrics = ((name, float(value)) for name, value in event["metrics"].items())
-        batch.add(trial_run_key(key), [Row(clean_key(name), value, event["time"], step) for name, value in metrics])
+            seen.update(dict.fromkeys(files["pictures"], step))
+        self._add(batch, trial_run_key(key), event["metrics"], event["time"], step)
 
     def _end(self, event: Event, batch: Batch) -> None:
         self.state.apply(event)
         record = self.state.trials[event["key"]]
         batch.trials[record.key] = None
         if record.outcome is Outcome.FINISHED:
-            batch.add(trial_run_key(record.key), self._final_rows(record, event["time"]))
+            self._add(batch, trial_run_key(record.key), self._final_numbers(record), event["time"], record.step)
         for name in self._studies_of(record.config_id):
             batch.studies[name] = None
             self._count_cells(name, event["time"], batch, record.config_id)
@@ -222,18 +202,26 @@ class LedgerReader:
     def _studies_of(self, config_id: str) -> list[tuple[str, str]]:
         return [name for name, study in self.state.studies.items() if config_id in _configs(study)]
 
-    def _final_rows(self, record: TrialRecord, time: int) -> list[Row]:
+    def _final_numbers(self, record: TrialRecord) -> dict[str, float]:
         """The metrics of the study or search at the end, and their best, under names that only finished trials have."""
         name = (record.study, record.profile)
         declared = self.state.studies.get(name) or self.state.searches.get(name)
-        rows = []
+        numbers: dict[str, float] = {}
         for metric in _metrics(declared) if declared else ():
             final = record.final(metric)
             if final is not None:
                 values = (report["metrics"].get(metric, math.nan) for report in record.reports)
-                rows.append(Row(clean_key(f"final/{metric}"), final, time, record.step))
-                rows.append(Row(clean_key(f"best/{metric}"), max(filter(is_number, values)), time, record.step))
-        return rows
+                numbers |= {f"final/{metric}": final, f"best/{metric}": max(filter(is_number, values))}
+        return numbers
+
+    def _add(self, batch: Batch, run: str, numbers: Mapping[str, float], time: int, step: int) -> None:
+        """Add a row for each number to those of a run."""
+        count, checksum = self._marks.get(run, (0, 0))
+        for name, number in numbers.items():
+            key, value = clean_key(name), float(number)
+            count, checksum = count + 1, zlib.crc32(f"{key} {value!r} {time} {step}\n".encode(), checksum)
+            batch.rows.setdefault(run, []).append(Row(key, value, time, step, f"{count}:{checksum:08x}"))
+        self._marks[run] = count, checksum
 
     def _count_cells(self, name: tuple[str, str], time: int, batch: Batch, config: str | None = None) -> None:
         """Bring the numbers of a study's cells up to date, and ask for a row for each one that changed.
@@ -255,7 +243,7 @@ class LedgerReader:
             self.numbers[cell.key] = now
             step = max(int(now["n_seeds"]), self._cell_steps.get(cell.key, 0))  # the last row must be the latest
             self._cell_steps[cell.key] = step
-            batch.add(cell.key, [Row(clean_key(key), value, time, step) for key, value in changed.items()])
+            self._add(batch, cell.key, changed, time, step)
 
 
 def _experiment(record: TrialRecord) -> str:

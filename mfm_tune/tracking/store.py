@@ -1,7 +1,9 @@
 """Writing to MLflow so that everything can be written twice: the one file of the mirror that imports it.
 
-Only `MlflowClient` with an explicit URI is used. Runs are found by a tag that they are born with, metrics carry the
-ledger's time and value, so that MLflow drops what it has, and artefacts have names that do not change.
+Only `MlflowClient` with an explicit URI is used. Runs are found by a tag that they are born with. The mark of the last
+row that a run has is a tag of it, written by the request that writes the row: MLflow stores a request's metrics before
+its tags, so no run bears the mark of rows that it lacks. A run that has rows and no mark of them gets them again; they
+carry the ledger's time and value, so MLflow drops what it has. Artefacts have names that do not change.
 """
 
 from __future__ import annotations
@@ -31,12 +33,14 @@ from mfm_tune.tracking.runs import Run, RunStatus
 if TYPE_CHECKING:
     from mfm_tune.tracking.reader import Row
 
-MOST_ROWS = 1000  # metrics a request
+MOST_ROWS = 999  # metrics a request, which takes 1000 of all kinds: one is the mark
 LEAST_ROWS = 20  # to a server so slow that it does not take more in time
 MOST_TAGS = 100
 PAGE = 200  # runs a search
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
 GONE = "RESOURCE_DOES_NOT_EXIST"
+MARK = "mfm.delivered"  # of the last row that a run has
+FILES_MARK = "mfm.delivered_files"  # step and time of the last report whose files a run has
 OTHER_VERSION = (
     "Another version of MLflow wrote the database; bring it up to date with 'mlflow db upgrade', or move it away and "
     "give the same command again: the ledger is then delivered anew"
@@ -81,6 +85,7 @@ class Handle:
         root: Its artefact URI.
         deleted: Somebody deleted it, and nothing is written to it any more.
         tags, params, status, ended: As MLflow has them.
+        mark, files_mark: Those of the last row and of the last files that it has; empty where it has none.
     """
 
     run_id: str
@@ -90,6 +95,8 @@ class Handle:
     params: set[str]
     status: str
     ended: int | None
+    mark: str = ""
+    files_mark: str = ""
 
 
 @dataclass
@@ -108,11 +115,11 @@ class TrackingStore:
     Args:
         target: Where to.
         ledger: The ledger's identity; its runs alone are looked at.
-        token: A random word to leave in each experiment.
-        known: Key -> run id, where several runs have one key: the one that was written to so far.
+        from_start: Write everything again, whatever runs have.
 
     Attributes:
         taken: How many writes it has taken.
+        rows: How many rows it has taken.
         notice: What was done to a damaged SQLite file, in a sentence; empty where nothing was.
 
     Raises:
@@ -120,13 +127,12 @@ class TrackingStore:
         UnusableError: It is damaged and not ours, or another version of MLflow wrote it.
     """
 
-    def __init__(self, target: Target, ledger: str, token: str, known: Mapping[str, str]) -> None:
+    def __init__(self, target: Target, ledger: str, *, from_start: bool = False) -> None:
         self.target = target
         self.ledger = ledger
-        self.token = token
-        self.known = dict(known)
+        self.from_start = from_start
         self.experiments: dict[str, Experiment] = {}
-        self.taken = 0
+        self.taken = self.rows = 0
         self.notice = ""
         self._piece = MOST_ROWS
         try:
@@ -139,12 +145,6 @@ class TrackingStore:
         except Exception as error:  # a database's own: its driver is not installed, it does not answer
             detail = f"{type(error).__name__}: {error}"
             raise TroubleError(_word(detail), detail) from error
-
-    def has_token(self, experiment: str) -> bool:
-        """Whether an experiment is there and bears this mirror's token."""
-        with _as_trouble():
-            found = self.client.get_experiment_by_name(experiment)
-        return found is not None and found.tags.get(self._token_tag) == self.token
 
     def experiment(self, name: str) -> Experiment:
         """Get or create an experiment, and look up its runs once."""
@@ -159,7 +159,6 @@ class TrackingStore:
         )
         if not experiment.deleted:
             experiment.runs = self._runs_of(experiment)
-            self.set_experiment_tags(experiment, {self._token_tag: self.token})
         self.experiments[name] = experiment
         return experiment
 
@@ -216,6 +215,12 @@ class TrackingStore:
             raise
         self.taken += 1
 
+    def mark_files(self, handle: Handle, mark: str) -> None:
+        """Note in a run how far it has its files."""
+        with self._writing():
+            self.client.log_batch(handle.run_id, tags=_tags({FILES_MARK: mark}))
+        handle.files_mark = mark
+
     # -- runs ----------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -223,10 +228,6 @@ class TrackingStore:
         with _as_trouble():
             yield
         self.taken += 1
-
-    @property
-    def _token_tag(self) -> str:
-        return f"mfm.mirror.{self.ledger}"
 
     def _created(self, name: str) -> MlflowExperiment:
         location = None if self.target.served else f"mlflow-artifacts:/{_slug(name)}"
@@ -254,12 +255,17 @@ class TrackingStore:
                     found.setdefault(run.data.tags.get("mfm.key", ""), []).append(run)
             token = page.token
             if not token:
-                return {key: _as_handle(self._chosen(key, runs)) for key, runs in found.items()}
+                return {key: self._found(self._chosen(runs)) for key, runs in found.items()}
 
-    def _chosen(self, key: str, runs: Sequence[MlflowRun]) -> MlflowRun:
-        """The run that counts. More than one is left by a request that timed out and succeeded later."""
-        known = self.known.get(key)
-        chosen = min(runs, key=lambda run: (run.info.run_id != known, _is_deleted(run), run.info.run_id))
+    def _found(self, run: MlflowRun) -> Handle:
+        handle = _as_handle(run)
+        if not self.from_start:
+            handle.mark, handle.files_mark = handle.tags.get(MARK, ""), handle.tags.get(FILES_MARK, "")
+        return handle
+
+    def _chosen(self, runs: Sequence[MlflowRun]) -> MlflowRun:
+        """The run that counts, one with rows if any. More than one is left by a request that succeeded after all."""
+        chosen = min(runs, key=lambda run: (MARK not in run.data.tags, _is_deleted(run), run.info.run_id))
         for run in runs:
             if run is not chosen and not _is_deleted(run):
                 with self._writing():
@@ -284,9 +290,7 @@ class TrackingStore:
                 del self.experiments[run.experiment]  # it may have been made all the same: look again
                 raise
             experiment.runs[run.key] = _as_handle(made)
-        handle = experiment.runs[run.key]
-        self.known[run.key] = handle.run_id
-        return handle
+        return experiment.runs[run.key]
 
     def _deleted_meanwhile(self, handle: Handle) -> bool:
         with _as_trouble():
@@ -301,16 +305,21 @@ class TrackingStore:
             handle.params |= new.keys()
 
     def _write_rows(self, handle: Handle, _run: Run, rows: list[Row]) -> None:
-        """In pieces that get smaller where a server does not take them in time, and stay small."""
+        """Write what the run lacks, in pieces that get smaller where a server is too slow for them, and stay small."""
+        there = next((number for number, row in enumerate(rows, 1) if row.mark == handle.mark), 0)
+        del rows[:there]
         while rows:
             piece = [Metric(row.key, row.value, row.time, row.step) for row in rows[: self._piece]]
+            mark = rows[len(piece) - 1].mark
             try:
                 with self._writing():
-                    self.client.log_batch(handle.run_id, metrics=piece)
+                    self.client.log_batch(handle.run_id, metrics=piece, tags=_tags({MARK: mark}))
             except TroubleError as error:
                 if "timed out" in str(error):
                     self._piece = max(LEAST_ROWS, self._piece // 4)
                 raise
+            handle.mark = mark
+            self.rows += len(piece)
             del rows[: len(piece)]
 
     def _write_tags(self, handle: Handle, run: Run, _rows: list[Row]) -> None:

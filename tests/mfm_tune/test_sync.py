@@ -9,7 +9,7 @@ from filelock import FileLock
 
 from mfm_tune import sync
 from mfm_tune.errors import StorageError
-from mfm_tune.tracking.mirror import Target, read_cursor
+from mfm_tune.tracking.mirror import Target, caught_up
 from tests.mfm_tune.tracking.tracking_ledger import Fiction, expected, stored, write
 from tests.mfm_tune.tracking.tracking_places import answering_server, dead_address, storage_with
 
@@ -66,12 +66,12 @@ def test_a_server_that_is_dead_is_named(tmp_path: Path) -> None:
     ],
 )
 def test_a_server_that_is_no_mlflow_has_taken_nothing(tmp_path: Path, status: int, body: bytes, word: str) -> None:
-    """However it answers: one sentence, and the cursor does not move."""
+    """However it answers: one sentence, and nothing counts as delivered."""
     write(tmp_path, Fiction(seeds=1, reports=1, widths=(128,)).events())
     with answering_server(status, body) as address:
         with pytest.raises(StorageError, match=f"is {word} .* nothing is lost"):
             sync.synchronise(Target(tmp_path, address), patience_s=0.0)
-        assert read_cursor(Target(tmp_path, address)) is None
+        assert not caught_up(Target(tmp_path, address))
 
 
 def test_a_database_that_cannot_be_opened_is_named(tmp_path: Path) -> None:

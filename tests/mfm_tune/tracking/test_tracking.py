@@ -27,14 +27,13 @@ from mfm_tune.tracking.mirror import (
     caught_up,
     ledger_identity,
     quiet_environment,
-    read_cursor,
     start_mirror,
 )
 from mfm_tune.ui import server
 from tests.mfm_tune.stub_launch import launch, stub_trials
 from tests.mfm_tune.stub_program import StubConfig
 from tests.mfm_tune.stub_space import forgotten_after, write_space
-from tests.mfm_tune.tracking.tracking_ledger import Fiction, Number, expected, rows, stored, write
+from tests.mfm_tune.tracking.tracking_ledger import Fiction, Number, expected, forget_marks, rows, stored, write
 from tests.mfm_tune.tracking.tracking_places import (
     Shown,
     beyond,
@@ -227,7 +226,7 @@ def _wait_for_a_write(database: Path, since: int) -> None:
 
 
 def kill_at_random(storage: Path, uri: str | None, database: Path, kills: int, draws: random.Random) -> Path:
-    """Write a ledger bit by bit, and kill its mirror at random moments, its cursor lost in some; then catch up."""
+    """Write a ledger bit by bit, and kill its mirror at random moments, marks lost in some; then catch up."""
     fiction = Fiction(seeds=2, reports=4, metrics=30)
     events = list(fiction.events())
     size = len(events) // (kills + 1) + 1
@@ -246,13 +245,13 @@ def kill_at_random(storage: Path, uri: str | None, database: Path, kills: int, d
         process.send_signal(signal.SIGKILL)
         process.wait()
         if draws.random() < 0.3:
-            mirror.target.cursor.unlink(missing_ok=True)
+            forget_marks(database)
     return path
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_kill_9_on_a_sqlite_file(empty_database: Path, tmp_path: Path, kills: int) -> None:
-    """Killed at random moments, cursor lost in some: exactly the ledger's rows, one run a trial."""
+    """Killed at random moments, marks lost in some: exactly the ledger's rows, one run a trial."""
     storage = storage_with(empty_database, tmp_path / "storage")
     path = kill_at_random(storage, None, storage / "mlflow.db", kills, random.Random(kills))
     assert stored(storage / "mlflow.db") == expected(path)
@@ -299,9 +298,9 @@ def test_artefacts_go_through_a_server(shown: Shown, tmp_path: Path) -> None:
     path = write(tmp_path, Fiction(seeds=1, reports=1, widths=(128,), pictures=True).events())
     draw_pictures(path)
     assert sync.main(["--storage", str(tmp_path), "--tracking-uri", shown.address]) == 0
-    cursor = read_cursor(Target(tmp_path, shown.address))
-    assert cursor is not None
-    run = next(run for key, run in cursor.runs.items() if key.startswith(f"trial/{DACS}"))
+    query = """SELECT k.run_uuid FROM tags k JOIN tags l ON l.run_uuid = k.run_uuid AND l.key = 'mfm.ledger'
+        WHERE k.key = 'mfm.key' AND k.value LIKE ? AND l.value = ?"""
+    ((run,),) = rows(shown.database, query, f"trial/{DACS}%", ledger_identity(path))
     top = asked(shown.address, f"/api/2.0/mlflow/artifacts/list?run_id={run}")["files"]
     assert sorted(file["path"] for file in top) == ["config.json", "confusion", "images"]
     images = asked(shown.address, f"/api/2.0/mlflow/artifacts/list?run_id={run}&path=images")["files"]

@@ -91,7 +91,7 @@ def test_what_sqlite_keeps_beside_a_file_goes_with_it(tmp_path: Path) -> None:
 
 
 def test_the_run_that_meets_a_damaged_database_says_so(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Its mirror makes it anew, though the cursor says that all was delivered to it; so does the next command."""
+    """Its mirror makes it anew, though all was delivered to it; so does the next command."""
     assert synchronised(storage).returncode == 0
     cut_in_half(storage / "mlflow.db")
     write(storage, Fiction(seeds=1, reports=1, widths=(256,), time=2_000_000_000_000).events())

@@ -20,7 +20,7 @@ import pytest
 from mfm_tune import sync
 from mfm_tune.planning.plan import trial_key
 from mfm_tune.tracking import process as tracking_process
-from mfm_tune.tracking.mirror import ENVIRONMENT, Target, caught_up, ledger_identity, read_cursor
+from mfm_tune.tracking.mirror import ENVIRONMENT, Target, caught_up, ledger_identity
 from mfm_tune.tracking.process import Mirroring
 from mfm_tune.tracking.reader import BrokenLedgerError
 from mfm_tune.tracking.runs import trial_run_key
@@ -30,6 +30,7 @@ from tests.mfm_tune.tracking.tracking_ledger import (
     FINGERPRINT,
     Fiction,
     expected,
+    forget_marks,
     retrained,
     rows,
     stored,
@@ -119,25 +120,21 @@ def test_means_hold_results_of_one_code(empty_database: Path, tmp_path: Path) ->
 
 
 def test_delivering_again_changes_nothing(storage: Path) -> None:
-    """A lost cursor costs time, not correctness: every table of the store stays as it is."""
+    """Lost marks cost time, not correctness: every table of the store is then as it was."""
     target = Target(storage)
     Mirroring(target).catch_up()
     before = contents(storage)
-    target.cursor.unlink()
+    forget_marks(storage / "mlflow.db")
     Mirroring(target).catch_up()
+    assert contents(storage) == before
     Mirroring(target, from_start=True).catch_up()
     assert contents(storage) == before
 
 
 def contents(storage: Path) -> dict[str, list[Any]]:
-    """What the store holds, but for the token, which a lost cursor renews."""
-    database = storage / "mlflow.db"
-    tables = ("metrics", "latest_metrics", "params", "tags", "runs")
-    found: dict[str, list[Any]] = {name: sorted(map(repr, rows(database, f"SELECT * FROM {name}"))) for name in tables}
-    found["experiment_tags"] = sorted(
-        map(repr, rows(database, "SELECT * FROM experiment_tags WHERE key NOT LIKE 'mfm.mirror.%'"))
-    )
-    return found
+    """What the store holds."""
+    tables = ("metrics", "latest_metrics", "params", "tags", "runs", "experiment_tags")
+    return {name: sorted(map(repr, rows(storage / "mlflow.db", f"SELECT * FROM {name}"))) for name in tables}
 
 
 class Fault(Exception):
@@ -156,10 +153,10 @@ class Faulty:
 
         def call(*args: Any, **kwargs: Any) -> Any:
             fate = self._draws.random()
-            if fate < 0.03:
+            if fate < 0.08:
                 raise Fault(f"before {name}")
             answer = method(*args, **kwargs)
-            if fate > 0.97:
+            if fate > 0.92:
                 raise Fault(f"after {name}")
             return answer
 
@@ -167,23 +164,30 @@ class Faulty:
 
 
 def test_dying_at_any_request_loses_and_doubles_nothing(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A mirror that ends at random requests, its cursor lost in a third of the rounds, ends exact; so do its cells."""
+    """A mirror that ends at random requests, marks lost in some rounds while the ledger grows, ends exact; so do its
+    cells."""
     from mfm_tune.tracking import store as tracking_store
 
     draws = random.Random(7)
-    monkeypatch.setattr("mfm_tune.tracking.process.PIECE", 2000)
+    path = storage / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:6]))
+    Mirroring(Target(storage)).catch_up()  # a database with a run is never taken for one half made
     real = tracking_store.MlflowClient
     monkeypatch.setattr(tracking_store, "MlflowClient", lambda **given: Faulty(real(**given), draws))
     target, faults = Target(storage), 0
-    while True:
-        try:
-            Mirroring(target).catch_up()
-            break
-        except Fault:
-            faults += 1
-        if draws.random() < 0.3:
-            target.cursor.unlink(missing_ok=True)
-    assert faults >= 5
+    for begin in range(6, len(lines), 8):
+        with path.open("ab") as file:
+            file.write(b"".join(lines[begin : begin + 8]))
+        while True:
+            try:
+                Mirroring(target).catch_up()
+                break
+            except Fault:
+                faults += 1
+            if draws.random() < 0.1:
+                forget_marks(storage / "mlflow.db")
+    assert faults >= 15
     assert is_exact(storage)
     damaged = contents(storage)
     monkeypatch.setattr(tracking_store, "MlflowClient", real)
@@ -323,7 +327,7 @@ def test_as_long_as_a_server_takes_something_it_is_asked_again_soon(
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
 
     waits.clear()
-    mirroring.target.cursor.unlink()
+    forget_marks(storage / "mlflow.db")
     monkeypatch.setattr(sync, "time", Clock())
     assert sync.synchronise(mirroring.target, patience_s=3.0) > 0
     assert sum(waits) > 3.0
@@ -440,13 +444,13 @@ def test_a_run_that_was_made_twice_counts_once(storage: Path) -> None:
     for lost in (False, True):
         twin = client.create_run(first.info.experiment_id, tags=tags).info.run_id
         if lost:
-            target.cursor.unlink()
+            forget_marks(storage / "mlflow.db")
         Mirroring(target).catch_up()
         assert is_exact(storage)
         stages = [client.get_run(each).info.lifecycle_stage for each in (first.info.run_id, twin)]
         assert sorted(stages) == ["active", "deleted"]
         if not lost:
-            assert stages[0] == "active"  # the cursor knows which one was written to
+            assert stages[0] == "active"  # the mark shows which one was written to
 
 
 def test_a_twin_that_the_user_deleted_first_is_left_alone(storage: Path) -> None:
@@ -461,7 +465,7 @@ def test_a_twin_that_the_user_deleted_first_is_left_alone(storage: Path) -> None
     client.delete_run(client.create_run(first.info.experiment_id, tags=tags).info.run_id)
     for lost in (False, True):
         if lost:
-            target.cursor.unlink()
+            forget_marks(storage / "mlflow.db")
         Mirroring(target).catch_up()
         assert is_exact(storage)
 
@@ -478,7 +482,7 @@ def test_a_view_that_is_refused_keeps_no_row_waiting(storage: Path, monkeypatch:
 
 
 def test_a_store_that_was_emptied_is_filled_again(storage: Path, empty_database: Path) -> None:
-    """The cursor is a hint: a new database does not bear the mirror's token, so all is delivered again."""
+    """A new database has no run that bears a mark, so all is delivered again."""
     Mirroring(Target(storage)).catch_up()
     shutil.copyfile(empty_database, storage / "mlflow.db")
     Mirroring(Target(storage)).catch_up()
@@ -505,7 +509,7 @@ def test_a_cell_that_its_study_drops_is_not_left_running(empty_database: Path, t
 
 
 def test_a_ledger_that_was_restored_from_a_copy_is_read_again(storage: Path) -> None:
-    """An older copy that has grown past the cursor since, by other lines: none of these counts as delivered."""
+    """An older copy that has grown longer since, by other lines: none of these counts as delivered."""
     path = storage / "ledger.jsonl"
     content = path.read_bytes()
     Mirroring(Target(storage)).catch_up()
@@ -605,11 +609,36 @@ def test_the_report_is_an_artefact_of_the_study(storage: Path) -> None:
         assert copy.read_text() == text
 
 
-def test_the_cursor_stands_at_the_end(storage: Path) -> None:
-    """After catching up, the cursor says so, and knows the run of each key."""
+def test_each_run_bears_the_mark_of_its_last_row(storage: Path) -> None:
+    """Its number is that of the run's rows, of trials and cells alike, and the whole ledger counts as delivered."""
     Mirroring(Target(storage)).catch_up()
-    cursor = read_cursor(Target(storage))
-    assert cursor is not None
-    assert cursor.offset == (storage / "ledger.jsonl").stat().st_size
-    assert cursor.runs[trial_run_key(DACS_0)] == run_id(storage, DACS_0)
-    assert len(cursor.runs) == 13
+    assert caught_up(Target(storage))
+    database = storage / "mlflow.db"
+    marks = dict(rows(database, "SELECT run_uuid, value FROM tags WHERE key = 'mfm.delivered'"))
+    counts = dict(rows(database, "SELECT run_uuid, count(*) FROM metrics GROUP BY run_uuid"))
+    assert {run: int(mark.partition(":")[0]) for run, mark in marks.items()} == counts
+    assert run_id(storage, DACS_0) in marks
+    assert len(marks) == 8 + 4
+
+
+def test_a_mirror_that_begins_anew_delivers_what_is_new_alone(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows and files that a run has by its marks are not sent again, by whatever mirror they were sent."""
+    path = storage / "ledger.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join(lines[:12]))
+    first, client = served(storage, monkeypatch, lambda _: False)
+    first.catch_up()
+    assert first.rows > 0
+    assert client.files
+    path.write_bytes(b"".join(lines))
+    second, rest = served(storage, monkeypatch, lambda _: False)
+    second.catch_up()
+    ((count,),) = rows(storage / "mlflow.db", "SELECT count(*) FROM metrics")
+    assert first.rows + second.rows == count
+    assert not {run for run, name in client.files if name == "config.json"} & {
+        run for run, name in rest.files if name == "config.json"
+    }
+    third, nothing = served(storage, monkeypatch, lambda _: False)
+    third.catch_up()
+    assert (third.rows, third.taken, nothing.files) == (0, 0, [])
+    assert is_exact(storage)

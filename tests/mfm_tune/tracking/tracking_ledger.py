@@ -238,6 +238,12 @@ def stored(database: Path) -> dict[str, list[Number]]:
     return {key: sorted(numbers) for key, numbers in found.items()}
 
 
+def forget_marks(database: Path) -> None:
+    """Take from all runs the marks of what they have."""
+    with closing(sqlite3.connect(database, timeout=20)) as connection, connection:
+        connection.execute("DELETE FROM tags WHERE key LIKE 'mfm.delivered%'")
+
+
 def rows(database: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """What a query gives."""
     with closing(sqlite3.connect(database, timeout=20)) as connection:
