@@ -68,10 +68,10 @@ def delivered(storage: Path, trials: int, reports: int, metrics: int) -> None:
     say("mlflow.db", (storage / "mlflow.db").stat().st_size / MIB, "MiB")
     begun = time.perf_counter()
     sync.synchronise(Target(storage))
-    say("again, cursor at the end", time.perf_counter() - begun, "s")
+    say("again, nothing is new", time.perf_counter() - begun, "s")
     begun = time.perf_counter()
     sync.synchronise(Target(storage), from_start=True)
-    say("again, cursor lost", time.perf_counter() - begun, "s")
+    say("again, from the start", time.perf_counter() - begun, "s")
 
 
 def shown(storage: Path) -> None:
