@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 
 from mfm_tune.program import Outcome
 from mfm_tune.report.numbers import metric_name, trial_text
-from mfm_tune.report.tables import step_text
+from mfm_tune.report.tables import networks, step_text
 from mfm_tune.results.search import SearchResults
 from mfm_tune.results.statistics import Paired
 from mfm_tune.results.study import OWN, CellResult, Results, TableResult
@@ -88,12 +88,6 @@ def explored_csv(found: SearchResults) -> str:
             }
         )
     return _csv(rows)
-
-
-def networks(results: Results) -> tuple[str, ...]:
-    """The networks that the study's metrics name: `student`, and `teacher` where it is the second metric."""
-    keys = [key for key in (results.metric, results.second_metric) if key is not None]
-    return tuple(dict.fromkeys(key.partition("/")[0] for key in keys if "/" in key))
 
 
 def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[str, Value]:

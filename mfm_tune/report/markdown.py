@@ -6,14 +6,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from mfm_tune.report.charts import Figure
-from mfm_tune.report.sections import Section, Words, words
-from mfm_tune.report.tables import Entry, Printed, Row, printed
-from mfm_tune.results.study import Results, TableResult
+from mfm_tune.report.content import Content
+from mfm_tune.report.sections import Section
+from mfm_tune.report.tables import Entry, Printed, Row
 
 HOW_TO_READ_A_TABLE = (
     "Values are mean ± sample standard deviation over seeds (their number in brackets). A difference is taken seed by "
-    "seed; its 95 % t-interval stands in square brackets, and *visible from* is half of the interval's width, the "
-    "smallest mean difference that these seeds would have told from zero."
+    "seed, with its 95 % t-interval in square brackets; the *half-width* of the interval is the smallest mean "
+    "difference whose interval would exclude zero on these seeds."
 )
 
 
@@ -22,17 +22,19 @@ def escaped(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", " ".join(text.split()))
 
 
-def markdown(results: Results, figures: Mapping[str, Figure], said: Words | None = None) -> str:
-    """The whole report; `said` None takes the words of a study."""
-    said = words(results) if said is None else said
-    parts = [f"# {escaped(results.study.title)}", escaped(said.subtitle)]
-    parts += [*map(escaped, results.study.notes), *_section(said.summary, figures), "## Tables", HOW_TO_READ_A_TABLE]
-    for table in results.tables:
-        parts += _table(results, table, figures)
-    for section in said.leading:
+def markdown(content: Content) -> str:
+    """The whole report."""
+    study, text, figures = content.study, content.text, content.figures
+    parts = [f"# {escaped(study.title)}", escaped(text.subtitle)]
+    parts += [*map(escaped, study.notes), *_section(text.summary, figures), "## Tables", HOW_TO_READ_A_TABLE]
+    for table in content.tables:
+        parts += _table(table, figures)
+    for section in text.leading:
         parts += _section(section, figures)
-    parts += _others(figures)
-    for section in said.sections:
+    for name, figure in figures.items():
+        if figure.group == "classes":
+            parts += [f"## {escaped(figure.title)}", _image(name, figure)]
+    for section in text.sections:
         parts += _section(section, figures)
     return "\n\n".join(parts) + "\n"
 
@@ -46,22 +48,13 @@ def _section(section: Section, figures: Mapping[str, Figure]) -> list[str]:
     return parts + [_image(name, figures[name]) for name in section.figures]
 
 
-def _table(results: Results, table: TableResult, figures: Mapping[str, Figure]) -> list[str]:
-    ready = printed(results, table)
-    parts = [f"### {escaped(ready.title)}", _printed(ready)]
-    if ready.footnotes:
-        parts.append("\n".join(f"\\[{index}\\] {escaped(note)}  " for index, note in enumerate(ready.footnotes, 1)))
-    if ready.note:
-        parts.append(escaped(ready.note))
-    return parts + [_image(name, figure) for name, figure in figures.items() if figure.table == ready.name]
-
-
-def _others(figures: Mapping[str, Figure]) -> list[str]:
-    others = {name: figure for name, figure in figures.items() if figure.group == "classes"}
-    parts: list[str] = []
-    for name, figure in others.items():
-        parts += [f"## {escaped(figure.title)}", _image(name, figure)]
-    return parts
+def _table(table: Printed, figures: Mapping[str, Figure]) -> list[str]:
+    parts = [f"### {escaped(table.title)}", _printed(table)]
+    if table.footnotes:
+        parts.append("\n".join(f"\\[{index}\\] {escaped(note)}  " for index, note in enumerate(table.footnotes, 1)))
+    if table.note:
+        parts.append(escaped(table.note))
+    return parts + [_image(name, figure) for name, figure in figures.items() if figure.table == table.name]
 
 
 def _image(name: str, figure: Figure) -> str:

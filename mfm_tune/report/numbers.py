@@ -100,12 +100,6 @@ def metric_name(key: str) -> str:
     return key
 
 
-def level_text(cell: CellResult) -> str:
-    """A cell's level, with what is trained for it where that differs."""
-    trained = cell.cell.trained
-    return cell.cell.level if trained in (None, cell.cell.level) else f"{cell.cell.level} (trained {trained})"
-
-
 def criterion_number(value: float | None, criterion: Criterion, *, sign: bool = False) -> str:
     """A criterion's value: percent with one decimal, anything else with three; with `sign` as a difference."""
     digits = 1 if criterion.key.endswith("/miou") else 3

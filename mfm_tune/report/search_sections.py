@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mfm_tune.criteria import CRITERIA, TARGET_MIOU
 from mfm_tune.program import Outcome
-from mfm_tune.report.charts import Figure
 from mfm_tune.report.numbers import counted, criterion_number, in_words, mean_std, metric_name, number
 from mfm_tune.report.search_figures import capital
-from mfm_tune.report.sections import Section, Words, words
+from mfm_tune.report.sections import Section, Text, study_text
 from mfm_tune.results.search import Confirmed, Retold, SearchResults
 from mfm_tune.results.statistics import Verdict, smallest_correlation, summary
 from mfm_tune.search.candidates import final, ranking, values_text
@@ -22,9 +21,13 @@ LABEL_FREE = "label-free selection: no label of the target had a part in the cho
 FEW = 30  # finished trials, below which an importance is a hint
 
 
-def search_words(found: SearchResults, importances: Sequence[Importance], figures: Mapping[str, Figure]) -> Words:
-    """The words of a search's report: those of the confirmed study, and those on what was explored."""
-    said = words(found.results)
+def search_text(found: SearchResults, importances: Sequence[Importance], figures: Sequence[str]) -> Text:
+    """The text of a search's report: that of the confirmed study, and that on what was explored.
+
+    Args:
+        figures: The names of those that were drawn.
+    """
+    said = study_text(found.results)
     sentences = (*search_summary(found), *said.summary.sentences)
     sections = (
         optimism(found, figures),
@@ -160,7 +163,7 @@ def _others(found: SearchResults) -> Iterator[str]:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def optimism(found: SearchResults, figures: Mapping[str, Figure]) -> Section | None:
+def optimism(found: SearchResults, figures: Sequence[str] = ()) -> Section | None:
     """The number that each confirmed config was chosen with, beside its mean on fresh seeds."""
     retold: list[Retold] = [*found.confirmed, *found.baselines]
     if not found.confirmed:
@@ -199,9 +202,7 @@ def _fresh(each: Retold, found: SearchResults) -> str:
     return f"{criterion_number(told.mean, criterion)}{spread} ({told.n})"
 
 
-def _importance(
-    found: SearchResults, importances: Sequence[Importance], figures: Mapping[str, Figure]
-) -> Section | None:
+def _importance(found: SearchResults, importances: Sequence[Importance], figures: Sequence[str]) -> Section | None:
     n, criterion = len(found.finished), found.search.criterion
     title = "Importance of each parameter"
     if not importances:
@@ -238,7 +239,7 @@ def _importance(
     )
 
 
-def _slices(found: SearchResults, importances: Sequence[Importance], figures: Mapping[str, Figure]) -> Section | None:
+def _slices(found: SearchResults, importances: Sequence[Importance], figures: Sequence[str]) -> Section | None:
     slices, contours = _named(figures, "search-slice-"), _named(figures, "search-contour-")
     if not slices:
         return None
@@ -257,7 +258,7 @@ def _slices(found: SearchResults, importances: Sequence[Importance], figures: Ma
     return Section(key="slices", title="Slices and contours", sentences=tuple(sentences), figures=(*slices, *contours))
 
 
-def _pruning(found: SearchResults, figures: Mapping[str, Figure]) -> Section | None:
+def _pruning(found: SearchResults, figures: Sequence[str]) -> Section | None:
     told, search = found.pruning, found.search
     if told.saved is None:
         return None
@@ -277,7 +278,7 @@ def _pruning(found: SearchResults, figures: Mapping[str, Figure]) -> Section | N
     )
 
 
-def selection(found: SearchResults, figures: Mapping[str, Figure]) -> Section | None:
+def selection(found: SearchResults, figures: Sequence[str] = ()) -> Section | None:
     """How well each label-free criterion would have chosen."""
     if not found.points:
         return None
@@ -347,5 +348,5 @@ def _explored(found: SearchResults) -> Section | None:
     )
 
 
-def _named(figures: Mapping[str, Figure], beginning: str) -> tuple[str, ...]:
+def _named(figures: Sequence[str], beginning: str) -> tuple[str, ...]:
     return tuple(name for name in figures if name.startswith(beginning))

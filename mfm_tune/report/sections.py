@@ -45,11 +45,11 @@ class Section:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Words:
-    """What is said beside the tables.
+class Text:
+    """The text beside the tables.
 
     Args:
-        leading: Sections that stand right behind the tables.
+        leading: Sections right behind the tables.
         sections: Those that end the report.
     """
 
@@ -59,10 +59,10 @@ class Words:
     leading: tuple[Section, ...] = ()
 
 
-def words(results: Results) -> Words:
-    """All sections of a report."""
+def study_text(results: Results) -> Text:
+    """All text of a study's report."""
     study = results.study
-    return Words(
+    return Text(
         subtitle=f"Study {study.name}, profile {study.profile}. {status(results)}",
         summary=_summary(results),
         sections=tuple(

@@ -1,14 +1,38 @@
-"""A table of the report as headings and entries of text, which Markdown, LaTeX, HTML and the terminal print alike."""
+"""Tables of the report as headings and entries of text, which Markdown, LaTeX, HTML and the terminal print alike."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from enum import Enum
+from functools import partial
 
-from mfm_tune.report.numbers import NOTHING, cell_text, column_text, difference, mean_std, metric_name, number, signed
-from mfm_tune.results.statistics import Verdict
-from mfm_tune.results.study import OWN, CellResult, Comparison, Results, TableResult
-from mfm_tune.space import paper_text
+from mfm_tune.report.numbers import (
+    NOTHING,
+    cell_text,
+    column_text,
+    difference,
+    mean_std,
+    metric_name,
+    number,
+    signed,
+    trial_text,
+)
+from mfm_tune.results.statistics import Verdict, summary
+from mfm_tune.results.study import OWN, Baseline, CellResult, Results, TableResult
+from mfm_tune.space import Paper, Quoted, paper_text
+
+
+class Kind(Enum):
+    """What a column holds."""
+
+    VALUE = "value"
+    PAPER = "paper"
+    DIFFERENCE = "difference"  # to a baseline
+    FURTHER = "further"  # one that the table asks for
+    SECOND = "second"  # the study's second metric
+    SECOND_DIFFERENCE = "second difference"
+    COST = "cost"
 
 
 @dataclass(frozen=True)
@@ -18,6 +42,9 @@ class Entry:
     text: str
     verdict: Verdict | None = None
     detail: str = ""
+
+
+EMPTY = Entry("")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +59,19 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A table of texts."""
+
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Printed:
     """A table ready to be printed.
 
     Args:
-        headings: Of the entries; the level and, where `has_trained`, what was trained for it stand before them.
+        kinds, headings: Of the entries; the level and, where `has_trained`, what was trained for it come before them.
         rows: In the order of the axis, quoted rows first.
         footnotes: Numbered from 1.
     """
@@ -46,6 +81,7 @@ class Printed:
     axis: str
     metric: str
     has_trained: bool
+    kinds: tuple[Kind, ...]
     headings: tuple[str, ...]
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...]
@@ -53,90 +89,115 @@ class Printed:
 
     @property
     def left_headings(self) -> tuple[str, ...]:
-        """What stands before the entries."""
+        """What comes before the entries."""
         return (self.axis, "trained") if self.has_trained else (self.axis,)
 
     def left(self, row: Row) -> tuple[str, ...]:
         """A row's texts before the entries."""
         return (row.level, row.trained) if self.has_trained else (row.level,)
 
+    @property
+    def glance(self) -> Grid:
+        """The table as the paper prints it: level, ours, the paper's."""
+        width = 2 if Kind.PAPER in self.kinds else 1
+        rows = [(row.level, *(entry.text for entry in row.entries[:width])) for row in self.rows if not row.quoted]
+        return Grid(headings=(self.axis, self.metric, "paper")[: width + 1], rows=tuple(rows))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column: what it prints of a cell, and of a row from the literature."""
+
+    kind: Kind
+    heading: str
+    entry: Callable[[CellResult], Entry]
+    quoted: Callable[[Quoted], Entry] = lambda _: EMPTY
+
 
 def printed(results: Results, table: TableResult) -> Printed:
     """A table with all its columns: value, paper, differences, second metric, cost, memory."""
-    footnotes: list[str] = []
-    rows = [_quoted_row(results, table, index) for index in range(len(table.table.quoted))]
-    for cell in table.cells:
-        for mark in cell.marks:
-            if str(mark) not in footnotes:
-                footnotes.append(str(mark))
-        rows.append(_row(results, table, cell, footnotes))
+    columns = tuple(_columns(results, table))
+    footnotes = tuple(dict.fromkeys(str(mark) for cell in table.cells for mark in cell.marks))
+    quoted = [
+        Row(level=row.label, trained="", entries=tuple(column.quoted(row) for column in columns), quoted=True)
+        for row in table.table.quoted
+    ]
+    rows = [
+        Row(
+            level=cell.cell.level,
+            trained=cell.cell.trained or cell.cell.level,
+            entries=tuple(column.entry(cell) for column in columns),
+            notes=tuple(footnotes.index(str(mark)) + 1 for mark in cell.marks),
+        )
+        for cell in table.cells
+    ]
     return Printed(
         name=table.table.name,
         title=table.table.title,
         axis=table.table.axis.name,
         metric=metric_name(table.metric),
         has_trained=any(cell.cell.trained not in (None, cell.cell.level) for cell in table.cells),
-        headings=_headings(results, table),
-        rows=tuple(rows),
-        footnotes=tuple(footnotes),
+        kinds=tuple(column.kind for column in columns),
+        headings=tuple(column.heading for column in columns),
+        rows=(*quoted, *rows),
+        footnotes=footnotes,
         note=table.table.note,
     )
 
 
-def _headings(results: Results, table: TableResult) -> tuple[str, ...]:
+def _columns(results: Results, table: TableResult) -> Iterator[_Column]:
+    seeds = len(results.seeds)
+    yield _Column(Kind.VALUE, metric_name(table.metric), lambda cell: Entry(cell_text(cell)))
+    if table.has_paper:
+        ours, quoted = (lambda cell: Entry(paper_text(cell.cell.paper))), (lambda row: Entry(number(row.paper.miou)))
+        yield _Column(Kind.PAPER, "paper", ours, quoted)
     names = [f"minus {baseline.name}" for baseline in table.baselines]
-    headings = [metric_name(table.metric), *(["paper"] if table.has_paper else [])]
-    headings += names  # before the further columns, which may be many
-    headings += [heading for _, heading in table.table.columns]
+    for index, baseline in enumerate(table.baselines):  # before the further columns, which may be many
+        yield _Column(Kind.DIFFERENCE, names[index], partial(_difference, index, baseline))
+    for index, (_, heading) in enumerate(table.table.columns):
+        quoted = partial(_quoted_further, table, index)
+        yield _Column(Kind.FURTHER, heading, partial(_further, table, index, seeds), quoted)
     if results.second_metric is not None:
         second = metric_name(results.second_metric)
-        headings += [second, *(f"{second} {name}" for name in names)]
-    return (*headings, *cost_headings(table))
+        yield _Column(Kind.SECOND, second, lambda cell: Entry(mean_std(cell.second, seeds)))
+        for index, name in enumerate(names):
+            yield _Column(Kind.SECOND_DIFFERENCE, f"{second} {name}", partial(_second_difference, index))
+    if table.shows_cost:  # the rows may differ in it
+        yield _Column(Kind.COST, "ms/step", lambda cell: Entry(step_text(cell.config.step_ms)))
+        if any(cell.config.peak_mib is not None for cell in table.cells):
+            yield _Column(Kind.COST, "peak MiB", lambda cell: Entry(number(cell.config.peak_mib, 0)))
 
 
-def _row(results: Results, table: TableResult, cell: CellResult, footnotes: Sequence[str]) -> Row:
-    seeds = len(results.seeds)
-    entries = [Entry(cell_text(cell))]
-    if table.has_paper:
-        entries.append(Entry(paper_text(cell.cell.paper)))
-    compared = zip(table.baselines, cell.comparisons, strict=True)
-    entries += [_compared(each, named=baseline is OWN) for baseline, each in compared]
-    papers = table.paper_columns(cell.cell.paper)
-    for column, paper in zip(cell.columns, papers, strict=True):
-        entries.append(Entry(column_text(column, seeds), detail="" if paper is None else f"paper {number(paper)}"))
-    if results.second_metric is not None:
-        entries.append(Entry(mean_std(cell.second, seeds)))
-        entries += map(_second, cell.comparisons)
-    return Row(
-        level=cell.cell.level,
-        trained=cell.cell.trained or cell.cell.level,
-        entries=(*entries, *_costs(table, cell)),
-        notes=tuple(footnotes.index(str(mark)) + 1 for mark in cell.marks),
-    )
-
-
-def _second(comparison: Comparison | None) -> Entry:
-    if comparison is None or comparison.second is None:
-        return Entry("")
-    return Entry(difference(comparison.second), comparison.second.verdict)
-
-
-def _compared(comparison: Comparison | None, *, named: bool) -> Entry:
+def _difference(index: int, baseline: Baseline, cell: CellResult) -> Entry:
+    comparison = cell.comparisons[index]
     if comparison is None:
-        return Entry("")
-    details = [f"to {comparison.baseline.name}"] if named else []
+        return EMPTY
+    details = [f"to {comparison.baseline.name}"] if baseline is OWN else []
     if comparison.paper is not None:
         details.append(f"paper {signed(comparison.paper)}")
     if comparison.paired.smallest_visible is not None:
-        details.append(f"visible from {number(comparison.paired.smallest_visible)}")
+        details.append(f"half-width {number(comparison.paired.smallest_visible)}")
     return Entry(difference(comparison.paired), comparison.paired.verdict, "; ".join(details))
 
 
-def cost_headings(table: TableResult) -> tuple[str, ...]:
-    """`ms/step` and `peak MiB`, where the rows may differ in them and they were measured."""
-    if not table.shows_cost:
-        return ()
-    return ("ms/step", *(["peak MiB"] if any(cell.config.peak_mib is not None for cell in table.cells) else []))
+def _second_difference(index: int, cell: CellResult) -> Entry:
+    comparison = cell.comparisons[index]
+    if comparison is None or comparison.second is None:
+        return EMPTY
+    return Entry(difference(comparison.second), comparison.second.verdict)
+
+
+def _further(table: TableResult, index: int, seeds: int, cell: CellResult) -> Entry:
+    return Entry(column_text(cell.columns[index], seeds), None, _paper_detail(table, index, cell.cell.paper))
+
+
+def _quoted_further(table: TableResult, index: int, row: Quoted) -> Entry:
+    return Entry("", None, _paper_detail(table, index, row.paper))
+
+
+def _paper_detail(table: TableResult, index: int, paper: Paper) -> str:
+    value = table.paper_columns(paper)[index]
+    return "" if value is None else f"paper {number(value)}"
 
 
 def step_text(step_ms: tuple[float, float] | None) -> str:
@@ -147,16 +208,42 @@ def step_text(step_ms: tuple[float, float] | None) -> str:
     return " to ".join(dict.fromkeys(texts))
 
 
-def _costs(table: TableResult, cell: CellResult) -> list[Entry]:
-    texts = (step_text(cell.config.step_ms), number(cell.config.peak_mib, 0))
-    return [Entry(text) for _, text in zip(cost_headings(table), texts, strict=False)]
+# --------------------------------------------------------------------------------------------------------------------
+# Tables of all trials and of all classes
+# --------------------------------------------------------------------------------------------------------------------
 
 
-def _quoted_row(results: Results, table: TableResult, index: int) -> Row:
-    """A row from the literature: the paper's numbers, and nothing else."""
-    row = table.table.quoted[index]
-    entries = [Entry(""), Entry(number(row.paper.miou)), *[Entry("")] * len(table.baselines)]
-    for paper in table.paper_columns(row.paper):
-        entries.append(Entry("", detail="" if paper is None else f"paper {number(paper)}"))
-    entries += [Entry("")] * (len(_headings(results, table)) - len(entries))
-    return Row(level=row.label, trained="", entries=tuple(entries), quoted=True)
+def trial_grid(results: Results) -> Grid:
+    """Every config with the number of each seed, or that trial's status."""
+    rows = [
+        (
+            cell.config.name,
+            *(trial_text(cell.config, seed, results.metric) for seed in results.seeds),
+            cell.cell.config_id,
+        )
+        for cell in results.distinct
+    ]
+    return Grid(headings=("config", *(f"seed {seed}" for seed in results.seeds), "config id"), rows=tuple(rows))
+
+
+def class_grids(results: Results) -> dict[str, Grid]:
+    """Network -> mean IoU of each class, a row a config; networks without numbers are left out."""
+    grids = {network: _class_grid(results, network) for network in networks(results)}
+    return {network: grid for network, grid in grids.items() if grid.rows}
+
+
+def _class_grid(results: Results, network: str) -> Grid:
+    classes = next((config.classes for config in results.configs.values() if config.classes), ())
+    rows = []
+    for config in results.configs.values():
+        means = [summary(config.finals(f"{network}/iou/{name}").values()).mean for name in classes]
+        overall = summary(config.finals(f"{network}/miou").values()).mean
+        if any(mean is not None for mean in means):
+            rows.append((config.name, *(number(mean) for mean in (*means, overall))))
+    return Grid(headings=("config", *classes, metric_name(f"{network}/miou")), rows=tuple(rows))
+
+
+def networks(results: Results) -> tuple[str, ...]:
+    """The networks that the study's metrics name: `student`, and `teacher` where it is the second metric."""
+    keys = [key for key in (results.metric, results.second_metric) if key is not None]
+    return tuple(dict.fromkeys(key.partition("/")[0] for key in keys if "/" in key))

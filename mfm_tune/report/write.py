@@ -18,6 +18,7 @@ from mfm_tune.ledger.storage import replacing
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.report.charts import Figure
 from mfm_tune.report.classes import class_figures
+from mfm_tune.report.content import Content
 from mfm_tune.report.csv_files import classes_csv, explored_csv, table_csv, trials_csv
 from mfm_tune.report.figures import figures
 from mfm_tune.report.html import html
@@ -25,8 +26,9 @@ from mfm_tune.report.latex import latex
 from mfm_tune.report.markdown import markdown
 from mfm_tune.report.pictures import strips
 from mfm_tune.report.search_figures import search_figures
-from mfm_tune.report.search_sections import search_words
-from mfm_tune.report.tables import printed
+from mfm_tune.report.search_sections import search_text
+from mfm_tune.report.sections import Text, study_text
+from mfm_tune.report.tables import Printed, class_grids, printed, trial_grid
 from mfm_tune.report.terminal import in_columns, search_in_columns
 from mfm_tune.results.search import collect_search
 from mfm_tune.results.study import Results, collect
@@ -77,14 +79,7 @@ def write_report(
         OSError: The folder cannot be written.
     """
     results, pieces = collect(study, state, fingerprints), _Pieces()
-    drawn = pieces.figures(results)
-    shown = pieces.made("the pictures", partial(strips, results, storage)) or ()
-    makers: dict[str, Callable[[], str]] = {
-        HTML_NAME: partial(html, results, drawn, shown),
-        MARKDOWN_NAME: partial(markdown, results, drawn),
-        **_tables(results),
-    }
-    return _written(folder, makers, drawn, pieces)
+    return _report(folder, storage, pieces, results, partial(study_text, results), {}, {})
 
 
 def write_search_report(
@@ -103,24 +98,18 @@ def write_search_report(
         OSError: The folder cannot be written.
     """
     found, pieces = collect_search(search, state, code), _Pieces()
-    results = found.results
-    shares = pieces.made("importances", partial(importances, found.points, search.parameters, search.criterion)) or ()
-    drawn = pieces.figures(results) | pieces.drawn("figures of the search", partial(search_figures, found, shares))
-    said = pieces.made("the words of the search", partial(search_words, found, shares, drawn))
-    shown = pieces.made("the pictures", partial(strips, results, storage)) or ()
-    points = pieces.made("tables/explored.csv", partial(explored_csv, found)) or ""
-    makers: dict[str, Callable[[], str]] = {
-        HTML_NAME: partial(html, results, drawn, shown, said, {"explored.csv": points}),
-        MARKDOWN_NAME: partial(markdown, results, drawn, said),
-        **_tables(results),
-        "tables/explored.csv": lambda: points,
-    }
-    return _written(folder, makers, drawn, pieces)
+    candidates = partial(importances, found.points, search.parameters, search.criterion)
+    shares = pieces.made("importances", candidates) or ()
+    figures = pieces.made("figures of the search", partial(search_figures, found, shares)) or {}
+    text = partial(search_text, found, shares, tuple(figures))
+    return _report(
+        folder, storage, pieces, found.results, text, figures, {"tables/explored.csv": partial(explored_csv, found)}
+    )
 
 
 @dataclass
 class _Pieces:
-    """Makes the pieces of a report: an error costs the piece, and says which."""
+    """Makes the pieces of a report: an error costs the piece, and is named."""
 
     lost: list[str] = field(default_factory=list)
     error: Exception | None = None  # the last one
@@ -134,47 +123,88 @@ class _Pieces:
             self.error = error
             return None
 
-    def figures(self, results: Results) -> dict[str, Figure]:
-        """Figures of a study, by file name."""
-        of_tables = self.drawn("figures", partial(figures, results))
-        return of_tables | self.drawn("figures of classes", partial(class_figures, results))
-
-    def drawn(self, what: str, draw: Callable[[], dict[str, Figure]]) -> dict[str, Figure]:
-        """Figures by file name, or none."""
-        return self.made(what, draw) or {}
+    def encoded(self, makers: Mapping[str, Callable[[], str]]) -> dict[str, bytes]:
+        """The contents of files by name; those that could not be made are left out."""
+        contents = {name: self.made(name, partial(_encoded, make)) for name, make in makers.items()}
+        return {name: content for name, content in contents.items() if content is not None}
 
 
-def _tables(results: Results) -> dict[str, Callable[[], str]]:
-    """What makes the files that hold tables."""
+def _encoded(make: Callable[[], str]) -> bytes:
+    return make().encode()
+
+
+def _report(
+    folder: Path,
+    storage: Path,
+    pieces: _Pieces,
+    results: Results,
+    text: Callable[[], Text],
+    figures_of_search: Mapping[str, Figure],
+    files_of_search: Mapping[str, Callable[[], str]],
+) -> ReportFiles:
+    """Make every piece once, and write them."""
+    drawn = {
+        **(pieces.made("figures", partial(figures, results)) or {}),
+        **(pieces.made("figures of classes", partial(class_figures, results)) or {}),
+        **figures_of_search,
+    }
+    shown = pieces.made("the pictures", partial(strips, results, storage)) or ()
+    tables = [pieces.made(table.table.title, partial(printed, results, table)) for table in results.tables]
+    ready = tuple(table for table in tables if table is not None)
+    files = pieces.encoded({**_tables(results, ready), **files_of_search})
+    written = files | pieces.encoded({f"figures/{name}.svg": figure.file for name, figure in drawn.items()})
+    said = pieces.made("its text", text)
+    if said is not None:
+        content = Content(
+            study=results.study,
+            text=said,
+            tables=ready,
+            figures=drawn,
+            strips=shown,
+            classes=class_grids(results),
+            trials=trial_grid(results),
+            files={name.removeprefix("tables/"): data for name, data in files.items()},
+        )
+        written |= pieces.encoded({HTML_NAME: partial(html, content), MARKDOWN_NAME: partial(markdown, content)})
+    return _written(folder, written, pieces)
+
+
+def _tables(results: Results, printed_tables: Iterable[Printed]) -> dict[str, Callable[[], str]]:
+    """What makes the files that hold tables, by name."""
     makers: dict[str, Callable[[], str]] = {
         "tables/trials.csv": partial(trials_csv, results),
         "tables/classes.csv": partial(classes_csv, results),
     }
-    for table in results.tables:
-        makers[f"tables/{table.table.name}.csv"] = partial(table_csv, results, table)
-        makers[f"tables/{table.table.name}.tex"] = lambda table=table: latex(printed(results, table))  # type: ignore[misc]
-    return makers
+    makers |= {f"tables/{table.table.name}.csv": partial(table_csv, results, table) for table in results.tables}
+    return makers | {f"tables/{table.name}.tex": partial(latex, table) for table in printed_tables}
 
 
-def _written(
-    folder: Path, makers: Mapping[str, Callable[[], str]], drawn: Mapping[str, Figure], pieces: _Pieces
-) -> ReportFiles:
-    files = {**makers, **{f"figures/{name}.svg": figure.file for name, figure in drawn.items()}}
-    written = [name for name, make in files.items() if pieces.made(name, partial(_write, folder / name, make))]
+def _written(folder: Path, contents: Mapping[str, bytes], pieces: _Pieces) -> ReportFiles:
+    written = [name for name, data in contents.items() if pieces.made(name, partial(_write, folder / name, data))]
     if not written and pieces.error is not None:
         raise pieces.error
     _remove_others(folder, {folder / name for name in written})
     return ReportFiles(
         html=folder / HTML_NAME,
         markdown=folder / MARKDOWN_NAME,
-        tables=_under(folder, "tables/", written),
-        figures=_under(folder, "figures/", written),
+        tables=tuple(folder / name for name in written if name.startswith("tables/")),
+        figures=tuple(folder / name for name in written if name.startswith("figures/")),
         lost=tuple(pieces.lost),
     )
 
 
-def _under(folder: Path, beginning: str, names: Iterable[str]) -> tuple[Path, ...]:
-    return tuple(folder / name for name in names if name.startswith(beginning))
+def _remove_others(folder: Path, written: Set[Path]) -> None:
+    """Remove what an earlier report had and this one has not."""
+    for pattern in (HTML_NAME, MARKDOWN_NAME, "figures/*.svg", "tables/*.csv", "tables/*.tex"):
+        for path in folder.glob(pattern):
+            if path.is_file() and path not in written:
+                path.unlink(missing_ok=True)
+
+
+def _write(path: Path, content: bytes) -> bool:
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return True
 
 
 def terminal_table(
@@ -194,18 +224,3 @@ def terminal_search(
     """What a search found, and the table of what it confirmed, for a terminal of `width` columns."""
     found = collect_search(search, state, code)
     return f"{search_in_columns(found, width)}\n{in_columns(found.results, width)}"
-
-
-def _remove_others(folder: Path, written: Set[Path]) -> None:
-    """Remove what an earlier report had and this one has not."""
-    for pattern in (HTML_NAME, MARKDOWN_NAME, "figures/*.svg", "tables/*.csv", "tables/*.tex"):
-        for path in folder.glob(pattern):
-            if path.is_file() and path not in written:
-                path.unlink(missing_ok=True)
-
-
-def _write(path: Path, make: Callable[[], str]) -> bool:
-    content = make().encode()
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-    return True

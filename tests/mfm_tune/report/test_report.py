@@ -128,9 +128,9 @@ def test_every_table_stands_in_every_form(full: ReportFiles) -> None:
 
 def test_values_the_papers_and_differences_stand_beside_each_other(full: ReportFiles) -> None:
     page, text = page_of(full).text, full.markdown.read_text(encoding="utf-8")
-    for said in ("51.5 ± 0.5 (3)", "55.9", "OOM", "+1.2 [+0.6, +1.9]", "paper +3.8; visible from 0.6", "71.7"):
+    for said in ("51.5 ± 0.5 (3)", "55.9", "OOM", "+1.2 [+0.6, +1.9]", "paper +3.8; half-width 0.6", "71.7"):
         assert said in page, said
-    assert "| 51.5 ± 0.5 (3) | 55.9 | +1.2 \\[+0.6, +1.9\\]<br>paper +3.8; visible from 0.6 |" in text
+    assert "| 51.5 ± 0.5 (3) | 55.9 | +1.2 \\[+0.6, +1.9\\]<br>paper +3.8; half-width 0.6 |" in text
 
 
 def test_other_outcomes_are_shown_and_never_averaged(full: ReportFiles) -> None:
