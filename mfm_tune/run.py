@@ -17,20 +17,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mfm_tune.commands.dry_runs import print_plan, probe_costs, simulate_asha
 from mfm_tune.commands.options import Options, parse_options
-from mfm_tune.commands.search import SearchJob, check_options, print_search_plan, report_search, train_search
-from mfm_tune.commands.study import REPOSITORY, Job, check_tracking, report_only, train_study
+from mfm_tune.commands.search import SearchCommand
+from mfm_tune.commands.session import REPOSITORY, Command, Session
+from mfm_tune.commands.study import StudyCommand
 from mfm_tune.console import quiet_libraries, steady_streams
 from mfm_tune.errors import UserError
 from mfm_tune.execution.signals import RESUME, EngineLost, Interrupted, Interruption
-from mfm_tune.ledger.storage import Storage, driver
-from mfm_tune.planning.checks import check_metrics
-from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.loading import load_search_space, summaries
-from mfm_tune.planning.plan import selected_tables
 from mfm_tune.planning.profiles import check_data, choose
 from mfm_tune.search_space import Search
+from mfm_tune.space import Study
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,31 +63,32 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     loaded = load_search_space(options.file)
     chosen = choose(loaded, options.profile, options.data)
     declared = chosen.declared if options.seeds is None else replace(chosen.declared, seeds=options.seeds)
-    code, storage = TrainingCode(declared.program.packages), Storage(options.storage)
-    job: Job | SearchJob
-    if isinstance(declared, Search):
-        check_options(options)
-        job = SearchJob(options, loaded, declared, code, storage)
-    else:
-        selected_tables(declared, options.only)  # an unknown name is refused before anything is written
-        job = Job(options, loaded, declared, code, storage)
-    check_metrics(declared)
+    session = Session(options, loaded, declared, argv)
+    command = command_for(session, declared)
+    command.check()
     check_data(loaded, declared, options.data, to_train=not options.only_reads)
     if chosen.notice:
         print(chosen.notice)
     if options.address_from_environment and not (options.simulate or options.report_only):
         print(f"RAY_ADDRESS names a cluster, {options.address}: trials run there, unless --address says otherwise.")
     if options.plan:
-        return print_search_plan(job) if isinstance(job, SearchJob) else print_plan(job)
+        return command.plan()
     if options.simulate:
-        return simulate_asha(job)
+        return command.simulate()
     if options.report_only:
-        return report_search(job) if isinstance(job, SearchJob) else report_only(job)
-    check_tracking(options)
-    with Interruption(at_once=True), driver(job.storage):
-        if options.probe:
-            return probe_costs(job)
-        return train_search(job, argv) if isinstance(job, SearchJob) else train_study(job, argv)
+        return command.report()
+    session.check_tracking()
+    with Interruption(at_once=True):
+        return command.probe() if options.probe else command.train()
+
+
+def command_for(session: Session, declared: Study | Search) -> Command:
+    """The commands of what a search-space file declares."""
+    match declared:
+        case Study():
+            return StudyCommand(session, declared)
+        case Search():
+            return SearchCommand(session, declared)
 
 
 def _list_search_spaces() -> int:

@@ -387,6 +387,10 @@ class Search(Declared):
         """The config id of each baseline by its name."""
         return {name: config_id(config) for name, config in self.baselines.items()}
 
+    def configs(self) -> dict[str, Config]:
+        """The configs that are known before anything has run, by id: those of baselines."""
+        return dict(zip(self.baseline_ids.values(), self.baselines.values(), strict=True))
+
     @cached_property
     def count(self) -> int | None:
         """How many points there are; None where a range is a continuum."""

@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 from mfm_tune.ledger.records import TrialRecord, finals
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
-from mfm_tune.planning.forecast import StepTimes, duration, makespan
+from mfm_tune.planning.forecast import StepTimes, duration, wall_time
 from mfm_tune.planning.plan import Plan, Trial
 from mfm_tune.program import Outcome
 from mfm_tune.space import Cell
@@ -141,7 +141,7 @@ class Progress:
             (typical if each is None else each) * max(0, trial.planned_steps - steps.get(trial.key, trial.step))
             for trial, each in zip(trials, seconds, strict=True)
         ]
-        return makespan(durations, max(self._slots, len(steps)))
+        return wall_time(durations, max(self._slots, len(steps)))
 
     def _mirror_word(self) -> str:
         if self._mirror is None:

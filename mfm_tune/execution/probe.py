@@ -13,8 +13,7 @@ from pathlib import Path
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.execution.resources import take_share
 from mfm_tune.execution.settings import EngineOptions
-from mfm_tune.ledger.file import LedgerWriter
-from mfm_tune.ledger.state import LedgerState
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.planning.forecast import StepTimes
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Probe, Program
@@ -34,8 +33,7 @@ def unknown_costs(trials: Sequence[Trial], times: StepTimes) -> tuple[Trial, ...
 def probe(
     measurer: AbstractContextManager[Measure],
     trials: Sequence[Trial],
-    state: LedgerState,
-    writer: LedgerWriter,
+    ledger: Ledger,
     *,
     storage: Path,
     say: Callable[[str], None],
@@ -48,7 +46,7 @@ def probe(
     Raises:
         UserError: The program refused what it was given, or the cluster cannot be joined.
     """
-    unknown = unknown_costs(trials, StepTimes(state))
+    unknown = unknown_costs(trials, StepTimes(ledger.state))
     if not unknown:
         say("The ledger has a step time of every trial: nothing to measure.")
         return
@@ -57,7 +55,7 @@ def probe(
             measured = _measured(measure, trial, storage)
             say(f"  {number} of {len(unknown)}  {trial.cost_class}: {_words(measured)}")
             if "error" not in measured:
-                state.apply(writer.append(_event(trial, measured)))
+                ledger.append(_event(trial, measured))
 
 
 def probe_here(program: Program, config: object, folder: Path, data: Mapping[str, str]) -> Probe:

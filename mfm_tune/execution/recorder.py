@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Protocol
 
 from mfm_tune.identity import canonical
-from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.records import TrialRecord
-from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
@@ -32,8 +31,7 @@ class Recorder:
     produced. A display that fails never stops a trial.
 
     Args:
-        writer: The ledger, open.
-        state: What the ledger holds; kept up to date with every event.
+        ledger: Where events go.
         storage: The storage folder.
         launch: The launch's name.
         study, profile: The study that this launch runs.
@@ -43,8 +41,7 @@ class Recorder:
 
     def __init__(
         self,
-        writer: LedgerWriter,
-        state: LedgerState,
+        ledger: Ledger,
         *,
         storage: Path,
         launch: str,
@@ -53,8 +50,8 @@ class Recorder:
         trials: Iterable[Trial],
         display: Display | None = None,
     ) -> None:
-        self.state = state
-        self._writer = writer
+        self.state = ledger.state
+        self._ledger = ledger
         self._storage = storage
         self._launch = launch
         self._study = study
@@ -151,7 +148,7 @@ class Recorder:
         )
 
     def _write(self, **event: object) -> None:
-        self.state.apply(self._writer.append(event))
+        self._ledger.append(event)
 
     def _show(self, trial: Trial) -> None:
         if self._display is not None:

@@ -18,13 +18,13 @@ from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Study, Table
 RECORDED_VERSIONS = ("mfm_tune", "torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow")
 
 
-def launch_event(study: Study, launch: str, argv: Sequence[str], slots: int) -> Event:
+def launch_event(declared: Study | Search, launch: str, argv: Sequence[str], slots: int) -> Event:
     """A driver began. `slots` is how many trials run at once, 0 where only the cluster knows."""
     return {
         "event": "launch",
         "launch": launch,
-        "study": study.name,
-        "profile": study.profile,
+        "study": declared.name,
+        "profile": declared.profile,
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "argv": [without_password(each) for each in argv],

@@ -11,15 +11,8 @@ from mfm_tune.search_space import Search
 from mfm_tune.space import Config, Study, Table
 
 
-def check_metrics(declared: Study | Search) -> None:
-    """Raise `SearchSpaceError` where a study or search names a metric that its configs do not report."""
-    if isinstance(declared, Search):
-        _check_search(declared)
-    else:
-        _check_study(declared)
-
-
-def _check_study(study: Study) -> None:
+def check_study(study: Study) -> None:
+    """Raise `SearchSpaceError` where a study names a metric that its configs do not report."""
     trained = list(study.references.values())
     for table in study.tables:
         configs = [cell.config for cell in study.cells_of(table)]
@@ -35,8 +28,9 @@ def _printed(study: Study, table: Table) -> list[tuple[str, str]]:
     return [("metric", table.metric or study.metric), *(("columns", key) for key, _ in table.columns)]
 
 
-def _check_search(search: Search) -> None:
-    """Each config that explores must report the criterion; what the confirmed table prints, one of them."""
+def check_search(search: Search) -> None:
+    """Raise `SearchSpaceError` where a config that explores does not report the criterion, or none of them what the
+    confirmed table prints."""
     explored = [(f"baseline '{name}'", config) for name, config in search.baselines.items()]
     explored += [("a point that `make` makes", config) for config in _a_point(search)]
     for name, config in explored:

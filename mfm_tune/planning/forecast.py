@@ -1,4 +1,4 @@
-"""How long trials will take, from what the ledger knows; where it knows nothing, the answer is None."""
+"""How long trials will take and what they use up, from the step times that the ledger has."""
 
 from __future__ import annotations
 
@@ -73,16 +73,64 @@ def forecast(trials: Iterable[Trial], times: StepTimes, slots: int) -> Forecast:
         else:
             durations.append(seconds * max(0, trial.planned_steps - trial.step))
     return Forecast(
-        busy_s=sum(durations), wall_s=None if unknown else makespan(durations, slots), unknown=dict(unknown)
+        busy_s=sum(durations), wall_s=None if unknown else wall_time(durations, slots), unknown=dict(unknown)
     )
 
 
-def makespan(durations: Iterable[float], slots: int) -> float:
+def wall_time(durations: Iterable[float], slots: int) -> float:
     """When the last of some jobs ends that start in order, each on the slot that is free first."""
     free = [0.0] * max(1, slots)
     for duration in durations:
         heapq.heappush(free, heapq.heappop(free) + duration)
     return max(free)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slots:
+    """Where trials run.
+
+    Args:
+        count: Trials side by side.
+        cpus, gpus: What one of them takes.
+        guessed: The cluster decides, and its number of slots is not known.
+    """
+
+    count: int
+    cpus: int
+    gpus: float
+    guessed: bool = False
+
+    def __str__(self) -> str:
+        if self.guessed:
+            return (
+                f"if as many trials run side by side on the cluster as would here ({self.count}); --slots says better"
+            )
+        return "one trial after the other" if self.count == 1 else f"{self.count} trials side by side"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostEstimate:
+    """Two phrases: the time from start to end, and what is used up."""
+
+    time: str
+    cost: str
+
+
+def estimate_cost(trials: Sequence[Trial], state: LedgerState, slots: Slots) -> CostEstimate:
+    """What trials will take, as far as the ledger has times of them or of their cost class."""
+    if not trials:
+        return CostEstimate(time="nothing to do", cost="nothing")
+    expected = forecast(trials, StepTimes(state), slots.count)
+    hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
+    if expected.wall_s is None:
+        return CostEstimate(
+            time=f"unknown: the ledger has no step time of {unknown_classes(expected.unknown)}; --probe measures it",
+            cost=f"at least {hours}, the others unknown" if expected.busy_s else "unknown",
+        )
+    return CostEstimate(
+        time=f"about {duration(expected.wall_s)}, {slots}",
+        cost=f"about {hours} ({slots.gpus:g} GPUs a trial)" if slots.gpus else f"about {hours}",
+    )
 
 
 def duration(seconds: float) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from mfm_tune.errors import OptionError
 from mfm_tune.planning.loading import Loaded
@@ -76,7 +75,7 @@ def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *
     program = study.program
     if data and isinstance(program, DataCheck):
         try:
-            program.check_data(_configs(study), data)
+            program.check_data(list(study.configs().values()), data)
         except (ValueError, OSError) as error:
             raise OptionError(str(error)) from error
 
@@ -85,11 +84,6 @@ def _what_to_type(study: Study | Search, missing: Sequence[str]) -> str:
     """One sentence, and behind it a line for each store that can be made by a command."""
     options = " ".join(f"--data {name}=PATH" for name in missing)
     told = f"Profile '{study.profile}' of '{study.name}' needs data that is not given; add {options}"
-    commands = study.program.store_commands(_configs(study))
+    commands = study.program.store_commands(list(study.configs().values()))
     lines = [f"    {commands[name]}" for name in missing if name in commands]
     return f"{told}; stores are made once by\n" + "\n".join(lines) if lines else f"{told}."
-
-
-def _configs(study: Study | Search) -> list[Any]:
-    """Those that are known before anything has run."""
-    return list(study.baselines.values()) if isinstance(study, Search) else [cell.config for cell in study.cells()]

@@ -14,7 +14,7 @@ from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.events import proposal_event
-from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.plan import Choice, Plan, Trial, plan_trial
@@ -26,17 +26,17 @@ class Explorer(Iterator[Trial]):
     """Gives the next trial to run, for as long as the search has points left.
 
     Args:
-        plan: What is known when the launch begins; its state is kept up to date by the recorder.
-        writer: The ledger, open.
+        plan: What is known when the launch begins; its state is the ledger's.
+        ledger: Where proposals go.
         recorder: Is told of trials that are made up.
     """
 
-    def __init__(self, plan: ExplorationPlan, writer: LedgerWriter, recorder: Recorder) -> None:
+    def __init__(self, plan: ExplorationPlan, ledger: Ledger, recorder: Recorder) -> None:
         self.exhausted = False
         self._search = plan.search
         self._code = plan.code
         self._state = plan.state
-        self._writer = writer
+        self._ledger = ledger
         self._recorder = recorder
         self._points = list(plan.points)
         self._given: set[str] = set()
@@ -84,7 +84,7 @@ class Explorer(Iterator[Trial]):
             key=planned.trial.key,
             sampler=proposal.sampler,
         )
-        self._state.apply(self._writer.append(event))
+        self._ledger.append(event)
         self._points.append(
             Explored(
                 number=proposal.number,

@@ -11,6 +11,7 @@ from typing import Any
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import Trial, trial_folder, trial_key
 from mfm_tune.program import Report
@@ -117,4 +118,4 @@ def new_recorder(
     """A recorder on a new ledger, and what that ledger adds up to."""
     writer, state = LedgerWriter(storage / "ledger.jsonl"), LedgerState()
     given: dict[str, Any] = {"launch": "benchmark", "study": "benchmark", "profile": "smoke"}
-    return kind(writer, state, storage=storage, trials=trials, **given), state
+    return kind(Ledger(writer, state), storage=storage, trials=trials, **given), state

@@ -17,6 +17,7 @@ from pathlib import Path
 from mfm_tune.display.progress import Progress
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.fingerprint import TrainingCode
@@ -81,7 +82,13 @@ def measure(configs: int, seeds: int, reports: int, folder: Path) -> list[Rate]:
     writer = LedgerWriter(storage.ledger)
     progress = Progress(plan, state, storage, 2)
     recorder = Recorder(
-        writer, state, storage=folder, launch="l", study="rate", profile="smoke", trials=trials, display=progress
+        Ledger(writer, state),
+        storage=folder,
+        launch="l",
+        study="rate",
+        profile="smoke",
+        trials=trials,
+        display=progress,
     )
     for trial in trials:
         recorder.started(trial.key, 1)

@@ -20,6 +20,7 @@ from mfm_tune.execution.settings import EngineOptions, Stopping
 from mfm_tune.execution.signals import Interrupted
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.file import LedgerWriter, read_events
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.records import RESULTS, TrialRecord
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState, read_ledger
@@ -93,7 +94,9 @@ def launch(
     writer = LedgerWriter(storage / "ledger.jsonl")
     state = read_ledger(storage / "ledger.jsonl")
     left = [_known(state, trial) for trial in trials if not _stands(state, trial)]
-    recorder = recorder_of(writer, state, storage=storage, launch="stub", study="stub", profile="smoke", trials=trials)
+    recorder = recorder_of(
+        Ledger(writer, state), storage=storage, launch="stub", study="stub", profile="smoke", trials=trials
+    )
     given = EngineOptions(
         storage=storage,
         address=address,

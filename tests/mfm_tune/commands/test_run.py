@@ -184,7 +184,7 @@ def test_early_stopping_of_a_table_never_stops_its_references(
     def engine(program: object, trials: object, recorder: object, options: Any) -> None:
         given.extend((trials, options.stopping))
 
-    monkeypatch.setattr("mfm_tune.commands.study.engine_of", lambda job: engine)
+    monkeypatch.setattr("mfm_tune.commands.session.engine_of", lambda options: engine)
     path = write('STUDY = study("smoke", seeds=(0, 1), references={"one": StubConfig(level=1)})')
     assert main([str(path), "--storage", str(storage), "--no-tracking", "--asha"]) == 1  # nothing was trained
     trials, stopping = given

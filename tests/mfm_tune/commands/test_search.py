@@ -27,6 +27,7 @@ from packaging.requirements import Requirement
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.file import read_events
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
@@ -109,14 +110,15 @@ class Driver:
 
     def __init__(self, search: Search, ends: Sequence[str]) -> None:
         self.search, self.ends = search, ends
-        self.state, self.memory = LedgerState(), Memory()
+        self.state = LedgerState()
+        self.ledger = Ledger(Memory(), self.state)  # type: ignore[arg-type]
 
     def launch(self, trials: int = 10_000) -> None:
         """Run to the end, or be killed within the trial of that number."""
         plan = plan_exploration(self.search, CODE, self.state, Choice())
-        recorder = Recorder(self.memory, self.state, storage=Path("/nowhere"), launch="", study="", profile="",
+        recorder = Recorder(self.ledger, storage=Path("/nowhere"), launch="", study="", profile="",
                             trials=plan.to_do)  # fmt: skip
-        for count, trial in enumerate(Explorer(plan, self.memory, recorder)):  # type: ignore[arg-type]
+        for count, trial in enumerate(Explorer(plan, self.ledger, recorder)):
             recorder.started(trial.key, 1)
             numbers = {event["key"]: event["number"] for event in self.state.proposals.get(("stub", "smoke"), ())}
             how = self.ends[numbers[trial.key] % len(self.ends)] if trial.key in numbers else "finished"
@@ -186,9 +188,9 @@ def test_trials_that_run_side_by_side_are_different_ones() -> None:
     first = {"quality": 40.0, "level": 0, "sign": "plus"}
     driver = Driver(changed(SEARCH, first=(first,), baselines={"default": SEARCH.make(first)}), ["finished"])
     plan = plan_exploration(driver.search, CODE, driver.state, Choice())
-    recorder = Recorder(driver.memory, driver.state, storage=Path("/nowhere"), launch="", study="", profile="",
-                        trials=plan.to_do)  # type: ignore[arg-type]  # fmt: skip
-    keys = [trial.key for trial in Explorer(plan, driver.memory, recorder)]  # type: ignore[arg-type]
+    recorder = Recorder(driver.ledger, storage=Path("/nowhere"), launch="", study="", profile="",
+                        trials=plan.to_do)  # fmt: skip
+    keys = [trial.key for trial in Explorer(plan, driver.ledger, recorder)]
     assert len(keys) == len(set(keys)) == SEARCH.trials
     assert len(driver.state.proposals["stub", "smoke"]) == SEARCH.trials
 
@@ -325,7 +327,9 @@ def test_nodes_are_asked_for_the_code_that_a_search_defines(tmp_path: Path, monk
     own = "from dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass Own(StubConfig):\n    pass\n"
     text = path.read_text().replace("\n\n\ndef config", f"\n{own}\n\ndef config")
     path.write_text(text.replace("return StubConfig", "return Own"))
-    monkeypatch.setattr("mfm_tune.commands.search.engine_of", lambda job: lambda *arguments: given.extend(arguments))
+    monkeypatch.setattr(
+        "mfm_tune.commands.session.engine_of", lambda options: lambda *arguments: given.extend(arguments)
+    )
     assert main(command(path, tmp_path / "runs")) == 1  # nothing was trained
     program, _, _, options = given
     assert modules_of(program, options.representative_configs) == (*program.packages, path.stem)
@@ -464,7 +468,7 @@ def test_a_choice_is_of_results_of_the_code_that_made_it() -> None:
     driver = Driver(SEARCH, ["finished"])
     driver.launch()
     points = explored(driver.state, SEARCH, CODE)
-    driver.state.apply(driver.memory.append(selection_event(SEARCH, points, best(points, SEARCH))))
+    driver.ledger.append(selection_event(SEARCH, points, best(points, SEARCH)))
     other = TrainingCode(("tests.mfm_tune.stub_space",))
     assert selection_of(driver.state, SEARCH, CODE) is not None
     assert selection_of(driver.state, SEARCH, other) is None

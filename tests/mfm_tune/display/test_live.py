@@ -16,6 +16,7 @@ from mfm_tune.display.progress import Progress, cell_text, read_counters
 from mfm_tune.display.table import LiveTable
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.fingerprint import TrainingCode
@@ -49,7 +50,7 @@ class Launch:
         writer = LedgerWriter(self.storage.ledger)
         about = {"launch": "l", "study": "stub", "profile": "smoke"}
         trials = self.plan.to_do
-        return Recorder(writer, self.state, storage=self.storage.root, trials=trials, display=display, **about)
+        return Recorder(Ledger(writer, self.state), storage=self.storage.root, trials=trials, display=display, **about)
 
 
 def report(step: int, miou: float) -> Report:

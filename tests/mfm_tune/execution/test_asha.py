@@ -24,6 +24,7 @@ from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.execution.early_stopping import EarlyStopper, bracket_of
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import Stopping
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import Trial
@@ -96,7 +97,7 @@ class Simulation:
         left = [trial for trial in self.trials if self._outcome(trial) is None]
         scheduler = OrderedScheduler([trial.key for trial in self.trials], EarlyStopper(stopping), report_of)
         recorder = Recorder(
-            Memory(), self.state, storage=Path("/nowhere"), launch="", study="", profile="", trials=self.trials
+            Ledger(Memory(), self.state), storage=Path("/nowhere"), launch="", study="", profile="", trials=self.trials
         )
         narrator = LedgerCallback(recorder, scheduler, retry_out_of_memory=False)
         waiting = [TuneTrial({"trial": trial.key}, step=self._step(trial)) for trial in left]

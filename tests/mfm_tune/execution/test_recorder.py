@@ -10,6 +10,7 @@ import pytest
 from mfm_tune.errors import StorageError
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage
@@ -45,7 +46,7 @@ def recorder(storage: Path, display: Seen | None = None) -> Recorder:
     """A recorder of the one trial."""
     writer = LedgerWriter(storage / "ledger.jsonl")
     about = {"launch": "l", "study": "stub", "profile": "smoke"}
-    return Recorder(writer, LedgerState(), storage=storage, trials=[TRIAL], display=display, **about)
+    return Recorder(Ledger(writer, LedgerState()), storage=storage, trials=[TRIAL], display=display, **about)
 
 
 def test_the_ledger_knows_before_the_display(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ def test_a_ledger_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     told = recorder(tmp_path)
     told.started(TRIAL.key, 1)
     full = os.open("/dev/full", os.O_WRONLY)
-    os.dup2(full, told._writer._file)
+    os.dup2(full, told._ledger.writer._file)
     os.close(full)
     with pytest.raises(StorageError, match="No space left on device; free space, or give another --storage"):
         told.reported(TRIAL.key, REPORT)

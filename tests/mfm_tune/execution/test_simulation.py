@@ -16,7 +16,7 @@ from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.execution.simulation import Curve, curves_of, replay, simulate
 from mfm_tune.ledger.file import LedgerWriter
-from mfm_tune.planning.forecast import makespan
+from mfm_tune.planning.forecast import wall_time
 from mfm_tune.program import Outcome, Report
 from mfm_tune.run import main
 from tests.mfm_tune.execution.test_asha import ends, simulated
@@ -83,10 +83,10 @@ steps_of = st.lists(st.floats(0.01, 10), min_size=1, max_size=12)
 @settings(max_examples=50)
 @given(steps_of, st.integers(1, 5))
 def test_without_a_scheduler_slots_are_filled_as_the_forecast_says(paces: list[float], slots: int) -> None:
-    """The virtual clock is that of `makespan`."""
+    """The virtual clock is that of `wall_time`."""
     curves = [curve(number, (1.0, 2.0), step_s=pace) for number, pace in enumerate(paces)]
     full = replay(curves, None, slots)
-    assert full.seconds == pytest.approx(makespan([STEPS * pace for pace in paces], slots))
+    assert full.seconds == pytest.approx(wall_time([STEPS * pace for pace in paces], slots))
     assert full.steps == STEPS * len(paces)
 
 

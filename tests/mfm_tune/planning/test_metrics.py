@@ -11,7 +11,7 @@ import pytest
 from mfm_tune import run
 from mfm_tune.criteria import SOURCE_MIOU, TARGET_ENTROPY
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.planning.checks import check_metrics
+from mfm_tune.planning.checks import check_search, check_study
 from mfm_tune.search_space import Float, Search
 from mfm_tune.space import Axis, Study, Table
 from trainables.program import Segmentation
@@ -31,10 +31,10 @@ SEARCH = Search(
 
 def test_what_trials_report_is_let_through() -> None:
     """Scores, a class, a loss of any name; a teacher that only some of the configs have."""
-    check_metrics(STUDY)
-    check_metrics(SEARCH)
+    check_study(STUDY)
+    check_search(SEARCH)
     only_source = Axis(name="none", levels=(("source-only", None),), make=lambda _: source_only(MINI))
-    check_metrics(replace(STUDY, tables=(Table(name="t", title="T", axis=only_source),)))
+    check_study(replace(STUDY, tables=(Table(name="t", title="T", axis=only_source),)))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_what_trials_report_is_let_through() -> None:
 def test_what_they_do_not_report_is_one_sentence(declared: Study | Search, sentence: str) -> None:
     """It says where, and what was meant."""
     with pytest.raises(SearchSpaceError) as refused:
-        check_metrics(declared)
+        check_search(declared) if isinstance(declared, Search) else check_study(declared)
     assert str(refused.value).startswith(sentence)
 
 

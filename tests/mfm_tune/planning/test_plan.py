@@ -12,8 +12,7 @@ from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.identity import canonical, config_id
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
-from mfm_tune.planning.forecast import StepTimes, duration, forecast, makespan, resource_hours
-from mfm_tune.planning.outlook import Places, outlook
+from mfm_tune.planning.forecast import Slots, StepTimes, duration, estimate_cost, forecast, resource_hours, wall_time
 from mfm_tune.planning.plan import Choice, Plan, Status, changed_code, describe, make_plan, results_of_other_code
 from mfm_tune.program import Outcome
 from mfm_tune.space import Axis, Study, Table
@@ -185,19 +184,21 @@ def test_an_open_trial_costs_only_what_is_left_of_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "state", "places", "time", "cost"),
+    ("trials", "state", "slots", "time", "cost"),
     [
-        (0, told(), {"slots": 1}, "nothing to do", "nothing"),
-        (1, LedgerState(), {"slots": 1}, "unknown: the ledger has no step time of 1 of cost class stub", "unknown"),
-        (9, told(Outcome.FINISHED), {"slots": 2}, "about 40 s, 2 trials side by side", "about 0.02 CPU-hours"),
-        (9, told(Outcome.FINISHED), {"slots": 1, "cpus": 4}, "about 72 s, one trial", "about 0.08 CPU-hours"),
-        (9, told(Outcome.FINISHED), {"slots": 1, "gpus": 0.5}, "about 72 s", "about 0.01 GPU-hours (0.5 GPUs a trial)"),
-        (9, told(Outcome.FINISHED), {"slots": 2, "guessed": True}, "about 40 s, if as many trials", "about 0.02"),
+        (0, told(), {"count": 1}, "nothing to do", "nothing"),
+        (1, LedgerState(), {"count": 1}, "unknown: the ledger has no step time of 1 of cost class stub", "unknown"),
+        (9, told(Outcome.FINISHED), {"count": 2}, "about 40 s, 2 trials side by side", "about 0.02 CPU-hours"),
+        (9, told(Outcome.FINISHED), {"count": 1, "cpus": 4}, "about 72 s, one trial", "about 0.08 CPU-hours"),
+        (9, told(Outcome.FINISHED), {"count": 1, "gpus": 0.5}, "about 72 s", "about 0.01 GPU-hours (0.5 GPUs a trial)"),
+        (9, told(Outcome.FINISHED), {"count": 2, "guessed": True}, "about 40 s, if as many trials", "about 0.02"),
     ],
 )
-def test_an_outlook_in_words(trials: int, state: LedgerState, places: dict[str, Any], time: str, cost: str) -> None:
-    """Wall-clock on the places, hours of what trials take; what is unknown is said."""
-    said = outlook(plan(state).to_do[:trials], state, Places(**{"cpus": 1, "gpus": 0.0, **places}))
+def test_a_cost_estimate_has_time_and_cost(
+    trials: int, state: LedgerState, slots: dict[str, Any], time: str, cost: str
+) -> None:
+    """Wall-clock on the slots, hours of what trials take; what is unknown is said."""
+    said = estimate_cost(plan(state).to_do[:trials], state, Slots(**{"cpus": 1, "gpus": 0.0, **slots}))
     assert said.time.startswith(time)
     assert said.cost.startswith(cost)
 
@@ -208,10 +209,10 @@ def test_hours_are_of_gpus_where_a_trial_takes_any() -> None:
     assert resource_hours(36_000_000, cpus=2, gpus=0) == "20,000 CPU-hours"
 
 
-def test_the_last_job_ends_when_places_are_filled_in_order() -> None:
-    """Four jobs on two places: 3 | 1, 1, 4 ends at 6."""
-    assert makespan([3, 1, 1, 4], 2) == 6
-    assert makespan([], 2) == 0
+def test_the_last_job_ends_when_slots_are_filled_in_order() -> None:
+    """Four jobs on two slots: 3 | 1, 1, 4 ends at 6."""
+    assert wall_time([3, 1, 1, 4], 2) == 6
+    assert wall_time([], 2) == 0
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from mfm_tune import run, sync
-from mfm_tune.commands import study as run_study
+from mfm_tune.commands import session
 from mfm_tune.errors import OptionError
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.state import read_ledger
@@ -173,7 +173,7 @@ def test_a_server_that_stops_during_a_study_and_starts_later(
     storage, place = tmp_path / "storage", Target(storage_with(empty_database, tmp_path / "served"))
     assert place.database is not None
     place.folder.mkdir()
-    monkeypatch.setattr(run_study, "MIRROR_S", 0.1)
+    monkeypatch.setattr(session, "MIRROR_S", 0.1)
     with ExitStack() as serving:
         address = serving.enter_context(server(place))
         stopped = _stop_at(7, serving, place.database, monkeypatch)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mfm_tune import run, sync, ui
-from mfm_tune.commands import study as run_study
+from mfm_tune.commands import session
 from mfm_tune.commands.options import parse_options
 from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.ledger.file import encoded, read_events
@@ -68,7 +68,7 @@ def test_a_run_leaves_no_password_in_its_storage(
     space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ledger, mirror's files and what is printed have `***` instead, in both ways to give the option."""
-    monkeypatch.setattr(run_study, "MIRROR_S", 0.1)
+    monkeypatch.setattr(session, "MIRROR_S", 0.1)
     address = dead_address().replace("http://", f"http://me:{SECRET}@".replace("/%", "%"))
     storage = tmp_path / "runs"
     for options in (["--tracking-uri", address], [f"--tracking-uri={address}", "--seeds", "1"]):

@@ -18,6 +18,7 @@ from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import EngineOptions, Stopping
 from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.records import ReportOf
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import Trial
@@ -55,7 +56,8 @@ def test_the_first_in_order_that_waits_runs_next(statuses: list[str], draw: Any)
 def recorder_of(folder: Path, trials: Sequence[Trial]) -> Recorder:
     """A recorder on a ledger in a file."""
     writer = LedgerWriter(folder / "ledger.jsonl")
-    return Recorder(writer, LedgerState(), storage=folder, launch="", study="stub", profile="smoke", trials=trials)
+    ledger = Ledger(writer, LedgerState())
+    return Recorder(ledger, storage=folder, launch="", study="stub", profile="smoke", trials=trials)
 
 
 def narrator_of(folder: Path, trials: Sequence[Trial], *, retry: bool = False) -> tuple[LedgerCallback, LedgerState]:
