@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Annotated, Any, get_args, get_type_hints
 
 from mfm_tune.fields import AtLeast0, Line, Positive, Settings, Size, shown
-from trainables.config import Data, EfficientNetLite, Experiment, Network, ToyCity
+from trainables.config import Data, EfficientNetLite, Experiment, Network
 
 FORMAT = 1
 LARGEST = 2**14  # of a side in pixels, of a width in channels: what is larger is a damaged file, and fills the memory
@@ -98,17 +98,12 @@ def describe(
         classes=classes,
         mean=mean,
         std=std,
-        size=evaluation_size(config.data),
+        size=config.data.evaluation_size,
         slide=config.evaluation.slide,
         channels_last=config.execution.channels_last,
         step=step,
         data=config.data,
     )
-
-
-def evaluation_size(data: Data) -> tuple[int, int]:
-    """Box (rows, columns) that evaluation images are fitted into."""
-    return data.image_size if isinstance(data, ToyCity) else data.evaluation_size
 
 
 def plain(value: Any) -> Any:

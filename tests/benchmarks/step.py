@@ -35,7 +35,6 @@ import torch
 from trainables import training
 from trainables.config import HRDA, AdamW, Execution, Experiment, Precision, SelfTraining, ToyCity
 from trainables.data.classes import CITYSCAPES_CLASSES, TOY_CITY_CLASSES
-from trainables.data.open import training_size
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.randomness import Streams
 from trainables.recipes import MINI, PAPER, SMOKE, Scale, dacs, daformer, hrda, mfm, mic
@@ -91,7 +90,7 @@ class Run:
         self.target = in_layout(replace(self._batch(len(classes)), label=None), config)
 
     def _batch(self, classes: int) -> Batch:
-        rows, columns = training_size(self.config.data)
+        rows, columns = self.config.data.training_size
         size = self.config.batch_size
         block = min(LABEL_BLOCK, rows // 4)
         coarse = torch.randint(classes, (size, -(-rows // block), -(-columns // block)))
@@ -298,7 +297,7 @@ def table(rows: Sequence[Row], given: argparse.Namespace, device: torch.device) 
     config = config_of(rows[0].name, given)
     where = machine(device, config)
     sizes = ", ".join(
-        f"{name} {'x'.join(map(str, training_size(config_of(name, given).data)))}"
+        f"{name} {'x'.join(map(str, config_of(name, given).data.training_size))}"
         for name in dict.fromkeys(row.name.partition("+")[0] for row in rows)
     )
     lines = [

@@ -15,7 +15,6 @@ from mfm_tune.identity import canonical, difference
 from search_spaces.camvid import MINI, SMOKE, STUDIES, Method, method
 from trainables.config import EfficientNetLite, Experiment, Mfm, RealPhotographs, Rebuilder
 from trainables.data.classes import CAMVID_CLASSES
-from trainables.data.open import training_size
 from trainables.models.efficientnet import EfficientNetLiteSegmentor
 from trainables.recipes import Scale
 
@@ -75,7 +74,7 @@ def test_the_mask_has_a_cell_for_each_position_of_the_last_stage(scale: Scale) -
     assert isinstance(task, Mfm)
     assert isinstance(scale.network, EfficientNetLite)
     network = EfficientNetLiteSegmentor(replace(scale.network, pretrained=False), 19)
-    assert task.grid == network.stage_size(network.decoded_stages[-1], training_size(scale.data))
+    assert task.grid == network.stage_size(network.decoded_stages[-1], scale.data.training_size)
 
 
 def test_mfm_has_the_papers_default_at_the_networks_size() -> None:

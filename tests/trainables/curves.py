@@ -18,7 +18,6 @@ from pathlib import Path
 import torch
 
 from trainables.config import (
-    HRDA,
     AdamW,
     DAFormer,
     Evaluation,
@@ -67,14 +66,11 @@ TINY = Scale(
     rebuilder_learning_rate=None,
     daformer=DAFormerScale(
         network=_NETWORK,
-        hrda=HRDA(base=_NETWORK, detail_crop=(16, 32), attention_dim=16),
         initial=None,
         optimizer=AdamW(learning_rate=1e-3, head_factor=10.0),
         hrda_data=_DATA,
-        hrda_slide=(32, 64),
         rare_pixels=4,
         margins=Margins(top=1, bottom=4),
-        hrda_margins=Margins(top=1, bottom=4, left=1, right=1, of_size=(32, 64)),
         things=(2, 5, 9, 10, 11),  # buildings too: at this size no thing fills one of HRDA's cells
         mask_block=4,
     ),

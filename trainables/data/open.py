@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 
-from trainables.config import Data, Experiment, PackedPair, RealPhotographs, SelfTraining, ToyCity
+from trainables.config import Experiment, PackedPair, RealPhotographs, SelfTraining, ToyCity
 from trainables.data.domains import Domains
 
 
@@ -39,8 +39,3 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
             return open_packed_pair(
                 config.data, data, device, config.rare_class_sampling, margins, config.source_holdout
             )
-
-
-def training_size(data: Data) -> tuple[int, int]:
-    """(rows, columns) of a training image."""
-    return data.image_size if isinstance(data, ToyCity) else data.crop_size

@@ -45,6 +45,16 @@ class ToyCity(Settings):
     validation_images: AtLeast1 = 150
     scene_seed: AtLeast0 = 0
 
+    @property
+    def training_size(self) -> tuple[int, int]:
+        """(rows, columns) of a training image."""
+        return self.image_size
+
+    @property
+    def evaluation_size(self) -> tuple[int, int]:
+        """(rows, columns) of an evaluation image."""
+        return self.image_size
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceHoldout(Settings):
@@ -102,6 +112,11 @@ class PackedPair(Settings):
     evaluation_size: Annotated[tuple[int, int], Size(32)] = (512, 1024)
     max_class_share: Annotated[float, Number(0, 1, open_low=True)] = 0.75
 
+    @property
+    def training_size(self) -> tuple[int, int]:
+        """(rows, columns) of a training image."""
+        return self.crop_size
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RealPhotographs(Settings):
@@ -120,6 +135,11 @@ class RealPhotographs(Settings):
     crop_size: Annotated[tuple[int, int], Size(32)] = (96, 128)
     evaluation_size: Annotated[tuple[int, int], Size(32)] = (144, 192)
     max_class_share: Annotated[float, Number(0, 1, open_low=True)] = 0.75
+
+    @property
+    def training_size(self) -> tuple[int, int]:
+        """(rows, columns) of a training image."""
+        return self.crop_size
 
 
 Data = ToyCity | PackedPair | RealPhotographs

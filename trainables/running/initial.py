@@ -27,7 +27,6 @@ from trainables.config import (
 )
 from trainables.cuda_graphs import GraphedModule
 from trainables.data.domains import Domains
-from trainables.data.open import training_size
 from trainables.description import plain
 from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_encoder
@@ -116,7 +115,7 @@ def assemble(
     teacher, tasks = None, nn.ModuleList()
     if isinstance(config.adaptation, SelfTraining):
         teacher = Teacher(student, config.adaptation.momentum)
-        size = training_size(config.data)
+        size = config.data.training_size
         tasks = build_tasks(config.auxiliary, config.adaptation, student, streams, size, imagenet_encoder)
         tasks.to(device=reference.device, dtype=reference.dtype)
     groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)

@@ -89,7 +89,7 @@ def test_the_exported_model_is_the_plain_segmentor(trial: Trial, tmp_path: Path)
         DeepLabV2(),
         DAFormer(encoder=MiT(drop_path=0.0)),
         SegFormer(),
-        PAPER.daformer.hrda if PAPER.daformer else None,
+        hrda(PAPER).network,
         EfficientNetLite(),
     ],
     ids=lambda network: type(network).__name__,

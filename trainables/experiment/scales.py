@@ -1,0 +1,233 @@
+"""Scales: what stands for the paper's setting at a size.
+
+The data, the network, the steps, and what is trained where the paper prints a level (`dim`, `grid`). Only trained
+values enter a config's identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from trainables.config import (
+    AdamW,
+    DAFormer,
+    Data,
+    DeepLabV2,
+    Evaluation,
+    FeatureDistance,
+    ImageNetWeights,
+    Initial,
+    Margins,
+    MiT,
+    Network,
+    PackedPair,
+    Schedule,
+    SmallDeepLab,
+    ToyCity,
+    WarmStart,
+)
+
+PAPER_GRID = 64  # rows and columns of DeepLab-V2's features in the paper: 512 x 512 images at stride 8
+PAPER_DIM = 512
+PAPER_THRESHOLD = 0.968
+
+
+@dataclass(frozen=True, kw_only=True)
+class DAFormerScale:
+    """What stands for the setting of DAFormer, HRDA and MIC, which share a Mix Transformer and their parts.
+
+    Args:
+        network: DAFormer's, the base of HRDA's.
+        initial, optimizer: As in `Experiment`.
+        hrda_data: HRDA's images and crops, twice as large as DAFormer's in the paper.
+        rare_pixels: Pixels of a class that an image must exceed to be sampled for it.
+        margins: Ignore borders of DAFormer's crops: rectified rows at the top, the ego-vehicle's hood at the bottom.
+        things: Ids of the thing classes, for the feature distance.
+        mask_block: Side of MIC's masked blocks, pixels.
+    """
+
+    network: DAFormer
+    initial: Initial
+    optimizer: AdamW
+    hrda_data: Data
+    rare_pixels: int
+    margins: Margins
+    things: tuple[int, ...]
+    mask_block: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """What stands for the paper's setting.
+
+    Args:
+        name: The profile: `smoke`, `mini` or `paper`.
+        data, network, initial, optimizer, schedule, batch_size, evaluation: As in `Experiment`.
+        native_grid: (rows, columns) that stand for the paper's 64 x 64, the last features of DeepLab-V2 at stride 8; a
+            printed H' = W' is a fraction of them. Of a pyramid that ends at stride 32, as DAFormer's, they are 4 times
+            the last stage, whose positions H' = W' = 16 then are. A finer grid than the last stage, which the tokens
+            are made of, leaks masked features into its visible tokens.
+        dim_divisor: A printed dim is divided by this.
+        heads: Attention heads of the Rebuilder.
+        rebuilder_learning_rate: None takes the encoder's.
+        threshold: Of the pseudo-labels' confidence.
+        needs: Names of the data sets and weights that must be given.
+        comparable: What a reader must know before comparing with the paper.
+        daformer: The same for DAFormer, HRDA and MIC; None where the scale has none of them.
+    """
+
+    name: str
+    data: Data
+    network: Network
+    initial: Initial
+    optimizer: AdamW
+    schedule: Schedule
+    batch_size: int
+    evaluation: Evaluation
+    native_grid: tuple[int, int]
+    dim_divisor: int
+    heads: int
+    rebuilder_learning_rate: float | None
+    threshold: float = PAPER_THRESHOLD
+    needs: tuple[str, ...] = ()
+    comparable: tuple[str, ...] = field(default=())
+    daformer: DAFormerScale | None = None
+
+    def dim(self, printed: int) -> int:
+        """The width that is trained where the paper prints `printed`."""
+        return printed // self.dim_divisor
+
+    def grid(self, printed: int) -> tuple[int, int]:
+        """The (rows, columns) trained where the paper prints H' = W' = `printed`: the same share of the features."""
+        share = Fraction(printed, PAPER_GRID)
+        rows, columns = (max(1, round(size * share)) for size in self.native_grid)
+        return rows, columns
+
+
+_TOY_COMPARABLE = (
+    "The data is ToyCity, two procedural domains of 12 classes; no number here is a Cityscapes number.",
+    "The network has 52,104 parameters and a warm start on the source in the place of ImageNet weights.",
+    "Training is short and far from converged: a method that costs more a step may gain at equal steps and lose at "
+    "equal time.",
+    "Widths and grids are scaled: the table prints the paper's level and what was trained for it.",
+)
+
+# The small transformers keep features that a thing can fill, at strides 4, 8, 8, 8: with the published strides an image
+# of 64 rows has two rows of features, and no cell that counts for the feature distance. Pixel counts, margins and
+# masked blocks keep about their share of the image.
+TOY_THINGS = (5, 9, 10, 11)  # sign, person, car, truck
+
+_SMOKE_DATA = ToyCity(image_size=(32, 64), source_images=32, target_images=32, validation_images=16)
+
+SMOKE = Scale(
+    name="smoke",
+    data=_SMOKE_DATA,
+    network=SmallDeepLab(widths=(8, 16, 24)),
+    initial=WarmStart(steps=10, batch_size=2, warmup_steps=2),
+    optimizer=AdamW(learning_rate=6e-3, head_factor=1.0),
+    schedule=Schedule(steps=10, warmup_steps=2, power=0.9),
+    batch_size=2,
+    evaluation=Evaluation(interval=5, batch_size=16),
+    native_grid=(8, 16),
+    dim_divisor=16,
+    heads=4,
+    rebuilder_learning_rate=1e-3,
+    threshold=0.2,  # ten steps make no teacher that is sure of anything, and every term is to be exercised
+    comparable=("The smoke profile checks the plumbing in seconds; its mIoU means nothing.", *_TOY_COMPARABLE),
+    daformer=DAFormerScale(
+        network=DAFormer(
+            encoder=MiT(
+                dims=(8, 8, 16, 16),
+                depths=(1, 1, 1, 1),
+                heads=(1, 1, 2, 2),
+                reductions=(4, 2, 2, 1),
+                strides=(4, 2, 1, 1),
+            ),
+            embed_dim=16,
+            channels=16,
+            rates=(1, 2, 4, 6),
+        ),
+        initial=WarmStart(steps=10, batch_size=2, learning_rate=2e-3, warmup_steps=2),
+        optimizer=AdamW(learning_rate=2e-3, head_factor=1.0),
+        hrda_data=_SMOKE_DATA,
+        rare_pixels=3,
+        margins=Margins(top=1, bottom=8),
+        things=TOY_THINGS,
+        mask_block=4,
+    ),
+)
+
+MINI = Scale(
+    name="mini",
+    data=ToyCity(),
+    network=SmallDeepLab(),
+    initial=WarmStart(),
+    optimizer=AdamW(learning_rate=6e-3, head_factor=1.0),
+    schedule=Schedule(steps=400, warmup_steps=30, power=0.9),
+    batch_size=2,
+    evaluation=Evaluation(interval=100, batch_size=25),
+    native_grid=(16, 32),
+    dim_divisor=8,
+    heads=4,
+    rebuilder_learning_rate=1e-3,
+    comparable=_TOY_COMPARABLE,
+    daformer=DAFormerScale(
+        network=DAFormer(
+            encoder=MiT(
+                dims=(16, 32, 48, 64),
+                depths=(1, 1, 2, 1),
+                heads=(1, 2, 3, 4),
+                reductions=(4, 2, 2, 1),
+                strides=(4, 2, 1, 1),
+            ),
+            embed_dim=32,
+            channels=32,
+            rates=(1, 2, 4, 6),
+        ),
+        initial=WarmStart(learning_rate=2e-3),
+        optimizer=AdamW(learning_rate=2e-3, head_factor=1.0),
+        hrda_data=ToyCity(),
+        rare_pixels=12,
+        margins=Margins(top=2, bottom=15),
+        things=TOY_THINGS,
+        mask_block=8,
+    ),
+)
+
+PAPER = Scale(
+    name="paper",
+    data=PackedPair(),
+    network=DeepLabV2(),
+    initial=ImageNetWeights.RESNET101_V1C,
+    optimizer=AdamW(decay_norms=True),
+    schedule=Schedule(),
+    batch_size=2,
+    evaluation=Evaluation(interval=4000, checkpoint_interval=500),
+    native_grid=(64, 64),
+    dim_divisor=1,
+    heads=16,
+    rebuilder_learning_rate=None,
+    needs=("gta", "cityscapes", "resnet101-v1c"),
+    daformer=DAFormerScale(
+        network=DAFormer(),  # MiT-B5 and the separable ASPP, rates 1, 6, 12, 18
+        initial=ImageNetWeights.MIT_B5,
+        optimizer=AdamW(),  # 6e-5, decoder times 10, no weight decay on the encoder's norms
+        hrda_data=PackedPair(
+            crop_size=(1024, 1024), source_size=(1440, 2560), target_size=(1024, 2048), evaluation_size=(1024, 2048)
+        ),
+        rare_pixels=3000,
+        margins=Margins(top=15, bottom=120),
+        things=FeatureDistance().classes,
+        mask_block=64,
+    ),
+)
+
+SCALES = (SMOKE, MINI, PAPER)
+
+
+def at_each_scale(study: Callable[[Scale], Any]) -> dict[str, Any]:
+    """What `study` declares at each scale, by profile."""
+    return {scale.name: study(scale) for scale in SCALES}
