@@ -13,6 +13,7 @@ from pathlib import Path
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.execution.resources import take_share
 from mfm_tune.execution.settings import EngineOptions
+from mfm_tune.ledger.events import probe_event
 from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.planning.forecast import StepTimes
 from mfm_tune.planning.plan import Trial
@@ -55,7 +56,7 @@ def probe(
             measured = _measured(measure, trial, storage)
             say(f"  {number} of {len(unknown)}  {trial.cost_class}: {_words(measured)}")
             if "error" not in measured:
-                ledger.append(_event(trial, measured))
+                ledger.append(probe_event(trial, measured))
 
 
 def probe_here(program: Program, config: object, folder: Path, data: Mapping[str, str]) -> Probe:
@@ -87,18 +88,6 @@ def _measured(measure: Measure, trial: Trial, storage: Path) -> Probe:
         return measure(trial, folder)
     finally:
         shutil.rmtree(folder.parent, ignore_errors=True)
-
-
-def _event(trial: Trial, measured: Probe) -> dict[str, object]:
-    return {
-        "event": "probe",
-        "benchmark": trial.benchmark,
-        "cost_class": trial.cost_class,
-        "config_id": trial.config_id,
-        "fingerprint": trial.fingerprint,
-        "planned_steps": trial.planned_steps,
-        **measured,
-    }
 
 
 def _words(measured: Probe) -> str:

@@ -1,4 +1,4 @@
-"""What an engine tells: every start, report and end goes to the ledger first, then to the display."""
+"""Every start, report and end of a trial goes to the ledger first, then to the display."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from mfm_tune.identity import canonical
+from mfm_tune.ledger.events import config_event, end_event, report_event, start_event
 from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
@@ -65,44 +66,22 @@ class Recorder:
         self._trials[trial.key] = trial
 
     def started(self, key: str, attempt: int) -> None:
-        """A trial begins or goes on.
+        """A trial begins or resumes.
 
         Args:
             attempt: 1 for the trial's first start in this launch; the ledger counts on from earlier launches.
         """
         trial = self._trials[key]
-        self._write_config(trial)
+        if trial.config_id not in self.state.configs:
+            self._write(config_event(trial))
         self._since[key] = time.monotonic()
-        self._write(
-            event="start",
-            key=key,
-            config_id=trial.config_id,
-            seed=trial.seed,
-            fingerprint=trial.fingerprint,
-            launch=self._launch,
-            folder=trial.folder,
-            attempt=trial.attempts + attempt,
-            benchmark=trial.benchmark,
-            study=self._study,
-            profile=self._profile,
-        )
+        self._write(start_event(trial, launch=self._launch, attempt=attempt, study=self._study, profile=self._profile))
         self._show(trial)
 
     def reported(self, key: str, report: Report) -> None:
-        """A trial finished a block of steps. A report of a step that is known already changes no result."""
+        """A trial finished an evaluation interval. A report of a step that is known already changes no result."""
         trial = self._trials[key]
-        self._write(
-            event="report",
-            key=key,
-            step=report["step"],
-            planned_steps=report.get("planned_steps", trial.planned_steps),
-            executed_steps=report.get("executed_steps", report["step"]),
-            metrics=report.get("metrics", {}),
-            confusion=report.get("confusion", {}),
-            pictures=report.get("pictures", {}),
-            machine=report.get("machine", {}),
-            **{name: report[name] for name in ("outcome", "notice") if report.get(name)},
-        )
+        self._write(report_event(trial, report))
         if report.get("notice"):
             with suppress(OSError, ValueError):  # nobody reads it
                 print(report["notice"], file=sys.stderr, flush=True)
@@ -117,37 +96,16 @@ class Recorder:
         """
         trial = self._trials[key]
         since = self._since.pop(key, None)
-        event: dict[str, object] = {
-            "event": "end",
-            "key": key,
-            "outcome": outcome.value,
-            "step": self.state.trials[key].step,
-            "error": error,
-            "wall_s": 0.0 if since is None else round(time.monotonic() - since, 3),
-        }
-        if outcome is Outcome.STOPPED:
-            event["rung"] = rung
-        self._write(**event)
+        wall_s = 0.0 if since is None else time.monotonic() - since
+        step = self.state.trials[key].step
+        self._write(end_event(trial, outcome, step=step, error=error, wall_s=wall_s, rung=rung))
         if outcome is Outcome.FAILED:
             self._keep_text(trial, error)
         if outcome is Outcome.FINISHED:
             self._remove_checkpoints(trial)
         self._show(trial)
 
-    def _write_config(self, trial: Trial) -> None:
-        if trial.config_id in self.state.configs:
-            return
-        self._write(
-            event="config",
-            config_id=trial.config_id,
-            config=canonical(trial.config),
-            benchmark=trial.benchmark,
-            classes=list(trial.classes),
-            planned_steps=trial.planned_steps,
-            cost_class=trial.cost_class,
-        )
-
-    def _write(self, **event: object) -> None:
+    def _write(self, event: Event) -> None:
         self._ledger.append(event)
 
     def _show(self, trial: Trial) -> None:

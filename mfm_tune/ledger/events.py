@@ -1,4 +1,4 @@
-"""The events that a driver writes at the start of a launch."""
+"""The events that a driver writes; `schema` lists what they may hold. (A selection is built beside its terms.)"""
 
 from __future__ import annotations
 
@@ -7,15 +7,44 @@ import platform
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any
+from typing import Any, Protocol
 
+from mfm_tune.identity import canonical
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.uri import without_password
+from mfm_tune.program import Outcome, Probe, Report
 from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
-from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Study, Table
+from mfm_tune.space import Cell, Config, OutOfMemory, Paper, Published, Study, Table
 
 RECORDED_VERSIONS = ("mfm_tune", "torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow")
+
+
+class TrialToRun(Protocol):
+    """What the ledger keeps of a trial that is planned."""
+
+    @property
+    def key(self) -> str: ...
+    @property
+    def config(self) -> Config: ...
+    @property
+    def config_id(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def folder(self) -> str: ...
+    @property
+    def benchmark(self) -> str: ...
+    @property
+    def classes(self) -> Sequence[str]: ...
+    @property
+    def planned_steps(self) -> int: ...
+    @property
+    def cost_class(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
 
 
 def launch_event(declared: Study | Search, launch: str, argv: Sequence[str], slots: int) -> Event:
@@ -63,8 +92,7 @@ def study_event(study: Study, state: LedgerState, fingerprints: Mapping[str, str
         "tables": [_table(study, table) for table in study.tables],
         "fingerprints": dict(fingerprints),
     }
-    last = state.studies.get((study.name, study.profile))
-    return None if last is not None and {**last, "time": 0} == {**event, "time": 0} else event
+    return _unless_last(event, state.studies.get((study.name, study.profile)))
 
 
 def search_event(search: Search, state: LedgerState) -> Event | None:
@@ -86,8 +114,7 @@ def search_event(search: Search, state: LedgerState) -> Event | None:
         "sampler": str(search.sampler),
         "scheduler": "none" if search.scheduler is None else str(search.scheduler),
     }
-    last = state.searches.get((search.name, search.profile))
-    return None if last is not None and {**last, "time": 0} == {**event, "time": 0} else event
+    return _unless_last(event, state.searches.get((search.name, search.profile)))
 
 
 def proposal_event(
@@ -105,6 +132,84 @@ def proposal_event(
         "key": key,
         "sampler": dict(sampler),
     }
+
+
+def probe_event(trial: TrialToRun, measured: Probe) -> Event:
+    """What was measured of a trial's cost class."""
+    return {
+        "event": "probe",
+        "benchmark": trial.benchmark,
+        "cost_class": trial.cost_class,
+        "config_id": trial.config_id,
+        "fingerprint": trial.fingerprint,
+        "planned_steps": trial.planned_steps,
+        **measured,
+    }
+
+
+def config_event(trial: TrialToRun) -> Event:
+    """The config of a trial in its canonical form."""
+    return {
+        "event": "config",
+        "config_id": trial.config_id,
+        "config": canonical(trial.config),
+        "benchmark": trial.benchmark,
+        "classes": list(trial.classes),
+        "planned_steps": trial.planned_steps,
+        "cost_class": trial.cost_class,
+    }
+
+
+def start_event(trial: TrialToRun, *, launch: str, attempt: int, study: str, profile: str) -> Event:
+    """A trial began or resumed; `attempt` counts from 1 in this launch."""
+    return {
+        "event": "start",
+        "key": trial.key,
+        "config_id": trial.config_id,
+        "seed": trial.seed,
+        "fingerprint": trial.fingerprint,
+        "launch": launch,
+        "folder": trial.folder,
+        "attempt": trial.attempts + attempt,
+        "benchmark": trial.benchmark,
+        "study": study,
+        "profile": profile,
+    }
+
+
+def report_event(trial: TrialToRun, report: Report) -> Event:
+    """A trial finished an evaluation interval."""
+    return {
+        "event": "report",
+        "key": trial.key,
+        "step": report["step"],
+        "planned_steps": report.get("planned_steps", trial.planned_steps),
+        "executed_steps": report.get("executed_steps", report["step"]),
+        "metrics": report.get("metrics", {}),
+        "confusion": report.get("confusion", {}),
+        "pictures": report.get("pictures", {}),
+        "machine": report.get("machine", {}),
+        **{name: report[name] for name in ("outcome", "notice") if report.get(name)},
+    }
+
+
+def end_event(
+    trial: TrialToRun, outcome: Outcome, *, step: int, error: str, wall_s: float, rung: int | None = None
+) -> Event:
+    """A trial has an outcome; `rung` is that of a trial that was stopped early."""
+    event: Event = {
+        "event": "end",
+        "key": trial.key,
+        "outcome": outcome.value,
+        "step": step,
+        "error": error,
+        "wall_s": round(wall_s, 3),
+    }
+    return {**event, "rung": rung} if outcome is Outcome.STOPPED else event
+
+
+def _unless_last(event: Event, last: Event | None) -> Event | None:
+    return None if last is not None and {**last, "time": 0} == {**event, "time": 0} else event
 
 
 def _distribution(distribution: Distribution) -> dict[str, Any]:

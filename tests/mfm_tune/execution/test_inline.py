@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -109,11 +110,11 @@ def dying(after: int) -> Callable[..., Recorder]:
     class Dying(Recorder):
         left = after
 
-        def _write(self, **event: object) -> None:
+        def _write(self, event: dict[str, Any]) -> None:
             if self.left == 0:
                 raise Killed
             self.left -= 1
-            super()._write(**event)
+            super()._write(event)
 
     return Dying
 
