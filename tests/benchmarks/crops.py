@@ -27,13 +27,13 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 from trainables.config import PackedPair, RareClassSampling
 from trainables.data.crops import REPEATS, Crop, draw_box, draw_source_crop, is_mixed
 from trainables.data.datasets.gta import Gta
-from trainables.data.datasets.readers import read_train_ids
 from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.format import PackedSplit, Store
 from trainables.data.packing.manifest import Codec
 from trainables.data.packing.pack import Job, make_plan, prepare
 from trainables.data.packing.progress import ProgressLine, gigabytes
 from trainables.data.packing.resize import fit_size
+from trainables.data.readers import read_train_ids
 from trainables.data.sampling import RareClasses, Sampler, Uniform
 from trainables.data.splits import Split
 from trainables.data.stored_pair import normalised

@@ -30,11 +30,11 @@ from PIL import Image
 from trainables.config import PackedPair, RareClassSampling
 from trainables.data.datasets.cityscapes import Cityscapes
 from trainables.data.datasets.gta import Gta
-from trainables.data.datasets.readers import Reader
 from trainables.data.packing.format import Store
 from trainables.data.packing.pack import Job, make_plan, prepare
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.pairs import open_packed_pair
+from trainables.data.readers import Reader
 from trainables.data.splits import Split
 from trainables.randomness import Streams
 

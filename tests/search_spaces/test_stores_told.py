@@ -10,7 +10,8 @@ import pytest
 
 from mfm_tune import run
 from mfm_tune.planning.loading import load_search_space
-from trainables.data.__main__ import READERS, _parser
+from trainables.data.__main__ import _parser
+from trainables.data.datasets import dataset_names
 from trainables.recipes import PAPER
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,7 +55,7 @@ def test_each_store_has_a_command_that_its_parser_reads(
     assert first.endswith(f"needs data that is not given; add {asked}; stores are made once by")
     assert all(line.startswith("    python") for line in commands)
     packed = [as_read(command).dataset for command in commands]
-    assert packed == [name for name in needs if name in {reader.dataset for reader in READERS}]
+    assert packed == [name for name in needs if name in dataset_names()]
 
 
 @pytest.mark.parametrize(

@@ -19,16 +19,8 @@ from typing import NoReturn
 
 import torch
 
-from trainables.data.datasets.acdc import Acdc
-from trainables.data.datasets.camvid import CamVid
-from trainables.data.datasets.carla import CarlaLyft, CarlaScapes
-from trainables.data.datasets.cityscapes import Cityscapes
-from trainables.data.datasets.dark_zurich import DarkZurich
-from trainables.data.datasets.folder_pair import read_label_map
-from trainables.data.datasets.gta import Gta
-from trainables.data.datasets.readers import Reader
-from trainables.data.datasets.real_pair import RealPair
-from trainables.data.datasets.synthia import Synthia
+from trainables.data.datasets import dataset_names, find_dataset
+from trainables.data.label_map import read_label_map
 from trainables.data.packing.check import BrokenFiles, check, table
 from trainables.data.packing.contact_sheet import contact_sheet
 from trainables.data.packing.format import Store, verify
@@ -37,11 +29,9 @@ from trainables.data.packing.manifest import Codec
 from trainables.data.packing.pack import Job, Plan, make_plan, prepare
 from trainables.data.packing.progress import ProgressLine, gigabytes
 from trainables.data.packing.resize import Size
+from trainables.data.readers import Reader
 from trainables.data.splits import Split
 
-READERS: tuple[Reader, ...] = (
-    Gta(), Synthia(), Cityscapes(), Acdc(), DarkZurich(), CamVid(), CarlaLyft(), CarlaScapes(), RealPair(),
-)  # fmt: skip
 FOLDER = "folder"  # one's own data, described by --label-map
 NATIVE = "native"
 SIZE = re.compile(r"([1-9][0-9]*)x([1-9][0-9]*)")
@@ -155,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_native(parser: argparse.ArgumentParser) -> None:
-    names = [reader.dataset for reader in READERS]
+    names = dataset_names()
     parser.add_argument("dataset", choices=[*names, FOLDER], metavar="DATASET", help=f"{', '.join(names)} or {FOLDER}")
     parser.add_argument("--root", type=Path, required=True, metavar="FOLDER", help="where its native files lie")
     parser.add_argument("--label-map", type=Path, metavar="JSON", help=f"describes one's own data, for {FOLDER}")
@@ -188,7 +178,7 @@ def _reader(arguments: argparse.Namespace) -> Reader:
         )
     if arguments.dataset == FOLDER:
         return read_label_map(arguments.label_map)
-    return next(reader for reader in READERS if reader.dataset == arguments.dataset)
+    return find_dataset(arguments.dataset)
 
 
 def _root(arguments: argparse.Namespace) -> Path:

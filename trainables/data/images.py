@@ -17,12 +17,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainables.data.crops import box_of
-from trainables.data.datasets.readers import DECODING_ERRORS, BrokenSample, Found, read_image
-from trainables.data.datasets.real_pair import RealPair, indices_of_parts
+from trainables.data.datasets.realpair import RealPair, indices_of_parts
 from trainables.data.labels import TrainIds, UnknownIds
 from trainables.data.packing.format import PackedSplit, Store
 from trainables.data.packing.manifest import MANIFEST
 from trainables.data.packing.resize import Pixels, Size, fit_size, resize_label
+from trainables.data.readers import DECODING_ERRORS, BrokenSample, Found, read_image
 from trainables.data.splits import LAYOUT, PLACES, Split
 from trainables.geometry import Box
 

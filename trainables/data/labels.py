@@ -1,7 +1,7 @@
-"""Label ids of every native data set, as trainIds, and the views in which trainIds are scored.
+"""trainIds, the maps of native label ids to them, and the views in which they are evaluated.
 
 trainIds are Cityscapes' 19 evaluation classes, 0 to 18 in the order of `CITYSCAPES_CLASSES`, and 255 for everything
-that is not trained on. Each table below was written from its data set's own list of ids.
+that is not trained on. Each data set's map was written from its own list of ids (`trainables.data.datasets`).
 """
 
 from __future__ import annotations
@@ -76,34 +76,6 @@ def pixels_by_class(train_ids: TrainIds) -> npt.NDArray[np.int64]:
     counts = torch.bincount(bytes_as_they_are, minlength=256).numpy()
     return np.append(counts[:NUM_CLASSES], counts[IGNORE]).astype(np.int64)
 
-
-# Cityscapes' labelIds, which GTA's labels share. 0 to 6 are void; 9, 10, 14 to 16, 18, 29, 30, (GTA) 34: not evaluated.
-_CITYSCAPES = {
-    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15,
-    31: 16, 32: 17, 33: 18,
-}  # fmt: skip
-CITYSCAPES = LabelMap(_CITYSCAPES, range(34))
-GTA = LabelMap(_CITYSCAPES, range(35))
-
-# SYNTHIA-RAND-CITYSCAPES: 0 is void; 13 parking slot, 14 road work and 22 lane marking have no class of Cityscapes.
-SYNTHIA = LabelMap(
-    {
-        1: 10, 2: 2, 3: 0, 4: 1, 5: 4, 6: 8, 7: 5, 8: 13, 9: 7, 10: 11, 11: 18, 12: 17, 15: 6, 16: 9, 17: 12, 18: 14,
-        19: 15, 20: 16, 21: 3,
-    },
-    range(23),
-)  # fmt: skip
-
-# CamVid's 11 merged classes and 11 = void. A sign may be a light, a car a truck or a bus, a tree grass: see
-# CAMVID_VIEW.
-CAMVID = LabelMap({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18}, range(12))
-
-# CARLA up to 0.9.11: 6 is the road line. 0 is everything without a class and the sky, which
-# `trainables.data.datasets.carla` tells apart.
-CARLA = LabelMap({1: 2, 2: 4, 4: 11, 5: 5, 6: 0, 7: 0, 8: 1, 9: 8, 10: 13, 11: 3, 12: 7}, range(13))
-
-# CARLA from 0.9.14: Cityscapes' classes in order, from 1; 24 is the road line, 25 the ground beside it.
-CARLA_0_9_14 = LabelMap({train_id + 1: train_id for train_id in range(19)} | {24: 0, 25: 1}, range(29))
 
 # Labels that are trainIds already (ACDC, Dark Zurich).
 TRAIN_IDS = LabelMap({train_id: train_id for train_id in range(NUM_CLASSES)}, [IGNORE])

@@ -122,7 +122,7 @@ class PackedPair(Settings):
 class RealPhotographs(Settings):
     """A folder of images and trainId labels: CARLA + AirSim -> CamVid, scored on its 11 classes.
 
-    The layout of the folder, or of what its store was made of, is written in `trainables.data.datasets.real_pair`.
+    The layout of the folder, or of what its store was made of, is written in `trainables.data.datasets.realpair`.
 
     Args:
         folder: Name in `--data NAME=PATH`.

@@ -13,9 +13,9 @@ from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
 from trainables.data.datasets.cityscapes import Cityscapes
 from trainables.data.datasets.gta import Gta
-from trainables.data.datasets.readers import Fault, Problem, Reader
 from trainables.data.datasets.synthia import Synthia
 from trainables.data.packing.check import check
+from trainables.data.readers import Fault, Problem, Reader
 from trainables.data.splits import Split
 
 

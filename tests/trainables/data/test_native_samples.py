@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from trainables.data.datasets.camvid import CamVid
-from trainables.data.datasets.carla import CarlaLyft, CarlaScapes
+from trainables.data.datasets.carla_lyft import CarlaLyft
+from trainables.data.datasets.carlascapes import CarlaScapes
 from trainables.data.datasets.cityscapes import Cityscapes
-from trainables.data.datasets.folder_pair import read_label_map
 from trainables.data.datasets.gta import Gta
-from trainables.data.datasets.readers import Fault, Reader, read_ids, read_image
+from trainables.data.label_map import read_label_map
 from trainables.data.packing.check import read_sample
+from trainables.data.readers import Fault, Reader, read_ids, read_image
 from trainables.data.splits import Split
 
 

@@ -14,15 +14,16 @@ from tests.trainables.data import native_files as native
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.datasets.acdc import Acdc
 from trainables.data.datasets.camvid import CamVid
-from trainables.data.datasets.carla import CarlaLyft, CarlaScapes
+from trainables.data.datasets.carla_lyft import CarlaLyft
+from trainables.data.datasets.carlascapes import CarlaScapes
 from trainables.data.datasets.cityscapes import Cityscapes
 from trainables.data.datasets.dark_zurich import DarkZurich
-from trainables.data.datasets.folder_pair import read_label_map
 from trainables.data.datasets.gta import Gta
-from trainables.data.datasets.readers import Reader, read_colours, read_image
 from trainables.data.datasets.synthia import Synthia, read_red
+from trainables.data.label_map import read_label_map
 from trainables.data.labels import CAMVID_VIEW
 from trainables.data.packing.check import read_sample
+from trainables.data.readers import Reader, read_colours, read_image
 from trainables.data.scored import SYNTHIA_MEANS
 from trainables.data.splits import Split
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.datasets.readers import Found, by_stem, pair, read_ids
 from trainables.data.labels import TRAIN_IDS, TrainIds
 from trainables.data.packing.resize import Size
+from trainables.data.readers import Found, by_stem, pair, read_ids
 from trainables.data.splits import Split
 
 IMAGE = "_rgb_anon"
@@ -44,6 +44,9 @@ class Acdc:
     def train_ids(self, label: Path) -> TrainIds:
         """The labels are trainIds."""
         return TRAIN_IDS(read_ids(label))
+
+
+DATASET = Acdc()
 
 
 def frames(folder: Path, split: Split, suffix: str) -> dict[str, Path]:

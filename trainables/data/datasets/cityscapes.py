@@ -5,10 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.datasets.readers import Found, by_stem, pair, read_ids
-from trainables.data.labels import CITYSCAPES, TrainIds
+from trainables.data.labels import LabelMap, TrainIds
 from trainables.data.packing.resize import Size
+from trainables.data.readers import Found, by_stem, pair, read_ids
 from trainables.data.splits import Split
+
+# 0 to 6 are void; 9, 10, 14 to 16, 18, 29 and 30 are not evaluated.
+TRAIN_ID_OF = {
+    7: 0, 8: 1, 11: 2, 12: 3, 13: 4, 17: 5, 19: 6, 20: 7, 21: 8, 22: 9, 23: 10, 24: 11, 25: 12, 26: 13, 27: 14, 28: 15,
+    31: 16, 32: 17, 33: 18,
+}  # fmt: skip
+LABEL_IDS = LabelMap(TRAIN_ID_OF, range(34))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +37,10 @@ class Cityscapes:
 
     def train_ids(self, label: Path) -> TrainIds:
         """One channel of label ids."""
-        return CITYSCAPES(read_ids(label))
+        return LABEL_IDS(read_ids(label))
+
+
+DATASET = Cityscapes()
 
 
 def _labels(root: Path, split: Split) -> dict[str, Path]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.data.datasets.acdc import IMAGE, LABEL, frames
-from trainables.data.datasets.readers import Found, pair, read_ids
 from trainables.data.labels import TRAIN_IDS, TrainIds
 from trainables.data.packing.resize import Size
+from trainables.data.readers import Found, pair, read_ids
 from trainables.data.splits import Split
 
 OTHER_TIMES = ("day", "twilight")
@@ -35,3 +35,6 @@ class DarkZurich:
     def train_ids(self, label: Path) -> TrainIds:
         """The labels are trainIds."""
         return TRAIN_IDS(read_ids(label))
+
+
+DATASET = DarkZurich()

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.datasets.readers import Found, by_stem, pair, read_ids
-from trainables.data.labels import GTA, TrainIds
+from trainables.data.datasets.cityscapes import TRAIN_ID_OF
+from trainables.data.labels import LabelMap, TrainIds
 from trainables.data.packing.resize import Size
+from trainables.data.readers import Found, by_stem, pair, read_ids
 from trainables.data.splits import Split
+
+LABEL_IDS = LabelMap(TRAIN_ID_OF, range(35))  # Cityscapes' ids; 34 is not evaluated
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,4 +31,7 @@ class Gta:
 
     def train_ids(self, label: Path) -> TrainIds:
         """Palette indices are the ids."""
-        return GTA(read_ids(label))
+        return LABEL_IDS(read_ids(label))
+
+
+DATASET = Gta()

@@ -11,12 +11,21 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from trainables.data.datasets.readers import Found, by_stem, pair
-from trainables.data.labels import SYNTHIA, Ids, TrainIds
+from trainables.data.labels import Ids, LabelMap, TrainIds
 from trainables.data.packing.resize import Size
+from trainables.data.readers import Found, by_stem, pair
 from trainables.data.splits import Split
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+# 0 is void; 13 parking slot, 14 road work and 22 lane marking have no class of Cityscapes.
+LABEL_IDS = LabelMap(
+    {
+        1: 10, 2: 2, 3: 0, 4: 1, 5: 4, 6: 8, 7: 5, 8: 13, 9: 7, 10: 11, 11: 18, 12: 17, 15: 6, 16: 9, 17: 12, 18: 14,
+        19: 15, 20: 16, 21: 3,
+    },
+    range(23),
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +45,10 @@ class Synthia:
 
     def train_ids(self, label: Path) -> TrainIds:
         """The red channel holds the ids."""
-        return SYNTHIA(read_red(label))
+        return LABEL_IDS(read_red(label))
+
+
+DATASET = Synthia()
 
 
 def read_red(path: Path) -> Ids:

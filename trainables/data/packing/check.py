@@ -8,7 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.datasets.readers import (
+from trainables.data.labels import TrainIds
+from trainables.data.packing.progress import Progress
+from trainables.data.packing.resize import Pixels, Size
+from trainables.data.readers import (
     BrokenSample,
     Fault,
     Problem,
@@ -18,9 +21,6 @@ from trainables.data.datasets.readers import (
     read_image,
     read_train_ids,
 )
-from trainables.data.labels import TrainIds
-from trainables.data.packing.progress import Progress
-from trainables.data.packing.resize import Pixels, Size
 from trainables.data.splits import Split
 
 EXAMPLES = 3

@@ -27,13 +27,13 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from trainables.data.datasets.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Reader, Sample, relative
 from trainables.data.labels import NUM_CLASSES, TrainIds, pixels_by_class
 from trainables.data.packing.check import BrokenFiles, Surveyed, read_sample, survey
 from trainables.data.packing.format import INDEX_FIELDS, INDEX_SCHEMA, LABEL_CODEC, SHARD_SCHEMA, image_checksums
 from trainables.data.packing.manifest import MANIFEST, VERSION, Codec, Manifest, SplitManifest, StoredFile
 from trainables.data.packing.progress import Progress, gigabytes
 from trainables.data.packing.resize import Pixels, Size, fit_size, resize_image, resize_label
+from trainables.data.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Reader, Sample, relative
 from trainables.data.splits import Split
 
 LABEL_SHARE = 0.06  # of a label's pixels, compressed: an upper estimate (0.04 measured on street scenes)

@@ -27,9 +27,9 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.datasets.readers import Found, pair, read_colours, read_ids
 from trainables.data.labels import NUM_CLASSES, LabelMap, TrainIds, UnknownIds
 from trainables.data.packing.resize import Size
+from trainables.data.readers import Found, pair, read_colours, read_ids
 from trainables.data.splits import Split
 from trainables.geometry import IGNORE
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.datasets.readers import Found, by_stem, pair, read_ids
 from trainables.data.labels import TRAIN_IDS, TrainIds
 from trainables.data.packing.resize import Size
+from trainables.data.readers import Found, by_stem, pair, read_ids
 from trainables.data.splits import PLACES, Split
 
 EVERYTHING = "all"  # source/all.txt names every image: no part
@@ -53,6 +53,9 @@ class RealPair:
     def train_ids(self, label: Path) -> TrainIds:
         """Labels are trainIds already."""
         return TRAIN_IDS(read_ids(label))
+
+
+DATASET = RealPair()
 
 
 def indices_of_parts(names: Sequence[str]) -> tuple[npt.NDArray[np.int64], ...]:

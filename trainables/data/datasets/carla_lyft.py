@@ -1,4 +1,4 @@
-"""CARLA: Lyft's challenge (ids up to CARLA 0.9.11, in the red channel) and CarlaScapes (ids from CARLA 0.9.14)."""
+"""Lyft's Perception Challenge, made with CARLA: `{split}/CameraRGB/N.png`, `{split}/CameraSeg/N.png` (ids in red)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.datasets.readers import Found, by_stem, pair, read_colours, read_ids
-from trainables.data.labels import CARLA, CARLA_0_9_14, TrainIds
+from trainables.data.labels import LabelMap, TrainIds
 from trainables.data.packing.resize import Size
+from trainables.data.readers import Found, by_stem, pair, read_colours
 from trainables.data.splits import Split
 from trainables.geometry import IGNORE
 
 Mask = npt.NDArray[np.bool_]
 
-NO_CLASS = 0  # of CARLA up to 0.9.11
+# CARLA up to 0.9.11: 6 is the road line; 0 is everything without a class, and the sky.
+LABEL_IDS = LabelMap({1: 2, 2: 4, 4: 11, 5: 5, 6: 0, 7: 0, 8: 1, 9: 8, 10: 13, 11: 3, 12: 7}, range(13))
+NO_CLASS = 0
 CAR = 10
 SKY_TRAIN_ID = 10
 
@@ -26,7 +28,7 @@ class CarlaLyft:
     """Lyft's Perception Challenge: `{split}/CameraRGB/N.png` and `{split}/CameraSeg/N.png`, or both in the root.
 
     Where an id does not say what is there, its place does: what has no class and reaches the top edge is sky, and the
-    car that reaches the bottom edge is the camera's own bonnet, which is ignored.
+    car that reaches the bottom edge is the ego-vehicle's hood, which is ignored.
     """
 
     dataset: str = "carla-lyft"
@@ -44,29 +46,13 @@ class CarlaLyft:
     def train_ids(self, label: Path) -> TrainIds:
         """The red channel holds the ids."""
         ids = read_colours(label)[..., 0]
-        train_ids = CARLA(ids)
+        train_ids = LABEL_IDS(ids)
         train_ids[reached_from_top(ids == NO_CLASS)] = SKY_TRAIN_ID
         train_ids[reached_from_top(ids[::-1] == CAR)[::-1]] = IGNORE
         return train_ids
 
 
-@dataclass(frozen=True, slots=True)
-class CarlaScapes:
-    """CarlaScapes: `*_img.png` and `*_labelIds.png` in one folder or in folders below it."""
-
-    dataset: str = "carlascapes"
-    splits: tuple[Split, ...] = (Split.TRAIN,)
-    scored: Split | None = None
-    training_size: Size | None = None
-
-    def find(self, root: Path, split: Split) -> Found:
-        """Pair images and labels of one name."""
-        images = by_stem(root, "**/*_img.png", "_img")
-        return pair(root, split, images, by_stem(root, "**/*_labelIds.png", "_labelIds"))
-
-    def train_ids(self, label: Path) -> TrainIds:
-        """One channel of ids."""
-        return CARLA_0_9_14(read_ids(label))
+DATASET = CarlaLyft()
 
 
 def reached_from_top(mask: Mask) -> Mask:
