@@ -30,7 +30,8 @@ from trainables.data.datasets.gta import Gta
 from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.format import PackedSplit, Store
 from trainables.data.packing.manifest import Codec
-from trainables.data.packing.pack import Job, make_plan, prepare
+from trainables.data.packing.pack import prepare
+from trainables.data.packing.plan import Job, make_plan
 from trainables.data.packing.progress import ProgressLine, gigabytes
 from trainables.data.packing.resize import fit_size
 from trainables.data.readers import read_train_ids

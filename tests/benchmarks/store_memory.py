@@ -31,7 +31,8 @@ from trainables.config import PackedPair, RareClassSampling
 from trainables.data.datasets.cityscapes import Cityscapes
 from trainables.data.datasets.gta import Gta
 from trainables.data.packing.format import Store
-from trainables.data.packing.pack import Job, make_plan, prepare
+from trainables.data.packing.pack import prepare
+from trainables.data.packing.plan import Job, make_plan
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.pairs import open_packed_pair
 from trainables.data.readers import Reader

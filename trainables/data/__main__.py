@@ -26,7 +26,8 @@ from trainables.data.packing.contact_sheet import contact_sheet
 from trainables.data.packing.format import Store, verify
 from trainables.data.packing.info import describe
 from trainables.data.packing.manifest import Codec
-from trainables.data.packing.pack import Job, Plan, make_plan, prepare
+from trainables.data.packing.pack import prepare
+from trainables.data.packing.plan import Job, Plan, make_plan
 from trainables.data.packing.progress import ProgressLine, gigabytes
 from trainables.data.packing.resize import Size
 from trainables.data.readers import Reader

@@ -21,7 +21,8 @@ from trainables.data.datasets.gta import Gta
 from trainables.data.packing import pack as preparing
 from trainables.data.packing.format import Store, verify
 from trainables.data.packing.manifest import Codec
-from trainables.data.packing.pack import Job, Prepared, make_plan, prepare
+from trainables.data.packing.pack import Prepared, prepare
+from trainables.data.packing.plan import Job, make_plan
 from trainables.data.splits import Split
 
 IMAGES = 40

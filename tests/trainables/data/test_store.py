@@ -18,7 +18,8 @@ from trainables.data.__main__ import main
 from trainables.data.datasets.gta import Gta
 from trainables.data.packing.format import BAND, PackedSplit, Store, verify
 from trainables.data.packing.manifest import Codec, StoreError
-from trainables.data.packing.pack import Job, make_plan, prepare
+from trainables.data.packing.pack import prepare
+from trainables.data.packing.plan import Job, make_plan
 from trainables.data.packing.resize import fit_size, nearest, resize_image, resize_label
 from trainables.data.splits import Split
 from trainables.geometry import Box

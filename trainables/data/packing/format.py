@@ -53,7 +53,6 @@ INDEX_FIELDS = (
     pa.field("label_columns", pa.int32()),
     pa.field("pixels", pa.list_(pa.int32(), NUM_CLASSES + 1)),  # by trainId at native size, 255 last; 0 without a label
     pa.field("image_crc32", pa.list_(pa.uint32())),  # of each band of rows where images are raw, else of the JPEG file
-    pa.field("image_sha256", pa.binary(32)),
     pa.field("label_sha256", pa.binary(32)),
 )
 SHARD_SCHEMA = pa.schema([*INDEX_FIELDS, pa.field("image", pa.binary()), pa.field("label", pa.binary())])

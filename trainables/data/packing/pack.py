@@ -15,9 +15,9 @@ import platform
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,76 +28,16 @@ from filelock import FileLock, Timeout
 from PIL import Image
 
 from trainables.data.labels import NUM_CLASSES, TrainIds, pixels_by_class
-from trainables.data.packing.check import BrokenFiles, Surveyed, read_sample, survey
+from trainables.data.packing.check import BrokenFiles, Surveyed, read_sample
 from trainables.data.packing.format import INDEX_FIELDS, INDEX_SCHEMA, LABEL_CODEC, SHARD_SCHEMA, image_checksums
-from trainables.data.packing.manifest import MANIFEST, VERSION, Codec, Manifest, SplitManifest, StoredFile
+from trainables.data.packing.manifest import MANIFEST, Codec, Manifest, SplitManifest, StoredFile
+from trainables.data.packing.plan import Job, Plan, refuse_empty, stored_size
 from trainables.data.packing.progress import Progress, gigabytes
-from trainables.data.packing.resize import Pixels, Size, fit_size, resize_image, resize_label
-from trainables.data.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Reader, Sample, relative
+from trainables.data.packing.resize import Pixels, Size, resize_image, resize_label
+from trainables.data.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Sample, relative
 from trainables.data.splits import Split
 
-LABEL_SHARE = 0.06  # of a label's pixels, compressed: an upper estimate (0.04 measured on street scenes)
-JPEG_SHARE = 0.25  # of an image's bytes at quality 95: an upper estimate
-SPARE = 1.02  # Arrow's framing and the indices
 PLAN = "plan.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What to pack.
-
-    Args:
-        reader: The native layout.
-        root: Folder of the native files.
-        out: Where the store will be.
-        splits: Which splits.
-        box: (rows, columns) that training images are fitted into; None keeps their own size.
-        evaluation_box: The same for the images of the other splits, whose labels keep their own size.
-        codec, quality: How images are stored; the quality is JPEG's.
-        workers: Threads that decode.
-        skip_broken: Leave broken files out instead of refusing.
-        shard_images: Images in a file of the store: what a killed run loses at most.
-    """
-
-    reader: Reader
-    root: Path
-    out: Path
-    splits: tuple[Split, ...]
-    box: Size | None
-    evaluation_box: Size | None
-    codec: Codec = Codec.RAW
-    quality: int = 95
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    skip_broken: bool = False
-    shard_images: int = 128
-
-    @property
-    def partial(self) -> Path:
-        """Where the store grows."""
-        return self.out.with_name(f"{self.out.name}.partial")
-
-    def box_of(self, split: Split) -> Size | None:
-        """The box of a split's images."""
-        return self.box if split in TRAINING_SPLITS else self.evaluation_box
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What will be packed.
-
-    Args:
-        samples: By split.
-        problems: Files that are left out.
-        bytes: Size of the store: exact for raw images, from above for JPEG files and labels.
-        native_bytes: The same if every image kept its native size.
-        digest: Of all that makes a store what it is.
-    """
-
-    samples: Mapping[Split, tuple[Surveyed, ...]]
-    problems: tuple[Problem, ...]
-    bytes: int
-    native_bytes: int
-    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,26 +53,6 @@ class Prepared:
     manifest: Manifest
     decoded: int
     kept: int
-
-
-def make_plan(job: Job, progress: Progress) -> Plan:
-    """Look at the files' names and headers.
-
-    Args:
-        progress: Told the split, headers read, headers in all, and problems so far.
-
-    Raises:
-        BrokenFiles: Something is wrong with them, and they are not to be left out.
-        ValueError: A split has no usable image.
-    """
-    surveys = {split: survey(job.reader, job.root, split, job.workers, progress) for split in job.splits}
-    problems = tuple(problem for entry in surveys.values() for problem in entry.problems)
-    if problems and not job.skip_broken:
-        raise BrokenFiles(problems)
-    samples = {split: entry.samples for split, entry in surveys.items()}
-    _refuse_empty(job, {split: len(entries) for split, entries in samples.items()})
-    native = replace(job, box=None, evaluation_box=None)
-    return Plan(samples, problems, _estimate(job, samples), _estimate(native, samples), _plan_digest(job, samples))
 
 
 def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
@@ -187,18 +107,6 @@ def _begin(job: Job, plan: Plan) -> None:
     _write(path, json.dumps({"plan": plan.digest}).encode())
 
 
-def _estimate(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> int:
-    """Bytes that the store takes: exact for raw images, from above for JPEG and labels."""
-    total = 0.0
-    for split, entries in samples.items():
-        for entry in entries:
-            rows, columns = _stored_size(job, split, entry.size)
-            label = (rows, columns) if split in TRAINING_SPLITS else entry.size
-            total += 3 * rows * columns * (1.0 if job.codec is Codec.RAW else JPEG_SHARE)
-            total += label[0] * label[1] * LABEL_SHARE if entry.sample.label else 0
-    return int(total * SPARE)
-
-
 def _check_space(job: Job, plan: Plan) -> None:
     folder = job.out.absolute().parent
     while not folder.exists():
@@ -210,30 +118,6 @@ def _check_space(job: Job, plan: Plan) -> None:
             f"{job.out} needs {gigabytes(plan.bytes - there)} of free disk, but {folder} has {gigabytes(free)}; free "
             "some, give another --out, a smaller --size, or --codec jpeg."
         )
-
-
-def _refuse_empty(job: Job, images: Mapping[Split, int]) -> None:
-    for split, count in images.items():
-        if count == 0:
-            raise ValueError(f"{job.root} has no usable image of the split {split.value}; see --root and --splits.")
-
-
-def _plan_digest(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> str:
-    content = {
-        "version": VERSION,
-        "dataset": job.reader.dataset,
-        "box": job.box,
-        "evaluation_box": job.evaluation_box,
-        "codec": [job.codec.value, job.quality if job.codec is Codec.JPEG else None],
-        "shard_images": job.shard_images,
-        "samples": {split.value: [[e.sample.name, *e.size] for e in entries] for split, entries in samples.items()},
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _stored_size(job: Job, split: Split, native: Size) -> Size:
-    box = job.box_of(split)
-    return native if box is None else fit_size(native, box)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -354,7 +238,7 @@ def _convert(job: Job, split: Split, sample: Sample) -> pa.RecordBatch | Problem
     except BrokenSample as broken:
         return broken.problem(job.root)
     native = (image.shape[0], image.shape[1])
-    size = _stored_size(job, split, native)
+    size = stored_size(job, split, native)
     pixels = np.zeros(NUM_CLASSES + 1, dtype=np.int64) if label is None else pixels_by_class(label)
     if label is not None and split in TRAINING_SPLITS and size != native:
         label = resize_label(label, size)
@@ -369,7 +253,6 @@ def _convert(job: Job, split: Split, sample: Sample) -> pa.RecordBatch | Problem
         **_sizes("label_", (0, 0) if label is None else (label.shape[0], label.shape[1])),
         "pixels": pixels,
         "image_crc32": image_checksums(encoded),
-        "image_sha256": hashlib.sha256(encoded if isinstance(encoded, bytes) else encoded.data).digest(),
         "label_sha256": None if compressed is None else hashlib.sha256(compressed).digest(),
     }
     columns = [pa.array([row[entry.name]], entry.type) for entry in INDEX_FIELDS]
@@ -420,7 +303,7 @@ class _Hashed(io.RawIOBase):
 def _finish(job: Job, plan: Plan, decoding: Sequence[Problem]) -> Manifest:
     """Write indices and manifest, make everything durable, and give the folder its name."""
     splits = {split: _index(job, split, plan.samples[split]) for split in job.splits}
-    _refuse_empty(job, {split: entry.images for split, entry in splits.items()})
+    refuse_empty(job, {split: entry.images for split, entry in splits.items()})
     scored = job.reader.scored if job.reader.scored in job.splits else None
     provenance = {
         "root": str(job.root.absolute()),
