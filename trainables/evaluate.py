@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 
 from trainables.command_line import Parser, exit_status
-from trainables.config import Evaluation, RealPhotographs, TargetDataset, ToyCity
+from trainables.config import Evaluation, PackedPair, RealPhotographs, SourceDataset, TargetDataset, ToyCity
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.domains import Example
-from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW
+from trainables.data.labels import view_of
 from trainables.data.packing.format import Store
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.packing.resize import whole
-from trainables.data.scored import CAMVID_MEANS, SYNTHIA_MEANS, Means
+from trainables.data.scored import further_means, scored_classes
 from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
 from trainables.inference.model import Model, in_use, load_model
@@ -50,9 +50,9 @@ class StoredExamples:
         self._split = store.split(store.manifest.check_scored(store.folder))
         self._split.check_box(model.description.size)
         self._model = model
-        self._view = CAMVID_VIEW if name is TargetDataset.CAMVID else CITYSCAPES_VIEW
-        self.scored = self._view.classes
-        self.means: Means = SYNTHIA_MEANS if self._view is CITYSCAPES_VIEW else CAMVID_MEANS
+        pair = PackedPair(source=SourceDataset.SYNTHIA, target=name)  # the one with means over some of the classes
+        self.scored, self.means = scored_classes(pair), further_means(pair)
+        self._view = view_of(self.scored)
         self._scored_class = self._view.of_outputs(next(model.segmentor.parameters()).device)
 
     def __len__(self) -> int:

@@ -23,11 +23,11 @@ from trainables.command_line import Parser, exit_status, size
 from trainables.config import Evaluation
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.packing.resize import Pixels, fit_size, resize_image
+from trainables.data.palette import overlay, palette
 from trainables.data.readers import BrokenSample, read_image
 from trainables.evaluation import predict
 from trainables.inference.model import Model, in_use, load_model
 from trainables.models.segmentor import upsample
-from trainables.running.pictures import palette
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -121,12 +121,11 @@ def write_prediction(stem: Path, pixels: Pixels, labels: Pixels, classes: tuple[
         classes: Their names.
         strength: Share of the colours in the overlay, the rest is the image.
     """
-    colours = palette(classes)
     label_map = Image.fromarray(labels)
-    label_map.putpalette(colours.tobytes())
+    label_map.putpalette(palette(classes).tobytes())
     label_map.save(stem.with_name(f"{stem.name}_labels.png"), optimize=True)
-    overlay = (1 - strength) * pixels + strength * colours[labels]
-    Image.fromarray(overlay.round().astype(np.uint8)).save(stem.with_name(f"{stem.name}_overlay.png"))
+    mixed = Image.fromarray(overlay(pixels, labels, classes, strength))
+    mixed.save(stem.with_name(f"{stem.name}_overlay.png"))
 
 
 def _parser() -> Parser:

@@ -89,7 +89,7 @@ class Segmentation:
 
     def store_commands(self, configs: Sequence[Experiment]) -> dict[str, str]:
         """The commands that make the stores which the configs read, by data set."""
-        from trainables.data.packing.commands import store_commands
+        from trainables.data.given import store_commands
 
         return store_commands(configs)
 

@@ -10,21 +10,19 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 
+from trainables.command_line import SIZE, Parser
 from trainables.data.datasets import dataset_names, find_dataset
 from trainables.data.label_map import read_label_map
 from trainables.data.packing.check import BrokenFiles, check, table
-from trainables.data.packing.contact_sheet import contact_sheet
 from trainables.data.packing.format import Store, verify
-from trainables.data.packing.info import describe
+from trainables.data.packing.inspect import contact_sheet, describe
 from trainables.data.packing.manifest import Codec
 from trainables.data.packing.pack import prepare
 from trainables.data.packing.plan import Job, Plan, make_plan
@@ -35,14 +33,6 @@ from trainables.data.splits import Split
 
 FOLDER = "folder"  # one's own data, described by --label-map
 NATIVE = "native"
-SIZE = re.compile(r"([1-9][0-9]*)x([1-9][0-9]*)")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage in front."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see {self.prog} --help.")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,7 +105,7 @@ def _announcement(job: Job, plan: Plan) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m trainables.data", description=(__doc__ or "").splitlines()[0])
+    parser = Parser(prog="python -m trainables.data", description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     packing = commands.add_parser("prepare", help="pack a data set into a store; a stopped run is continued")
     _add_native(packing)

@@ -1,7 +1,7 @@
-"""Whether files that `--data` names are what configs read, by a look at their first and last bytes.
+"""What `--data` must name: the commands that make the stores of configs, and whether given files are what configs read.
 
-Standard library only: a plan looks too, in a few milliseconds. What lies deeper (sizes of images, names of tensors) is
-seen when a trial opens.
+Standard library only: a plan looks too, at the first and last bytes, in a few milliseconds. What lies deeper (sizes of
+images, names of tensors) is seen when a trial opens.
 """
 
 from __future__ import annotations
@@ -13,12 +13,65 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from trainables.config import Experiment, ImageNetWeights, PackedPair, RealPhotographs
-from trainables.data.packing.commands import PHOTOGRAPHS
 from trainables.data.packing.manifest import MANIFEST, Manifest
 from trainables.data.splits import LAYOUT, PLACES
 
+PHOTOGRAPHS = "realpair"  # the data set, whatever its folder is called in --data
+Box = tuple[int, int]
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save began files with up to 1.5
 LARGEST_HEADER = 100_000_000  # bytes, of safetensors
+
+
+def prepare_command(dataset: str, box: Box | None, evaluation_box: Box | None = None) -> str:
+    """What to type.
+
+    Args:
+        dataset: Name of the data set.
+        box: (rows, columns) that training images are fitted into; None is their native size, which serves every other.
+        evaluation_box: The same for evaluation images, where the data set is a target.
+    """
+    name = _capitals(dataset)
+    command = f"python -m trainables.data prepare {dataset} --root {name}_FOLDER --out {store_name(dataset)}"
+    command += " --size native" if box is None else f" --size {box[0]}x{box[1]}"
+    if evaluation_box is not None:
+        command += f" --evaluation-size {evaluation_box[0]}x{evaluation_box[1]}"
+    return command
+
+
+def store_name(dataset: str) -> str:
+    """What commands call the store of a data set."""
+    return f"{_capitals(dataset)}_STORE"
+
+
+def store_commands(configs: Iterable[Experiment]) -> dict[str, str]:
+    """For each name in --data that the configs read from a store, the command that makes a store for all of them.
+
+    Configs that see a data set at different sizes (HRDA's is twice DAFormer's) share a store of native size.
+    """
+    boxes: dict[str, set[tuple[Box, Box | None]]] = {}
+    photographs: dict[str, str] = {}
+    for config in configs:
+        if isinstance(config.data, RealPhotographs):
+            photographs[config.data.folder] = prepare_command(PHOTOGRAPHS, None)
+        if isinstance(config.data, PackedPair):
+            pair = config.data
+            boxes.setdefault(pair.source.value, set()).add((pair.source_size, None))
+            boxes.setdefault(pair.target.value, set()).add((pair.target_size, pair.evaluation_size))
+    pairs = {
+        name: prepare_command(name, *sizes.pop()) if len(sizes) == 1 else prepare_command(name, None)
+        for name, sizes in boxes.items()
+    }
+    return pairs | photographs
+
+
+def source_command(config: PackedPair) -> str:
+    """The command for the source's store."""
+    return prepare_command(config.source.value, config.source_size)
+
+
+def target_command(config: PackedPair) -> str:
+    """The command for the target's store."""
+    return prepare_command(config.target.value, config.target_size, config.evaluation_size)
 
 
 def check_given(configs: Iterable[Experiment], data: Mapping[str, str]) -> None:
@@ -110,3 +163,7 @@ def _is_of_torch(path: Path) -> bool:
             return any(name.endswith("/data.pkl") for name in parts.namelist())
     except (zipfile.BadZipFile, OSError):
         return False
+
+
+def _capitals(dataset: str) -> str:
+    return dataset.upper().replace("-", "_")

@@ -98,6 +98,11 @@ class View:
         return torch.from_numpy(self.of_train_id[:NUM_CLASSES].astype(np.int64)).to(device)
 
 
+def view_of(classes: tuple[str, ...]) -> View:
+    """The view of evaluated classes (`trainables.data.scored.scored_classes`)."""
+    return CAMVID_VIEW if classes == CAMVID_CLASSES else CITYSCAPES_VIEW
+
+
 def _view(classes: tuple[str, ...], members: Mapping[str, tuple[str, ...]]) -> View:
     table = np.full(256, IGNORE, dtype=np.uint8)
     for index, name in enumerate(classes):
@@ -123,17 +128,3 @@ CAMVID_VIEW = _view(
         "bicyclist": ("rider", "motorcycle", "bicycle"),
     },
 )
-
-# Cityscapes' colours of the trainIds, for contact sheets; 255 is black.
-_COLOURS = (
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
-    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
-    (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
-)  # fmt: skip
-
-
-def colours() -> npt.NDArray[np.uint8]:
-    """RGB of each trainId, [256, 3]."""
-    table = np.zeros((256, 3), dtype=np.uint8)
-    table[:NUM_CLASSES] = _COLOURS
-    return table

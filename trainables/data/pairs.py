@@ -18,14 +18,14 @@ from trainables.config import (
     SourceHoldout,
     TargetDataset,
 )
+from trainables.data.given import source_command, target_command
 from trainables.data.holdout import Division, divide, without
 from trainables.data.images import StoredImages, open_image_pair
-from trainables.data.labels import CAMVID_VIEW, CITYSCAPES_VIEW, pixels_by_class
-from trainables.data.packing.commands import source_command, target_command
+from trainables.data.labels import pixels_by_class, view_of
 from trainables.data.packing.format import Store
 from trainables.data.packing.manifest import StoreError
 from trainables.data.sampling import Among, EqualParts, RareClasses, Sampler
-from trainables.data.scored import further_means
+from trainables.data.scored import further_means, scored_classes
 from trainables.data.splits import LAYOUT, Split
 from trainables.data.stored_pair import Pair, StoredDomains
 
@@ -70,7 +70,7 @@ def open_packed_pair(
         held_out=tuple(division.held_out.tolist()),
         target=StoredImages(unlabelled, config.target_size),
         validation=StoredImages(evaluated, config.evaluation_size, own_label_size=True),
-        view=CAMVID_VIEW if config.target is TargetDataset.CAMVID else CITYSCAPES_VIEW,
+        view=view_of(scored_classes(config)),
         means=further_means(config),
         no_oracle=f"{target.folder} must hold labels of its training images for the oracle, but has none.",
     )
@@ -116,7 +116,7 @@ def open_real_photographs(
         held_out=tuple(division.held_out.tolist()),
         target=images.target,
         validation=images.validation,
-        view=CAMVID_VIEW,
+        view=view_of(scored_classes(config)),
         means=further_means(config),
         no_oracle=(
             f"The oracle needs labels of the target's training images, and the folder '{config.folder}' has no "

@@ -10,47 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from trainables.data.domains import Domains
+from trainables.data.palette import palette
 from trainables.geometry import IGNORE, size_of
 from trainables.models.segmentor import Segmentor, upsample
 from trainables.step_data import StepView
 
-# Cityscapes' colours by class name, with the names of CamVid's and the embedded benchmark's classes beside them.
-COLOURS: dict[str, tuple[int, int, int]] = {
-    "road": (128, 64, 128),
-    "sidewalk": (244, 35, 232),
-    "pavement": (244, 35, 232),
-    "building": (70, 70, 70),
-    "wall": (102, 102, 156),
-    "fence": (190, 153, 153),
-    "pole": (153, 153, 153),
-    "traffic light": (250, 170, 30),
-    "light": (250, 170, 30),
-    "traffic sign": (220, 220, 0),
-    "sign": (220, 220, 0),
-    "vegetation": (107, 142, 35),
-    "tree": (107, 142, 35),
-    "terrain": (152, 251, 152),
-    "sky": (70, 130, 180),
-    "person": (220, 20, 60),
-    "pedestrian": (220, 20, 60),
-    "rider": (255, 0, 0),
-    "car": (0, 0, 142),
-    "truck": (0, 0, 70),
-    "bus": (0, 60, 100),
-    "train": (0, 80, 100),
-    "motorcycle": (0, 0, 230),
-    "bicycle": (119, 11, 32),
-    "bicyclist": (119, 11, 32),
-}
 EXAMPLES = 3
-
-
-def palette(classes: tuple[str, ...]) -> np.ndarray:
-    """Colours of class ids, [256, 3], uint8; black where nothing is known (255)."""
-    colours = np.zeros((256, 3), dtype=np.uint8)
-    for index, name in enumerate(classes):
-        colours[index] = COLOURS.get(name, (37 * index % 256, 91 * index % 256, 151 * index % 256))
-    return colours
 
 
 @torch.no_grad()

@@ -223,7 +223,7 @@ class _Shard:
     def __init__(self, path: Path) -> None:
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        except (pa.ArrowInvalid, OSError):
+        except (pa.ArrowException, OSError):
             raise StoreError(damaged(path)) from None
         self._path = path
         self._values: dict[int, tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]] = {}
@@ -233,7 +233,7 @@ class _Shard:
         if row not in self._values:
             try:
                 batch = self._reader.get_batch(row)
-            except (pa.ArrowInvalid, OSError):
+            except (pa.ArrowException, OSError):
                 raise StoreError(damaged(self._path)) from None
             label = batch.column("label")
             self._values[row] = (_bytes(batch.column("image")), _bytes(label) if label.null_count == 0 else None)

@@ -1,10 +1,20 @@
-"""What a store holds, in words and numbers."""
+"""What a store holds: a description in numbers, and a contact sheet of images with their labels laid over them."""
 
 from __future__ import annotations
 
+import numpy as np
+from PIL import Image, ImageDraw
+
 from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.data.packing.format import PackedSplit, Store
 from trainables.data.packing.manifest import VERSION, Codec, Manifest, SplitManifest
 from trainables.data.packing.progress import gigabytes
+from trainables.data.packing.resize import Pixels, Size, resize_label
+from trainables.data.palette import overlay
+
+THUMBNAIL: Size = (180, 320)
+PER_SPLIT = 8  # images, evenly spaced over the split
+TITLE = 14  # rows of the line with the name
 
 
 def describe(manifest: Manifest) -> str:
@@ -38,3 +48,34 @@ def _shares(manifest: Manifest) -> list[str]:
         shares = (100 * entry.pixels[index] / max(sum(entry.pixels), 1) for entry in labelled.values())
         rows.append(f"{number:3} {name:16}" + "".join(f"{share:12.4f}" for share in shares))
     return rows
+
+
+def contact_sheet(store: Store) -> Image.Image:
+    """Two pairs a row, each an image beside its overlay (beside nothing where there is no label), split after split."""
+    tiles = []
+    for split in store.manifest.splits:
+        packed = store.split(split)
+        places = np.unique(np.linspace(0, len(packed) - 1, PER_SPLIT).round().astype(int))
+        tiles += [_tile(packed, int(index), f"{split.value}: {packed.name(int(index))}") for index in places]
+    width, height = tiles[0].size
+    sheet = Image.new("RGB", (2 * width, -(-len(tiles) // 2) * height), "white")
+    for number, tile in enumerate(tiles):
+        sheet.paste(tile, (number % 2 * width, number // 2 * height))
+    return sheet
+
+
+def _tile(packed: PackedSplit, index: int, title: str) -> Image.Image:
+    image = packed.image(index)
+    tile = Image.new("RGB", (2 * THUMBNAIL[1], THUMBNAIL[0] + TITLE), "white")
+    ImageDraw.Draw(tile).text((2, 1), title, fill="black")
+    tile.paste(_small(image), (0, TITLE))
+    if packed.manifest.labelled:
+        label = resize_label(packed.label(index), (image.shape[0], image.shape[1]))
+        tile.paste(_small(overlay(image, label, CITYSCAPES_CLASSES)), (THUMBNAIL[1], TITLE))
+    return tile
+
+
+def _small(image: Pixels) -> Image.Image:
+    picture = Image.fromarray(image)
+    picture.thumbnail((THUMBNAIL[1], THUMBNAIL[0]))
+    return picture
