@@ -1,11 +1,11 @@
-"""Score a model: IoU of every class, and its means, on a labelled data set.
+"""Evaluate a model: IoU of every class, and its means, on a labelled data set.
 
 python -m trainables.evaluate models/mine --data cityscapes=/stores/cityscapes
 python -m trainables.evaluate models/mine --data toy-city
 
-NAME=STORE is a store that `python -m trainables.data prepare` made, whose labelled evaluation split is scored; it
+NAME=STORE is a store that `python -m trainables.data prepare` made, whose labelled evaluation split is used; it
 serves models with Cityscapes' 19 classes. `toy-city` is the embedded benchmark, as the model was trained on it;
-`realpair=FOLDER` is the folder of real photographs. 255 is ignored; all numbers are in percent.
+`realpair=FOLDER` is the folder of real images. 255 is ignored; all numbers are in percent.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TOY_CITY = "toy-city"
 
 
 class StoredExamples:
-    """The scored split of a store, for a model with Cityscapes' classes.
+    """The evaluated split of a store, for a model with Cityscapes' classes.
 
     Args:
         name: The data set.
@@ -67,12 +67,12 @@ class StoredExamples:
             yield Example(self._model.normalised(pixels.unsqueeze(0)), label.to(self._scored_class.device).long())
 
     def merge(self, scores: Tensor) -> Tensor:
-        """The scored class of the best network class: [B, 19, H, W] -> [B, H, W]."""
+        """The evaluated class of the best network class: [B, 19, H, W] -> [B, H, W]."""
         return self._scored_class[scores.argmax(dim=1)]
 
 
 class Counted:
-    """Examples that say how many of them were scored."""
+    """Examples that show how many of them are evaluated."""
 
     def __init__(self, examples: Scored, total: int | None) -> None:
         self._examples = examples
@@ -123,9 +123,9 @@ def open_examples(data: str, model: Model) -> Counted:
             raise ValueError(
                 f"--data {TOY_CITY} needs a model that was trained on it, and this one {_was(model.description)}."
             )
-        from trainables.data.toy_city.domains import open_toy_city
+        from trainables.data.toy_city.domains import ToyCityDomains
 
-        return Counted(open_toy_city(trained_on, device), trained_on.validation_images)
+        return Counted(ToyCityDomains(trained_on, device), trained_on.validation_images)
     if isinstance(trained_on, RealPhotographs) and name == trained_on.folder:
         from trainables.data.pairs import open_real_photographs
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from enum import Enum
 from pathlib import Path
 
 from trainables import tensor_file
@@ -30,12 +29,8 @@ CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
 STUDENT = "student."
 
 
-class Published(Enum):
-    """Networks of published checkpoints."""
-
-    DEEPLABV2 = "deeplabv2"
-    DAFORMER = "daformer"
-    HRDA = "hrda"  # MIC's is the same network
+# Networks of published checkpoints; MIC's is HRDA's.
+PUBLISHED: dict[str, Network] = {"deeplabv2": DeepLabV2(), "daformer": DAFormer(), "hrda": HRDA()}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,7 +42,7 @@ def _run(given: argparse.Namespace) -> None:
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"OUT must be a folder, got the file {given.out}; give another name.")
     name = given.network
-    model = model_of(given.source) if name is None else published_model(given.source, Published(name))
+    model = model_of(given.source) if name is None else published_model(given.source, name)
     print(f"Writing {parameter_count(model.segmentor):,} parameters to {given.out} ...", file=sys.stderr, flush=True)
     save_model(model, given.out)
     load_model(given.out)
@@ -92,16 +87,20 @@ def _file_of(source: Path) -> Path:
     return found
 
 
-def published_model(path: Path, network: Published) -> Model:
+def published_model(path: Path, name: str) -> Model:
     """A published checkpoint, to be used as it was published: fitted into 512 x 1024 pixels, HRDA at twice that.
+
+    Args:
+        path: The file.
+        name: One of `PUBLISHED`.
 
     Raises:
         ValueError: The file is missing, unreadable, or of another architecture.
     """
-    settings = _settings(network)
+    settings = PUBLISHED[name]
     segmentor = build_segmentor(settings, len(CITYSCAPES_CLASSES))
     load_published(segmentor, path)
-    large = network is Published.HRDA
+    large = name == "hrda"
     description = Description(
         network=settings,
         classes=CITYSCAPES_CLASSES,
@@ -111,16 +110,6 @@ def published_model(path: Path, network: Published) -> Model:
         slide=(1024, 1024) if large else None,
     )
     return Model(segmentor.eval(), description)
-
-
-def _settings(network: Published) -> Network:
-    match network:
-        case Published.DEEPLABV2:
-            return DeepLabV2()
-        case Published.DAFORMER:
-            return DAFormer()
-        case Published.HRDA:
-            return HRDA()
 
 
 def _parser() -> Parser:
@@ -133,8 +122,7 @@ def _parser() -> Parser:
         help="a trial's folder, one of its checkpoints, or a published one",
     )
     add("out", metavar="OUT", type=Path, help="folder of the model: model.safetensors and config.json")
-    names = [network.value for network in Published]
-    add("--network", choices=names, help="the network of a published checkpoint")
+    add("--network", choices=list(PUBLISHED), help="the network of a published checkpoint")
     return parser
 
 

@@ -116,7 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     packing.add_argument(
         "--evaluation-size", type=_size, default=argparse.SUPPRESS, metavar="ROWSxCOLUMNS",
-        help="the same for images that score, whose labels keep their own size; default: as for training",
+        help="the same for images that are evaluated, whose labels keep their own size; default: as for training",
     )  # fmt: skip
     packing.add_argument("--codec", choices=[codec.value for codec in Codec], default=Codec.RAW.value)
     packing.add_argument("--quality", type=_quality, default=95, help="of JPEG, 1 to 100; default: 95")

@@ -88,9 +88,9 @@ def box_of(label: TrainIds, box: Box) -> TrainIds:
 
 
 def valid_box(margins: Margins, of_size: Size, size: Size, crop: Crop) -> Box:
-    """The rectangle of a crop that lies inside the margins of the whole image, in the crop's own pixels after the flip.
+    """The rectangle of a crop inside the ignore borders of the whole image, in the crop's own pixels after the flip.
 
-    The mask of the margins is made at `of_size` and follows the image through its resize (nearest), crop and flip.
+    The mask of the borders is made at `of_size` and follows the image through its resize (nearest), crop and flip.
 
     Args:
         margins: Rows and columns at `of_size`.

@@ -14,7 +14,7 @@ from trainables.step_data import Batch
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One labelled image to score.
+    """One labelled image to evaluate.
 
     Args:
         image: Normalised, [1, 3, H, W], at the size that the network sees.
@@ -32,18 +32,18 @@ class Domains(Protocol):
     """
 
     classes: tuple[str, ...]  # names of the network's output classes
-    scored: tuple[str, ...]  # names of the classes that are scored (merged ones, on CamVid)
-    means: Mapping[str, tuple[int, ...]]  # further means: metric name (`miou16`) -> indices of scored classes
-    mean: tuple[float, float, float]  # grey levels, RGB
+    scored: tuple[str, ...]  # names of the evaluated classes (merged ones, on CamVid)
+    means: Mapping[str, tuple[int, ...]]  # metric (`miou16`) -> indices of the evaluated classes in its mean
+    mean: tuple[float, float, float]  # pixel values, RGB
     std: tuple[float, float, float]
 
     def source(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Labelled source images for a training step."""
 
     def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
-        """Labelled source images for a step of the warm start.
+        """Labelled source images for a step of source pre-training.
 
-        They have a stream of their own and are drawn without rare-class sampling: all configs share the warm start.
+        They have a stream of their own and are drawn without rare-class sampling: all configs share it.
         """
 
     def target(self, streams: Streams, step: int, batch_size: int) -> Batch:
@@ -63,4 +63,4 @@ class Domains(Protocol):
         """Labelled source images that no batch shows, always in the same order; none without a holdout."""
 
     def merge(self, scores: Tensor) -> Tensor:
-        """Predicted class of each pixel in the scored classes: [B, K, H, W] logits or probabilities -> [B, H, W]."""
+        """Predicted class of each pixel in the evaluated classes: [B, K, H, W] logits or probabilities -> [B, H, W]."""

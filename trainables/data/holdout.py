@@ -1,4 +1,4 @@
-"""Which source images train and which are held out to score a model without target labels."""
+"""Which source images train and which are held out to evaluate a model without target labels."""
 
 from __future__ import annotations
 

@@ -13,7 +13,8 @@
 
 A pattern is relative to the root and has one `*`; what stands for it pairs an image with its label. A split without
 `labels` is unlabelled. Keys of `train_ids` are ids of one-channel labels, or colours `#rrggbb` of colour labels, never
-both. Without `others`, an id or colour that is not listed is a fault. Without `scored`, `val` scores, or else `test`.
+both. Without `others`, an id or colour that is not listed is a fault. `scored` is the split that is evaluated: `val` by
+default, or else `test`.
 """
 
 from __future__ import annotations

@@ -83,11 +83,11 @@ TRAIN_IDS = LabelMap({train_id: train_id for train_id in range(NUM_CLASSES)}, [I
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """A label space that scores are given in.
+    """A label space that predictions are evaluated in.
 
     Args:
-        classes: Names of the scored classes.
-        of_train_id: Scored class of each trainId [256], uint8; 255 where a trainId has none.
+        classes: Names of the evaluated classes.
+        of_train_id: Evaluated class of each trainId [256], uint8; 255 where a trainId has none.
     """
 
     classes: tuple[str, ...]

@@ -14,7 +14,7 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
     """The source and target of a trial.
 
     Args:
-        config: Says which; rare-class sampling, pseudo-label margins and the holdout belong to the batches too.
+        config: Which domains; rare-class sampling, ignore borders of pseudo-labels and the holdout shape batches, too.
         data: Dataset name -> path of its store or folder.
         device: Where batches end up.
 
@@ -24,9 +24,9 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
     margins = config.adaptation.margins if isinstance(config.adaptation, SelfTraining) else None
     match config.data:
         case ToyCity():
-            from trainables.data.toy_city.domains import open_toy_city
+            from trainables.data.toy_city.domains import ToyCityDomains
 
-            return open_toy_city(config.data, device, config.rare_class_sampling, margins, config.source_holdout)
+            return ToyCityDomains(config.data, device, config.rare_class_sampling, margins, config.source_holdout)
         case RealPhotographs():
             from trainables.data.pairs import open_real_photographs
 

@@ -100,7 +100,7 @@ class Reader(Protocol):
 
     @property
     def scored(self) -> Split | None:
-        """The split whose labels score a model when the data set is a target."""
+        """The split that is evaluated when the data set is a target."""
 
     @property
     def training_size(self) -> Size | None:
@@ -182,7 +182,7 @@ def read_image(path: Path) -> Pixels:
     """Decode an image to RGB [H, W, 3]; an alpha channel is dropped, 16-bit grey becomes 8-bit.
 
     Raises:
-        BrokenSample: The file is unreadable or truncated, or its grey levels have no defined range.
+        BrokenSample: The file is unreadable or truncated, or its pixel values have no defined range.
     """
     try:
         with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""Which scores a benchmark has: its classes, the means over some of them, and their keys. Imports no torch."""
+"""What a benchmark evaluates: its classes, the means over some of them, and their keys. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trainables.config import Data, PackedPair, RealPhotographs, SourceDataset, 
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, SYNTHIA_13, SYNTHIA_16, TOY_CITY_CLASSES
 from trainables.data.toy_city.styles import ToyClass, absent_classes, source_style
 
-Means = Mapping[str, tuple[int, ...]]  # key such as `miou16` -> indices of scored classes
+Means = Mapping[str, tuple[int, ...]]  # key such as `miou16` -> indices of evaluated classes
 
 # On held-out source images and on unlabelled target images (`trainables.evaluation`, `trainables.selection`).
 SOURCE_MIOU = "source/miou"
@@ -28,7 +28,7 @@ CAMVID_MEANS: Means = {"miou8": tuple(CAMVID_CLASSES.index(name) for name in CAM
 
 
 def scored_classes(data: Data) -> tuple[str, ...]:
-    """Names of the classes that predictions are scored in, in the order of the confusion matrix."""
+    """Names of the classes that predictions are evaluated in, in the order of the confusion matrix."""
     match data:
         case ToyCity():
             return TOY_CITY_CLASSES
@@ -39,7 +39,7 @@ def scored_classes(data: Data) -> tuple[str, ...]:
 
 
 def further_means(data: Data) -> Means:
-    """The means over some of the scored classes that the field prints beside that over all of them."""
+    """The means over some of the evaluated classes that the field prints beside that over all of them."""
     match data:
         case ToyCity(source=source):
             return _means_without(absent_classes(source_style(source)))
@@ -52,6 +52,6 @@ def further_means(data: Data) -> Means:
 
 
 def _means_without(absent: frozenset[ToyClass]) -> Means:
-    """The mean over the classes that the source has, as the field scores SYNTHIA: `miou10` where two are missing."""
+    """The mean over the classes that the source has, as the field evaluates SYNTHIA: `miou10` where two are missing."""
     present = tuple(int(item) for item in ToyClass if item not in absent)
     return {f"miou{len(present)}": present} if absent else {}

@@ -1,4 +1,4 @@
-"""Parts of a data set, and where a folder of real photographs keeps them. Standard library only."""
+"""Parts of a data set, and where a folder of real images keeps them. Standard library only."""
 
 from __future__ import annotations
 

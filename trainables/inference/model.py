@@ -35,7 +35,7 @@ class Model:
         """Images as the network takes them.
 
         Args:
-            pixels: RGB grey levels [B, H, W, 3], uint8.
+            pixels: RGB [B, H, W, 3], uint8.
 
         Returns:
             [B, 3, H, W], in the weights' dtype, on their device.

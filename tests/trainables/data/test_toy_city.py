@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tests.trainables.data.toy_city_digest import arithmetic_digest, scenes_digest
 from trainables.config import RareClassSampling, SourceHoldout, SourceStyle, ToyCity
 from trainables.data.classes import TOY_CITY_CLASSES
-from trainables.data.toy_city.domains import Pool, ToyCityDomains, draw_pool, open_toy_city
+from trainables.data.toy_city.domains import Pool, ToyCityDomains, draw_pool
 from trainables.data.toy_city.scenes import generator, render
 from trainables.data.toy_city.styles import (
     ARCADE,
@@ -76,8 +76,8 @@ def test_pools_and_scene_seeds_have_scenes_of_their_own() -> None:
 
 def test_the_target_does_not_depend_on_the_source() -> None:
     """Both sources are scored on the same target images, so that a table can hold them side by side."""
-    arcade = open_toy_city(SMALL, CPU)
-    diorama = open_toy_city(replace(SMALL, source=SourceStyle.DIORAMA), CPU)
+    arcade = ToyCityDomains(SMALL, CPU)
+    diorama = ToyCityDomains(replace(SMALL, source=SourceStyle.DIORAMA), CPU)
     for a, b in zip(arcade.validation(), diorama.validation(), strict=True):
         assert torch.equal(a.image, b.image)
         assert torch.equal(a.label, b.label)
@@ -148,8 +148,8 @@ def test_diorama_lacks_two_classes_and_names_the_mean_over_the_other_ten() -> No
         source=SourceStyle.DIORAMA, image_size=(32, 64), source_images=2, target_images=2, validation_images=2
     )
     expected = tuple(index for index in range(12) if index not in (7, 11))
-    assert dict(open_toy_city(config, CPU).means) == {"miou10": expected}
-    assert dict(open_toy_city(SMALL, CPU).means) == {}
+    assert dict(ToyCityDomains(config, CPU).means) == {"miou10": expected}
+    assert dict(ToyCityDomains(SMALL, CPU).means) == {}
 
 
 def test_things_are_wide_enough_to_be_seen() -> None:
@@ -221,7 +221,7 @@ def _roughness(image: torch.Tensor, mask: torch.Tensor) -> float:
 
 
 def test_a_batch_is_a_function_of_seed_and_step() -> None:
-    domains = open_toy_city(SMALL, CPU)
+    domains = ToyCityDomains(SMALL, CPU)
     first = [domains.source(Streams(7), step, 3) for step in (0, 1, 2)]
     again = [domains.source(Streams(7), step, 3) for step in (2, 1, 0)]
     for a, b in zip(first, reversed(again), strict=True):
@@ -233,7 +233,7 @@ def test_a_batch_is_a_function_of_seed_and_step() -> None:
 
 
 def test_labels_are_mirrored_with_their_images_and_hidden_from_the_step_on_the_target() -> None:
-    domains = open_toy_city(SMALL, CPU)
+    domains = ToyCityDomains(SMALL, CPU)
     streams = Streams(0)
     kinds = set()
     for step in range(12):
@@ -260,7 +260,7 @@ def _mirrored(domains: ToyCityDomains, image: torch.Tensor, label: torch.Tensor)
 
 
 def test_images_are_normalised_by_the_constants_that_the_domains_name() -> None:
-    domains = open_toy_city(SMALL, CPU)
+    domains = ToyCityDomains(SMALL, CPU)
     example = next(domains.validation())
     raw = draw_pool(TARGET, (32, 64), SMALL.validation_images, 0, Pool.VALIDATION).image[0].float()
     expected = (raw - torch.tensor(domains.mean).view(3, 1, 1)) / torch.tensor(domains.std).view(3, 1, 1)

@@ -148,7 +148,7 @@ def test_a_published_checkpoint_becomes_a_model(tmp_path: Path, monkeypatch: pyt
     from trainables.models.pretrained import published_names
 
     small = hrda(SMOKE).network
-    monkeypatch.setattr(export, "_settings", lambda _: small)
+    monkeypatch.setitem(export.PUBLISHED, "hrda", small)
     network = built(small)
     state = network.state_dict()
     published = {f"model.{group[0]}": state[name] for name, group in published_names(network).items()}
@@ -227,7 +227,7 @@ def test_no_code_in_a_file_is_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A pickle that would make a folder when it is loaded."""
-    monkeypatch.setattr(export, "_settings", lambda _: hrda(SMOKE).network)
+    monkeypatch.setitem(export.PUBLISHED, "hrda", hrda(SMOKE).network)
     written = tmp_path / "written"
 
     class Payload:

@@ -22,7 +22,7 @@ from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.inference.model import CONFIG, WEIGHTS, Model, load_model, save_model
-from trainables.running.pictures import COLOURS
+from trainables.data.palette import COLOURS
 from trainables.running.trial import Trial
 
 Run = tuple[Trial, Path]

@@ -16,7 +16,7 @@ LABEL_IDS = LabelMap({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9:
 
 @dataclass(frozen=True, slots=True)
 class CamVid:
-    """367, 101 and 233 images of 360 x 480. The test split scores: val shares its drive with half of the training."""
+    """367, 101 and 233 images of 360 x 480. Test is evaluated: val shares its drive with half of the training split."""
 
     dataset: str = "camvid"
     splits: tuple[Split, ...] = (Split.TRAIN, Split.VAL, Split.TEST)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
 from trainables.data.labels import LabelMap, TrainIds
 from trainables.data.packing.resize import Size
@@ -57,24 +58,6 @@ DATASET = CarlaLyft()
 
 def reached_from_top(mask: Mask) -> Mask:
     """The part of a mask [H, W] that is connected to the first row, over edges of pixels."""
-    reached = np.zeros_like(mask)
-    reached[0] = mask[0]
-    before = -1
-    while (now := int(reached.sum())) != before:
-        before = now
-        for rows in (range(1, len(mask)), range(len(mask) - 2, -1, -1)):
-            step = rows.step
-            for row in rows:
-                reached[row] = _runs_that_hold(mask[row], mask[row] & (reached[row] | reached[row - step]))
+    components, _ = ndimage.label(mask)
+    reached: Mask = np.isin(components, components[0]) & mask
     return reached
-
-
-def _runs_that_hold(row: Mask, seeds: Mask) -> Mask:
-    """The runs of consecutive True in a row that hold at least one seed."""
-    if not seeds.any():
-        return seeds
-    run = np.cumsum(np.diff(row, prepend=False))  # odd inside a run of True, even between runs
-    held = np.zeros(int(run[-1]) + 1, dtype=np.bool_)
-    held[run[seeds]] = True
-    runs: Mask = held[run]
-    return runs

@@ -1,4 +1,4 @@
-"""The Arrow store: decoded images and trainId labels, memory-mapped, shared by all trials of a machine.
+"""The Arrow store: decoded images and trainId labels, memory-mapped, shared by all trials on a host.
 
 A store is a folder:
 

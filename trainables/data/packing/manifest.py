@@ -72,7 +72,7 @@ class Manifest:
     Args:
         dataset: The data set's name.
         plan: Digest of what was asked for: equal plans make equal stores.
-        scored: The split whose labels score a model.
+        scored: The split that is evaluated.
         splits: By split.
         provenance: Root folder, time, versions of the libraries that decoded, and what was left out.
     """
@@ -160,16 +160,16 @@ class Manifest:
             raise StoreError(f"{folder} must hold labels to be a source, but its training split has none.")
 
     def check_target(self, folder: Path) -> Split:
-        """See that the store in a folder can be a target. Returns the split that is scored.
+        """See that the store in a folder can be a target. Returns the split that is evaluated.
 
         Raises:
-            StoreError: It has no training split, or no labelled one to be scored on.
+            StoreError: It has no training split, or no labelled one to be evaluated on.
         """
         self.split(Split.TRAIN, folder)
         return self.check_scored(folder)
 
     def check_scored(self, folder: Path) -> Split:
-        """The split that scores a model.
+        """The split that is evaluated.
 
         Raises:
             StoreError: There is none.

@@ -26,9 +26,9 @@ from trainables.geometry import Box
 from trainables.randomness import Streams
 from trainables.step_data import Batch
 
-MEAN = (115.0, 115.0, 110.0)  # grey levels, RGB: near the middle of all styles, the same for every config
+MEAN = (115.0, 115.0, 110.0)  # pixel values, RGB: near the middle of all styles, the same for every config
 STD = (55.0, 55.0, 55.0)
-INDICES, FLIPS = 0, 1  # items of the warm start's one stream
+INDICES, FLIPS = 0, 1  # items of source pre-training's one stream
 POOLS_KEPT = 12  # in a worker that goes from config to config; the default pools take 11 MB each
 
 
@@ -108,7 +108,7 @@ class ToyCityDomains:
         return self._batch(self._source, indices, flips, labelled=True)
 
     def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
-        """Labelled source images for a step of the warm start (a stream of its own)."""
+        """Labelled source images for a step of source pre-training (a stream of its own)."""
         indices = streams.integers("warm start", step, (batch_size,), 0, len(self._source.image), INDICES)
         flips = streams.integers("warm start", step, (batch_size,), 0, 2, FLIPS)
         return self._batch(self._source, indices, flips, labelled=True)
@@ -162,17 +162,6 @@ class ToyCityDomains:
 
     def _normalised(self, image: Tensor) -> Tensor:
         return image.float().sub_(self._mean).div_(self._std)
-
-
-def open_toy_city(
-    config: ToyCity,
-    device: torch.device,
-    sampling: RareClassSampling | None = None,
-    margins: Margins | None = None,
-    holdout: SourceHoldout | None = None,
-) -> ToyCityDomains:
-    """The domains of a config, ready to give batches on a device."""
-    return ToyCityDomains(config, device, sampling, margins, holdout)
 
 
 def _pixels(pool: Images) -> npt.NDArray[np.int64]:

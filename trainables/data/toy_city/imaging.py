@@ -81,7 +81,7 @@ def window(random: Generator, size: tuple[int, int]) -> NDArray[np.int64]:
 
 
 def photograph(canvas: Canvas) -> Bytes:
-    """Colour every pixel by its instance and put the picture through the imaging chain: [3, H, W] uint8."""
+    """Colour every pixel by its instance and put the image through the imaging chain: [3, H, W] uint8."""
     random, imaging = canvas.random, canvas.style.imaging
     materials = np.asarray(canvas.materials)
     image = colours(canvas, materials).take(canvas.instances, axis=1)
