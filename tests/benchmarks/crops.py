@@ -26,7 +26,7 @@ from torchvision.transforms.v2.functional import InterpolationMode, resize
 
 from trainables.config import PackedPair, RareClassSampling
 from trainables.data.crops import REPEATS, Crop, draw_box, draw_source_crop, is_mixed
-from trainables.data.datasets.gta import Gta
+from trainables.data.datasets import find_dataset
 from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.format import PackedSplit, Store
 from trainables.data.packing.manifest import Codec
@@ -113,9 +113,14 @@ def draw_files(root: Path, images: int) -> None:
 
 def pack(folder: Path, name: str, box: tuple[int, int] | None, codec: Codec) -> PackedSplit:
     job = Job(
-        reader=Gta(), root=folder / "gta", out=folder / name, splits=(Split.TRAIN,), box=box, evaluation_box=None,
+        reader=find_dataset("gta"),
+        root=folder / "gta",
+        out=folder / name,
+        splits=(Split.TRAIN,),
+        box=box,
+        evaluation_box=None,
         codec=codec,
-    )  # fmt: skip
+    )
     progress = ProgressLine()
     prepare(job, make_plan(job, progress), progress)
     return Store(folder / name).split(Split.TRAIN)
@@ -161,7 +166,7 @@ class Reference(Timed):
         self.start()
         image = decode_image(str(self._root / "images" / f"{index:05d}.png"), ImageReadMode.RGB)
         self.done("decode image")
-        label = read_train_ids(Gta(), self._root / "labels" / f"{index:05d}.png")
+        label = read_train_ids(find_dataset("gta"), self._root / "labels" / f"{index:05d}.png")
         self.done("decode label")
         size = fit_size(NATIVE, PAIR.source_size)
         small = resize(image, list(size), antialias=False)

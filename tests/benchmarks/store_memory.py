@@ -28,8 +28,7 @@ import torch
 from PIL import Image
 
 from trainables.config import PackedPair, RareClassSampling
-from trainables.data.datasets.cityscapes import Cityscapes
-from trainables.data.datasets.gta import Gta
+from trainables.data.datasets import find_dataset
 from trainables.data.packing.format import Store
 from trainables.data.packing.pack import prepare
 from trainables.data.packing.plan import Job, make_plan
@@ -63,7 +62,7 @@ def main() -> None:
 def memory(context: ForkServerContext, folder: Path, images: int, processes: int) -> None:
     """Sum of the PSS of the store's mappings, in one process and in several."""
     write_gta(folder / "gta", range(images), (704, 1280))
-    pack(Gta(), folder / "gta", folder / "store", (704, 1280))
+    pack(find_dataset("gta"), folder / "gta", folder / "store", (704, 1280))
     size = sum(path.stat().st_size for path in (folder / "store").iterdir()) / 2**20
     alone = mapped(context, folder / "store", 1)
     together = mapped(context, folder / "store", processes)
@@ -115,8 +114,8 @@ def first_batch(folder: Path) -> None:
     write_gta(folder / "many", range(20), (32, 64))
     repeat_by_links(folder / "many", 20, GTA_IMAGES)
     write_cityscapes(folder / "cityscapes")
-    pack(Gta(), folder / "many", folder / "many-store", (32, 64))
-    pack(Cityscapes(), folder / "cityscapes", folder / "cityscapes-store", (32, 64))
+    pack(find_dataset("gta"), folder / "many", folder / "many-store", (32, 64))
+    pack(find_dataset("cityscapes"), folder / "cityscapes", folder / "cityscapes-store", (32, 64))
     data = {"gta": str(folder / "many-store"), "cityscapes": str(folder / "cityscapes-store")}
     spawn = multiprocessing.get_context("spawn")
     for name, sampling in (("uniform", None), ("rare-class", RareClassSampling(min_pixels=50))):

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from trainables.data.crops import box_of
-from trainables.data.datasets.realpair import RealPair, indices_of_parts
+from trainables.data.datasets.realpair import DATASET, indices_of_parts
 from trainables.data.labels import TrainIds, UnknownIds
 from trainables.data.packing.format import PackedSplit, Store
 from trainables.data.packing.manifest import MANIFEST
@@ -129,7 +129,7 @@ def open_image_pair(path: Path, box: Size) -> ImagePair:
     if not (path / MANIFEST).is_file():
         return read_folder(path, box)
     store = Store(path)
-    store.manifest.check_dataset(RealPair().dataset, str(path))
+    store.manifest.check_dataset(DATASET.dataset, str(path))
     splits = {split: store.split(split) for split in PLACES}
     for packed in splits.values():
         packed.check_box(None)
@@ -156,7 +156,7 @@ def read_folder(root: Path, box: Size) -> ImagePair:
 def _found(root: Path, split: Split) -> Found:
     """Refuse a folder without images, and images without labels (or the reverse)."""
     folder = root / PLACES[split]
-    found = RealPair().find(root, split)
+    found = DATASET.find(root, split)
     if not found.samples and not any(folder.glob("images/*.*")):
         raise ValueError(f"There are no images in {folder / 'images'}; give a folder with {LAYOUT}.")
     if found.problems:
@@ -191,7 +191,7 @@ def _read_image(path: Path) -> Pixels:
 
 def _read_label(path: Path, size: Size) -> TrainIds:
     try:
-        label = RealPair().train_ids(path)
+        label = DATASET.train_ids(path)
     except UnknownIds as error:
         raise ValueError(f"{path} must hold trainIds 0 to 18 and 255, but holds {error}; convert the labels.") from None
     except DECODING_ERRORS as error:

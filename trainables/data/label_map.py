@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,8 +29,7 @@ from typing import Any
 import numpy as np
 
 from trainables.data.labels import NUM_CLASSES, LabelMap, TrainIds, UnknownIds
-from trainables.data.packing.resize import Size
-from trainables.data.readers import Found, pair, read_colours, read_ids
+from trainables.data.readers import Found, Reader, by_ids, pair, read_colours
 from trainables.data.splits import Split
 from trainables.geometry import IGNORE
 
@@ -54,50 +53,7 @@ class UnknownColours(UnknownIds):
         self.args = (", ".join(f"#{code:06x}" for code in codes),)
 
 
-@dataclass(frozen=True)
-class FolderPair:
-    """A data set described by a label-map file (see the module's text; `read_label_map` makes one)."""
-
-    dataset: str
-    patterns: Mapping[Split, Patterns]
-    codes: Mapping[int, int]  # id, or colour as 0xrrggbb -> trainId
-    coloured: bool
-    others: int | None
-    scored: Split | None
-    training_size: Size | None = None
-
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """The splits that the file names."""
-        return tuple(split for split in Split if split in self.patterns)
-
-    def find(self, root: Path, split: Split) -> Found:
-        """Pair files by what stands for the `*` of their patterns."""
-        patterns = self.patterns[split]
-        labels = None if patterns.labels is None else _by_star(root, patterns.labels)
-        return pair(root, split, _by_star(root, patterns.images), labels)
-
-    def train_ids(self, label: Path) -> TrainIds:
-        """Ids or colours by the file's table."""
-        return self._of_colours(label) if self.coloured else self._of_ids(label)
-
-    def _of_ids(self, label: Path) -> TrainIds:
-        known = range(256) if self.others is not None else self.codes
-        others = {} if self.others is None else dict.fromkeys(range(256), self.others)
-        return LabelMap({**others, **self.codes}, known)(read_ids(label))
-
-    def _of_colours(self, label: Path) -> TrainIds:
-        rgb = read_colours(label).astype(np.int32)
-        packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-        present, where = np.unique(packed, return_inverse=True)
-        unknown = [int(code) for code in present if int(code) not in self.codes]
-        if unknown and self.others is None:
-            raise UnknownColours(unknown)
-        table = np.array([self.codes.get(int(code), self.others) for code in present], dtype=np.uint8)
-        return table[where].reshape(packed.shape)
-
-
-def read_label_map(path: Path) -> FolderPair:
+def read_label_map(path: Path) -> Reader:
     """Read a label-map file.
 
     Raises:
@@ -122,7 +78,13 @@ def read_label_map(path: Path) -> FolderPair:
     others = content.get("others")
     if others is not None and not _is_train_id(others):
         raise ValueError(f"{path}: others must be a trainId from 0 to 18, or 255, got {others!r}.")
-    return FolderPair(name, patterns, codes, coloured, others, _scored(path, content.get("scored"), patterns))
+    return Reader(
+        dataset=name,
+        splits=tuple(split for split in Split if split in patterns),
+        scored=_scored(path, content.get("scored"), patterns),
+        find=lambda root, split: _find(root, split, patterns[split]),
+        train_ids=_by_colours(codes, others) if coloured else _by_ids(codes, others),
+    )
 
 
 def _codes(path: Path, table: Any) -> tuple[dict[int, int], bool]:
@@ -179,6 +141,32 @@ def _scored(path: Path, name: Any, patterns: Mapping[Split, Patterns]) -> Split 
     if name not in [split.value for split in patterns]:
         raise ValueError(f"{path}: scored must be one of the file's splits, got {name!r}.")
     return Split(name)
+
+
+def _find(root: Path, split: Split, patterns: Patterns) -> Found:
+    """Pair files by what their patterns have at the `*`."""
+    labels = None if patterns.labels is None else _by_star(root, patterns.labels)
+    return pair(root, split, _by_star(root, patterns.images), labels)
+
+
+def _by_ids(codes: Mapping[int, int], others: int | None) -> Callable[[Path], TrainIds]:
+    if others is None:
+        return by_ids(LabelMap(codes, codes))
+    return by_ids(LabelMap(dict.fromkeys(range(256), others) | dict(codes), range(256)))
+
+
+def _by_colours(codes: Mapping[int, int], others: int | None) -> Callable[[Path], TrainIds]:
+    def train_ids(label: Path) -> TrainIds:
+        rgb = read_colours(label).astype(np.int32)
+        packed = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+        present, where = np.unique(packed, return_inverse=True)
+        unknown = [int(code) for code in present if int(code) not in codes]
+        if unknown and others is None:
+            raise UnknownColours(unknown)
+        table = np.array([codes.get(int(code), others) for code in present], dtype=np.uint8)
+        return table[where].reshape(packed.shape)
+
+    return train_ids
 
 
 def _by_star(root: Path, pattern: str) -> dict[str, Path]:

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 from PIL import Image
 
-from trainables.data.labels import Ids, TrainIds, UnknownIds
+from trainables.data.labels import Ids, LabelMap, TrainIds, UnknownIds
 from trainables.data.packing.resize import Pixels, Size
 from trainables.data.splits import Split
 
@@ -87,35 +86,25 @@ class BrokenSample(Exception):
         return Problem(self.fault, relative(self.path, root), self.detail)
 
 
-class Reader(Protocol):
-    """One native layout."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reader:
+    """One data set in its native layout.
 
-    @property
-    def dataset(self) -> str:
-        """Name of the data set on the command line and in `--data NAME=PATH`."""
+    Args:
+        dataset: Its name on the command line and in `--data NAME=PATH`.
+        splits: What `prepare` packs.
+        scored: The split that is evaluated when the data set is a target.
+        training_size: The box that training images are fitted into by default; None keeps their own size.
+        find: Pairs the files of a split in a root folder.
+        train_ids: Decodes a label file to trainIds [H, W]; raises `UnknownIds`, or one of `DECODING_ERRORS`.
+    """
 
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """The splits that `prepare` packs."""
-
-    @property
-    def scored(self) -> Split | None:
-        """The split that is evaluated when the data set is a target."""
-
-    @property
-    def training_size(self) -> Size | None:
-        """The box that training images are fitted into by default; None keeps their own size."""
-
-    def find(self, root: Path, split: Split) -> Found:
-        """Pair the files of a split."""
-
-    def train_ids(self, label: Path) -> TrainIds:
-        """Decode a label file to trainIds [H, W].
-
-        Raises:
-            UnknownIds: It holds ids that the data set does not define.
-            Exception: One of `DECODING_ERRORS`.
-        """
+    dataset: str
+    splits: tuple[Split, ...]
+    scored: Split | None = None
+    training_size: Size | None = None
+    find: Callable[[Path, Split], Found]
+    train_ids: Callable[[Path], TrainIds]
 
 
 def pair(
@@ -199,6 +188,11 @@ def read_ids(path: Path) -> Ids:
         channels = 1 if ids.ndim == 2 else ids.shape[2]
         raise ValueError(f"{channels} channels of {ids.dtype}, expected one of uint8 or uint16")
     return ids
+
+
+def by_ids(label_ids: LabelMap) -> Callable[[Path], TrainIds]:
+    """Decode one-channel label files by a table of ids."""
+    return lambda path: label_ids(read_ids(path))
 
 
 def read_colours(path: Path) -> Pixels:

@@ -9,15 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.config import (
-    Margins,
-)
+from trainables.config import Margins, PackedPair, RealPhotographs
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, padded, valid_box
 from trainables.data.domains import Example
@@ -76,15 +73,6 @@ class _Item:
     valid: Box | None
 
 
-class CropSettings(Protocol):
-    """How source and target are cropped; see `trainables.config.PackedPair`."""
-
-    @property
-    def crop_size(self) -> Size: ...
-    @property
-    def max_class_share(self) -> float: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
     """The images of both domains, which of them are drawn, and how predictions are evaluated.
@@ -117,7 +105,7 @@ class StoredDomains:
 
     Args:
         pair: Images and samplers.
-        crops: How they are cropped.
+        crops: Size and rule of crops.
         margins: Of pseudo-labels; used where they are measured on the whole image.
         device: Where batches end up.
         layout: Memory format of images.
@@ -130,7 +118,7 @@ class StoredDomains:
     def __init__(
         self,
         pair: Pair,
-        crops: CropSettings,
+        crops: PackedPair | RealPhotographs,
         margins: Margins | None,
         device: torch.device,
         layout: torch.memory_format = torch.channels_last,

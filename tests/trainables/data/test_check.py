@@ -11,9 +11,7 @@ from PIL import Image
 
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
-from trainables.data.datasets.cityscapes import Cityscapes
-from trainables.data.datasets.gta import Gta
-from trainables.data.datasets.synthia import Synthia
+from trainables.data.datasets import find_dataset
 from trainables.data.packing.check import check
 from trainables.data.readers import Fault, Problem, Reader
 from trainables.data.splits import Split
@@ -45,7 +43,7 @@ def broken_gta(root: Path) -> None:
 
 def test_every_fault_of_a_data_set_is_found_in_one_go(tmp_path: Path) -> None:
     broken_gta(tmp_path)
-    found = {(problem.fault, problem.path) for problem in problems_of(Gta(), tmp_path)}
+    found = {(problem.fault, problem.path) for problem in problems_of(find_dataset("gta"), tmp_path)}
     without_label = {(Fault.IMAGE_WITHOUT_LABEL, f"images/{name}.png") for name in ("lonely", *"abcd")}
     assert found == without_label | {
         (Fault.UNREADABLE_IMAGE, "images/truncated.png"),
@@ -63,7 +61,7 @@ def test_grey_levels_without_a_defined_range_are_a_fault(kind: type, tmp_path: P
     native.gta(tmp_path, "wide", native.image(), native.all_ids(35))
     image = tmp_path / "images" / "wide.png"
     Image.fromarray(native.image()[..., 0].astype(kind)).save(image, "TIFF")
-    (problem,) = problems_of(Gta(), tmp_path)
+    (problem,) = problems_of(find_dataset("gta"), tmp_path)
     assert (problem.fault, problem.path) == (Fault.UNREADABLE_IMAGE, "images/wide.png")
     assert "range is not defined, so convert it to 8 or 16 bits" in problem.detail
 
@@ -76,14 +74,14 @@ def test_a_label_of_another_split_is_told_from_a_missing_one(tmp_path: Path) -> 
     label = tmp_path / "gtFine" / "train" / "ulm" / "ulm_1_2_gtFine_labelIds.png"
     native.write(tmp_path / "gtFine" / "val" / "ulm" / label.name, label.read_bytes())
     label.unlink()
-    (problem,) = problems_of(Cityscapes(), tmp_path)
+    (problem,) = problems_of(find_dataset("cityscapes"), tmp_path)
     assert (problem.fault, problem.detail) == (Fault.WRONG_SPLIT, "its label lies in gtFine/val")
 
 
 def test_an_empty_folder_is_a_fault(tmp_path: Path) -> None:
-    assert Counter(problem.fault for problem in problems_of(Cityscapes(), tmp_path, Split.TRAIN, Split.VAL)) == {
-        Fault.EMPTY_FOLDER: 2
-    }
+    assert Counter(
+        problem.fault for problem in problems_of(find_dataset("cityscapes"), tmp_path, Split.TRAIN, Split.VAL)
+    ) == {Fault.EMPTY_FOLDER: 2}
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "eight bits", "no png"])
@@ -95,7 +93,7 @@ def test_a_damaged_synthia_label_is_a_fault_and_takes_nothing_down(tmp_path: Pat
     data[len(data) // 2] ^= 255
     damaged = {"truncated": path.read_bytes()[:-30], "flipped": bytes(data), "no png": b"GIF89a"}
     path.write_bytes(damaged.get(damage, native.png(native.image())))
-    (problem,) = problems_of(Synthia(), tmp_path)
+    (problem,) = problems_of(find_dataset("synthia"), tmp_path)
     assert problem.fault is Fault.UNREADABLE_LABEL
 
 

@@ -8,11 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainables.data.datasets.camvid import CamVid
-from trainables.data.datasets.carla_lyft import CarlaLyft
-from trainables.data.datasets.carlascapes import CarlaScapes
-from trainables.data.datasets.cityscapes import Cityscapes
-from trainables.data.datasets.gta import Gta
+from trainables.data.datasets import find_dataset
 from trainables.data.label_map import read_label_map
 from trainables.data.packing.check import read_sample
 from trainables.data.readers import Fault, Reader, read_ids, read_image
@@ -39,36 +35,36 @@ def read_all(reader: Reader, root: Path, split: Split) -> tuple[set[tuple[int, .
 
 def test_cityscapes_frames(samples: Path) -> None:
     every = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 17, 18, 255}
-    assert read_all(Cityscapes(), samples / "cityscapes", Split.TRAIN) == ({(1024, 2048)}, every, 3)
+    assert read_all(find_dataset("cityscapes"), samples / "cityscapes", Split.TRAIN) == ({(1024, 2048)}, every, 3)
 
 
 def test_cityscapes_label_ids_become_the_train_ids_that_lie_beside_them(samples: Path) -> None:
     """But for a few pixels on borders: whoever shrank this frame shrank its two label files one by one."""
-    (sample,) = Cityscapes().find(samples / "cityscapes", Split.VAL).samples
+    (sample,) = find_dataset("cityscapes").find(samples / "cityscapes", Split.VAL).samples
     assert sample.label is not None
     beside = read_ids(sample.label.with_name(sample.label.name.replace("labelIds", "labelTrainIds")))
-    assert (Cityscapes().train_ids(sample.label) != beside).mean() < 0.003
+    assert (find_dataset("cityscapes").train_ids(sample.label) != beside).mean() < 0.003
 
 
 def test_camvid_frames(samples: Path) -> None:
     every = {0, 1, 2, 4, 5, 7, 8, 10, 11, 13, 18, 255}
     seen = set()
-    for split in CamVid().splits:
-        sizes, ids, count = read_all(CamVid(), samples / "camvid_segnet", split)
+    for split in find_dataset("camvid").splits:
+        sizes, ids, count = read_all(find_dataset("camvid"), samples / "camvid_segnet", split)
         assert (sizes, count) == ({(360, 480)}, 4)
         seen |= ids
     assert seen == every
 
 
 def test_lyft_frames(samples: Path) -> None:
-    sizes, ids, count = read_all(CarlaLyft(), samples / "lyft_carla", Split.TRAIN)
+    sizes, ids, count = read_all(find_dataset("carla-lyft"), samples / "lyft_carla", Split.TRAIN)
     assert (sizes, count) == ({(600, 800)}, 3)
     assert ids <= {0, 1, 2, 3, 4, 5, 7, 8, 10, 11, 13, 255}
     assert {0, 1, 2, 8, 10, 13, 255} <= ids
 
 
 def test_carlascapes_frame(samples: Path) -> None:
-    sizes, ids, count = read_all(CarlaScapes(), samples / "carlascapes", Split.TRAIN)
+    sizes, ids, count = read_all(find_dataset("carlascapes"), samples / "carlascapes", Split.TRAIN)
     assert (sizes, count) == ({(1024, 2048)}, 1)
     assert {0, 1, 2, 5, 8, 10, 11, 13, 17} <= ids
 
@@ -117,6 +113,6 @@ def test_colours_of_synthias_other_layouts_by_a_label_map(
 
 def test_a_gta_frame_without_its_label_reads_and_is_named_as_a_fault(samples: Path) -> None:
     root = samples / "gta5_image_only"
-    (problem,) = Gta().find(root, Split.TRAIN).problems
+    (problem,) = find_dataset("gta").find(root, Split.TRAIN).problems
     assert problem.fault is Fault.IMAGE_WITHOUT_LABEL
     assert read_image(root / problem.path).shape == (1052, 1914, 3)

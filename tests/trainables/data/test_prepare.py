@@ -17,7 +17,7 @@ import pytest
 
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
-from trainables.data.datasets.gta import Gta
+from trainables.data.datasets import find_dataset
 from trainables.data.packing import pack as preparing
 from trainables.data.packing.format import Store, verify
 from trainables.data.packing.manifest import Codec
@@ -41,7 +41,7 @@ def make_gta(root: Path, images: int, height: int = 24, width: int = 60) -> None
 
 def job_for(root: Path, out: Path, **changes: object) -> Job:
     settings = {"box": (20, 40), "evaluation_box": None, "shard_images": SHARD, "workers": 2} | changes
-    return Job(reader=Gta(), root=root, out=out, splits=(Split.TRAIN,), **settings)
+    return Job(reader=find_dataset("gta"), root=root, out=out, splits=(Split.TRAIN,), **settings)
 
 
 def pack(job: Job) -> Prepared:

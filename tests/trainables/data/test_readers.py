@@ -12,14 +12,8 @@ from PIL import Image
 
 from tests.trainables.data import native_files as native
 from trainables.data.classes import CITYSCAPES_CLASSES
-from trainables.data.datasets.acdc import Acdc
-from trainables.data.datasets.camvid import CamVid
-from trainables.data.datasets.carla_lyft import CarlaLyft
-from trainables.data.datasets.carlascapes import CarlaScapes
-from trainables.data.datasets.cityscapes import Cityscapes
-from trainables.data.datasets.dark_zurich import DarkZurich
-from trainables.data.datasets.gta import Gta
-from trainables.data.datasets.synthia import Synthia, read_red
+from trainables.data.datasets import find_dataset
+from trainables.data.datasets.synthia import read_red
 from trainables.data.label_map import read_label_map
 from trainables.data.labels import CAMVID_VIEW
 from trainables.data.packing.check import read_sample
@@ -49,7 +43,7 @@ def test_gta_reads_palette_indices_and_leaves_converted_labels_alone(tmp_path: P
     ids = native.all_ids(35)
     native.gta(tmp_path, "00001", PIXELS, ids)
     native.write(tmp_path / "labels" / "00001_labelTrainIds.png", native.png(ids * 0))
-    assert_reads(Gta(), tmp_path, Split.TRAIN, "00001", native.train_ids(ids, native.CITYSCAPES_IDS))
+    assert_reads(find_dataset("gta"), tmp_path, Split.TRAIN, "00001", native.train_ids(ids, native.CITYSCAPES_IDS))
 
 
 @pytest.mark.parametrize("kind", ["png", "tiff", "ppm"])
@@ -66,7 +60,7 @@ def test_sixteen_bits_of_grey_become_eight(kind: str, read: Callable[[Path], np.
 def test_synthia_reads_the_red_channel_of_sixteen_bits(tmp_path: Path) -> None:
     ids = native.all_ids(23)
     native.synthia(tmp_path, "0000000", PIXELS, ids)
-    assert_reads(Synthia(), tmp_path, Split.TRAIN, "0000000", native.train_ids(ids, native.SYNTHIA_IDS))
+    assert_reads(find_dataset("synthia"), tmp_path, Split.TRAIN, "0000000", native.train_ids(ids, native.SYNTHIA_IDS))
 
 
 def test_synthia_reads_all_sixteen_bits_through_every_filter_of_png(tmp_path: Path) -> None:
@@ -80,14 +74,14 @@ def test_cityscapes_reads_label_ids(tmp_path: Path, split: str) -> None:
     ids = native.all_ids(34)
     native.cityscapes(tmp_path, split, "ulm_000000_000019", PIXELS, ids)
     name = "ulm/ulm_000000_000019"
-    assert_reads(Cityscapes(), tmp_path, Split(split), name, native.train_ids(ids, native.CITYSCAPES_IDS))
+    assert_reads(find_dataset("cityscapes"), tmp_path, Split(split), name, native.train_ids(ids, native.CITYSCAPES_IDS))
 
 
 @pytest.mark.parametrize("folder", ["fog/train/GOPR0475", "train/fog/GOPR0475", "train"])
 def test_acdc_reads_its_own_layout_and_the_merged_one(tmp_path: Path, folder: str) -> None:
     native.anonymised(tmp_path, folder, "GOPR0475_frame_000041", PIXELS, TRAIN_IDS)
     native.anonymised(tmp_path, folder.replace("train", "train_ref"), "GOPR0475_frame_000042", PIXELS, None)
-    assert_reads(Acdc(), tmp_path, Split.TRAIN, f"{folder}/GOPR0475_frame_000041", TRAIN_IDS)
+    assert_reads(find_dataset("acdc"), tmp_path, Split.TRAIN, f"{folder}/GOPR0475_frame_000041", TRAIN_IDS)
 
 
 def test_dark_zurich_reads_night_without_labels_to_train_and_with_labels_to_validate(tmp_path: Path) -> None:
@@ -95,7 +89,7 @@ def test_dark_zurich_reads_night_without_labels_to_train_and_with_labels_to_vali
     native.anonymised(tmp_path, "train/day/GOPR0345", "GOPR0345_frame_000001", PIXELS, None)
     native.anonymised(tmp_path, "val/night/GOPR0356", "GOPR0356_frame_000324", PIXELS, TRAIN_IDS)
     native.anonymised(tmp_path, "val/day/GOPR0356_ref", "GOPR0356_frame_000324_ref", PIXELS, None)
-    reader = DarkZurich()
+    reader = find_dataset("dark-zurich")
     assert_reads(reader, tmp_path, Split.TRAIN, "train/night/GOPR0351/GOPR0351_frame_000001", None)
     assert_reads(reader, tmp_path, Split.VAL, "val/night/GOPR0356/GOPR0356_frame_000324", TRAIN_IDS)
 
@@ -108,7 +102,9 @@ def test_camvid_reads_eleven_classes_by_its_list_or_by_names(tmp_path: Path, lis
         native.write(tmp_path / "CamVid" / "test" / "not_listed.png", b"")
     else:
         (tmp_path / "CamVid" / "test.txt").unlink()
-    assert_reads(CamVid(), tmp_path, Split.TEST, "Seq05VD_f01620", native.train_ids(ids, native.CAMVID_IDS))
+    assert_reads(
+        find_dataset("camvid"), tmp_path, Split.TEST, "Seq05VD_f01620", native.train_ids(ids, native.CAMVID_IDS)
+    )
 
 
 def test_lyft_reads_the_red_channel_and_tells_sky_and_bonnet_by_their_place(tmp_path: Path) -> None:
@@ -124,14 +120,16 @@ def test_lyft_reads_the_red_channel_and_tells_sky_and_bonnet_by_their_place(tmp_
     expected[5, 10:30] = expected[4, 20] = 255
     assert expected[3, 5] == 255
     assert expected[3, 31] == 13
-    assert_reads(CarlaLyft(), tmp_path, Split.TRAIN, "0", expected)
-    assert_reads(CarlaLyft(), tmp_path / "train", Split.TRAIN, "0", expected)
+    assert_reads(find_dataset("carla-lyft"), tmp_path, Split.TRAIN, "0", expected)
+    assert_reads(find_dataset("carla-lyft"), tmp_path / "train", Split.TRAIN, "0", expected)
 
 
 def test_carlascapes_reads_the_ids_of_carla_0_9_14(tmp_path: Path) -> None:
     ids = native.all_ids(29)
     native.carlascapes(tmp_path, "Town10HD_1", PIXELS, ids)
-    assert_reads(CarlaScapes(), tmp_path, Split.TRAIN, "Town10HD_1", native.train_ids(ids, native.CARLA_0_9_14_IDS))
+    assert_reads(
+        find_dataset("carlascapes"), tmp_path, Split.TRAIN, "Town10HD_1", native.train_ids(ids, native.CARLA_0_9_14_IDS)
+    )
 
 
 def label_map(folder: Path, **content: object) -> Path:

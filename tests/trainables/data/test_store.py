@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
-from trainables.data.datasets.gta import Gta
+from trainables.data.datasets import find_dataset
 from trainables.data.packing.format import BAND, PackedSplit, Store, verify
 from trainables.data.packing.manifest import Codec, StoreError
 from trainables.data.packing.pack import prepare
@@ -43,9 +43,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         native.gta(folder / "gta", f"{number:05d}", native.smooth(*NATIVE, number), ids)
     for name, box, codec in (("fitted", BOX, Codec.RAW), ("native", None, Codec.RAW), ("jpeg", BOX, Codec.JPEG)):
         job = Job(
-            reader=Gta(), root=folder / "gta", out=folder / name, splits=(Split.TRAIN,), box=box, evaluation_box=None,
-            codec=codec, workers=2, shard_images=2,
-        )  # fmt: skip
+            reader=find_dataset("gta"),
+            root=folder / "gta",
+            out=folder / name,
+            splits=(Split.TRAIN,),
+            box=box,
+            evaluation_box=None,
+            codec=codec,
+            workers=2,
+            shard_images=2,
+        )
         prepare(job, make_plan(job, silent), silent)
     return folder
 

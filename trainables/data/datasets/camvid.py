@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.labels import LabelMap, TrainIds
-from trainables.data.packing.resize import Size
-from trainables.data.readers import Fault, Found, Problem, Sample, by_stem, pair, read_ids, relative
+from trainables.data.labels import LabelMap
+from trainables.data.readers import Fault, Found, Problem, Reader, Sample, by_ids, by_stem, pair, relative
 from trainables.data.splits import Split
 
 # 11 merged classes, and 11 = void. A sign may be a light, a car a truck or a bus, a tree grass: see CAMVID_VIEW.
 LABEL_IDS = LabelMap({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9: 11, 10: 18}, range(12))
 
 
-@dataclass(frozen=True, slots=True)
-class CamVid:
-    """367, 101 and 233 images of 360 x 480. Test is evaluated: val shares its drive with half of the training split."""
-
-    dataset: str = "camvid"
-    splits: tuple[Split, ...] = (Split.TRAIN, Split.VAL, Split.TEST)
-    scored: Split | None = Split.TEST
-    training_size: Size | None = None
-
-    def find(self, root: Path, split: Split) -> Found:
-        """The pairs that the list names; without a list, files of one name."""
-        folder = root / "CamVid" if (root / "CamVid").is_dir() else root
-        listed = folder / f"{split.value}.txt"
-        if listed.is_file():
-            return _find_listed(folder, split, listed)
-        labels = by_stem(folder / f"{split.value}annot", "*.png")
-        return pair(folder, split, by_stem(folder / split.value, "*.png"), labels)
-
-    def train_ids(self, label: Path) -> TrainIds:
-        """One channel of class ids."""
-        return LABEL_IDS(read_ids(label))
-
-
-DATASET = CamVid()
+def find(root: Path, split: Split) -> Found:
+    """The pairs that the list names; without a list, files of one name."""
+    folder = root / "CamVid" if (root / "CamVid").is_dir() else root
+    listed = folder / f"{split.value}.txt"
+    if listed.is_file():
+        return _find_listed(folder, split, listed)
+    labels = by_stem(folder / f"{split.value}annot", "*.png")
+    return pair(folder, split, by_stem(folder / split.value, "*.png"), labels)
 
 
 def _find_listed(folder: Path, split: Split, listed: Path) -> Found:
@@ -73,3 +55,13 @@ def _check_line(folder: Path, split: Split, words: list[str], where: str) -> Sam
             Fault.IMAGE_WITHOUT_LABEL, relative(image, folder), f"{where} names {label_name}, which is missing"
         )
     return Sample(image.stem, image, label)
+
+
+# 367, 101 and 233 images of 360 x 480. Test is evaluated: val shares its drive with half of the training split.
+DATASET = Reader(
+    dataset="camvid",
+    splits=(Split.TRAIN, Split.VAL, Split.TEST),
+    scored=Split.TEST,
+    find=find,
+    train_ids=by_ids(LABEL_IDS),
+)

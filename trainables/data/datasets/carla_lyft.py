@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from trainables.data.labels import LabelMap, TrainIds
-from trainables.data.packing.resize import Size
-from trainables.data.readers import Found, by_stem, pair, read_colours
+from trainables.data.readers import Found, Reader, by_stem, pair, read_colours
 from trainables.data.splits import Split
 from trainables.geometry import IGNORE
 
@@ -24,36 +22,25 @@ CAR = 10
 SKY_TRAIN_ID = 10
 
 
-@dataclass(frozen=True, slots=True)
-class CarlaLyft:
-    """Lyft's Perception Challenge: `{split}/CameraRGB/N.png` and `{split}/CameraSeg/N.png`, or both in the root.
+def find(root: Path, split: Split) -> Found:
+    """Pair images and labels of one name; both may lie in the root."""
+    folder = root / split.value
+    if split is Split.TRAIN and (root / "CameraRGB").is_dir():
+        folder = root
+    return pair(root, split, by_stem(folder / "CameraRGB", "*.png"), by_stem(folder / "CameraSeg", "*.png"))
 
-    Where an id does not say what is there, its place does: what has no class and reaches the top edge is sky, and the
-    car that reaches the bottom edge is the ego-vehicle's hood, which is ignored.
+
+def train_ids(label: Path) -> TrainIds:
+    """Decode the ids in the red channel, by their place where they name no class.
+
+    What has no class and reaches the top edge is sky; the car that reaches the bottom edge is the ego-vehicle's hood,
+    which is ignored.
     """
-
-    dataset: str = "carla-lyft"
-    splits: tuple[Split, ...] = (Split.TRAIN,)
-    scored: Split | None = None
-    training_size: Size | None = None
-
-    def find(self, root: Path, split: Split) -> Found:
-        """Pair images and labels of one name."""
-        folder = root / split.value
-        if split is Split.TRAIN and (root / "CameraRGB").is_dir():
-            folder = root
-        return pair(root, split, by_stem(folder / "CameraRGB", "*.png"), by_stem(folder / "CameraSeg", "*.png"))
-
-    def train_ids(self, label: Path) -> TrainIds:
-        """The red channel holds the ids."""
-        ids = read_colours(label)[..., 0]
-        train_ids = LABEL_IDS(ids)
-        train_ids[reached_from_top(ids == NO_CLASS)] = SKY_TRAIN_ID
-        train_ids[reached_from_top(ids[::-1] == CAR)[::-1]] = IGNORE
-        return train_ids
-
-
-DATASET = CarlaLyft()
+    ids = read_colours(label)[..., 0]
+    decoded = LABEL_IDS(ids)
+    decoded[reached_from_top(ids == NO_CLASS)] = SKY_TRAIN_ID
+    decoded[reached_from_top(ids[::-1] == CAR)[::-1]] = IGNORE
+    return decoded
 
 
 def reached_from_top(mask: Mask) -> Mask:
@@ -61,3 +48,11 @@ def reached_from_top(mask: Mask) -> Mask:
     components, _ = ndimage.label(mask)
     reached: Mask = np.isin(components, components[0]) & mask
     return reached
+
+
+DATASET = Reader(
+    dataset="carla-lyft",
+    splits=(Split.TRAIN,),
+    find=find,
+    train_ids=train_ids,
+)

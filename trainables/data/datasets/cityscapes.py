@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.labels import LabelMap, TrainIds
-from trainables.data.packing.resize import Size
-from trainables.data.readers import Found, by_stem, pair, read_ids
+from trainables.data.labels import LabelMap
+from trainables.data.readers import Found, Reader, by_ids, by_stem, pair
 from trainables.data.splits import Split
 
 # 0 to 6 are void; 9, 10, 14 to 16, 18, 29 and 30 are not evaluated.
@@ -18,30 +16,23 @@ TRAIN_ID_OF = {
 LABEL_IDS = LabelMap(TRAIN_ID_OF, range(34))
 
 
-@dataclass(frozen=True, slots=True)
-class Cityscapes:
-    """2,975 training and 500 validation images of 1024 x 2048."""
-
-    dataset: str = "cityscapes"
-    splits: tuple[Split, ...] = (Split.TRAIN, Split.VAL)
-    scored: Split | None = Split.VAL
-    training_size: Size | None = (512, 1024)
-
-    def find(self, root: Path, split: Split) -> Found:
-        """Pair images and labels of one city and frame; `labelIds` are read, which every download has."""
-        images = by_stem(root / "leftImg8bit" / split.value, "*/*_leftImg8bit.png", "_leftImg8bit")
-        elsewhere = {
-            key: f"gtFine/{other.value}" for other in Split if other is not split for key in _labels(root, other)
-        }
-        return pair(root, split, images, _labels(root, split), elsewhere)
-
-    def train_ids(self, label: Path) -> TrainIds:
-        """One channel of label ids."""
-        return LABEL_IDS(read_ids(label))
-
-
-DATASET = Cityscapes()
+def find(root: Path, split: Split) -> Found:
+    """Pair images and labels of one city and frame; `labelIds` are read, which every download has."""
+    images = by_stem(root / "leftImg8bit" / split.value, "*/*_leftImg8bit.png", "_leftImg8bit")
+    elsewhere = {key: f"gtFine/{other.value}" for other in Split if other is not split for key in _labels(root, other)}
+    return pair(root, split, images, _labels(root, split), elsewhere)
 
 
 def _labels(root: Path, split: Split) -> dict[str, Path]:
     return by_stem(root / "gtFine" / split.value, "*/*_gtFine_labelIds.png", "_gtFine_labelIds")
+
+
+# 2,975 training and 500 validation images of 1024 x 2048.
+DATASET = Reader(
+    dataset="cityscapes",
+    splits=(Split.TRAIN, Split.VAL),
+    scored=Split.VAL,
+    training_size=(512, 1024),
+    find=find,
+    train_ids=by_ids(LABEL_IDS),
+)

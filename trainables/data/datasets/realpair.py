@@ -11,51 +11,34 @@ Labels are one-channel PNG files of Cityscapes' 19 trainIds and 255. An image of
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from trainables.data.labels import TRAIN_IDS, TrainIds
-from trainables.data.packing.resize import Size
-from trainables.data.readers import Found, by_stem, pair, read_ids
+from trainables.data.labels import TRAIN_IDS
+from trainables.data.readers import Found, Reader, by_ids, by_stem, pair
 from trainables.data.splits import PLACES, Split
 
 EVERYTHING = "all"  # source/all.txt names every image: no part
 
 
-@dataclass(frozen=True, slots=True)
-class RealPair:
-    """Source and target of one folder; images keep their own size, which differs from part to part."""
+def find(root: Path, split: Split) -> Found:
+    """Pair images and labels of one name; those of the source are named by their part.
 
-    dataset: str = "realpair"
-    splits: tuple[Split, ...] = tuple(PLACES)
-    scored: Split | None = Split.VAL
-    training_size: Size | None = None
-
-    def find(self, root: Path, split: Split) -> Found:
-        """Pair images and labels of one name; those of the source are named by their part.
-
-        Raises:
-            ValueError: A list of a part names an image that is not there, or that another list names, or none.
-        """
-        folder = root / PLACES[split]
-        labelled = split is not Split.TRAIN or (folder / "labels").is_dir()
-        labels = by_stem(folder / "labels", "*.png") if labelled else None
-        found = pair(root, split, by_stem(folder / "images", "*.*"), labels)
-        if split is not Split.SOURCE:
-            return found
-        parts = _parts(folder)
-        named = [replace(sample, name=parts.get(sample.name, sample.name)) for sample in found.samples]
-        return Found(tuple(sorted(named, key=lambda sample: sample.name)), found.problems)
-
-    def train_ids(self, label: Path) -> TrainIds:
-        """Labels are trainIds already."""
-        return TRAIN_IDS(read_ids(label))
-
-
-DATASET = RealPair()
+    Raises:
+        ValueError: A list of a part names an image that is not there, or that another list names, or none.
+    """
+    folder = root / PLACES[split]
+    labelled = split is not Split.TRAIN or (folder / "labels").is_dir()
+    labels = by_stem(folder / "labels", "*.png") if labelled else None
+    found = pair(root, split, by_stem(folder / "images", "*.*"), labels)
+    if split is not Split.SOURCE:
+        return found
+    parts = _parts(folder)
+    named = [replace(sample, name=parts.get(sample.name, sample.name)) for sample in found.samples]
+    return Found(tuple(sorted(named, key=lambda sample: sample.name)), found.problems)
 
 
 def indices_of_parts(names: Sequence[str]) -> tuple[npt.NDArray[np.int64], ...]:
@@ -86,3 +69,13 @@ def _parts(folder: Path) -> dict[str, str]:
             raise ValueError(f"{path} must list names of images, one a line, but {fault}; correct or remove the list.")
         parts |= {name: f"{path.stem}/{name}" for name in listed}
     return parts
+
+
+# Source and target of one folder; images keep their own size, which differs from part to part.
+DATASET = Reader(
+    dataset="realpair",
+    splits=tuple(PLACES),
+    scored=Split.VAL,
+    find=find,
+    train_ids=by_ids(TRAIN_IDS),
+)

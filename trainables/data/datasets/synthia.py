@@ -5,15 +5,13 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from trainables.data.labels import Ids, LabelMap, TrainIds
-from trainables.data.packing.resize import Size
-from trainables.data.readers import Found, by_stem, pair
+from trainables.data.labels import Ids, LabelMap
+from trainables.data.readers import Found, Reader, by_stem, pair
 from trainables.data.splits import Split
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -28,27 +26,11 @@ LABEL_IDS = LabelMap(
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Synthia:
-    """9,400 images of 760 x 1280."""
-
-    dataset: str = "synthia"
-    splits: tuple[Split, ...] = (Split.TRAIN,)
-    scored: Split | None = None
-    training_size: Size | None = (760, 1280)
-
-    def find(self, root: Path, split: Split) -> Found:
-        """Pair images and labels of one name; converted `*_labelTrainIds.png` beside them are left alone."""
-        labels = by_stem(root / "GT" / "LABELS", "*.png")
-        native = {key: path for key, path in labels.items() if not key.endswith("_labelTrainIds")}
-        return pair(root, split, by_stem(root / "RGB", "*.png"), native)
-
-    def train_ids(self, label: Path) -> TrainIds:
-        """The red channel holds the ids."""
-        return LABEL_IDS(read_red(label))
-
-
-DATASET = Synthia()
+def find(root: Path, split: Split) -> Found:
+    """Pair images and labels of one name; converted `*_labelTrainIds.png` beside them are left alone."""
+    labels = by_stem(root / "GT" / "LABELS", "*.png")
+    native = {key: path for key, path in labels.items() if not key.endswith("_labelTrainIds")}
+    return pair(root, split, by_stem(root / "RGB", "*.png"), native)
 
 
 def read_red(path: Path) -> Ids:
@@ -102,3 +84,13 @@ def _png_of_two_channels(width: int, height: int, filtered: bytes) -> bytes:
     return PNG_SIGNATURE + b"".join(
         struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
     )
+
+
+# 9,400 images of 760 x 1280.
+DATASET = Reader(
+    dataset="synthia",
+    splits=(Split.TRAIN,),
+    training_size=(760, 1280),
+    find=find,
+    train_ids=lambda label: LABEL_IDS(read_red(label)),
+)

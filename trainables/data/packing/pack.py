@@ -308,7 +308,6 @@ def _finish(job: Job, plan: Plan, decoding: Sequence[Problem]) -> Manifest:
     provenance = {
         "root": str(job.root.absolute()),
         "prepared": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "reader": type(job.reader).__name__,
         "quality": job.quality if job.codec is Codec.JPEG else None,
         "versions": {"python": platform.python_version()}
         | {n: version(n) for n in ("pillow", "pyarrow", "numpy", "torch")},
