@@ -64,16 +64,6 @@ def store_commands(configs: Iterable[Experiment]) -> dict[str, str]:
     return pairs | photographs
 
 
-def source_command(config: PackedPair) -> str:
-    """The command for the source's store."""
-    return prepare_command(config.source.value, config.source_size)
-
-
-def target_command(config: PackedPair) -> str:
-    """The command for the target's store."""
-    return prepare_command(config.target.value, config.target_size, config.evaluation_size)
-
-
 def check_given(configs: Iterable[Experiment], data: Mapping[str, str]) -> None:
     """See that stores, folders and weights are there and are the named ones.
 

@@ -18,7 +18,7 @@ from trainables.config import (
     SourceHoldout,
     TargetDataset,
 )
-from trainables.data.given import source_command, target_command
+from trainables.data.given import prepare_command
 from trainables.data.holdout import Division, divide, without
 from trainables.data.images import StoredImages, open_image_pair
 from trainables.data.labels import pixels_by_class, view_of
@@ -52,8 +52,10 @@ def open_packed_pair(
         ValueError: A store is missing (the sentence says which command makes it), damaged, or made for other sizes, or
             the holdout leaves nothing to train on.
     """
-    source = _open(config.source, source_command(config), data)
-    target = _open(config.target, target_command(config), data)
+    source = _open(config.source, prepare_command(config.source.value, config.source_size), data)
+    target = _open(
+        config.target, prepare_command(config.target.value, config.target_size, config.evaluation_size), data
+    )
     source.manifest.check_source(source.folder)
     images = source.split(Split.TRAIN)
     images.check_box(config.source_size)

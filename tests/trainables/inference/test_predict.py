@@ -19,10 +19,10 @@ from tests.trainables.models.tiny import TINY_DAFORMER, built
 from tests.trainables.trained import finished_trial
 from trainables import evaluate, export, predict
 from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.data.palette import COLOURS
 from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.inference.model import CONFIG, WEIGHTS, Model, load_model, save_model
-from trainables.data.palette import COLOURS
 from trainables.running.trial import Trial
 
 Run = tuple[Trial, Path]
