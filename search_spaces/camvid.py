@@ -13,7 +13,8 @@ There is no oracle: the folder holds no labels of the target's training images.
 
 from __future__ import annotations
 
-from enum import Enum
+from collections.abc import Callable
+from dataclasses import replace
 
 from mfm_tune.space import Axis, Study, Table
 from trainables.config import AdamW, EfficientNetLite, Evaluation, Experiment, RealPhotographs, Schedule, WarmStart
@@ -55,55 +56,34 @@ MINI = Scale(
     comparable=COMPARABLE,
 )
 
-SMOKE = Scale(
+SMOKE = replace(
+    MINI,
     name="smoke",
     data=RealPhotographs(folder=FOLDER, crop_size=(64, 64), evaluation_size=(72, 96)),
     network=EfficientNetLite(pretrained=False, channels=16),
     initial=None,
-    optimizer=AdamW(learning_rate=2e-4, head_factor=10.0),
     schedule=Schedule(steps=4, warmup_steps=1, power=0.9),
     batch_size=2,
     evaluation=Evaluation(interval=4, batch_size=16),
     native_grid=(8, 8),
     dim_divisor=16,
-    heads=4,
-    rebuilder_learning_rate=1e-3,
-    needs=(FOLDER,),
     comparable=("The smoke profile checks the plumbing in seconds; its mIoU means nothing.", *COMPARABLE),
 )
-
-
-class Method(Enum):
-    """Rows of the table."""
-
-    SOURCE_ONLY = "source-only"
-    ADABN = "AdaBN"
-    DACS = "DACS"
-    MASKING = "DACS + masking only"
-    MFM = "DACS + MFM"
-
-
-def method(scale: Scale, level: Method) -> Experiment:
-    """The config of a row."""
-    match level:
-        case Method.SOURCE_ONLY:
-            return source_only(scale)
-        case Method.ADABN:
-            return source_only(scale, adapt_statistics=STATISTICS_BATCHES)
-        case Method.DACS:
-            return dacs(scale)
-        case Method.MASKING:
-            return dacs(scale, mfm(scale, rebuild=False))
-        case Method.MFM:
-            return dacs_mfm(scale)
+METHODS: dict[str, Callable[[Scale], Experiment]] = {
+    "source-only": source_only,
+    "AdaBN": lambda scale: source_only(scale, adapt_statistics=STATISTICS_BATCHES),
+    "DACS": dacs,
+    "DACS + masking only": lambda scale: dacs(scale, mfm(scale, rebuild=False)),
+    "DACS + MFM": dacs_mfm,
+}
 
 
 def study(scale: Scale) -> Study:
     """CARLA + AirSim -> CamVid at one scale."""
     methods = Axis(
         name="method",
-        levels=tuple((level, None) for level in Method),
-        make=lambda level: method(scale, level),
+        levels=tuple((level, None) for level in METHODS),
+        make=lambda level: METHODS[level](scale),
     )
     per_class = tuple((f"student/iou/{name}", name) for name in CAMVID_CLASSES)
     table = Table(

@@ -61,25 +61,13 @@ class Method(Enum):
         return Method(self.value.removesuffix(" w/ MFM")) if self.value.endswith(" w/ MFM") else None
 
 
+RECIPES = {Method.DACS: dacs, Method.DAFORMER: daformer, Method.HRDA: hrda, Method.MIC: mic}
+
+
 def train(scale: Scale, method: Method) -> Experiment:
     """The config of a row."""
-    match method:
-        case Method.DACS:
-            return dacs(scale)
-        case Method.DACS_MFM:
-            return dacs(scale, mfm(scale))
-        case Method.DAFORMER:
-            return daformer(scale)
-        case Method.DAFORMER_MFM:
-            return daformer(scale, mfm(scale))
-        case Method.HRDA:
-            return hrda(scale)
-        case Method.HRDA_MFM:
-            return hrda(scale, mfm(scale))
-        case Method.MIC:
-            return mic(scale)
-        case Method.MIC_MFM:
-            return mic(scale, mfm(scale))
+    base = method.baseline
+    return RECIPES[method](scale) if base is None else RECIPES[base](scale, mfm(scale))
 
 
 def _gta(miou: float, *classes: float, note: str = "") -> Published:

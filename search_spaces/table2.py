@@ -10,8 +10,6 @@ One thing moves at a time. All six tables pass through the default or the DACS b
 
 from __future__ import annotations
 
-from enum import Enum
-
 from mfm_tune.space import OOM, Axis, Study, Table
 from trainables.config import Experiment, Objective
 from trainables.program import Segmentation
@@ -20,25 +18,8 @@ from trainables.recipes import Scale, at_each_scale, dacs, dacs_mfm, mfm
 BASELINE = "Baseline"
 
 
-class Case(Enum):
-    """Rows of Table 2(c)."""
-
-    BASELINE = BASELINE
-    MASKING = "Masking"
-    MASKING_REBUILDING = "Masking + Rebuilding"
-
-
 def study(scale: Scale) -> Study:
     """Table 2 at one scale. `trained` says what stands for a printed level there."""
-
-    def case(level: Case) -> Experiment:
-        match level:
-            case Case.BASELINE:
-                return dacs(scale)
-            case Case.MASKING:
-                return dacs(scale, mfm(scale, rebuild=False))
-            case Case.MASKING_REBUILDING:
-                return dacs_mfm(scale)
 
     def objective(level: Objective | str) -> Experiment:
         return dacs(scale, mfm(scale, objective=level)) if isinstance(level, Objective) else dacs(scale)
@@ -54,10 +35,15 @@ def study(scale: Scale) -> Study:
         levels=((1, 55.4), (2, 55.9), (4, 54.4), (8, 52.9)),
         make=lambda blocks: dacs(scale, mfm(scale, blocks=blocks)),
     )
+    rows = {
+        BASELINE: (52.1, dacs(scale)),
+        "Masking": (51.9, dacs(scale, mfm(scale, rebuild=False))),
+        "Masking + Rebuilding": (55.9, dacs_mfm(scale)),
+    }
     cases = Axis(
         name="case",
-        levels=((Case.BASELINE, 52.1), (Case.MASKING, 51.9), (Case.MASKING_REBUILDING, 55.9)),
-        make=case,
+        levels=tuple((name, paper) for name, (paper, _) in rows.items()),
+        make=lambda name: rows[name][1],
     )
     grids = Axis(
         name="grid",
