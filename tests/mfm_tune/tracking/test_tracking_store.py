@@ -295,7 +295,7 @@ def test_a_server_that_misses_one_request_in_seven_gets_everything(
     mirroring, client = served(storage, monkeypatch, lambda _: next(requests) % 7 == 0)
     assert passes(mirroring, 300) > 10
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
-    assert len(client.files) == len(set(client.files)) == 8 * 3  # config, and confusion matrix as table and picture
+    assert len(client.files) == len(set(client.files)) == 8 * 2  # config and confusion matrix
 
 
 def test_as_long_as_a_server_takes_something_it_is_asked_again_soon(

@@ -141,15 +141,7 @@ def test_a_broken_picture_is_left_out(kind: str, tmp_path: Path) -> None:
     assert _picture(tmp_path, {"image-0": Path("image-0.png")}, "image-0", "", "") is None
 
 
-def test_a_confusion_matrix_is_a_table_and_a_picture() -> None:
-    """Counts in the table; in the picture a class without pixels is grey, and a row of one class is dark."""
-    import io
-
-    from PIL import Image
-
+def test_a_confusion_matrix_is_a_table_of_counts() -> None:
     files = confusion_files({"student": [[4, 0], [0, 0]]}, ("road", "car"))
     assert json.loads(files["confusion/student.json"])["data"] == [["road", 4, 0], ["car", 0, 0]]
-    with Image.open(io.BytesIO(files["confusion/student.png"])) as picture:
-        left = picture.width - 2 * 34 - 8
-        corner = picture.getpixel((left + 2, left + 2)), picture.getpixel((left + 2, left + 36))
-    assert corner == ((8, 48, 107), (240, 240, 240))
+    assert files.keys() == {"confusion/student.json"}
