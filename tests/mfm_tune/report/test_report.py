@@ -103,6 +103,13 @@ def full_ledger(study: Study) -> MadeLedger:
     return ledger
 
 
+@pytest.fixture
+def uncharted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports are written without charts, which take most of the time."""
+    for draw in ("figures", "class_figures"):
+        monkeypatch.setattr(f"mfm_tune.report.write.{draw}", lambda _: {})
+
+
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
     study = full_study()
@@ -154,6 +161,7 @@ def test_where_it_ran_is_said(full: ReportFiles) -> None:
     assert "cpu, stub, torch 2.14, 1 thread" in page
 
 
+@pytest.mark.usefixtures("uncharted")
 def test_cost_stands_only_where_an_axis_can_change_it_as_a_range_and_without_ratios(tmp_path: Path) -> None:
     """The rows of one table cost the same, and differ by the machine's other work alone; those of the other do not."""
     same = Axis(name="lambda", levels=((0, None), (1, None)), make=stub)
@@ -204,6 +212,7 @@ def test_all_trials_and_classes_stand_in_csv(full: ReportFiles) -> None:
     assert {row["class"] for row in classes} == {"road", "car"}
 
 
+@pytest.mark.usefixtures("uncharted")
 def test_no_text_in_csv_is_a_formula_and_numbers_stay_numbers(tmp_path: Path) -> None:
     labels = {0: "=HYPERLINK(1)", 1: "+a", 2: "@b", 3: "-c", 4: "-1", 5: "plain"}
     axis = Axis(name="level", levels=tuple((level, None) for level in labels), make=stub, label=labels.__getitem__)
@@ -221,6 +230,7 @@ def test_no_text_in_csv_is_a_formula_and_numbers_stay_numbers(tmp_path: Path) ->
 def test_an_error_costs_its_piece_of_the_report_and_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = full_study()
     ledger = full_ledger(study)
+    monkeypatch.setattr("mfm_tune.report.write.figures", lambda _: {})
     whole = written(study, ledger, tmp_path)
     monkeypatch.setattr("mfm_tune.report.write.strips", lambda *_: 1 / 0)
     monkeypatch.setattr("mfm_tune.report.write.class_figures", lambda *_: {}["class"])
@@ -348,7 +358,8 @@ def test_the_same_ledger_gives_the_same_report(full: ReportFiles, tmp_path: Path
     assert again.markdown.read_bytes() == full.markdown.read_bytes()
 
 
-def test_figures_of_an_earlier_report_are_removed(tmp_path: Path) -> None:
+def test_figures_of_an_earlier_report_are_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mfm_tune.report.write.figures", lambda _: {})  # those of classes are enough
     study = full_study()
     before = written(study, full_ledger(study), tmp_path)
     after = written(study, MadeLedger(study), tmp_path)
@@ -430,6 +441,7 @@ def test_extreme_numbers_of_all_cells_do_no_harm(value: float, tmp_path: Path) -
     assert not re.search(r"\b(nan|inf)\b", page)
 
 
+@pytest.mark.usefixtures("uncharted")
 def test_a_study_without_references_has_tables_and_no_differences(tmp_path: Path) -> None:
     study = stub_study({0: 50.0, 1: None}, references={})
     ledger = MadeLedger(study)
@@ -471,6 +483,7 @@ def ledger_with_pictures(study: Study, storage: Path, seeds: Mapping[int, tuple[
     return ledger
 
 
+@pytest.mark.usefixtures("uncharted")
 def test_predictions_of_one_seed_stand_side_by_side_in_the_page(tmp_path: Path) -> None:
     study = stub_study({0: None, 1: None})
     ledger = ledger_with_pictures(study, tmp_path, {0: (1, 2), 1: (2,)})
@@ -500,6 +513,7 @@ def test_a_row_stands_beside_its_own_reference_in_words_bars_and_pictures(tmp_pa
     assert said == ["image", "ground truth", "prediction of 0", "prediction of 1"]
 
 
+@pytest.mark.usefixtures("uncharted")
 @pytest.mark.parametrize("damage", ["gone", "broken"])
 def test_pictures_that_cannot_be_read_are_left_out(damage: str, tmp_path: Path) -> None:
     study = stub_study({0: None, 1: None})
@@ -535,6 +549,7 @@ def test_long_and_wide_levels_still_fit_a_terminal() -> None:
     assert max(cell_len(line) for line in text.splitlines()) <= 80
 
 
+@pytest.mark.usefixtures("uncharted")
 def test_a_report_of_fewer_seeds_speaks_of_those_alone(tmp_path: Path) -> None:
     study = full_study()
     page = page_of(written(replace(study, seeds=(0, 1)), full_ledger(study), tmp_path)).text
