@@ -20,7 +20,7 @@ from mfm_tune.planning.checks import check_search
 from mfm_tune.planning.forecast import StepTimes, duration, resource_hours, wall_time
 from mfm_tune.planning.plan import Choice as Wanted
 from mfm_tune.planning.plan import Trial
-from mfm_tune.search.candidates import best, confirmed_study, explored, selected, selection_event, selection_of
+from mfm_tune.search.candidates import best, candidates_of, confirmed_study, selected, selection_event, selection_of
 from mfm_tune.search.proposals import ExplorationPlan, Explorer, plan_exploration, stopping
 from mfm_tune.search_space import Asha, Choice, Search
 
@@ -157,12 +157,15 @@ class SearchCommand:
         print(f"{self.search.name}, profile {self.search.profile}: exploring {_counted_exploration(plan)}", flush=True)
         if plan.to_do or plan.to_propose:
             if self._run_exploration(plan):
-                print(f"All points of the search that differ are explored: {len(plan.points)} of {self.search.trials}.")
+                explored = f"{len(plan.candidates)} of {self.search.trials}"
+                print(f"All points of the search that differ are explored: {explored}.")
             plan = self.exploration()
             if _explores(plan):
                 return False
         if not self._is_selected:
-            self.session.ledger.append(selection_event(self.search, plan.points, best(plan.points, self.search)))
+            self.session.ledger.append(
+                selection_event(self.search, plan.candidates, best(plan.candidates, self.search))
+            )
         return True
 
     def _run_exploration(self, plan: ExplorationPlan) -> bool:
@@ -183,7 +186,7 @@ class SearchCommand:
 
         session = self.session
         names = [candidate.name for candidate in selected(session.state, self.search, session.code)]
-        print(explored_text(self.search, explored(session.state, self.search, session.code)))
+        print(explored_text(self.search, candidates_of(session.state, self.search, session.code)))
         print(f"To confirm: {', '.join(names) or 'no point has a score'}, and the baselines.", flush=True)
         return self.confirmation().continue_training()
 
@@ -195,7 +198,7 @@ class SearchCommand:
         if self._is_selected and not _explores(plan):
             return self.confirmation().interruption_summary(stop)
         return (
-            f"{explored_text(self.search, plan.points)}\n"
+            f"{explored_text(self.search, plan.candidates)}\n"
             f"Stopped by {stop.number.name} while exploring {_counted_exploration(plan)}.{resuming(plan)} {RESUME}"
         )
 

@@ -1,4 +1,4 @@
-"""What a user sees while a search explores: progress, and the best points so far."""
+"""What a user sees while a search explores: progress, and the best candidates so far."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from mfm_tune.display.progress import Progress
 from mfm_tune.display.table import LiveTable
 from mfm_tune.planning.plan import Trial
-from mfm_tune.search.candidates import Explored, explored, ranking, values_text
+from mfm_tune.search.candidates import Candidate, candidates_of, ranking, values_text
 from mfm_tune.search.proposals import ExplorationPlan
 from mfm_tune.search_space import Search
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from mfm_tune.ledger.state import LedgerState
     from mfm_tune.ledger.storage import Storage
 
-SHOWN = 10  # points of the table
+SHOWN = 10  # candidates of the table
 
 
 class ExploreProgress(Progress):
-    """Counts the points that are still to be proposed, too; each may take as long as a baseline."""
+    """Counts the candidates that are still to be proposed, too; each may take as long as a baseline."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class ExploreProgress(Progress):
         self._proposed = len(self._proposals())
 
     def coming(self) -> Sequence[Trial]:
-        """A stand-in for each point that is still to be proposed."""
+        """A stand-in for each candidate that is still to be proposed."""
         like = self.exploration.trials[0].trial
         left = self._to_propose - (len(self._proposals()) - self._proposed)
         return [replace(like, key=f"coming-{number}", step=0) for number in range(left)]
@@ -54,7 +54,7 @@ class ExploreProgress(Progress):
 
 
 class ExploreTable(LiveTable):
-    """For terminals: the best points so far, redrawn twice a second."""
+    """For terminals: the best candidates so far, redrawn twice a second."""
 
     def __init__(self, progress: ExploreProgress, storage: Storage, console: Console | None = None) -> None:
         super().__init__(progress, storage, console)
@@ -63,37 +63,37 @@ class ExploreTable(LiveTable):
     def tables(self) -> list[RenderableType]:
         """One table."""
         plan = self._exploration
-        return [_grid(plan.search, explored(plan.state, plan.search, plan.code))]
+        return [_grid(plan.search, candidates_of(plan.state, plan.search, plan.code))]
 
 
-def explored_text(search: Search, points: Sequence[Explored], width: int | None = None) -> str:
-    """The best points as text without escape codes."""
+def explored_text(search: Search, candidates: Sequence[Candidate], width: int | None = None) -> str:
+    """The best candidates as text without escape codes."""
     from rich.console import Console
 
     columns = max(60, width or shutil.get_terminal_size((100, 24)).columns)
     file = io.StringIO()
     Console(file=file, width=columns, color_system=None, highlight=False, legacy_windows=False).print(
-        _grid(search, points)
+        _grid(search, candidates)
     )
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines() if line.strip())
 
 
-def _grid(search: Search, points: Sequence[Explored]) -> Grid:
+def _grid(search: Search, candidates: Sequence[Candidate]) -> Grid:
     from rich import box
     from rich.table import Table as Grid
     from rich.text import Text
 
-    ranked = ranking(points, search.criterion)
+    ranked = ranking(candidates, search.criterion)
     oracle = ", oracle selection" if search.criterion.oracle else ""
-    title = f"Explored with seed {search.explore_seed}: the best {min(SHOWN, len(ranked))} of {len(points)}{oracle}"
+    title = f"Explored with seed {search.explore_seed}: the best {min(SHOWN, len(ranked))} of {len(candidates)}{oracle}"
     grid = Grid(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-    grid.add_column("point")
+    grid.add_column("candidate")
     grid.add_column(Text(search.criterion.label), justify="right")
     grid.add_column("steps", justify="right")
     grid.add_column("values", overflow="fold")
-    for point in ranked[:SHOWN]:
-        record, score = point.record, point.score(search.criterion)
+    for candidate in ranked[:SHOWN]:
+        record, score = candidate.record, candidate.score(search.criterion)
         assert record is not None
         steps = f"{record.step}/{record.planned_steps}" + (" stopped" if record.rung is not None else "")
-        grid.add_row(point.name, f"{score:.4g}", steps, Text(values_text(point.values)))
+        grid.add_row(candidate.name, f"{score:.4g}", steps, Text(values_text(candidate.values)))
     return grid

@@ -18,7 +18,7 @@ from mfm_tune.program import Outcome
 from mfm_tune.report.charts import Figure, Mark
 from mfm_tune.report.numbers import criterion_number
 from mfm_tune.results.search import ChosenBy, Retold, SearchResults
-from mfm_tune.search.candidates import Explored, final, values_text
+from mfm_tune.search.candidates import Candidate, final, values_text
 from mfm_tune.search.importance import Importance
 from mfm_tune.search_space import Choice, Distribution, Integer, Printed
 
@@ -27,7 +27,7 @@ PAIRED = 3  # parameters whose pairs are drawn as contours
 LEAST_FOR_CONTOURS = 6  # finished trials
 BANDS = [(charts.ACCENT, opacity) for opacity in (0.06, 0.18, 0.32, 0.48, 0.68)]  # of a contour plot
 
-Scored = list[tuple[Explored, float]]  # finished points with their value
+Scored = list[tuple[Candidate, float]]  # finished points with their value
 
 
 @charts.house_style
@@ -138,7 +138,7 @@ def _contour(found: SearchResults, scored: Scored, first: str, second: str) -> F
     criterion, parameters = found.search.criterion, found.search.parameters
     axes = charts.chart(250, first)
 
-    def points(told: Iterable[tuple[Explored, str]]) -> list[Mark]:
+    def points(told: Iterable[tuple[Candidate, str]]) -> list[Mark]:
         return [
             (_place(parameters[first], each.values[first]), _place(parameters[second], each.values[second]), title)
             for each, title in told
@@ -204,11 +204,11 @@ def _set_ticks(axis: XAxis | YAxis, distribution: Distribution) -> None:
     axis.set_ticks(list(within), labels=[charts.shortened(text, width) for text in within.values()])
 
 
-def _title(point: Explored, told: str) -> str:
+def _title(point: Candidate, told: str) -> str:
     return f"{point.name}, {values_text(point.values)}: {told}"
 
 
-def _stopped_title(point: Explored) -> str:
+def _stopped_title(point: Candidate) -> str:
     """No value, because it is of an earlier step."""
     record = point.record
     return _title(

@@ -19,7 +19,7 @@ from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, Verdict, holm, kendall, paired_difference, spearman, summary
 from mfm_tune.results.study import CellResult, Results, collect
 from mfm_tune.results.trials import ConfigResult
-from mfm_tune.search.candidates import Explored, confirmed_study, explored, final, selected, selection_of
+from mfm_tune.search.candidates import Candidate, candidates_of, confirmed_study, final, selected, selection_of
 from mfm_tune.search_space import Search
 
 _ENDED = (Status.FINISHED, Status.OOM, Status.DIVERGED)
@@ -60,7 +60,7 @@ class Confirmed(Retold):
         cell: Its row in the confirmed table.
     """
 
-    point: Explored
+    point: Candidate
     every: Mapping[int, float]
     cell: CellResult
 
@@ -142,19 +142,19 @@ class SearchResults:
     """
 
     search: Search
-    points: tuple[Explored, ...]
+    points: tuple[Candidate, ...]
     confirmed: tuple[Confirmed, ...]
     results: Results
     baselines: tuple[Retold, ...]
     fixed: bool
 
     @property
-    def finished(self) -> tuple[Explored, ...]:
+    def finished(self) -> tuple[Candidate, ...]:
         """The points whose trial finished with a value of the criterion: all that an average may see."""
         return tuple(each for each in self.points if final(each, self.search.criterion) is not None)
 
     @property
-    def stopped(self) -> tuple[Explored, ...]:
+    def stopped(self) -> tuple[Candidate, ...]:
         """The points whose trial the scheduler stopped."""
         return tuple(each for each in self.points if each.outcome is Outcome.STOPPED)
 
@@ -247,7 +247,7 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
     rows = {cell.cell.level: cell for cell in results.cells}
     return SearchResults(
         search=search,
-        points=explored(state, search, code),
+        points=candidates_of(state, search, code),
         confirmed=tuple(
             _confirmed(point, search, rows[point.name], chosen_with) for point in selected(state, search, code)
         ),
@@ -263,7 +263,9 @@ def _chosen_with(state: LedgerState, search: Search, code: TrainingCode | None) 
     return {} if selection is None else dict(zip(selection["config_ids"], selection["scores"], strict=True))
 
 
-def _confirmed(point: Explored, search: Search, cell: CellResult, chosen_with: Mapping[str, float | None]) -> Confirmed:
+def _confirmed(
+    point: Candidate, search: Search, cell: CellResult, chosen_with: Mapping[str, float | None]
+) -> Confirmed:
     values = cell.config.finals(search.criterion.key)
     return Confirmed(
         name=point.name,
@@ -284,7 +286,7 @@ def _fresh(values: Mapping[int, float], search: Search) -> dict[int, float]:
     return {seed: value for seed, value in values.items() if seed != search.explore_seed}
 
 
-def chosen_by(points: Sequence[Explored], criterion: Criterion) -> ChosenBy:
+def chosen_by(points: Sequence[Candidate], criterion: Criterion) -> ChosenBy:
     """How well a criterion ranks the finished points by target mIoU."""
     pairs = [
         (criterion.oriented(value), miou, each.number)
@@ -304,7 +306,7 @@ def chosen_by(points: Sequence[Explored], criterion: Criterion) -> ChosenBy:
     )
 
 
-def pruning(points: Sequence[Explored]) -> Pruning:
+def pruning(points: Sequence[Candidate]) -> Pruning:
     """What stopping early saved; a stopped trial that was confirmed later has been trained to the end."""
     records = [each.record for each in points if each.record is not None]
     ended = [each for each in records if each.outcome in (Outcome.FINISHED, Outcome.STOPPED)]

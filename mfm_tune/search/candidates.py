@@ -28,8 +28,8 @@ _RANKED = {Outcome.FINISHED: 0, Outcome.STOPPED: 1}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Explored:
-    """A point of a search, and its trial.
+class Candidate:
+    """A candidate of a search, and its trial.
 
     Args:
         number: From 0, in the order of proposal.
@@ -37,7 +37,7 @@ class Explored:
         config: What is trained.
         key: Of its trial.
         record: The trial as the ledger knows it; None while it has not begun.
-        sampler: What Optuna's sampler keeps about the point.
+        sampler: What Optuna's sampler keeps about the candidate.
     """
 
     number: int
@@ -73,26 +73,27 @@ class Explored:
         return value if is_number(value) else None
 
 
-def final(point: Explored, criterion: Criterion) -> float | None:
+def final(candidate: Candidate, criterion: Criterion) -> float | None:
     """A criterion at the last step of a finished trial; None for every other one, stopped ones above all."""
-    return None if point.record is None else point.record.final(criterion.key)
+    return None if candidate.record is None else candidate.record.final(criterion.key)
 
 
-def explored(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Explored, ...]:
-    """The points of a search, by number.
+def candidates_of(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Candidate, ...]:
+    """The candidates of a search, by number.
 
-    A point counts where the search as it is declared today trains the recorded config for the recorded values: points
-    of an earlier declaration are left out.
+    A candidate counts where the search as it is declared today trains the recorded config for the recorded values:
+    candidates of an earlier declaration are left out.
 
     Args:
         code: Finds the trials of today's code, and results that the user said stand for it; without it, of the code
             that a driver last declared.
     """
-    found = (_explored(event, state, search, code) for event in state.proposals.get(_name(search), ()))
+    found = (candidate_of(event, state, search, code) for event in state.proposals.get(_name(search), ()))
     return tuple(sorted((each for each in found if each is not None), key=lambda each: each.number))
 
 
-def _explored(event: Event, state: LedgerState, search: Search, code: TrainingCode | None) -> Explored | None:
+def candidate_of(event: Event, state: LedgerState, search: Search, code: TrainingCode | None) -> Candidate | None:
+    """The candidate of a `proposal` event; None where it is of an earlier declaration."""
     if event["seed"] != search.explore_seed:
         return None
     try:
@@ -103,7 +104,7 @@ def _explored(event: Event, state: LedgerState, search: Search, code: TrainingCo
     if name != event["config_id"]:
         return None
     record = state.counts(name, event["seed"], None if code is None else code.fingerprint(config).digest)
-    return Explored(
+    return Candidate(
         number=event["number"],
         values=event["values"],
         config=config,
@@ -116,7 +117,7 @@ def _explored(event: Event, state: LedgerState, search: Search, code: TrainingCo
 
 
 def next_number(state: LedgerState, search: Search) -> int:
-    """Beyond those of all points, of earlier declarations too: these are points again where it is changed back."""
+    """Beyond those of all candidates, of earlier declarations too: these count again where it is changed back."""
     proposals = state.proposals.get(_name(search), ())
     return max((each["number"] for each in proposals if each["seed"] == search.explore_seed), default=-1) + 1
 
@@ -130,67 +131,69 @@ def _name(search: Search) -> tuple[str, str]:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def ranking(points: Sequence[Explored], criterion: Criterion) -> tuple[Explored, ...]:
-    """The points that have a score, best first: finished ones, then stopped ones, those that came further first."""
-    scored = [each for each in points if each.score(criterion) is not None]
+def ranking(candidates: Sequence[Candidate], criterion: Criterion) -> tuple[Candidate, ...]:
+    """The candidates that have a score, best first: finished ones, then stopped ones, those that came further first."""
+    scored = [each for each in candidates if each.score(criterion) is not None]
     return tuple(sorted(scored, key=lambda each: _place(each, criterion)))
 
 
-def _place(point: Explored, criterion: Criterion) -> tuple[int, int, float, int]:
-    score, record = point.score(criterion), point.record
+def _place(candidate: Candidate, criterion: Criterion) -> tuple[int, int, float, int]:
+    score, record = candidate.score(criterion), candidate.record
     assert score is not None
     assert record is not None
     assert record.outcome is not None
-    return _RANKED[record.outcome], -record.step, -criterion.oriented(score), point.number
+    return _RANKED[record.outcome], -record.step, -criterion.oriented(score), candidate.number
 
 
-def best(points: Sequence[Explored], search: Search) -> tuple[Explored, ...]:
+def best(candidates: Sequence[Candidate], search: Search) -> tuple[Candidate, ...]:
     """The `confirm` best."""
-    return ranking(_candidates(points, search), search.criterion)[: search.confirm]
+    return ranking(_eligible(candidates, search), search.criterion)[: search.confirm]
 
 
-def _candidates(points: Sequence[Explored], search: Search) -> tuple[Explored, ...]:
-    """The points that can be chosen: a baseline that was also proposed stands among the baselines already."""
+def _eligible(candidates: Sequence[Candidate], search: Search) -> tuple[Candidate, ...]:
+    """The candidates that can be chosen: a baseline that was also proposed is confirmed anyhow."""
     baselines = search.baseline_ids.values()
-    return tuple(each for each in points if each.config_id not in baselines)
+    return tuple(each for each in candidates if each.config_id not in baselines)
 
 
-def selected(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Explored, ...]:
+def selected(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Candidate, ...]:
     """What is confirmed: what was selected when exploring was complete, else the best so far.
 
-    Confirming goes on with trials that were stopped early, which would change a ranking that is made anew.
+    Confirming resumes trials that were stopped early, which would change a ranking that is made anew.
     """
-    points = explored(state, search, code)
-    selection = _holding(points, state, search, code)
+    candidates = candidates_of(state, search, code)
+    selection = _holding(candidates, state, search, code)
     if selection is None:
-        return best(points, search)
-    by_config = {each.config_id: each for each in reversed(points)}
+        return best(candidates, search)
+    by_config = {each.config_id: each for each in reversed(candidates)}
     return tuple(by_config[name] for name in selection["config_ids"])
 
 
 def selection_of(state: LedgerState, search: Search, code: TrainingCode | None = None) -> Event | None:
     """The selection that was written when exploring was complete; None where none holds today.
 
-    It holds under the terms that it was made by, among the points that it was made among, for as long as the results
-    that it was made by stand for those of today's code.
+    It holds under the terms by which it was made and for the candidates among which it was made, as long as the results
+    by which it was made are accepted as those of today's code.
     """
-    return _holding(explored(state, search, code), state, search, code)
+    return _holding(candidates_of(state, search, code), state, search, code)
 
 
-def _holding(points: Sequence[Explored], state: LedgerState, search: Search, code: TrainingCode | None) -> Event | None:
-    candidates = {each.config_id: each for each in _candidates(points, search)}
-    terms = _terms(search, candidates)
+def _holding(
+    candidates: Sequence[Candidate], state: LedgerState, search: Search, code: TrainingCode | None
+) -> Event | None:
+    eligible = {each.config_id: each for each in _eligible(candidates, search)}
+    terms = _terms(search, eligible)
 
     def holds(selection: Event) -> bool:
         if any(selection.get(name, value) != value for name, value in terms.items()):  # earlier versions lack some
             return False
-        if not candidates.keys() >= set(selection["config_ids"]):
+        if not eligible.keys() >= set(selection["config_ids"]):
             return False
-        if len(selection["config_ids"]) < len(best(points, search)):  # too few had a score then
+        if len(selection["config_ids"]) < len(best(candidates, search)):  # too few had a score then
             return False
         chosen = zip(selection["config_ids"], selection.get("keys", ()), strict=False)
         return code is None or all(
-            state.accepts(state.trials[key].fingerprint, code.fingerprint(candidates[name].config).digest)
+            state.accepts(state.trials[key].fingerprint, code.fingerprint(eligible[name].config).digest)
             for name, key in chosen
         )
 
@@ -198,8 +201,8 @@ def _holding(points: Sequence[Explored], state: LedgerState, search: Search, cod
     return next((each for each in reversed(made) if holds(each)), None)
 
 
-def selection_event(search: Search, points: Sequence[Explored], chosen: Sequence[Explored]) -> Event:
-    """Which of the points are confirmed, and by which terms they were chosen.
+def selection_event(search: Search, candidates: Sequence[Candidate], chosen: Sequence[Candidate]) -> Event:
+    """Which of the candidates are confirmed, and by which terms they were chosen.
 
     Config ids say which. Numbers are for people and for earlier versions, which gave them anew where a declaration
     changed.
@@ -208,7 +211,7 @@ def selection_event(search: Search, points: Sequence[Explored], chosen: Sequence
         "event": "selection",
         "search": search.name,
         "profile": search.profile,
-        **_terms(search, (each.config_id for each in _candidates(points, search))),
+        **_terms(search, (each.config_id for each in _eligible(candidates, search))),
         "config_ids": [each.config_id for each in chosen],
         "keys": [each.key for each in chosen],
         "numbers": [each.number for each in chosen],
@@ -216,13 +219,13 @@ def selection_event(search: Search, points: Sequence[Explored], chosen: Sequence
     }
 
 
-def _terms(search: Search, candidates: Iterable[str]) -> dict[str, Any]:
+def _terms(search: Search, eligible: Iterable[str]) -> dict[str, Any]:
     return {
         "trials": search.trials,
         "confirm": search.confirm,
         "criterion": search.criterion.key,
         "seed": search.explore_seed,
-        "among": hashlib.sha256(" ".join(sorted(set(candidates))).encode()).hexdigest()[:16],
+        "among": hashlib.sha256(" ".join(sorted(set(eligible))).encode()).hexdigest()[:16],
     }
 
 
@@ -232,10 +235,10 @@ def _terms(search: Search, candidates: Iterable[str]) -> dict[str, Any]:
 
 
 def confirmed_study(search: Search, state: LedgerState, code: TrainingCode | None = None) -> Study:
-    """The baselines and the selected points as a study: all seeds, nothing pruned, compared by seed."""
-    points = selected(state, search, code)
-    configs = {**search.baselines, **{each.name: each.config for each in points}}
-    trained = {each.name: values_text(each.values) for each in points}
+    """The baselines and the selected candidates as a study: all seeds, nothing pruned, compared by seed."""
+    candidates = selected(state, search, code)
+    configs = {**search.baselines, **{each.name: each.config for each in candidates}}
+    trained = {each.name: values_text(each.values) for each in candidates}
     axis = Axis(
         name="config",
         levels=tuple((name, None) for name in configs),
@@ -243,7 +246,7 @@ def confirmed_study(search: Search, state: LedgerState, code: TrainingCode | Non
         trained=lambda name: trained.get(name, name),
     )
     oracle = " (oracle selection)" if search.criterion.oracle else ""
-    title = f"The best {len(points)} of the search by {search.criterion.label}{oracle}, and the baselines"
+    title = f"The best {len(candidates)} of the search by {search.criterion.label}{oracle}, and the baselines"
     return Study(
         name=search.name,
         title=search.title,

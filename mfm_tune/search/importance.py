@@ -2,7 +2,7 @@
 
 The importance of a parameter is how much the best tenth of the trials differ from all of them in it; importances add up
 to 1. Few trials say little: each importance is worked out again without each of the trials, and the range of these is
-told beside it. The best tenth are as many trials then, so that the range is of the same number.
+given beside it. The best tenth are as many trials then, so that the range is of the same number.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mfm_tune.criteria import Criterion
-from mfm_tune.search.candidates import Explored, final
+from mfm_tune.search.candidates import Candidate, final
 from mfm_tune.search_space import Distribution
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Importance:
 
 
 def importances(
-    candidates: Sequence[Explored], parameters: Mapping[str, Distribution], criterion: Criterion
+    candidates: Sequence[Candidate], parameters: Mapping[str, Distribution], criterion: Criterion
 ) -> tuple[Importance, ...]:
     """The importance of each parameter, the largest first; none with fewer than `LEAST` finished trials."""
     scored = [(each, criterion.oriented(value)) for each in candidates if (value := final(each, criterion)) is not None]
@@ -55,7 +55,7 @@ def importances(
         shares = _shares(trials, best)
         every = range(0, len(trials), 1 + len(trials) // LEFT_OUT)
         without = [_shares(trials[:index] + trials[index + 1 :], best) for index in every]
-    told = [
+    rows = [
         Importance(
             name=name,
             share=share,
@@ -64,7 +64,7 @@ def importances(
         )
         for name, share in shares.items()
     ]
-    return tuple(sorted(told, key=lambda each: -each.share))
+    return tuple(sorted(rows, key=lambda each: -each.share))
 
 
 def best_tenth(n: int) -> int:

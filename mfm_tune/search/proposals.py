@@ -1,7 +1,7 @@
-"""The trials of a search, one after the other: baselines, what was begun, then points that are new.
+"""The trials of a search, one after the other: baselines, what was begun, then candidates that are new.
 
-A point is written to the ledger before its trial begins. So a driver that is killed at any moment comes back to the
-same points: begun ones go on from their checkpoints, and no point is proposed twice.
+A candidate is written to the ledger before its trial begins. So a driver that is killed at any moment comes back to the
+same candidates: begun ones resume from their checkpoints, and no candidate is proposed twice.
 """
 
 from __future__ import annotations
@@ -18,17 +18,25 @@ from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.plan import Choice, Plan, Trial, plan_trial
-from mfm_tune.search.candidates import Explored, candidate_name, confirmed_study, explored, next_number, selection_of
+from mfm_tune.search.candidates import (
+    Candidate,
+    candidate_name,
+    candidate_of,
+    candidates_of,
+    confirmed_study,
+    next_number,
+    selection_of,
+)
 from mfm_tune.search_space import Search
 
 
 class Explorer(Iterator[Trial]):
-    """Gives the next trial to run, for as long as the search has points left.
+    """Gives the next trial to run, for as long as the search has candidates left.
 
     Args:
         plan: What is known when the launch begins; its state is the ledger's.
         ledger: Where proposals go.
-        recorder: Is told of trials that are made up.
+        recorder: Takes in trials that are made up.
     """
 
     def __init__(self, plan: ExplorationPlan, ledger: Ledger, recorder: Recorder) -> None:
@@ -38,7 +46,7 @@ class Explorer(Iterator[Trial]):
         self._state = plan.state
         self._ledger = ledger
         self._recorder = recorder
-        self._points = list(plan.points)
+        self._candidates = list(plan.candidates)
         self._given: set[str] = set()
         self._queue = deque(plan.to_do)
 
@@ -46,29 +54,29 @@ class Explorer(Iterator[Trial]):
         """The next trial.
 
         Raises:
-            StopIteration: There is none left: as many points as the search asks for, or none that is new
+            StopIteration: There is none left: as many candidates as the search asks for, or none that is new
                 (`exhausted`).
-            SearchSpaceError: The search makes no config of any point.
+            SearchSpaceError: The search makes no config of any candidate.
             StorageError: The ledger cannot be written.
         """
         while self._queue or self._wants_more():
             trial = self._queue.popleft() if self._queue else self._proposed()
-            if trial is not None and trial.key not in self._given:  # a point that is a baseline, which may still run
+            if trial is not None and trial.key not in self._given:  # a candidate may be a baseline that still runs
                 self._given.add(trial.key)
                 self._recorder.add(trial)
                 return trial
         raise StopIteration
 
     def _wants_more(self) -> bool:
-        return not self.exhausted and len(self._points) < self._search.trials
+        return not self.exhausted and len(self._candidates) < self._search.trials
 
     def _proposed(self) -> Trial | None:
-        """A new point's trial; None where it stands already (a baseline, a cell of a table), or there is no point."""
+        """The trial of a new candidate; None where it has ended (as a baseline, a cell), or there is no new one."""
         from mfm_tune.search.sampling import propose
 
         search = self._search
-        self._points = [self._updated(point) for point in self._points]
-        proposal = propose(search, self._points, next_number(self._state, search))
+        self._candidates = [self._updated(candidate) for candidate in self._candidates]
+        proposal = propose(search, self._candidates, next_number(self._state, search))
         if proposal is None:
             self.exhausted = True
             return None
@@ -85,32 +93,22 @@ class Explorer(Iterator[Trial]):
             sampler=proposal.sampler,
         )
         self._ledger.append(event)
-        self._points.append(
-            Explored(
-                number=proposal.number,
-                values=proposal.values,
-                config=proposal.config,
-                config_id=proposal.config_id,
-                seed=search.explore_seed,
-                key=planned.trial.key,
-                record=planned.record,
-                sampler=proposal.sampler,
-            )
-        )
+        candidate = candidate_of(event, self._state, search, self._code)
+        self._candidates += [candidate] if candidate is not None else []
         return planned.trial if planned.to_do else None
 
-    def _updated(self, point: Explored) -> Explored:
-        fingerprint = self._code.fingerprint(point.config).digest
-        return replace(point, record=self._state.counts(point.config_id, point.seed, fingerprint))
+    def _updated(self, candidate: Candidate) -> Candidate:
+        fingerprint = self._code.fingerprint(candidate.config).digest
+        return replace(candidate, record=self._state.counts(candidate.config_id, candidate.seed, fingerprint))
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExplorationPlan(Plan):
-    """The trials of exploring that are known: the baselines' and those of the points so far.
+    """The trials of exploring that are known: the baselines' and those of the candidates so far.
 
     Args:
         search, code: What is explored, and by which code.
-        state: The ledger, from which points come that were proposed later.
+        state: The ledger, from which candidates come that were proposed later.
     """
 
     search: Search
@@ -118,17 +116,17 @@ class ExplorationPlan(Plan):
     state: LedgerState
 
     @property
-    def points(self) -> tuple[Explored, ...]:
-        """The points now."""
-        return explored(self.state, self.search, self.code)
+    def candidates(self) -> tuple[Candidate, ...]:
+        """The candidates now."""
+        return candidates_of(self.state, self.search, self.code)
 
     @property
     def to_propose(self) -> int:
-        """How many points are still to be proposed."""
-        return max(0, self.search.most - len(self.points))
+        """How many candidates are still to be proposed."""
+        return max(0, self.search.most - len(self.candidates))
 
     def name_of(self, config: str) -> str:
-        """`DACS` for a baseline, `trial 17` for a point."""
+        """`DACS` for a baseline, `trial 17` for a candidate."""
         name = next((name for name, own in self.search.baseline_ids.items() if own == config), None)
         if name is not None:
             return name
@@ -138,14 +136,16 @@ class ExplorationPlan(Plan):
 
 
 def plan_exploration(search: Search, code: TrainingCode, state: LedgerState, choice: Choice) -> ExplorationPlan:
-    """The baselines' trials and those of the points so far, each config once, in the order in which they start.
+    """The baselines' trials and those of the candidates so far, each config once, in the order in which they start.
 
-    A point that was stopped early and selected goes on while it is confirmed; where it was cut off then, or failed, its
-    trial is confirming's to finish: exploring it again would judge it again.
+    A candidate that was stopped early and selected resumes while it is confirmed; where it was cut off then, or failed,
+    its trial is finished there: exploring it again would compare it again.
     """
     asha = replace(choice, asha=search.scheduler is not None)
-    points = explored(state, search, code)[: search.trials]
-    distinct = {config_id(config): config for config in (*search.baselines.values(), *(each.config for each in points))}
+    candidates = candidates_of(state, search, code)[: search.trials]
+    distinct = {
+        config_id(config): config for config in (*search.baselines.values(), *(each.config for each in candidates))
+    }
     planned = [
         plan_trial(search.program, config, search.explore_seed, code, state, asha, where=f"search '{search.name}'")
         for config in distinct.values()

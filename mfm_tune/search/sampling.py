@@ -1,7 +1,7 @@
-"""Where a search looks next: Optuna's samplers, told what the ledger knows. Imports optuna.
+"""What a search tries next, by Optuna's samplers and what the ledger knows. Imports optuna.
 
-For each proposal an Optuna study is made in memory from the points so far and asked once. So nothing of Optuna has to
-be kept or restored, and what is proposed depends on the ledger and the search's seed alone.
+For each proposal an Optuna study is made in memory from the candidates so far and asked once. So nothing of Optuna has
+to be kept or restored, and what is proposed depends on the ledger and the search's seed alone.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from mfm_tune.errors import SearchSpaceError
 from mfm_tune.identity import config_id
 from mfm_tune.program import Outcome
-from mfm_tune.search.candidates import Explored
+from mfm_tune.search.candidates import Candidate
 from mfm_tune.search_space import Choice, Distribution, Float, Grid, Integer, Other, Printed, Random, Search, Tpe
 from mfm_tune.space import Config
 
-ASKED = 10  # how often the sampler is asked for a point that is new, before random points are drawn
+ASKED = 10  # how often the sampler is asked for a candidate that is new, before random points are drawn
 DRAWN = 200  # how many random points are drawn
 COUNTED = 10_000  # spaces of at most this many points are gone through before they are called exhausted
 
 
 @dataclass(frozen=True, kw_only=True)
 class Proposal:
-    """A point to try. `sampler` is what Optuna's sampler keeps about it, as JSON."""
+    """A candidate to try. `sampler` is what Optuna's sampler keeps about it, as JSON."""
 
     number: int
     values: Mapping[str, Printed]
@@ -43,21 +43,21 @@ class Proposal:
     sampler: Mapping[str, Any] = field(default_factory=dict)
 
 
-def propose(search: Search, points: Sequence[Explored], number: int) -> Proposal | None:
-    """The next point, which trains no config that was proposed before; None where no such point is to be had.
+def propose(search: Search, candidates: Sequence[Candidate], number: int) -> Proposal | None:
+    """The next candidate, which trains no config that was proposed before; None where no such candidate is to be had.
 
     Args:
         search: What is explored.
-        points: What was proposed so far.
-        number: Of the point; what is drawn depends on it.
+        candidates: What was proposed so far.
+        number: Of the candidate; what is drawn depends on it.
 
     Raises:
         SearchSpaceError: `make` refuses whatever is drawn.
     """
-    known = {each.config_id for each in points}
+    known = {each.config_id for each in candidates}
     refused: ValueError | SearchSpaceError | None = None
     made = 0
-    for printed, kept in _candidates(search, points, number):
+    for printed, kept in _drawn(search, candidates, number):
         try:
             config = search.config(search.values(printed))
         except (ValueError, SearchSpaceError) as error:
@@ -68,12 +68,14 @@ def propose(search: Search, points: Sequence[Explored], number: int) -> Proposal
         if name not in known:
             return Proposal(number=number, values=printed, config=config, config_id=name, sampler=kept)
     if not made and refused is not None:
-        raise SearchSpaceError(f"Search '{search.name}' makes no config of any point drawn; the last one: {refused}")
+        raise SearchSpaceError(
+            f"Search '{search.name}' makes no config of any candidate drawn; the last one: {refused}"
+        )
     return None
 
 
-def told_study(search: Search, points: Sequence[Explored], sampler: BaseSampler | None = None) -> optuna.Study:
-    """The points as an Optuna study in memory.
+def optuna_study(search: Search, candidates: Sequence[Candidate], sampler: BaseSampler | None = None) -> optuna.Study:
+    """The candidates as an Optuna study in memory.
 
     Finished trials are COMPLETE, stopped ones PRUNED with what they reported, those that failed, diverged or ran out of
     memory FAIL, as are finished ones without a finite number; those that have not ended are RUNNING, and a sampler that
@@ -83,21 +85,21 @@ def told_study(search: Search, points: Sequence[Explored], sampler: BaseSampler 
     better = search.criterion.larger_is_better
     direction = optuna.study.StudyDirection.MAXIMIZE if better else optuna.study.StudyDirection.MINIMIZE
     study = optuna.create_study(direction=direction, sampler=sampler, study_name=search.name)
-    study.add_trials([_told(search, point) for point in points])
+    study.add_trials([_optuna_trial(search, candidate) for candidate in candidates])
     return study
 
 
-def _told(search: Search, point: Explored) -> FrozenTrial:
-    score = point.score(search.criterion)
-    state = _state(point.outcome, score)
+def _optuna_trial(search: Search, candidate: Candidate) -> FrozenTrial:
+    score = candidate.score(search.criterion)
+    state = _state(candidate.outcome, score)
     return create_trial(
         state=state,
         value=score if state is TrialState.COMPLETE else None,
-        params=dict(point.values),
+        params=dict(candidate.values),
         distributions=distributions_of(search.parameters),
-        intermediate_values=dict(point.curve(search.criterion)),
-        user_attrs={"number": point.number},
-        system_attrs=dict(point.sampler),
+        intermediate_values=dict(candidate.curve(search.criterion)),
+        user_attrs={"number": candidate.number},
+        system_attrs=dict(candidate.sampler),
     )
 
 
@@ -133,8 +135,8 @@ def _distribution(distribution: Distribution) -> BaseDistribution:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def _candidates(
-    search: Search, points: Sequence[Explored], number: int
+def _drawn(
+    search: Search, candidates: Sequence[Candidate], number: int
 ) -> Iterator[tuple[dict[str, Printed], dict[str, Any]]]:
     for values in search.first:
         yield search.printed(values), {}
@@ -143,7 +145,7 @@ def _candidates(
             yield printed, {}
         return
     for attempt in range(ASKED):
-        yield _asked(search, points, _sampler(search, _seed(search, number, attempt)))
+        yield _asked(search, candidates, _sampler(search, _seed(search, number, attempt)))
     for attempt in range(ASKED, ASKED + DRAWN):
         yield _asked(search, [], RandomSampler(seed=_seed(search, number, attempt)))
     if search.count is not None and search.count <= COUNTED:
@@ -152,9 +154,9 @@ def _candidates(
 
 
 def _asked(
-    search: Search, points: Sequence[Explored], sampler: BaseSampler
+    search: Search, candidates: Sequence[Candidate], sampler: BaseSampler
 ) -> tuple[dict[str, Printed], dict[str, Any]]:
-    study = told_study(search, points, sampler)
+    study = optuna_study(search, candidates, sampler)
     trial = study.ask(distributions_of(search.parameters))
     printed = {name: _rounded(search.parameters[name], value) for name, value in trial.params.items()}
     kept = study.get_trials(deepcopy=False)[-1].system_attrs
@@ -191,7 +193,7 @@ def _sampler(search: Search, seed: int) -> BaseSampler:
 
 
 def _seed(search: Search, number: int, attempt: int) -> int:
-    """A seed of its own for each proposal, so that a restart neither repeats points nor draws others."""
+    """A seed of its own for each proposal, so that a restart neither repeats candidates nor draws others."""
     text = f"{search.explore_seed}/{number}/{attempt}"
     return int(hashlib.sha256(text.encode()).hexdigest()[:8], 16)
 

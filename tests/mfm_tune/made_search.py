@@ -13,7 +13,7 @@ from mfm_tune.ledger.events import proposal_event, search_event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.program import Outcome
-from mfm_tune.search.candidates import explored, selection_event
+from mfm_tune.search.candidates import candidates_of, selection_event
 from mfm_tune.search_space import Asha, Choice, Float, Integer, Search
 from tests.mfm_tune.made_ledger import BEGIN, FINGERPRINT, MACHINE
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
@@ -123,13 +123,13 @@ class MadeSearch:
 
     def select(self, *numbers: int) -> None:
         """The choice is made."""
-        points = explored(self.state, self.search)
+        points = candidates_of(self.state, self.search)
         by_number = {each.number: each for each in points}
         self._apply(selection_event(self.search, points, [by_number[number] for number in numbers]))
 
     def config(self, number: int) -> StubConfig:
         """The config of a point."""
-        config = next(each.config for each in explored(self.state, self.search) if each.number == number)
+        config = next(each.config for each in candidates_of(self.state, self.search) if each.number == number)
         assert isinstance(config, StubConfig)
         return config
 

@@ -34,9 +34,9 @@ from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.plan import Choice
 from mfm_tune.program import Outcome, Report
 from mfm_tune.run import REPOSITORY, main
-from mfm_tune.search.candidates import best, explored, selection_event, selection_of
+from mfm_tune.search.candidates import best, candidates_of, selection_event, selection_of
 from mfm_tune.search.proposals import Explorer, plan_exploration
-from mfm_tune.search.sampling import grid, propose, told_study
+from mfm_tune.search.sampling import grid, optuna_study, propose
 from mfm_tune.search_space import Choice as Options
 from mfm_tune.search_space import Float, Grid, Integer, Other, Random, Search, Tpe
 from tests.mfm_tune.commands.test_kill import counters, steps_done
@@ -137,7 +137,7 @@ class Driver:
 
     def told(self) -> list[tuple[dict[str, Any], TrialState, Any]]:
         """What an Optuna study knows of the points."""
-        study = told_study(self.search, explored(self.state, self.search, CODE))
+        study = optuna_study(self.search, candidates_of(self.state, self.search, CODE))
         return [(trial.params, trial.state, trial.intermediate_values) for trial in study.trials]
 
 
@@ -178,7 +178,7 @@ def test_a_number_is_given_once_whatever_becomes_of_the_declaration() -> None:
     driver.launch()
     driver.search = changed(SEARCH, parameters={**SEARCH.parameters, "quality": Float(1, 50)})
     driver.launch()
-    points = explored(driver.state, SEARCH, CODE)
+    points = candidates_of(driver.state, SEARCH, CODE)
     assert len(points) > SEARCH.trials
     assert [each.number for each in points] == list(range(len(points)))
 
@@ -209,7 +209,7 @@ def test_a_discrete_space_is_gone_through_once_and_then_called_exhausted(sampler
     driver.launch()
     assert len({event["config_id"] for event in driver.state.proposals["stub", "smoke"]}) == 8
     assert len(driver.state.proposals["stub", "smoke"]) == 8
-    assert propose(small, explored(driver.state, small, CODE), 8) is None
+    assert propose(small, candidates_of(driver.state, small, CODE), 8) is None
 
 
 def test_another_sampler_of_optuna_takes_one_line_and_keeps_what_it_knows() -> None:
@@ -266,7 +266,7 @@ def test_points_that_are_no_config_are_drawn_again() -> None:
     assert all(event["values"]["quality"] >= 45 for event in driver.state.proposals["stub", "smoke"])
     assert len(driver.state.proposals["stub", "smoke"]) == SEARCH.trials
     impossible = changed(SEARCH, make=picky, parameters={**SEARCH.parameters, "quality": Float(1, 44)})
-    with pytest.raises(Exception, match=r"makes no config of any point drawn; .*at least 45"):
+    with pytest.raises(Exception, match=r"makes no config of any candidate drawn; .*at least 45"):
         propose(impossible, [], 0)
 
 
@@ -467,7 +467,7 @@ def test_a_choice_is_of_results_of_the_code_that_made_it() -> None:
     """Other code explores anew and chooses anew, unless the user let the results stand for its own."""
     driver = Driver(SEARCH, ["finished"])
     driver.launch()
-    points = explored(driver.state, SEARCH, CODE)
+    points = candidates_of(driver.state, SEARCH, CODE)
     driver.ledger.append(selection_event(SEARCH, points, best(points, SEARCH)))
     other = TrainingCode(("tests.mfm_tune.stub_space",))
     assert selection_of(driver.state, SEARCH, CODE) is not None
@@ -510,7 +510,7 @@ def test_kills_of_a_search(tmp_path: Path, engine: list[str]) -> None:
     proposals = state.proposals["stub", "smoke"]
     assert [event["number"] for event in proposals] == list(range(40))
     assert len({event["config_id"] for event in proposals}) == 40
-    study = told_study(search, explored(state, search))
+    study = optuna_study(search, candidates_of(state, search))
     assert {trial.state for trial in study.trials} == {TrialState.COMPLETE, TrialState.PRUNED}
     assert len(state.launches) >= 4
     assert in_flight

@@ -22,7 +22,7 @@ from mfm_tune.report.search_sections import ORACLE, search_summary
 from mfm_tune.report.write import ReportFiles, terminal_search, write_search_report
 from mfm_tune.results.search import SearchResults, chosen_by, collect_search, pruning
 from mfm_tune.results.statistics import Verdict
-from mfm_tune.search.candidates import explored
+from mfm_tune.search.candidates import candidates_of
 from mfm_tune.search.importance import LEAST, Importance, importances
 from tests.mfm_tune.made_search import BASELINE, STEPS, MadeSearch, full_search, stub_search
 
@@ -58,7 +58,7 @@ def test_correlations_and_regret_of_four_trials() -> None:
     one does not: tau = 4 / 6. Its choice is trial 1 with 40, ten below the best.
     """
     made = told((50, 0.2), (40, 0.1), (30, 0.3), (20, 0.4))
-    judged = chosen_by(explored(made.state, made.search), TARGET_ENTROPY)
+    judged = chosen_by(candidates_of(made.state, made.search), TARGET_ENTROPY)
     assert judged.n == 4
     assert judged.spearman == pytest.approx(0.8)
     assert judged.kendall == pytest.approx(4 / 6)
@@ -69,13 +69,13 @@ def test_ties_share_ranks_and_two_trials_have_no_correlation() -> None:
     """mIoU 50, 40, 30, entropies 0.1, 0.2, 0.2: ranks 3 2 1 and 3 1.5 1.5 give 1.5 / sqrt(2 * 1.5) = 0.866; of three
     pairs two agree and one is tied: 2 / sqrt(3 * 2) = 0.816. Tied choices go to the trial that was proposed first."""
     made = told((50, 0.1), (40, 0.2), (30, 0.2))
-    judged = chosen_by(explored(made.state, made.search), TARGET_ENTROPY)
+    judged = chosen_by(candidates_of(made.state, made.search), TARGET_ENTROPY)
     assert judged.spearman == pytest.approx(math.sqrt(3) / 2)
     assert judged.kendall == pytest.approx(2 / math.sqrt(6))
     two = told((50, 0.2), (40, 0.2))
-    judged = chosen_by(explored(two.state, two.search), TARGET_ENTROPY)
+    judged = chosen_by(candidates_of(two.state, two.search), TARGET_ENTROPY)
     assert (judged.n, judged.spearman, judged.kendall, judged.choice) == (2, None, None, 0)
-    nothing = chosen_by(explored(two.state, two.search), AGREEMENT)
+    nothing = chosen_by(candidates_of(two.state, two.search), AGREEMENT)
     assert (nothing.n, nothing.choice, nothing.regret) == (0, None, None)
 
 
@@ -85,7 +85,7 @@ def test_the_share_of_steps_saved_is_of_trials_that_finished_or_were_stopped() -
     ends = ((Outcome.FINISHED, 8), (Outcome.FINISHED, 8), (Outcome.STOPPED, 2), (Outcome.STOPPED, 4))
     for number, (outcome, step) in enumerate((*ends, (Outcome.DIVERGED, 3), (None, 2))):
         made.point(number, {MIOU: 50.0}, outcome=outcome, step=step)
-    saved = pruning(explored(made.state, made.search))
+    saved = pruning(candidates_of(made.state, made.search))
     assert (saved.finished, saved.stopped, saved.spent, saved.planned) == (2, 2, 22, 32)
     assert saved.saved == pytest.approx(10 / 32)
     assert saved.stopped_at == {(2, STEPS): 1, (4, STEPS): 1}

@@ -15,7 +15,15 @@ from mfm_tune.ledger.events import proposal_event, search_event
 from mfm_tune.ledger.file import encoded
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import trial_folder, trial_key
-from mfm_tune.search.candidates import best, confirmed_study, explored, ranking, selected, selection_event, selection_of
+from mfm_tune.search.candidates import (
+    best,
+    candidates_of,
+    confirmed_study,
+    ranking,
+    selected,
+    selection_event,
+    selection_of,
+)
 from mfm_tune.search_space import Asha, Choice, Float, Integer, Search
 from mfm_tune.tracking.runs import trial_run
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
@@ -94,7 +102,7 @@ def told() -> Told:
 
 def test_finished_before_stopped_and_further_before_better() -> None:
     """A stopped trial's number is of another step, so it never comes before one that finished; NaN is no score."""
-    points = explored(told().state, SEARCH)
+    points = candidates_of(told().state, SEARCH)
     assert [each.number for each in ranking(points, TARGET_MIOU)] == [0, 2, 3, 1]
     assert [each.number for each in ranking(points, TARGET_ENTROPY)] == [0, 2, 3, 1]  # smaller is better
     assert [each.number for each in best(points, SEARCH)] == [0, 2]
@@ -106,20 +114,20 @@ def test_points_of_another_declaration_are_left_out() -> None:
     """Another seed, a range that no longer holds the value, a recipe that trains something else."""
     ledger = told()
     ledger.point(5, 5.0, seed=1)
-    assert len(explored(ledger.state, SEARCH)) == 5
+    assert len(candidates_of(ledger.state, SEARCH)) == 5
     changes: list[dict[str, object]] = [
         {"parameters": {"quality": Float(0, 2.5), "level": Integer(0, 9)}},
         {"make": lambda values: make(values) if values["level"] < 3 else BASELINE},
     ]
     fields = {name: getattr(SEARCH, name) for name in Search.__dataclass_fields__}
     for change in changes:
-        assert [each.number for each in explored(ledger.state, Search(**{**fields, **change}))] == [0, 1, 2]
+        assert [each.number for each in candidates_of(ledger.state, Search(**{**fields, **change}))] == [0, 1, 2]
 
 
 def test_the_selection_stands_while_confirming_changes_the_ranking() -> None:
     """A stopped point that is confirmed goes on; that must not put another in its place."""
     ledger = told()
-    points = explored(ledger.state, SEARCH)
+    points = candidates_of(ledger.state, SEARCH)
     ledger.tell(selection_event(SEARCH, points, points[1:3]))
     assert [each.number for each in selected(ledger.state, SEARCH)] == [1, 2]
     study = confirmed_study(SEARCH, ledger.state)
@@ -132,7 +140,7 @@ def test_the_selection_stands_while_confirming_changes_the_ranking() -> None:
 def test_a_choice_holds_under_the_terms_that_it_was_made_by() -> None:
     """Under others it is none; under the first ones again it is the first one, whatever was written since."""
     ledger = told()
-    points = explored(ledger.state, SEARCH)
+    points = candidates_of(ledger.state, SEARCH)
     ledger.tell(selection_event(SEARCH, points, points[1:3]))
     for change in ({"confirm": 3}, {"criterion": TARGET_ENTROPY}, {"trials": 6}):
         changed = replace(SEARCH, **change)
@@ -149,7 +157,7 @@ def test_a_choice_is_of_configs_and_not_of_numbers_that_a_changed_declaration_gi
         return replace(make(dict(values)), steps=6)
 
     ledger, changed = told(), replace(SEARCH, make=longer)
-    points = explored(ledger.state, SEARCH)
+    points = candidates_of(ledger.state, SEARCH)
     ledger.tell(selection_event(SEARCH, points, points[1:3]))
     for number in range(5):
         key = ledger.point(number, float(number), search=changed)
@@ -163,7 +171,7 @@ def test_a_choice_is_of_configs_and_not_of_numbers_that_a_changed_declaration_gi
 def test_a_choice_of_an_earlier_version_is_read_by_its_numbers() -> None:
     """They are those of the points that had been proposed until then."""
     ledger = told()
-    points = explored(ledger.state, SEARCH)
+    points = candidates_of(ledger.state, SEARCH)
     ledger.tell({"event": "selection", "search": "stub", "profile": "smoke", "trials": 5, "confirm": 2,
                  "criterion": "student/miou", "seed": 0, "numbers": [1, 2], "scores": [50.0, 30.0]})  # fmt: skip
     ledger.point(2, 77.0)
@@ -177,7 +185,7 @@ def test_a_choice_that_lacked_scores_is_made_again_when_there_are_more() -> None
     ledger.trial(keys[0], "finished", [1, 2, 3, 40.0])
     for key in keys[1:]:
         ledger.trial(key, "failed", [])
-    points = explored(ledger.state, SEARCH)
+    points = candidates_of(ledger.state, SEARCH)
     ledger.tell(selection_event(SEARCH, points, best(points, SEARCH)))
     assert [each.number for each in selected(ledger.state, SEARCH)] == [0]
     assert selection_of(ledger.state, SEARCH) is not None
@@ -211,7 +219,7 @@ def test_a_point_in_mlflow_carries_its_values_and_its_stage() -> None:
     event = search_event(SEARCH, ledger.state)
     assert event is not None
     ledger.tell(event)
-    point = explored(ledger.state, SEARCH)[3]
+    point = candidates_of(ledger.state, SEARCH)[3]
     confirmed = trial_key(point.config_id, 1, PRINT)
     ledger.trial(confirmed, "finished", [1, 2, 3, 4.0])
     first, second = (trial_run(ledger.state, ledger.state.trials[key], "l", []) for key in (point.key, confirmed))
@@ -226,7 +234,7 @@ def test_a_point_in_mlflow_has_the_number_of_its_own_search() -> None:
     """Another search, under whatever name of parameters, proposed the same config later as its third point."""
     ledger = told()
     other = replace(SEARCH, name="other", parameters={"q": Float(0, 100)})
-    config = explored(ledger.state, SEARCH)[3].config_id
+    config = candidates_of(ledger.state, SEARCH)[3].config_id
     for search in (SEARCH, other):
         event = search_event(search, ledger.state)
         assert event is not None
