@@ -20,6 +20,7 @@ from mfm_tune.tracking.mirror import Target
 from mfm_tune.tracking.pictures import Matrix, confusion_files, picture_files, table_path
 from mfm_tune.tracking.reader import Batch, LedgerReader, Row
 from mfm_tune.tracking.runs import (
+    NOTE,
     DeclaredCell,
     Kind,
     Run,
@@ -30,6 +31,7 @@ from mfm_tune.tracking.runs import (
     study_experiment,
     study_key,
     study_run,
+    tables_in,
     trial_run,
 )
 from mfm_tune.tracking.store import ArtifactTroubleError, Handle, RefusedError, TrackingStore
@@ -156,27 +158,22 @@ class Delivery:
             self._write(run, [])
 
     def _write_views(self, name: str) -> None:
-        """The saved views of an experiment: those of its tables, of failures and of pictures."""
+        """The note of an experiment with its links, and the saved views of its tables, of failures and of pictures."""
         experiment = self.store.experiment(name)
-        studies = [event for event in self._reader.state.studies.values() if name in self._experiments_of(event)]
-        tags: dict[str, str] = {}
-        for event in studies:
-            here = {cell.table for cell in declared_cells(event) if self._experiment_of(cell) == name}
-            tags |= table_views(event, here)
-        tags |= experiment_views(self._reader.pictures.get(name, {}), studies)
-        tags["mlflow.note.content"] = experiment_note(experiment.id, studies)
+        state = self._reader.state
+        tables = [(event, tables_in(state, event, name)) for event in state.studies.values()]
+        studies = [event for event, here in tables if here]
+        saved = self.store.reads_views
+        tags = {NOTE: experiment_note(experiment.id, studies, saved=saved)}
+        if saved:
+            for event, here in tables:
+                tags |= table_views(event, here)
+            tags |= experiment_views(self._reader.pictures.get(name, {}), studies)
         for key, value in tags.items():
             try:
                 self.store.set_experiment_tags(experiment, {key: value})
             except RefusedError as error:
                 self._say(f"{key} of {name}: {error}")
-
-    def _experiment_of(self, cell: DeclaredCell) -> str | None:
-        config = self._reader.state.configs.get(cell.config_id)
-        return None if config is None else experiment_name(config.benchmark, cell.profile)
-
-    def _experiments_of(self, event: Event) -> set[str | None]:
-        return {self._experiment_of(cell) for cell in declared_cells(event)}
 
     def _write_report(self, event: Event, files: Mapping[str, Path]) -> bool:
         handle = self.store.experiment(study_experiment(event)).runs.get(study_key(event))

@@ -174,6 +174,16 @@ def study_experiment(study: Event) -> str:
     return experiment_name(str(study["benchmark"]).split(", ")[0], study["profile"])
 
 
+def tables_in(state: LedgerState, study: Event, experiment: str) -> set[str]:
+    """Names of a study's tables that have cells in an experiment."""
+    configs = {cell: state.configs.get(cell.config_id) for cell in declared_cells(study)}
+    return {
+        cell.table
+        for cell, config in configs.items()
+        if config is not None and experiment_name(config.benchmark, cell.profile) == experiment
+    }
+
+
 def table_tag(study: str, table: str) -> str:
     """The tag that says that a config stands in a table; its value is the level."""
     return f"mfm.in.{study}.{table}"

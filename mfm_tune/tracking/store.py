@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import mlflow
 from mlflow import MlflowClient
 from mlflow.entities import Experiment as MlflowExperiment
 from mlflow.entities import Metric, Param, RunTag, ViewType
@@ -29,6 +30,8 @@ from mfm_tune.ledger.storage import replacing
 from mfm_tune.tracking.database import connected, damage, set_aside, sqlite_uri
 from mfm_tune.tracking.mirror import Target
 from mfm_tune.tracking.runs import Run, RunStatus
+from mfm_tune.tracking.server import server_version
+from mfm_tune.tracking.views import reads_views
 
 if TYPE_CHECKING:
     from mfm_tune.tracking.reader import Row
@@ -135,6 +138,7 @@ class TrackingStore:
         self.taken = self.rows = 0
         self.notice = ""
         self._piece = MOST_ROWS
+        self._version = "" if target.served else mlflow.__version__
         try:
             with _as_trouble():
                 if target.database is not None:
@@ -161,6 +165,12 @@ class TrackingStore:
             experiment.runs = self._runs_of(experiment)
         self.experiments[name] = experiment
         return experiment
+
+    @property
+    def reads_views(self) -> bool:
+        """Whether the MLflow that shows this store is known to read our saved views."""
+        self._version = self._version or server_version(self.target.uri)
+        return reads_views(self._version)
 
     def set_experiment_tags(self, experiment: Experiment, tags: Mapping[str, str]) -> None:
         """Write those tags that differ. Those of a deleted experiment stay as they are."""

@@ -1,8 +1,8 @@
 """Saved views of MLflow's UI, as data: what is filtered, grouped, drawn. Imports no MLflow.
 
 A saved view is an experiment's tag `mlflow.sharedViewState.<key>`, in a form that is MLflow's own and not documented.
-It was tried with the versions in `TRIED`; for any other, `mfm_tune.ui` prints plain filter links, which every version
-reads. Keys begin with `mfm-`; other people's views are never touched.
+It was tried with the versions in `TRIED`, and is written where one of them shows the runs. Links that filter are there
+for every version. Keys begin with `mfm-`; other people's views are never touched.
 """
 
 from __future__ import annotations
@@ -104,6 +104,10 @@ class View:
         share = quote(self.key, safe="")
         return f"/#/experiments/{experiment}/runs?viewStateShareKey={share}&workflowType=machine_learning{chart}"
 
+    def link(self, experiment: str, *, saved: bool) -> str:
+        """The link to the saved view, or to its filter."""
+        return self.saved_link(experiment) if saved else self.plain_link(experiment)
+
     def plain_link(self, experiment: str) -> str:
         """The part of the address after the host that opens the same filter without a saved view."""
         chart = "&compareRunsMode=CHART" if self.as_charts else ""
@@ -132,6 +136,12 @@ class View:
             "runsCountToCompare": MOST_RUNS,
             **chart,
         }
+
+
+def reads_views(version: str) -> bool:
+    """Whether a version of MLflow reads the saved views in the form that they are written in."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return found is not None and (int(found.group(1)), int(found.group(2))) in TRIED
 
 
 def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
@@ -220,25 +230,25 @@ def experiment_views(pictures: Mapping[str, int], studies: Sequence[Event]) -> d
     return dict(view.tag(time) for view in views)
 
 
-def experiment_note(experiment: str, studies: Sequence[Event]) -> str:
-    """What stands above an experiment's runs: links to the views of its tables."""
+def experiment_note(experiment: str, studies: Sequence[Event], *, saved: bool) -> str:
+    """The text above an experiment's runs: links to the saved views of its tables, or to their filters."""
     lines = ["Mirror of a mfm_tune ledger; the report, not this page, is the authority for mean ± std.", ""]
     left_out = 0
     for study in studies:
-        links = [_table_links(experiment, study, table) for table in study["tables"]]
+        links = [_table_links(experiment, study, table, saved=saved) for table in study["tables"]]
         block = [f"**{study['title']}**", *links, ""]
         if sum(map(len, (*lines, *block))) > LONGEST_NOTE:
             left_out += len(links)
         else:
             lines += block
     if left_out:
-        lines += [f"and {left_out} tables more, which the menu of views has.", ""]
-    return "\n".join([*lines, f"[failures]({failures_view().saved_link(experiment).removeprefix('/')})"])
+        lines += [f"and {left_out} tables more" + (", which the menu of views has." if saved else "."), ""]
+    return "\n".join([*lines, f"[failures]({failures_view().link(experiment, saved=saved).removeprefix('/')})"])
 
 
-def _table_links(experiment: str, study: Event, table: Mapping[str, Any]) -> str:
+def _table_links(experiment: str, study: Event, table: Mapping[str, Any], *, saved: bool) -> str:
     links = (
-        f"[{kind.value}]({table_view(study, table, kind).saved_link(experiment).removeprefix('/')})"
+        f"[{kind.value}]({table_view(study, table, kind).link(experiment, saved=saved).removeprefix('/')})"
         for kind in ViewKind
     )
     return f"- {table['title']}: {', '.join(links)}"

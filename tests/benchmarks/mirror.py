@@ -20,7 +20,7 @@ from pathlib import Path
 from mfm_tune import sync
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.tracking.mirror import Mirror, Target, caught_up, start_mirror
-from mfm_tune.ui import server
+from mfm_tune.tracking.server import server
 from tests.mfm_tune.tracking.tracking_ledger import Fiction, write
 from tests.mfm_tune.tracking.tracking_places import hanging_server, make_database, storage_with
 

@@ -22,26 +22,30 @@ import pytest
 from mfm_tune import ui
 from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.ledger.state import read_ledger
+from mfm_tune.tracking.links import Link, links
 from mfm_tune.tracking.mirror import Target, ledger_identity, quiet_environment
+from mfm_tune.tracking.server import server
+from mfm_tune.tracking.views import reads_views
 from tests.mfm_tune.tracking.tracking_ledger import DACS, Fiction, rows, write
 from tests.mfm_tune.tracking.tracking_places import Shown, asked, dead_address, no_web_server
 
 
-def links_of(shown: Shown) -> list[ui.Link]:
+def links_of(shown: Shown) -> list[Link]:
     """The links that the command prints."""
-    return ui.links(Target(shown.storage), read_ledger(shown.storage / "ledger.jsonl"), shown.address)
+    return links(read_ledger(shown.storage / "ledger.jsonl"), shown.address)
 
 
 def test_a_link_for_each_table(shown: Shown) -> None:
-    """Three links a table, failures, pictures; each to the saved view of this experiment."""
-    found = {link.text: link.address for link in links_of(shown)}
+    """Three links a table, failures, pictures; each by filter, and to the saved view of this experiment."""
+    found = {link.text: link for link in links_of(shown)}
     assert list(found) == [
         *(f"fiction (a) Width: {kind}" for kind in ("cells", "seeds", "curves")),
         *(f"fiction (b) Case: {kind}" for kind in ("cells", "seeds", "curves")),
         "failures",
         "pictures",
     ]
-    assert all("viewStateShareKey=mfm-" in address for address in found.values())
+    assert all("viewStateShareKey=mfm-" in str(link.view) for link in found.values())
+    assert all("searchFilter=" in link.address for link in found.values())
 
 
 def test_filters_find_what_the_links_promise(shown: Shown) -> None:
@@ -72,17 +76,18 @@ def test_filters_find_what_the_links_promise(shown: Shown) -> None:
 
 
 def test_another_version_gets_plain_filters(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the views' form was not tried, the links carry their filters themselves."""
-    monkeypatch.setattr(ui, "server_version", lambda _: "4.0.1")
+    """Where the views' form was not tried, there are the links that carry their filters themselves."""
+    monkeypatch.setattr("mfm_tune.tracking.links.server_version", lambda _: "4.0.1")
     found = links_of(shown)
     assert found
     assert all("searchFilter=" in link.address and "viewStateShareKey" not in link.address for link in found)
+    assert all(link.view is None for link in found)
 
 
 @pytest.mark.parametrize(("version", "reads"), [("3.17.2", True), ("3.18.0", False), ("", False), ("x", False)])
 def test_which_versions_read_our_views(version: str, reads: bool) -> None:
     """Only those that were tried."""
-    assert ui.reads_our_views(version) is reads
+    assert reads_views(version) is reads
 
 
 def test_a_moved_storage_shows_its_artefacts(shown: Shown) -> None:
@@ -189,28 +194,28 @@ def test_bad_input_is_one_sentence(
 def test_a_port_that_is_taken_is_refused(shown: Shown) -> None:
     """The sentence names the port."""
     port = int(shown.address.rpartition(":")[2])
-    with pytest.raises(OptionError, match=f"--port {port} cannot be had"), ui.server(Target(shown.storage), port):
+    with pytest.raises(OptionError, match=f"--port {port} cannot be had"), server(Target(shown.storage), port):
         pass
 
 
-@pytest.mark.parametrize("server", [dead_address, no_web_server])
+@pytest.mark.parametrize("other", [dead_address, no_web_server])
 def test_a_server_that_does_not_answer_is_named(
-    server: Callable[[], str | AbstractContextManager[str]], tmp_path: Path
+    other: Callable[[], str | AbstractContextManager[str]], tmp_path: Path
 ) -> None:
     """Links to an address where nothing listens, or something else than a web server, are refused in a sentence."""
-    path, made = write(tmp_path, Fiction(seeds=1).events()), server()
+    path, made = write(tmp_path, Fiction(seeds=1).events()), other()
     with (
         nullcontext(made) if isinstance(made, str) else made as address,
         pytest.raises(StorageError, match="does not answer as it should"),
     ):
-        ui.links(Target(tmp_path), read_ledger(path), address)
+        links(read_ledger(path), address)
 
 
 def test_a_storage_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     """The server needs a place for its log: one sentence with the path that cannot be had."""
     (tmp_path / "tracking").write_text("no folder")
     sentence = rf"did not start \(File exists: {tmp_path}/tracking\); make"
-    with pytest.raises(StorageError, match=sentence), ui.server(Target(tmp_path)):
+    with pytest.raises(StorageError, match=sentence), server(Target(tmp_path)):
         pass
 
 
@@ -245,8 +250,8 @@ def page(chromium: str, address: str, profile: Path, wanted: str, size: str = "1
 
 @pytest.mark.browser
 def test_each_link_lands_on_its_view(shown: Shown, chromium: str, tmp_path: Path) -> None:
-    """In the browser, each table's link shows the table's runs, grouped where it says so, and its charts."""
-    found = {link.text: link.address for link in links_of(shown)}
+    """In the browser, each table's view shows the table's runs, grouped where it says so, and its charts."""
+    found = {link.text: str(link.view) for link in links_of(shown)}
     for letter, name, levels in (("a", "Width", ("128", "256")), ("b", "Case", ("Baseline", "Masking + Rebuilding"))):
         axis = {"a": "dim", "b": "case"}[letter]
         table = f"fiction ({letter}) {name}"

@@ -29,7 +29,7 @@ from mfm_tune.tracking.mirror import (
     quiet_environment,
     start_mirror,
 )
-from mfm_tune.ui import server
+from mfm_tune.tracking.server import server
 from tests.mfm_tune.stub_launch import launch, stub_trials
 from tests.mfm_tune.stub_program import StubConfig
 from tests.mfm_tune.stub_space import forgotten_after, write_space

@@ -92,15 +92,22 @@ def test_failures_and_pictures() -> None:
 
 def test_the_note_links_each_table() -> None:
     """What stands above the runs leads to every table."""
-    note = experiment_note("3", [STUDY])
+    note = experiment_note("3", [STUDY], saved=True)
     for table in STUDY["tables"]:
         assert f"mfm-fiction-{table['name']}-cells" in note
+
+
+def test_the_note_links_filters_where_views_are_not_read() -> None:
+    """By another version of MLflow."""
+    note = experiment_note("3", [STUDY], saved=False)
+    assert note.count("searchFilter=") == 7
+    assert "viewStateShareKey" not in note
 
 
 def test_the_note_of_many_studies_fits() -> None:
     """Tables that have no room are counted; they have their views all the same."""
     studies = [{**STUDY, "study": f"study-{number}"} for number in range(100)]
-    note = experiment_note("3", studies)
+    note = experiment_note("3", studies, saved=True)
     assert len(note) < LIMIT
     assert "study-5-a-cells" in note
     assert re.search(r"and \d+ tables more", note)

@@ -21,7 +21,7 @@ from unittest import mock
 from PIL import Image
 
 from mfm_tune.tracking.mirror import Target, quiet_environment
-from mfm_tune.ui import server
+from mfm_tune.tracking.server import server
 from tests.mfm_tune.tracking.tracking_ledger import DACS, DEFAULT, Fiction, write
 
 # Runs in every Python process that has this file's folder on PYTHONPATH, and notes where it connects to. It wraps the
