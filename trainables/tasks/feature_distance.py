@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trainables.config import FeatureDistance
 from trainables.geometry import IGNORE
+from trainables.losses import masked_mean
 from trainables.step_data import StepView
 from trainables.tasks.task import AuxiliaryTask
 
@@ -70,8 +71,7 @@ def feature_distance(features: Tensor, reference: Tensor, cells: Tensor) -> Tens
     difference = (features - reference)[..., :rows, :columns]
     precise = torch.promote_types(difference.dtype, torch.float32)
     distance = torch.linalg.vector_norm(difference.to(precise), dim=1)
-    mean: Tensor = (distance * cells).sum() / cells.sum().clamp(min=1)
-    return mean
+    return masked_mean(distance, cells)
 
 
 def dominant_class(label: Tensor, stride: int, min_ratio: float) -> Tensor:

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from trainables.config import MaskDraw, MaskedImageModelling
 from trainables.geometry import size_of
+from trainables.losses import PATCH_EPSILON, masked_mean
 from trainables.models.rebuilder import random_keep
 from trainables.models.segmentor import Segmentor
 from trainables.step_data import StepView
 from trainables.tasks.task import AuxiliaryTask
-
-VARIANCE_EPSILON = 1e-6  # MAE's
 
 
 class MaskedImageTask(AuxiliaryTask):
@@ -83,7 +82,7 @@ def normalised_patches(image: Tensor, patch: int) -> Tensor:
 
     count = total(torch.ones_like(image[:1]))
     centred = image - total(image) / count
-    return centred / (total(centred.square()) / (count - 1) + VARIANCE_EPSILON).sqrt()
+    return centred / (total(centred.square()) / (count - 1) + PATCH_EPSILON).sqrt()
 
 
 def masked_error(predicted: Tensor, wanted: Tensor, masked: Tensor) -> Tensor:
@@ -93,6 +92,4 @@ def masked_error(predicted: Tensor, wanted: Tensor, masked: Tensor) -> Tensor:
         predicted, wanted: [B, 3, H, W].
         masked: 1 = masked, [B, 1, H, W].
     """
-    each = (predicted - wanted).square().mean(dim=1, keepdim=True)
-    mean: Tensor = (each * masked).sum() / masked.sum().clamp(min=1)
-    return mean
+    return masked_mean((predicted - wanted).square().mean(dim=1, keepdim=True), masked)

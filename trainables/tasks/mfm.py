@@ -28,12 +28,11 @@ from trainables.config import (
     SelfTraining,
 )
 from trainables.geometry import size_of
+from trainables.losses import PATCH_EPSILON, masked_mean
 from trainables.models.rebuilder import Rebuilder, random_keep
 from trainables.models.segmentor import Encoded, Pyramid, Segmentor
 from trainables.step_data import StepView
 from trainables.tasks.task import AuxiliaryTask
-
-PATCH_EPSILON = 1e-6  # of the per-patch normalisation (MAE)
 
 
 class MfmTask(AuxiliaryTask):
@@ -170,7 +169,7 @@ class MfmTask(AuxiliaryTask):
         for offset, stage in zip(offsets, target, strict=True):
             wanted = F.layer_norm(stage.detach().permute(0, 2, 3, 1), (stage.shape[1],)).permute(0, 3, 1, 2)
             each = F.smooth_l1_loss(offset, wanted, reduction="none").mean(dim=1, keepdim=True)
-            losses.append(_masked_mean(each, 1 - _resized(keep, stage)))
+            losses.append(masked_mean(each, 1 - _resized(keep, stage)))
         return torch.stack(losses).mean()
 
     def _pixel_reconstruction(self, image: Tensor, encoded: Encoded, features: Pyramid, keep: Tensor) -> Tensor:
@@ -183,7 +182,7 @@ class MfmTask(AuxiliaryTask):
         wanted = torch.cat([self._patches(one) for one in views])
         predicted = self.pixel_head(self.rebuilder.tokens(features, keep))
         each = (predicted - wanted).square().mean(dim=-1)
-        return _masked_mean(each, 1 - keep.flatten(1))
+        return masked_mean(each, 1 - keep.flatten(1))
 
     def _patches(self, image: Tensor) -> Tensor:
         """The pixels of each grid cell, normalised by their own mean and variance, [B, H' W', 3 p q]."""
@@ -199,9 +198,3 @@ class MfmTask(AuxiliaryTask):
 def _resized(keep: Tensor, stage: Tensor) -> Tensor:
     """The mask at a stage's size, by nearest (reading 13), in the stage's dtype."""
     return F.interpolate(keep, size=stage.shape[-2:], mode="nearest").to(stage.dtype)
-
-
-def _masked_mean(values: Tensor, masked: Tensor) -> Tensor:
-    """Mean of values where `masked` is 1; 0 where nothing is masked."""
-    masked = masked.to(values.dtype)
-    return (values * masked).sum() / masked.sum().clamp(min=1)
