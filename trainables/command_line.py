@@ -12,7 +12,7 @@ SIZE = re.compile(r"([1-9][0-9]*)x([1-9][0-9]*)")
 
 
 class Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage in front."""
+    """Reports what is wrong in one sentence, without the usage in front."""
 
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see {self.prog} --help.")

@@ -25,6 +25,7 @@ from trainables.command_line import Parser, exit_status
 from trainables.config import Evaluation, PackedPair, RealPhotographs, SourceDataset, TargetDataset, ToyCity
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.domains import Example
+from trainables.data.images import StoredImages
 from trainables.data.labels import view_of
 from trainables.data.packing.format import Store
 from trainables.data.packing.progress import ProgressLine
@@ -47,8 +48,9 @@ class StoredExamples:
     """
 
     def __init__(self, name: TargetDataset, store: Store, model: Model) -> None:
-        self._split = store.split(store.manifest.check_scored(store.folder))
-        self._split.check_box(model.description.size)
+        split = store.split(store.manifest.check_scored(store.folder))
+        split.check_box(model.description.size)
+        self._images = StoredImages(split, model.description.size, own_label_size=True)
         self._model = model
         pair = PackedPair(source=SourceDataset.SYNTHIA, target=name)  # the one with means over some of the classes
         self.scored, self.means = scored_classes(pair), further_means(pair)
@@ -56,14 +58,13 @@ class StoredExamples:
         self._scored_class = self._view.of_outputs(next(model.segmentor.parameters()).device)
 
     def __len__(self) -> int:
-        return len(self._split)
+        return len(self._images)
 
     def validation(self) -> Iterator[Example]:
         """Every labelled image, in the store's order."""
-        for index in range(len(self._split)):
-            size = self._split.size(index, self._model.description.size)
-            pixels = torch.from_numpy(np.array(self._split.image_window(index, size, whole(size))))
-            label = torch.from_numpy(self._view.of_train_id[self._split.label(index)])
+        for index in range(len(self._images)):
+            pixels = torch.from_numpy(np.array(self._images.window(index, whole(self._images.size(index)))))
+            label = self._view.of_label(self._images.label(index))
             yield Example(self._model.normalised(pixels.unsqueeze(0)), label.to(self._scored_class.device).long())
 
     def merge(self, scores: Tensor) -> Tensor:

@@ -182,11 +182,11 @@ def _root(arguments: argparse.Namespace) -> Path:
 def _splits(arguments: argparse.Namespace, reader: Reader) -> tuple[Split, ...]:
     if arguments.splits is None:
         return reader.splits
-    asked = tuple(split for split in Split if split.value in arguments.splits)
-    missing = [split for split in asked if split not in reader.splits]
+    chosen = tuple(split for split in Split if split.value in arguments.splits)
+    missing = [split for split in chosen if split not in reader.splits]
     if missing:
         raise ValueError(f"--splits must be of {_and(reader.splits)} for {reader.dataset}, got {missing[0].value}.")
-    return asked
+    return chosen
 
 
 def _size(text: str) -> Size | None:

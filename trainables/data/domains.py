@@ -1,4 +1,4 @@
-"""What training asks of a pair of domains: batches of source and target, and labelled validation images."""
+"""What training needs of a pair of domains: batches of source and target, and labelled validation images."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from trainables.config import Experiment, ImageNetWeights, PackedPair, RealPhoto
 from trainables.data.packing.manifest import MANIFEST, Manifest
 from trainables.data.splits import LAYOUT, PLACES
 
-PHOTOGRAPHS = "realpair"  # the data set, whatever its folder is called in --data
+REAL_PAIR = "realpair"  # the data set, whatever its folder is called in --data
 Box = tuple[int, int]
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save began files with up to 1.5
 LARGEST_HEADER = 100_000_000  # bytes, of safetensors
@@ -49,10 +49,10 @@ def store_commands(configs: Iterable[Experiment]) -> dict[str, str]:
     Configs that see a data set at different sizes (HRDA's is twice DAFormer's) share a store of native size.
     """
     boxes: dict[str, set[tuple[Box, Box | None]]] = {}
-    photographs: dict[str, str] = {}
+    real: dict[str, str] = {}
     for config in configs:
         if isinstance(config.data, RealPhotographs):
-            photographs[config.data.folder] = prepare_command(PHOTOGRAPHS, None)
+            real[config.data.folder] = prepare_command(REAL_PAIR, None)
         if isinstance(config.data, PackedPair):
             pair = config.data
             boxes.setdefault(pair.source.value, set()).add((pair.source_size, None))
@@ -61,7 +61,7 @@ def store_commands(configs: Iterable[Experiment]) -> dict[str, str]:
         name: prepare_command(name, *sizes.pop()) if len(sizes) == 1 else prepare_command(name, None)
         for name, sizes in boxes.items()
     }
-    return pairs | photographs
+    return pairs | real
 
 
 def check_given(configs: Iterable[Experiment], data: Mapping[str, str]) -> None:
@@ -83,7 +83,7 @@ def check_given(configs: Iterable[Experiment], data: Mapping[str, str]) -> None:
                 if target.value in data:
                     _store(target.value, Path(data[target.value])).check_target(Path(data[target.value]))
             case RealPhotographs(folder=name) if name in data:
-                _photographs(name, Path(data[name]))
+                _real_images(name, Path(data[name]))
             case ImageNetWeights() if each.value in data:
                 check_weights_file(Path(data[each.value]), f"--data {each.value}")
             case _:
@@ -96,9 +96,9 @@ def _store(name: str, folder: Path) -> Manifest:
     return manifest
 
 
-def _photographs(name: str, folder: Path) -> None:
+def _real_images(name: str, folder: Path) -> None:
     if (folder / MANIFEST).is_file():
-        Manifest.read(folder).check_dataset(PHOTOGRAPHS, f"--data {name}={folder}")
+        Manifest.read(folder).check_dataset(REAL_PAIR, f"--data {name}={folder}")
         return
     for place in PLACES.values():
         if not any((folder / place / "images").glob("*.*")):
@@ -130,7 +130,7 @@ def check_weights_file(path: Path, given: str) -> None:
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Eight bytes of length, a JSON header, and as many bytes as the header says."""
+    """Eight bytes of length, a JSON header, and as many bytes as it announces."""
     with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         if size > LARGEST_HEADER:

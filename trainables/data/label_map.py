@@ -11,7 +11,7 @@
       "scored": "val"
     }
 
-A pattern is relative to the root and has one `*`; what stands for it pairs an image with its label. A split without
+A pattern is relative to the root and has one `*`; what it matches pairs an image with its label. A split without
 `labels` is unlabelled. Keys of `train_ids` are ids of one-channel labels, or colours `#rrggbb` of colour labels, never
 both. Without `others`, an id or colour that is not listed is a fault. `scored` is the split that is evaluated: `val` by
 default, or else `test`.
@@ -57,7 +57,7 @@ def read_label_map(path: Path) -> Reader:
     """Read a label-map file.
 
     Raises:
-        ValueError: The file is missing, or something in it is; the sentence says what and what is allowed.
+        ValueError: The file is missing, or something in it is; the message names it and what is allowed.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -93,6 +93,10 @@ class View:
     classes: tuple[str, ...]
     of_train_id: TrainIds
 
+    def of_label(self, label: TrainIds) -> torch.Tensor:
+        """Evaluated class of each pixel of a label [h, w], uint8."""
+        return torch.from_numpy(self.of_train_id[label])
+
     def of_outputs(self, device: torch.device) -> torch.Tensor:
         """Evaluated class of each of the network's outputs, [19], int64."""
         return torch.from_numpy(self.of_train_id[:NUM_CLASSES].astype(np.int64)).to(device)

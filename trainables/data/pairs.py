@@ -49,8 +49,8 @@ def open_packed_pair(
         holdout: Of the source; None trains on all of it.
 
     Raises:
-        ValueError: A store is missing (the sentence says which command makes it), damaged, or made for other sizes, or
-            the holdout leaves nothing to train on.
+        ValueError: A store is missing (the message names its command), damaged, or made for other sizes, or the holdout
+            leaves nothing to train on.
     """
     source = _open(config.source, prepare_command(config.source.value, config.source_size), data)
     target = _open(

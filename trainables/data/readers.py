@@ -73,7 +73,7 @@ class Found:
 
 
 class BrokenSample(Exception):
-    """A sample cannot be read; says which file and why."""
+    """A file of a sample cannot be read."""
 
     def __init__(self, fault: Fault, path: Path, detail: str) -> None:
         super().__init__(f"{fault.value}: {path}: {detail}")

@@ -38,7 +38,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A batch that training asks for; streams are the same if they are one object."""
+    """A batch that training needs; streams are the same if they are one object."""
 
     kind: Kind
     streams: Streams
@@ -235,7 +235,7 @@ class StoredDomains:
 
     def _read_whole(self, images: Images, index: int) -> tuple[Tensor, Tensor]:
         image = images.window(index, whole(images.size(index)))
-        label = torch.from_numpy(self._pair.view.of_train_id[images.label(index)])
+        label = self._pair.view.of_label(images.label(index))
         return self._pinned(torch.from_numpy(np.array(image))), self._pinned(label)
 
     def _pinned(self, tensor: Tensor) -> Tensor:
@@ -270,7 +270,7 @@ class OneAhead:
         self._waiting: dict[Kind, tuple[Request, Future[HostBatch]]] = {}
 
     def take(self, request: Request) -> HostBatch:
-        """The batch that is asked for; the one of the step after it is begun."""
+        """Take a batch, and begin to read that of the step after it."""
         expected, future = self._waiting.pop(request.kind, (None, None))
         batch = future.result() if future is not None and expected == request else self._read(request)
         following = replace(request, step=request.step + 1)

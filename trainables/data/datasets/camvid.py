@@ -37,9 +37,9 @@ def _find_listed(folder: Path, split: Split, listed: Path) -> Found:
     return Found(tuple(sorted(samples, key=lambda sample: sample.name)), tuple(problems))
 
 
-def _check_line(folder: Path, split: Split, words: list[str], where: str) -> Sample | Problem:
+def _check_line(folder: Path, split: Split, paths: list[str], where: str) -> Sample | Problem:
     """A line holds the paths of an image and its label, of which the last two parts count."""
-    parts = [Path(word).parts[-2:] for word in words]
+    parts = [Path(path).parts[-2:] for path in paths]
     if len(parts) != 2 or any(len(part) != 2 for part in parts):
         return Problem(Fault.IMAGE_WITHOUT_LABEL, where, "expected the paths of an image and a label")
     (image_folder, image_name), (label_folder, label_name) = parts

@@ -27,7 +27,7 @@ EXAMPLES = 3
 
 
 class BrokenFiles(ValueError):
-    """A data set has broken files, and nobody said to leave them out.
+    """A data set has broken files, which are not to be left out.
 
     Args:
         problems: All of them.
@@ -61,7 +61,7 @@ def survey(reader: Reader, root: Path, split: Split, workers: int, progress: Pro
     """Pair the files of a split and read their headers (sizes), in threads.
 
     Args:
-        progress: Told the split, headers read, headers in all, and problems so far.
+        progress: Receives the split, headers read, headers in all, and problems so far.
     """
     found = reader.find(root, split)
     samples: list[Surveyed] = []
@@ -96,7 +96,7 @@ def check(reader: Reader, root: Path, splits: Iterable[Split], workers: int, pro
     """Decode every file of the splits.
 
     Args:
-        progress: Told the split, images done, images in all, and problems so far.
+        progress: Receives the split, images done, images in all, and problems so far.
     """
     problems: list[Problem] = []
     for split in splits:

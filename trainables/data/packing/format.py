@@ -133,10 +133,10 @@ class PackedSplit:
         for native, stored in np.unique(np.stack([self.native_sizes, self.sizes], axis=1), axis=0).tolist():
             wanted = tuple(native) if box is None else fit_size((native[0], native[1]), box)
             if tuple(stored) not in (wanted, tuple(native)):
-                made, asked = _box_name(self.manifest.box), _box_name(box)
+                made, needed = _box_name(self.manifest.box), _box_name(box)
                 raise StoreError(
-                    f"{self.folder} holds images made for {option} {made}, but {asked} is needed; prepare a store "
-                    f"with {option} {asked}, or with {option} native, which serves every size."
+                    f"{self.folder} holds images made for {option} {made}, but {needed} is needed; prepare a store "
+                    f"with {option} {needed}, or with {option} native, which serves every size."
                 )
 
     def image(self, index: int) -> Pixels:
@@ -251,7 +251,7 @@ def verify(folder: Path, progress: Progress) -> int:
     """Compare every file of a store with its checksum.
 
     Args:
-        progress: Told the split, files done, files in all, and 0.
+        progress: Receives the split, files done, files in all, and 0.
 
     Returns:
         Bytes that were read.

@@ -76,6 +76,6 @@ def _tile(packed: PackedSplit, index: int, title: str) -> Image.Image:
 
 
 def _small(image: Pixels) -> Image.Image:
-    picture = Image.fromarray(image)
-    picture.thumbnail((THUMBNAIL[1], THUMBNAIL[0]))
-    return picture
+    small = Image.fromarray(image)
+    small.thumbnail((THUMBNAIL[1], THUMBNAIL[0]))
+    return small

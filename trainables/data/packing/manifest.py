@@ -1,4 +1,4 @@
-"""What a store says of itself: `store.json`. Standard library only, so that a plan can read it too."""
+"""The manifest of a store, `store.json`. Standard library only, so that a plan can read it too."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Manifest:
 
     Args:
         dataset: The data set's name.
-        plan: Digest of what was asked for: equal plans make equal stores.
+        plan: Digest of the samples and settings: equal plans make equal stores.
         scored: The split that is evaluated.
         splits: By split.
         provenance: Root folder, time, versions of the libraries that decoded, and what was left out.

@@ -1,7 +1,7 @@
 """Packing a data set into a store: parallel, resumable, atomic.
 
 The store grows in `OUT.partial`, shard by shard. A shard counts when the small JSON file beside it is there, which is
-written last; a killed run therefore loses at most the shard that it was writing, and the same command goes on. The
+written last; a killed run therefore loses at most the shard that it was writing, and the same command resumes. The
 folder gets its final name when everything in it is complete and on disk.
 """
 
@@ -56,10 +56,10 @@ class Prepared:
 
 
 def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
-    """Pack a data set, or go on packing it.
+    """Pack a data set, or resume packing it.
 
     Args:
-        progress: Told the split, images done, images in all, and problems so far.
+        progress: Receives the split, images done, images in all, and problems so far.
 
     Raises:
         BrokenFiles: Files turned out to be broken when they were decoded; what was packed is kept for the next run.
@@ -154,15 +154,15 @@ def _pack_split(job: Job, split: Split, samples: Sequence[Surveyed], progress: P
             continue
         packed.kept += committed.images
         packed.problems += committed.problems
-    progress(split.value, packed.kept, len(samples), len(packed.problems))
+
+    def report() -> None:
+        progress(split.value, packed.kept + packed.decoded, len(samples), len(packed.problems))
+
+    report()
     with ThreadPoolExecutor(job.workers) as pool:
         for number, part in missing:
-            _pack_shard(job, split, number, part, pool, packed, lambda: _say(split, packed, samples, progress))
+            _pack_shard(job, split, number, part, pool, packed, report)
     return packed
-
-
-def _say(split: Split, packed: _Packed, samples: Sequence[Surveyed], progress: Progress) -> None:
-    progress(split.value, packed.kept + packed.decoded, len(samples), len(packed.problems))
 
 
 def _shards_of(job: Job, samples: Sequence[Surveyed]) -> list[Sequence[Surveyed]]:
@@ -176,7 +176,7 @@ def _pack_shard(
     samples: Sequence[Surveyed],
     pool: ThreadPoolExecutor,
     packed: _Packed,
-    say: Callable[[], None],
+    report: Callable[[], None],
 ) -> None:
     path = job.partial / f"{split.value}-{number:05d}.arrow"
     growing = path.with_suffix(".growing")
@@ -193,9 +193,9 @@ def _pack_shard(
                 else:
                     images += 1
                     writer.write_batch(result)
-                say()
+                report()
         raw.flush()
-        os.fsync(raw.fileno())  # before the note says that it is there
+        os.fsync(raw.fileno())  # before its note is written
     os.replace(growing, path)
     stored = StoredFile(path.name, path.stat().st_size, file.digest.hexdigest())
     note = {"shard": asdict(stored), "images": images, "problems": [_problem_json(problem) for problem in problems]}
@@ -203,7 +203,7 @@ def _pack_shard(
 
 
 def _committed(job: Job, split: Split, number: int) -> _Committed | None:
-    """The note of a finished shard; None where it is missing, or the shard is not as long as it says."""
+    """The note of a finished shard; None where it is missing, or the shard has another length."""
     path = job.partial / f"{split.value}-{number:05d}.arrow"
     if not _note(path).exists() or not path.exists():
         return None

@@ -83,7 +83,7 @@ def make_plan(job: Job, progress: Progress) -> Plan:
     """Look at the files' names and headers.
 
     Args:
-        progress: Told the split, headers read, headers in all, and problems so far.
+        progress: Receives the split, headers read, headers in all, and problems so far.
 
     Raises:
         BrokenFiles: Something is wrong with them, and they are not to be left out.

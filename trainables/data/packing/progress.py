@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
-Progress = Callable[[str, int, int, int], None]  # told a part, what is done, the total, and what is broken
+Progress = Callable[[str, int, int, int], None]  # receives a part, what is done, the total, and what is broken
 
 LINE_EVERY_S = 10.0  # where the output is no terminal
 REDRAW_EVERY_S = 0.2
@@ -26,9 +26,9 @@ class ProgressLine:
         self._shown = 0.0
 
     def __call__(self, part: str, done: int, total: int, broken: int) -> None:
-        """Say that `done` of `total` things of a part (a split) are done, `broken` of them unusable.
+        """Show that `done` of `total` things of a part (a split) are done, `broken` of them unusable.
 
-        The first call for a part tells where it starts: work of an earlier run does not count for the speed.
+        A part starts at its first call: work of an earlier run does not count for the speed.
         """
         now = time.monotonic()
         if part != self._part:
@@ -51,7 +51,7 @@ class ProgressLine:
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words of at most two units, such as `3 min 20 s`."""
+    """Seconds as text of at most two units, such as `3 min 20 s`."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -96,7 +96,7 @@ def facades(canvas: Canvas, side: int, x: float) -> None:
     count = 8
     lengths = random.uniform(7.0, 16.0, count)
     heights = random.uniform(*canvas.style.camera.storey, count).astype(np.float32)
-    shade = 0.88 if side < 0 else 1.0  # the sun stands on the left
+    shade = 0.88 if side < 0 else 1.0  # the sun is on the left
     houses = [canvas.instance("building", ToyClass.BUILDING, shade) for _ in range(count)]
     for gap in np.flatnonzero(random.random(count) < 0.15).tolist():
         houses[gap] = canvas.instance("vegetation", ToyClass.VEGETATION, shade)

@@ -125,7 +125,7 @@ class Camera:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Imaging:
-    """From the painted scene to the picture.
+    """From the painted scene to the image.
 
     Args:
         saturation: 1 keeps colours, 0 is grey.
