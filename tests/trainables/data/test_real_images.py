@@ -1,4 +1,4 @@
-"""The pair with photographs: what is read from its folder or its store, what a batch is, its scores, what is refused.
+"""The pair with real images: what is read from its folder or its store, what a batch is, its scores, what is refused.
 
 The folder is drawn here, byte by byte: labels are written as plain arrays of trainIds, not through the reader's tables.
 """
