@@ -203,7 +203,7 @@ def _metric_row(name: str, a: Mapping[int, float], b: Mapping[int, float]) -> tu
     mean = "–" if paired.mean is None else f"{paired.mean:+.4g}"
     interval = "–"
     if paired.low is not None and paired.high is not None:
-        mark = LEAVES_OUT if paired.verdict is not Verdict.NOT_SHOWN else " "
+        mark = LEAVES_OUT if paired.verdict is not Verdict.INCONCLUSIVE else " "
         interval = f"{paired.low:+.4g} … {paired.high:+.4g} {mark}"
     return name, _summed(summary(a.values())), _summed(summary(b.values())), mean, interval
 

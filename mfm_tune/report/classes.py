@@ -12,7 +12,11 @@ from mfm_tune.report.numbers import difference, in_words, number
 from mfm_tune.results.statistics import Verdict, paired_difference
 from mfm_tune.results.study import OWN, Comparison, Results
 
-VERDICT = {Verdict.BETTER: charts.COLOUR["good"], Verdict.WORSE: charts.COLOUR["bad"], Verdict.NOT_SHOWN: charts.SOFT}
+VERDICT = {
+    Verdict.BETTER: charts.COLOUR["good"],
+    Verdict.WORSE: charts.COLOUR["bad"],
+    Verdict.INCONCLUSIVE: charts.SOFT,
+}
 
 
 @dataclass(frozen=True)
@@ -87,7 +91,10 @@ def _class_bars(network: str, pair: Pair, names: Sequence[str]) -> Figure:
     for row, name in enumerate(names):
         key = f"{network}/iou/{name}"
         paired = paired_difference(pair.comparison.config.finals(key), pair.comparison.baseline.finals(key))
-        look = {"color": VERDICT[paired.verdict], "weight": "normal" if paired.verdict is Verdict.NOT_SHOWN else "bold"}
+        look = {
+            "color": VERDICT[paired.verdict],
+            "weight": "normal" if paired.verdict is Verdict.INCONCLUSIVE else "bold",
+        }
         axes.text(
             1.02,
             row,

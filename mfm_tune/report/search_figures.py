@@ -39,7 +39,7 @@ def search_figures(found: SearchResults, importances: Sequence[Importance]) -> d
 def _figures(found: SearchResults, importances: Sequence[Importance]) -> Iterator[tuple[str, Figure]]:
     retold = [*found.confirmed, *found.baselines]
     if any(each.change is not None for each in retold):
-        yield "search-optimism", _optimism(found.search.criterion, retold)
+        yield "search-selection-bias", _selection_bias(found.search.criterion, retold)
     if importances:
         yield "search-importance", _importance(importances, len(found.finished))
     scored = _scored(found, found.search.criterion)
@@ -72,11 +72,13 @@ def _scored(found: SearchResults, criterion: Criterion) -> Scored:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def _optimism(criterion: Criterion, retold: Sequence[Retold]) -> Figure:
-    """A row for each confirmed config: the number it was chosen with, and those of fresh seeds."""
+def _selection_bias(criterion: Criterion, retold: Sequence[Retold]) -> Figure:
+    """A row for each confirmed config: the number it was chosen with, and those of held-out seeds."""
     axes = charts.rows([each.name for each in retold], criterion.label)
-    told = [(each.name, each.fresh, each.summary.mean) for each in retold]
-    charts.seeds(axes, told, lambda value: criterion_number(value, criterion), ("a fresh seed", "mean of fresh seeds"))
+    told = [(each.name, each.held_out, each.summary.mean) for each in retold]
+    charts.seeds(
+        axes, told, lambda value: criterion_number(value, criterion), ("a held-out seed", "mean of held-out seeds")
+    )
     known = [(row, each.name, each.explored) for row, each in enumerate(retold) if each.explored is not None]
     chosen = [
         (value, row, f"{name}, while exploring: {criterion_number(value, criterion)}") for row, name, value in known
@@ -84,10 +86,10 @@ def _optimism(criterion: Criterion, retold: Sequence[Retold]) -> Figure:
     charts.marks(axes, chosen, charts.DIAMOND, "while exploring")
     said = "; ".join(
         f"{each.name}: {criterion_number(each.explored, criterion)} while exploring, "
-        f"{criterion_number(each.summary.mean, criterion)} with fresh seeds"
+        f"{criterion_number(each.summary.mean, criterion)} with held-out seeds"
         for each in retold
     )
-    return charts.figure(axes, GROUP, f"{capital(criterion.label)} while exploring and with fresh seeds", said)
+    return charts.figure(axes, GROUP, f"{capital(criterion.label)} while exploring and with held-out seeds", said)
 
 
 def _importance(importances: Sequence[Importance], n: int) -> Figure:

@@ -30,7 +30,7 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
     said = study_text(found.results)
     sentences = (*search_summary(found), *said.summary.sentences)
     sections = (
-        optimism(found, figures),
+        selection_bias(found, figures),
         _importance(found, importances, figures),
         _slices(found, importances, figures),
         _pruning(found, figures),
@@ -86,8 +86,8 @@ def _summary(found: SearchResults) -> Iterator[str]:
     seeds = [seed for seed in search.seeds if seed != search.explore_seed]
     if not seeds:
         yield (
-            f"All confirmed numbers are of seed {search.explore_seed}, with which the points were chosen too, so "
-            "their optimism cannot be told."
+            f"All confirmed numbers are of seed {search.explore_seed}, with which the candidates were chosen too, so "
+            "their selection bias cannot be estimated."
         )
 
 
@@ -95,7 +95,8 @@ def _status(found: SearchResults) -> str:
     outcomes = Counter("open" if each.outcome is None else each.outcome.value for each in found.points)
     parts = [f"{count} {name}" for name, count in sorted(outcomes.items(), key=lambda item: -item[1])]
     among = f": {', '.join(parts)}" if parts else ""
-    return f"Explored {len(found.points)} of {found.search.trials} points with seed {found.search.explore_seed}{among}."
+    search = found.search
+    return f"Explored {len(found.points)} of {search.trials} candidates with seed {search.explore_seed}{among}."
 
 
 def _nothing_found(found: SearchResults) -> Iterator[str]:
@@ -105,29 +106,29 @@ def _nothing_found(found: SearchResults) -> Iterator[str]:
     ways = ["the winner by its 95 % interval"] if found.winner is not None else []
     ways += [f"{counted(others, 'other')} after Holm's correction"] if others else []
     yield (
-        f"Nothing found beats {' or '.join(found.unbeaten)}: no confirmed point is told to be better, "
+        f"Nothing found beats {' or '.join(found.unbeaten)}: no confirmed candidate is shown to be better, "
         f"{', '.join(ways)}."
     )
 
 
 def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     search, criterion = found.search, found.search.criterion
-    fresh = found.fresh_values(winner, search.metric)
+    held_out = found.held_out_values(winner, search.metric)
     said = (
         f"Winner, rank 1 of exploring and fixed before confirming: {winner.name} ({values_text(winner.point.values)})"
     )
-    if not fresh:
+    if not held_out:
         yield f"{said}, {metric_name(search.metric)} {mean_std(winner.cell.summary, len(search.seeds))}."
         return
-    seeds = ", ".join(map(str, fresh))
+    seeds = ", ".join(map(str, held_out))
     yield (
-        f"{said}; held out, with {'seed' if len(fresh) == 1 else 'seeds'} {seeds}, which had no part in the choice: "
-        f"{metric_name(search.metric)} {mean_std(summary(fresh.values()), len(fresh))}."
+        f"{said}; held out, with {'seed' if len(held_out) == 1 else 'seeds'} {seeds}, which had no part in the choice: "
+        f"{metric_name(search.metric)} {mean_std(summary(held_out.values()), len(held_out))}."
     )
     verdicts = {
         Verdict.BETTER: "the winner is better",
         Verdict.WORSE: "the winner is worse",
-        Verdict.NOT_SHOWN: "no difference is shown",
+        Verdict.INCONCLUSIVE: "the difference is inconclusive",
     }
     for each in found.differences:
         if each.point is winner:
@@ -135,7 +136,7 @@ def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     if winner.change is not None:
         yield (
             f"{winner.name} was chosen for a {criterion.label} of {criterion_number(winner.explored, criterion)}; "
-            f"{counted(winner.summary.n, 'fresh seed')} give {criterion_number(winner.summary.mean, criterion)}: "
+            f"{counted(winner.summary.n, 'held-out seed')} give {criterion_number(winner.summary.mean, criterion)}: "
             f"{criterion_number(winner.change, criterion, sign=True)}."
         )
 
@@ -147,8 +148,8 @@ def _others(found: SearchResults) -> Iterator[str]:
         against = "" if winner is None else f" (the winner's: {criterion_number(winner.summary.mean, criterion)})"
         yield (
             f"Best of {len(found.confirmed)}, selected: {best.name}, {criterion.label} "
-            f"{criterion_number(best.summary.mean, criterion)} on fresh seeds{against}. These seeds selected it, so "
-            "its mean is flattered."
+            f"{criterion_number(best.summary.mean, criterion)} on held-out seeds{against}. These seeds selected it, so "
+            "its mean is biased upwards."
         )
     for each in found.differences:
         if each.point is not winner and found.is_better(each):
@@ -163,8 +164,8 @@ def _others(found: SearchResults) -> Iterator[str]:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def optimism(found: SearchResults, figures: Sequence[str] = ()) -> Section | None:
-    """The number that each confirmed config was chosen with, beside its mean on fresh seeds."""
+def selection_bias(found: SearchResults, figures: Sequence[str] = ()) -> Section | None:
+    """The number that each confirmed config was chosen with, beside its mean on held-out seeds."""
     retold: list[Retold] = [*found.confirmed, *found.baselines]
     if not found.confirmed:
         return None
@@ -173,28 +174,28 @@ def optimism(found: SearchResults, figures: Sequence[str] = ()) -> Section | Non
         (
             f"{each.name}{'' if isinstance(each, Confirmed) else ' (not chosen)'}",
             criterion_number(each.explored, criterion),
-            _fresh(each, found),
+            _held_out(each, found),
             criterion_number(each.change, criterion, sign=True),
         )
         for each in retold
     )
-    fresh = [seed for seed in seeds if seed != found.search.explore_seed]
+    held_out = [seed for seed in seeds if seed != found.search.explore_seed]
     return Section(
-        key="optimism",
-        title="Optimism of the choice",
+        key="selection-bias",
+        title="Selection bias",
         sentences=(
             f"The best of many numbers is partly luck, so a configuration that was chosen for its {criterion.label} "
             f"falls back when it is trained with seeds that had no part in the choice"
-            f"{' (' + ', '.join(map(str, fresh)) + ')' if fresh else ''}. The baselines were not chosen: their change "
-            "is that of the seeds alone.",
+            f"{' (' + ', '.join(map(str, held_out)) + ')' if held_out else ''}. The baselines were not chosen: their "
+            "change is that of the seeds alone.",
         ),
-        headings=("config", f"{criterion.label} while exploring", "fresh seeds: mean ± std (n)", "change"),
+        headings=("config", f"{criterion.label} while exploring", "held-out seeds: mean ± std (n)", "change"),
         rows=rows,
-        figures=_named(figures, "search-optimism"),
+        figures=_named(figures, "search-selection-bias"),
     )
 
 
-def _fresh(each: Retold, found: SearchResults) -> str:
+def _held_out(each: Retold, found: SearchResults) -> str:
     told, criterion = each.summary, found.search.criterion
     if told.mean is None:
         return number(None)
@@ -297,7 +298,8 @@ def selection(found: SearchResults, figures: Sequence[str] = ()) -> Section | No
     if least is not None:
         n = min(each.n for each in found.chosen_by)
         sentences.append(
-            f"With n = {n} a correlation closer to 0 than ±{number(least, 2)} is not told from none (5 %, one test)."
+            f"With n = {n} a correlation closer to 0 than ±{number(least, 2)} is not distinguishable from none "
+            "(5 %, one test)."
         )
     missing = [c.label for c in CRITERIA if not c.oracle and c not in {each.criterion for each in found.chosen_by}]
     if missing:
@@ -340,9 +342,9 @@ def _explored(found: SearchResults) -> Section | None:
         rows.append((each.name, value, outcome, values_text(each.values)))
     return Section(
         key="explored",
-        title="Explored points",
-        sentences=(f"Ranked by {criterion.label}; a stopped trial stands below every finished one, without a number.",),
-        headings=("point", criterion.label, "outcome", "values"),
+        title="Explored candidates",
+        sentences=(f"Ranked by {criterion.label}; a stopped trial ranks below every finished one, without a number.",),
+        headings=("candidate", criterion.label, "outcome", "values"),
         rows=tuple(rows),
         folded=True,
     )

@@ -14,7 +14,7 @@ from mfm_tune.space import OutOfMemory, paper_number
 
 
 def status(results: Results) -> str:
-    """How many trials stand where, in a sentence."""
+    """How many trials have each status, in a sentence."""
     total = len(results.configs) * len(results.seeds)
     parts = [f"{results.statuses[each]} {each.value}" for each in Status if results.statuses[each]]
     seeds = ", ".join(map(str, results.seeds))
@@ -47,7 +47,7 @@ def _own_differences(results: Results) -> tuple[str, ...]:
 _SHOWN = {
     Verdict.BETTER: "with the whole interval above 0",
     Verdict.WORSE: "with the whole interval below 0",
-    Verdict.NOT_SHOWN: "not shown (the interval contains 0)",
+    Verdict.INCONCLUSIVE: "inconclusive (the interval contains 0)",
 }
 
 
@@ -62,12 +62,12 @@ def _main_difference(comparison: Comparison) -> str:
             return f"{text} The whole interval lies above 0."
         case Verdict.WORSE:
             return f"{text} The whole interval lies below 0."
-        case Verdict.NOT_SHOWN if paired.low is None:
+        case Verdict.INCONCLUSIVE if paired.low is None:
             return f"{text} One seed cannot tell a difference from chance."
         case _ if not any(paired.per_seed.values()):
             return f"{text} The two are equal on every seed."
         case _:
-            return f"{text} The interval contains 0, so a difference is not shown."
+            return f"{text} The interval contains 0, so the difference is inconclusive."
 
 
 def directions(results: Results) -> tuple[str, ...]:
@@ -85,8 +85,8 @@ def directions(results: Results) -> tuple[str, ...]:
 
 _PHRASES = {  # for one, for several
     Direction.HOLDS: ("holds here with its whole interval", "hold here with their whole intervals"),
-    Direction.SAME_SIGN: ("has the paper's sign but is not shown", "have the paper's sign but are not shown"),
-    Direction.OTHER_SIGN: ("has the other sign but is not shown", "have the other sign but are not shown"),
+    Direction.SAME_SIGN: ("has the paper's sign but is inconclusive", "have the paper's sign but are inconclusive"),
+    Direction.OTHER_SIGN: ("has the other sign but is inconclusive", "have the other sign but are inconclusive"),
     Direction.CONTRADICTED: ("is contradicted by its whole interval", "are contradicted by their whole intervals"),
     Direction.EQUAL: ("is exactly 0 here", "are exactly 0 here"),
     Direction.OPEN: ("is not measured", "are not measured"),
@@ -95,15 +95,15 @@ _PHRASES = {  # for one, for several
 
 def best_levels(results: Results) -> tuple[str, ...]:
     """In how many tables the paper's best level has the highest mean here, and where it has not."""
-    found = [said for table in results.tables if (said := _best_level(table)) is not None]
-    if not found:
+    sentences = [text for table in results.tables if (text := _best_level(table)) is not None]
+    if not sentences:
         return ()
-    others = [said for said in found if said]
-    if len(found) == 1:
+    others = [text for text in sentences if text]
+    if len(sentences) == 1:
         return tuple(others) or ("The paper's best level has the highest mean here too.",)
-    same = len(found) - len(others)
+    same = len(sentences) - len(others)
     return (
-        f"In {_count(same)} of the {len(found)} tables that can be compared, the paper's best level is ours too.",
+        f"In {_count(same)} of the {len(sentences)} tables that can be compared, the paper's best level is ours too.",
         *others,
     )
 
@@ -135,7 +135,7 @@ def _best_level(table: TableResult) -> str | None:
 
 
 def without_effect(results: Results) -> tuple[str, ...]:
-    """Configs with exactly the same numbers on every seed: what tells them apart did nothing."""
+    """Configs with exactly the same numbers on every seed: the setting in which they differ did nothing."""
     groups: dict[tuple[tuple[int, float], ...], list[str]] = {}
     for config in results.configs.values():
         numbers = tuple(config.finals(results.metric).items())
@@ -166,7 +166,7 @@ def how_to_read(results: Results) -> str:
     every = results.intervals
     if not every:
         return "No interval can be given yet: that takes two seeds of two configs."
-    away = sum(each.verdict is not Verdict.NOT_SHOWN for each in every.values())
+    away = sum(each.verdict is not Verdict.INCONCLUSIVE for each in every.values())
     kept = sum(holm([each.p_value for each in every.values() if each.p_value is not None]))
     second = ""
     if results.second_metric is not None and results.second_intervals:
@@ -175,9 +175,9 @@ def how_to_read(results: Results) -> str:
         )
     return (
         f"The tables show {counted(len(every), 'different 95 % interval')}{second}; if no difference were real, about "
-        f"{number(0.05 * len(every))} of them would leave 0 out by chance alone. Here {_count(away)} "
-        f"{'leaves' if away == 1 else 'leave'} 0 out, and {_count(kept)} would after Holm's correction for reading all "
-        "of them (5 % family-wise)."
+        f"{number(0.05 * len(every))} of them would exclude zero by chance alone. Here {_count(away)} "
+        f"{'excludes' if away == 1 else 'exclude'} zero, and {_count(kept)} would after Holm's correction for reading "
+        "all of them (5 % family-wise)."
     )
 
 

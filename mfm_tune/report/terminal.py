@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mfm_tune.report.search_sections import optimism, search_summary, selection
+from mfm_tune.report.search_sections import search_summary, selection, selection_bias
 from mfm_tune.report.sentences import directions, headline, how_to_read, without_effect
 from mfm_tune.report.tables import Kind, Printed, Row, printed
 from mfm_tune.results.search import SearchResults
@@ -37,7 +37,7 @@ def search_in_columns(found: SearchResults, width: int | None = None) -> str:
     lines: list[RenderableType] = [*map(Text, search_summary(found))]
     lines += [
         _grid(section.title, section.headings, section.rows)
-        for section in (optimism(found), selection(found))
+        for section in (selection_bias(found), selection(found))
         if section is not None and section.rows
     ]
     return _rendered(lines, _columns(width))

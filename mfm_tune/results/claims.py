@@ -1,4 +1,4 @@
-"""What the numbers of a study say, in words: which of the paper's directions hold, and what was not shown.
+"""Claims of the paper beside the numbers of a study: which of its directions hold, and which are inconclusive.
 
 A direction is the sign of a difference between two configs that the paper prints numbers for. It holds here where the
 whole 95 % interval of the paired difference has that sign. An interval that contains 0 shows neither that there is a
@@ -18,11 +18,11 @@ TIE = 0.05  # percent: the paper prints one decimal, so a smaller difference is 
 
 
 class Direction(Enum):
-    """What the seeds say of a direction that the paper prints."""
+    """What the seeds show of a direction that the paper prints."""
 
     HOLDS = "holds"  # the whole interval has the paper's sign
-    SAME_SIGN = "same sign, not shown"
-    OTHER_SIGN = "other sign, not shown"
+    SAME_SIGN = "same sign, inconclusive"
+    OTHER_SIGN = "other sign, inconclusive"
     CONTRADICTED = "contradicted"  # the whole interval has the other sign
     EQUAL = "no difference at all"  # the two are equal on every seed
     OPEN = "not measured"  # no seed has both
@@ -46,7 +46,7 @@ class Claim:
             return Direction.OPEN
         if not any(self.paired.per_seed.values()):
             return Direction.EQUAL
-        if self.paired.verdict is not Verdict.NOT_SHOWN:
+        if self.paired.verdict is not Verdict.INCONCLUSIVE:
             same = (self.paired.verdict is Verdict.BETTER) == (self.paper > 0)
             return Direction.HOLDS if same else Direction.CONTRADICTED
         return Direction.SAME_SIGN if mean * self.paper > 0 else Direction.OTHER_SIGN

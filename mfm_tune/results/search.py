@@ -1,7 +1,7 @@
 """From a ledger to the numbers of a search's report: what was chosen, what that was worth, what it cost.
 
-Everything here is data; `report_search` puts it into words. A trial that the scheduler stopped has no value of the last
-step: it enters no average, no correlation and no importance, and is told apart wherever it is shown.
+Everything here is data; the report puts it into sentences. A trial that the scheduler stopped has no value of the last
+step: it enters no average, no correlation and no importance, and is marked wherever it is shown.
 """
 
 from __future__ import annotations
@@ -27,25 +27,25 @@ _ENDED = (Status.FINISHED, Status.OOM, Status.DIVERGED)
 
 @dataclass(frozen=True, kw_only=True)
 class Retold:
-    """A config told twice: while exploring, and by seeds that had no part in the choice.
+    """A config measured twice: while exploring, and by seeds that had no part in the choice.
 
     Args:
         explored: The criterion of the exploring seed; for a chosen point, the number that it was chosen with.
-        fresh: Seed -> the criterion at the last step, of all other seeds.
+        held_out: Seed -> the criterion at the last step, of all other seeds.
     """
 
     name: str
     explored: float | None
-    fresh: Mapping[int, float]
+    held_out: Mapping[int, float]
 
     @cached_property
     def summary(self) -> Summary:
-        """Mean and spread over fresh seeds."""
-        return summary(self.fresh.values())
+        """Mean and spread over held-out seeds."""
+        return summary(self.held_out.values())
 
     @property
     def change(self) -> float | None:
-        """The mean over fresh seeds minus the number while exploring."""
+        """The mean over held-out seeds minus the number while exploring."""
         mean = self.summary.mean
         return None if mean is None or self.explored is None else mean - self.explored
 
@@ -67,10 +67,10 @@ class Confirmed(Retold):
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A confirmed point minus a baseline in the printed metric, over fresh seeds.
+    """A confirmed point minus a baseline in the printed metric, over held-out seeds.
 
     Args:
-        corrected: Whether it is told from 0 after Holm's correction over all such differences of the search.
+        corrected: Whether it excludes zero after Holm's correction over all such differences of the search.
     """
 
     point: Confirmed
@@ -162,19 +162,19 @@ class SearchResults:
     def winner(self) -> Confirmed | None:
         """Rank 1 of exploring, once it has finished every seed; None before, and where it does not.
 
-        It is fixed before any fresh seed is trained, so that the mean over these is an unbiased estimate. The best mean
-        of several is none: of three equal ones it is expected 0.85 standard errors too high.
+        It is fixed before any held-out seed is trained, so that the mean over these is an unbiased estimate. The best
+        mean of several is none: of three equal ones it is expected 0.85 standard errors too high.
         """
         return next((each for each in self.confirmed[:1] if self.fixed and self._is_whole(each)), None)
 
     @cached_property
     def best_selected(self) -> Confirmed | None:
-        """The best mean of the search's own criterion over fresh seeds, which are those that select it.
+        """The best mean of the search's own criterion over held-out seeds, which are those that select it.
 
-        Among the chosen points that finished every seed; None before all have ended, and without fresh seeds.
+        Among the chosen points that finished every seed; None before all have ended, and without held-out seeds.
         """
-        whole = [each for each in self.confirmed if self._is_whole(each) and each.fresh]
-        means = {each.name: self.search.criterion.oriented(sum(each.fresh.values())) for each in whole}
+        whole = [each for each in self.confirmed if self._is_whole(each) and each.held_out]
+        means = {each.name: self.search.criterion.oriented(sum(each.held_out.values())) for each in whole}
         return max(whole, key=lambda each: means[each.name], default=None) if self.all_ended else None
 
     @property
@@ -185,21 +185,23 @@ class SearchResults:
     def _is_whole(self, point: Confirmed) -> bool:
         return len(point.every) == len(self.search.seeds)
 
-    def fresh_values(self, point: Confirmed | ConfigResult, metric: str) -> Mapping[int, float]:
+    def held_out_values(self, point: Confirmed | ConfigResult, metric: str) -> Mapping[int, float]:
         """Seed -> a metric at the last step, of the seeds that had no part in the choice."""
         config = point if isinstance(point, ConfigResult) else point.cell.config
-        return _fresh(config.finals(metric), self.search)
+        return _held_out(config.finals(metric), self.search)
 
     @cached_property
     def differences(self) -> tuple[Difference, ...]:
-        """The chosen points that finished every seed minus each baseline, where a fresh seed has both."""
-        metric = self.search.metric
+        """The chosen points that finished every seed minus each baseline, where a held-out seed has both."""
+
+        def values(of: Confirmed | ConfigResult) -> Mapping[int, float]:
+            return self.held_out_values(of, self.search.metric)
+
         pairs = [
             (point, baseline.name, paired)
             for point in self.confirmed
             for baseline in self.results.references
-            if self._is_whole(point)
-            and (paired := paired_difference(self.fresh_values(point, metric), self.fresh_values(baseline, metric))).n
+            if self._is_whole(point) and (paired := paired_difference(values(point), values(baseline))).n
         ]
         told = holm([1.0 if paired.p_value is None else paired.p_value for _, _, paired in pairs])
         return tuple(
@@ -208,13 +210,13 @@ class SearchResults:
         )
 
     def is_better(self, difference: Difference) -> bool:
-        """Whether a point is told to be better: the winner by its own interval, any other one after the correction."""
+        """Whether a candidate is shown to be better: the winner by its interval, any other one after correction."""
         told = difference.corrected or difference.point is self.winner
         return told and difference.paired.verdict is Verdict.BETTER
 
     @cached_property
     def unbeaten(self) -> tuple[str, ...]:
-        """The baselines that nothing found is told to be better than, once all that could be has been confirmed."""
+        """The baselines that nothing found is shown to beat, once all that could be has been confirmed."""
         told = [each for each in self.differences if each.paired.low is not None]
         names = dict.fromkeys(each.baseline for each in told) if self.all_ended else {}
         return tuple(name for name in names if not any(self.is_better(each) for each in told if each.baseline == name))
@@ -270,7 +272,7 @@ def _confirmed(
     return Confirmed(
         name=point.name,
         explored=chosen_with.get(point.config_id, point.score(search.criterion)),
-        fresh=_fresh(values, search),
+        held_out=_held_out(values, search),
         point=point,
         every=values,
         cell=cell,
@@ -279,10 +281,10 @@ def _confirmed(
 
 def _retold(baseline: ConfigResult, search: Search) -> Retold:
     values = baseline.finals(search.criterion.key)
-    return Retold(name=baseline.name, explored=values.get(search.explore_seed), fresh=_fresh(values, search))
+    return Retold(name=baseline.name, explored=values.get(search.explore_seed), held_out=_held_out(values, search))
 
 
-def _fresh(values: Mapping[int, float], search: Search) -> dict[int, float]:
+def _held_out(values: Mapping[int, float], search: Search) -> dict[int, float]:
     return {seed: value for seed, value in values.items() if seed != search.explore_seed}
 
 

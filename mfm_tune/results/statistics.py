@@ -2,7 +2,7 @@
 
 Cells of one seed share initial weights, batches and crops, so two configs are compared seed by seed: the interval is
 the 95 % t-interval of the per-seed differences. Half its width, t(0.975, n - 1) * s / sqrt(n), is the smallest mean
-difference that these seeds would have told from zero.
+difference whose interval would exclude zero on these seeds.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ class Summary:
 
 
 class Verdict(Enum):
-    """What an interval says about a difference."""
+    """What an interval shows of a difference."""
 
     BETTER = "better"  # the whole interval lies above 0
     WORSE = "worse"  # the whole interval lies below 0
-    NOT_SHOWN = "not shown"  # it holds 0, or there are too few seeds for one
+    INCONCLUSIVE = "inconclusive"  # it contains 0, or there are too few seeds for one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,12 +54,12 @@ class Paired:
 
     @property
     def verdict(self) -> Verdict:
-        """Better or worse where the interval leaves 0 out, otherwise not shown."""
+        """Better or worse where the interval excludes zero, else inconclusive."""
         if self.low is not None and self.low > 0:
             return Verdict.BETTER
         if self.high is not None and self.high < 0:
             return Verdict.WORSE
-        return Verdict.NOT_SHOWN
+        return Verdict.INCONCLUSIVE
 
     @property
     def p_value(self) -> float | None:

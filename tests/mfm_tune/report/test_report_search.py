@@ -91,7 +91,7 @@ def test_the_share_of_steps_saved_is_of_trials_that_finished_or_were_stopped() -
     assert saved.stopped_at == {(2, STEPS): 1, (4, STEPS): 1}
 
 
-def test_the_optimism_is_the_number_of_the_choice_against_fresh_seeds() -> None:
+def test_the_selection_bias_is_the_number_of_the_choice_against_held_out_seeds() -> None:
     """Chosen with 60 by seed 0; seeds 1 and 2 give 50 and 54, a mean of 52: it falls by 8. The seed that it was chosen
     with is in the confirmed mean of the table, and not here."""
     made = MadeSearch(stub_search(confirm=1))
@@ -104,7 +104,7 @@ def test_the_optimism_is_the_number_of_the_choice_against_fresh_seeds() -> None:
     found = collect_search(made.search, made.state)
     (confirmed,) = found.confirmed
     assert confirmed.explored == 60
-    assert confirmed.fresh == {1: 50, 2: 54}
+    assert confirmed.held_out == {1: 50, 2: 54}
     assert confirmed.change == pytest.approx(-8)
     assert found.winner is confirmed
     assert confirmed.cell.summary.mean == pytest.approx((60 + 50 + 54) / 3)
@@ -126,9 +126,9 @@ def test_a_stopped_trial_that_is_confirmed_keeps_the_number_it_was_chosen_with()
 
 
 def confirmed_search(
-    explored_with: Sequence[float], fresh: Sequence[Sequence[float]], baseline: Sequence[float]
+    explored_with: Sequence[float], held_out: Sequence[Sequence[float]], baseline: Sequence[float]
 ) -> Any:
-    """A search that explored these points with seed 0 and confirmed all with as many fresh seeds as there are numbers,
+    """A search that explored these points with seed 0 and confirmed all with a held-out seed for each number,
     collected."""
     seeds = range(1, len(baseline) + 1)
     count = len(explored_with)
@@ -137,7 +137,7 @@ def confirmed_search(
         made.point(number, {MIOU: miou})
     order = sorted(range(count), key=lambda number: -explored_with[number])
     made.select(*order)
-    for config, values in ((BASELINE, baseline), *((made.config(n), fresh[n]) for n in range(count))):
+    for config, values in ((BASELINE, baseline), *((made.config(n), held_out[n]) for n in range(count))):
         for seed, value in zip(seeds, values, strict=True):
             made.trial(config, seed, {MIOU: value})
     return collect_search(made.search, made.state)
@@ -166,7 +166,7 @@ def test_the_winner_is_rank_one_of_exploring_and_a_better_mean_is_called_selecte
     said = search_summary(found)
     assert found.winner.name == "trial 0"
     assert said[0] == (
-        "Nothing found beats DACS: no confirmed point is told to be better, the winner by its 95 % interval, "
+        "Nothing found beats DACS: no confirmed candidate is shown to be better, the winner by its 95 % interval, "
         "1 other after Holm's correction."
     )
     assert any(
@@ -174,7 +174,7 @@ def test_the_winner_is_rank_one_of_exploring_and_a_better_mean_is_called_selecte
         for each in said
     )
     assert any(
-        each.startswith("Best of 2, selected: trial 1, target mIoU 53.0 on fresh seeds (the winner's: 50.0).")
+        each.startswith("Best of 2, selected: trial 1, target mIoU 53.0 on held-out seeds (the winner's: 50.0).")
         for each in said
     )
 
@@ -183,8 +183,9 @@ def test_the_winner_is_told_by_its_interval_and_others_after_a_correction() -> N
     """Differences of 1 to the baseline: p = 0.03 tells the winner and no other one, p = 0.0001 others too."""
     base, equal, other = [50.0, 50, 50, 50], [49.0, 50, 51, 50], [50.0, 51, 49, 50]
     weak, strong = [51.5, 51.4, 50.6, 50.5], [51.02, 51.0, 51.0, 50.98]
-    for fresh, better in (((weak, equal, other), True), ((equal, weak, other), False), ((equal, strong, other), True)):
-        found = confirmed_search([60, 59, 58], fresh, base)
+    cases = (((weak, equal, other), True), ((equal, weak, other), False), ((equal, strong, other), True))
+    for held_out, better in cases:
+        found = confirmed_search([60, 59, 58], held_out, base)
         told = next(each for each in found.differences if each.paired.mean > 0.5)
         assert told.paired.verdict is Verdict.BETTER
         assert found.is_better(told) == better
@@ -253,10 +254,11 @@ def test_numbers_are_the_same_whatever_stopped_trials_reported(trials: list[Any]
 
 def test_the_page_has_a_section_for_each_thing_that_a_search_tells(files: ReportFiles) -> None:
     page, text = files.html.read_text(encoding="utf-8"), files.markdown.read_text(encoding="utf-8")
-    for key in ("summary", "table-confirmed", "optimism", "importance", "slices", "pruning", "selection", "explored"):
+    keys = ("summary", "table-confirmed", "selection-bias", "importance", "slices", "pruning", "selection", "explored")
+    for key in keys:
         assert f'id="{key}"' in page
     for heading in (
-        "Optimism of the choice",
+        "Selection bias",
         "Importance of each parameter",
         "Pruning history",
         "Label-free selection",
@@ -265,7 +267,7 @@ def test_the_page_has_a_section_for_each_thing_that_a_search_tells(files: Report
     assert ORACLE in page
     assert ORACLE in text
     names = {path.name for path in files.figures}
-    assert {"search-optimism.svg", "search-importance.svg", "search-pruning.svg"} <= names
+    assert {"search-selection-bias.svg", "search-importance.svg", "search-pruning.svg"} <= names
     assert {f"search-slice-{index}.svg" for index in range(4)} <= names
     assert {f"search-contour-{index}.svg" for index in range(3)} <= names
     assert {f"search-criterion-{index}.svg" for index in range(5)} <= names
@@ -297,10 +299,10 @@ def test_the_csv_has_all_explored_trials_and_says_which_are_comparable(made: Mad
     assert {criterion.key for criterion in CRITERIA} <= rows[0].keys()
 
 
-def test_the_terminal_tells_the_winner_the_optimism_and_the_criteria(made: MadeSearch) -> None:
+def test_the_terminal_tells_the_winner_the_selection_bias_and_the_criteria(made: MadeSearch) -> None:
     shown = terminal_search(made.search, made.state, width=100)
     assert all(len(line) <= 100 for line in shown.splitlines())
-    for words in ("Oracle selection", "Winner", "trial 19", "Optimism of the choice", "mean target entropy", "DACS"):
+    for words in ("Oracle selection", "Winner", "trial 19", "Selection bias", "mean target entropy", "DACS"):
         assert words in shown
 
 
@@ -318,7 +320,7 @@ def test_a_search_that_has_just_begun_has_a_report(points: int, tmp_path: Path) 
         made.point(number, {MIOU: 40.0 + number}, outcome=outcome, step=STEPS if number % 3 == 0 else 2)
     files = write_search_report(made.search, made.state, tmp_path / "out", storage=tmp_path)
     text = files.markdown.read_text(encoding="utf-8")
-    assert f"Explored {points} of 20 points" in text
+    assert f"Explored {points} of 20 candidates" in text
     assert "Winner" not in text
     assert terminal_search(made.search, made.state)
 

@@ -14,7 +14,7 @@ def test_the_number_of_intervals_and_what_chance_alone_gives_are_said() -> None:
     numbers = {level: (50.0 + level, 51.3 + level * level, 52.0 - level) for level in levels}
     said = how_to_read(results_of(levels, numbers))
     assert "7 different 95 % intervals" in said  # 4 to base, 3 more to default
-    assert "about 0.4 of them would leave 0 out by chance alone" in said
+    assert "about 0.4 of them would exclude zero by chance alone" in said
     assert "Holm" in said
 
 
@@ -24,12 +24,12 @@ def test_without_intervals_no_significance_is_hinted_at() -> None:
     assert "One seed cannot tell a difference from chance." in headline(results)[0]
 
 
-def test_an_interval_that_contains_0_is_called_not_shown() -> None:
+def test_an_interval_that_contains_0_is_called_inconclusive() -> None:
     results = results_of({0: 50.0, 1: 54.0}, {0: (50.0, 51.0, 52.0), 1: (51.0, 50.0, 53.5)})
     (said,) = headline(results)
     assert said.startswith("default minus base in student mIoU: +0.5 (95 % interval −2.8 to +3.8, 3 seeds)")
     assert "the paper prints +4.0" in said
-    assert said.endswith("The interval contains 0, so a difference is not shown.")
+    assert said.endswith("The interval contains 0, so the difference is inconclusive.")
 
 
 def test_the_best_level_is_compared_with_the_papers() -> None:
