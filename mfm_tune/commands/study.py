@@ -211,7 +211,7 @@ class StudyCommand:
 def resuming(plan: Plan) -> str:
     """A sentence on trials that are under way, or nothing."""
     count = sum(planned.status is Status.OPEN for planned in plan.trials)
-    return f" The {count} in progress go on from their last checkpoints." if count else ""
+    return f" The {count} in progress resume from their last checkpoints." if count else ""
 
 
 def print_failures(plan: Plan, storage: Storage) -> int:

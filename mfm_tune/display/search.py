@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -16,12 +16,9 @@ from mfm_tune.search.proposals import ExplorationPlan
 from mfm_tune.search_space import Search
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import RenderableType
     from rich.table import Table as Grid
 
-    from mfm_tune.ledger.schema import Event
-    from mfm_tune.ledger.state import LedgerState
-    from mfm_tune.ledger.storage import Storage
 
 SHOWN = 10  # candidates of the table
 
@@ -29,40 +26,22 @@ SHOWN = 10  # candidates of the table
 class ExploreProgress(Progress):
     """Counts the candidates that are still to be proposed, too; each may take as long as a baseline."""
 
-    def __init__(
-        self,
-        plan: ExplorationPlan,
-        state: LedgerState,
-        storage: Storage,
-        slots: int,
-        mirror: Callable[[], str | None] | None = None,
-    ) -> None:
-        super().__init__(plan, state, storage, slots, mirror)
-        self.exploration = plan
-        self._to_propose = plan.to_propose
-        self._proposed = len(self._proposals())
+    plan: ExplorationPlan
 
     def coming(self) -> Sequence[Trial]:
         """A stand-in for each candidate that is still to be proposed."""
-        like = self.exploration.trials[0].trial
-        left = self._to_propose - (len(self._proposals()) - self._proposed)
-        return [replace(like, key=f"coming-{number}", step=0) for number in range(left)]
-
-    def _proposals(self) -> Sequence[Event]:
-        search = self.exploration.search
-        return self.exploration.state.proposals.get((search.name, search.profile), ())
+        like = self.plan.trials[0].trial
+        return [replace(like, key=f"coming-{number}", step=0) for number in range(self.plan.to_propose)]
 
 
 class ExploreTable(LiveTable):
     """For terminals: the best candidates so far, redrawn twice a second."""
 
-    def __init__(self, progress: ExploreProgress, storage: Storage, console: Console | None = None) -> None:
-        super().__init__(progress, storage, console)
-        self._exploration = progress.exploration
+    _progress: ExploreProgress
 
     def tables(self) -> list[RenderableType]:
         """One table."""
-        plan = self._exploration
+        plan = self._progress.plan
         return [_grid(plan.search, candidates_of(plan.state, plan.search, plan.code))]
 
 

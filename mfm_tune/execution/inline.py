@@ -25,7 +25,7 @@ def run_inline(program: Program, trials: Iterable[Trial], recorder: Recorder, op
     A trial that raises is recorded as failed, with its traceback, and the next one begins.
 
     Raises:
-        Interrupted: Ctrl-C or SIGTERM came; the trial in progress stays open and goes on at the next launch.
+        Interrupted: Ctrl-C or SIGTERM came; the trial in progress stays open and resumes at the next launch.
         UserError: The program refused what it was given (no images in a data set's folder, say).
         StorageError: The disk is full.
     """

@@ -2,8 +2,8 @@
 
 There are two engines: `mfm_tune.execution.inline.run_inline` and `mfm_tune.tune.engine.run_with_ray`. Both take a
 program, the trials to run in order, a recorder and these options. The trials are a sequence, or an iterator that is
-asked for one more whenever a place is free (a search). An engine that is told to stop raises `Interrupted` and leaves
-the trials in progress open: no outcome is written for them, and the next launch goes on from their checkpoints.
+asked for one more whenever a place is free (a search). An engine that is interrupted raises `Interrupted` and leaves
+the trials in progress open: no outcome is written for them, and the next launch resumes from their checkpoints.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class EngineOptions:
         cpus_per_trial: CPU cores, and threads, of one trial.
         gpus_per_trial: GPUs of one trial; a fraction shares one.
         address: Address of a Ray cluster; None starts Ray on this machine.
-        stopping: Lets a scheduler stop trials early, comparing trials of one seed; None lets all go on.
+        stopping: Lets a scheduler stop trials early, comparing trials of one seed; None lets all run to their end.
         representative_configs: Where trials are made up on the way or only measured, configs and values that theirs
             will be like: nodes of a cluster are checked for the code that defines them.
         import_paths: Folders that workers need on `sys.path` to import the search space's own classes.

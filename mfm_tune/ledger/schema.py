@@ -10,7 +10,7 @@ Each line of a ledger is an event with the key `event` and the time in milliseco
     proposal a point of a search, written before its trial begins: number, values as printed, config id, seed, key
     selection which points of a search are confirmed, by which terms
     config   a config's canonical form, once
-    start    a trial began, or goes on; after an `end` it opens the trial again
+    start    a trial began, or resumed; after an `end` it opens the trial again
     report   what a trial said after a block of steps; with an `outcome` where it was its last word
     end      a trial's outcome
     probe    what a step and an evaluation of a cost class took, measured apart from any trial; never a result

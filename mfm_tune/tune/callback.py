@@ -104,7 +104,7 @@ class LedgerCallback(tune.Callback):
         except UserError as error:
             self.fatal = error
         except Exception:
-            log.exception("What a trial told could not be recorded; it goes on at the next launch.")
+            log.exception("What a trial returned could not be recorded; it resumes at the next launch.")
 
 
 def _failures_of(trial: TuneTrial) -> str:

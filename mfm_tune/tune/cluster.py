@@ -111,7 +111,7 @@ class Cluster:
         )
 
     def parts(self) -> tuple[Part, ...]:
-        """The processes without which no trial can go on: the cluster's head, and what runs workers on this machine."""
+        """The processes without which no trial can run: the cluster's head, and what runs workers on this machine."""
         here = ray.get_runtime_context()
         nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
         node = next(node for node in nodes if node["NodeID"] == here.get_node_id())

@@ -57,5 +57,5 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
 def _lost(part: Part) -> EngineLost:
     return EngineLost(
         f"Ray's {part.name} at {part.address} does not answer any more: it was killed, or its machine is gone. "
-        f"Trials in progress stay open, and go on from their last checkpoints. {RESUME}"
+        f"Trials in progress stay open, and resume from their last checkpoints. {RESUME}"
     )

@@ -1,4 +1,4 @@
-"""Which trial runs next, and what Ray Tune is told of early stopping. Imports ray."""
+"""The order in which trials run in Ray Tune, and their early stopping. Imports ray."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class OrderedScheduler(FIFOScheduler):
 
     Args:
         keys: Trial keys, first to last; trials that are not named follow in the order in which they came.
-        stopper: Stops trials early; None lets all go on.
+        stopper: Stops trials early; None lets all run to their end.
         report_of: Reads the report out of what a trial returned to Tune.
     """
 
@@ -51,7 +51,7 @@ class OrderedScheduler(FIFOScheduler):
         return str(TrialScheduler.CONTINUE)
 
     def stopped_at(self, key: str) -> int | None:
-        """The step of the rung at which a trial was stopped; None while it may go on.
+        """The step of the rung at which a trial was stopped; None while it may continue.
 
         Tune ends a stopped trial as it ends a finished one, so the mark is kept by the stopper.
         """

@@ -501,7 +501,7 @@ def test_a_signal_stops_cleanly_and_the_same_command_carries_on(
     assert err == ""
     last = out.splitlines()[-1]
     assert last.startswith(f"Stopped by {number.name}: of 2 trials ")
-    assert "The 1 in progress go on from their last checkpoints. To resume, give the same command again." in last
+    assert "The 1 in progress resume from their last checkpoints. To resume, give the same command again." in last
     assert not (storage / "driver.json").exists()
     open_trials = [record for record in read_ledger(storage / "ledger.jsonl").trials.values() if not record.is_final]
     assert [record.outcome for record in open_trials] == [None]
