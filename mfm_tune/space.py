@@ -11,7 +11,6 @@ Nothing here imports torch or ray: declaring a study and planning it answer in u
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
@@ -20,7 +19,7 @@ from itertools import chain
 from typing import Annotated, Any, Final, Generic, TypeVar
 
 from mfm_tune.errors import SearchSpaceError, in_words
-from mfm_tune.fields import Anything, Line, Name, OneLine, Profile, Settings, shown
+from mfm_tune.fields import Anything, Line, Name, Number, OneLine, Profile, Settings, shown
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
 
@@ -144,18 +143,14 @@ def cross(
 ) -> Axis[tuple[V, W]]:
     """Every level of one axis with every level of another, as one axis whose levels are pairs."""
     published = paper or {}
+    of_a, of_b = first.trained or first.label, second.trained or second.label
     pairs = tuple((a, b) for a, _ in first.levels for b, _ in second.levels)
     return Axis(
         name=f"{first.name}-x-{second.name}",
         levels=tuple((pair, published.get(pair)) for pair in pairs),
         make=lambda pair: make(*pair),
         label=lambda pair: f"{first.label(pair[0])}, {second.label(pair[1])}",
-        trained=None
-        if first.trained is None and second.trained is None
-        else lambda pair: (
-            f"{first.trained(pair[0]) if first.trained else first.label(pair[0])}, "
-            f"{second.trained(pair[1]) if second.trained else second.label(pair[1])}"
-        ),
+        trained=(lambda pair: f"{of_a(pair[0])}, {of_b(pair[1])}") if first.trained or second.trained else None,
     )
 
 
@@ -211,11 +206,6 @@ class Cell:
     config_id: str
     against: str | None = None  # config id of the row's own reference
     against_config: Config = None
-
-    @property
-    def name(self) -> str:
-        """How the row is called outside of its table: `dim 128`."""
-        return row_name(self.axis, self.level)
 
 
 def row_name(axis: str, level: str) -> str:
@@ -287,11 +277,7 @@ class Study(Declared):
         return {name: config_id(config) for name, config in self.references.items()}
 
     def configs(self, tables: Iterable[Table] | None = None) -> dict[str, Config]:
-        """Distinct configs by id: references, then cells in printing order, then what single rows are compared with.
-
-        Args:
-            tables: Those whose cells are meant; None takes all.
-        """
+        """Distinct configs by id: references, then the cells of tables (None: all), then baselines of single rows."""
         cells = tuple(chain.from_iterable(map(self.cells_of, self.tables if tables is None else tables)))
         configs: dict[str, Config] = {}
         for name, config in (
@@ -309,7 +295,7 @@ class Study(Declared):
     @cached_property
     def _names(self) -> Mapping[str, str]:
         references = ((config, name) for name, config in self.reference_ids.items())
-        rows = ((cell.config_id, cell.name) for cell in self.cells())
+        rows = ((cell.config_id, row_name(cell.axis, cell.level)) for cell in self.cells())
         return dict(reversed((*references, *rows)))  # the first name of a config wins
 
     @cached_property
@@ -405,9 +391,7 @@ def _check_distinct(study: Study, table: Table) -> None:
 
 def _check_paper(axis: str, level: str, paper: Paper) -> None:
     number = paper.miou if isinstance(paper, Published) else paper
-    if isinstance(number, OutOfMemory) or number is None:
-        return
-    if not isinstance(number, int | float) or not math.isfinite(number) or not 0 <= number <= 100:
+    if number is not None and not isinstance(number, OutOfMemory) and not Number(0, 100).fits(number):
         raise SearchSpaceError(
             f"Axis '{axis}', level {level}: the paper's number must lie in 0 to 100 (percent), got {number}; "
             "write None where the paper prints nothing, OOM where it prints that."

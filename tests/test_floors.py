@@ -20,7 +20,17 @@ ROOMS = ("mfm_tune", "trainables", "search_spaces")
 README, ARCHITECTURE = ROOT / "README.md", ROOT / "docs" / "architecture.md"
 
 # Package -> what it is for, and the packages that it may import besides what every package may: the declarations.
-DECLARATIONS = {"console", "space", "search_space", "criteria", "fields", "program", "identity", "errors"}
+DECLARATIONS = {
+    "console",
+    "space",
+    "search_space",
+    "distributions",
+    "criteria",
+    "fields",
+    "program",
+    "identity",
+    "errors",
+}
 COMMANDS = {"run", "ui", "sync", "diff"}
 PLATFORM = {
     "commands": ("one command, from options to exit code", "*"),
