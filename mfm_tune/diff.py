@@ -10,240 +10,25 @@ code that its driver last declared. Exit codes: 0, or 2 with one sentence.
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import NoReturn
+from collections.abc import Sequence
 
-from mfm_tune.commands.options import DEFAULT_STORAGE
+from mfm_tune.commands.comparison import describe, find
+from mfm_tune.commands.options import Parser
 from mfm_tune.console import steady_streams
-from mfm_tune.errors import OptionError, StorageError, UserError
-from mfm_tune.identity import Canonical, difference
+from mfm_tune.errors import StorageError, UserError
 from mfm_tune.ledger.file import FILE_NAME
-from mfm_tune.ledger.records import TrialRecord
-from mfm_tune.ledger.state import LedgerState, read_ledger
-from mfm_tune.program import Outcome
-from mfm_tune.results.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
-from mfm_tune.results.trials import ConfigResult
-from mfm_tune.search.candidates import candidate_name
-from mfm_tune.space import row_name
-from mfm_tune.tracking.runs import declared_cells
-
-LONGEST_VALUE = 40
-MOST_NAMED = 5
-LEAVES_OUT = "*"  # marks an interval that does not hold 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{message}; see {self.prog} --help.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Side:
-    """One of the two that are compared.
-
-    Args:
-        id: Config id or trial key, to be copied.
-        labels: What people call the config.
-        config: Canonical form.
-        result: The trials that count, one a seed.
-        left_out: Seeds with results of other code, which do not count.
-    """
-
-    id: str
-    labels: tuple[str, ...]
-    config: Canonical
-    result: ConfigResult
-    left_out: tuple[int, ...] = ()
-
-    @property
-    def metrics(self) -> tuple[str, ...]:
-        """Metrics of its finished trials, in their order."""
-        finished = (each for each in self.result.records if each.outcome is Outcome.FINISHED)
-        return tuple(dict.fromkeys(key for record in finished for key in record.metrics))
-
-
-def find(state: LedgerState, text: str) -> Side:
-    """The config or trial that a text names.
-
-    Raises:
-        OptionError: Nothing or more than one config begins so.
-    """
-    trials = [record for key, record in state.trials.items() if "-" in text and key.startswith(text)]
-    configs = {record.config_id for record in trials} or {name for name in state.configs if name.startswith(text)}
-    if not text or not configs:
-        raise OptionError(f"'{text}' begins no config id and no trial key of this ledger; {_known(state)}.")
-    if len(configs) > 1:
-        raise OptionError(f"'{text}' begins {len(configs)} configs: {_ids(state, configs)}; give more of it.")
-    config = next(iter(configs))
-    known = state.configs.get(config)
-    if known is None:
-        raise StorageError(f"The ledger has no config {config}, of which '{text}' is a trial; restore it from a copy.")
-    canonical: Canonical = json.loads(json.dumps(known.config))
-    every = [record for record in state.trials.values() if record.config_id == config]
-    counting = {seed: state.counts(config, seed) for seed in sorted({record.seed for record in every})}
-    finished = {record.key: record.seed for record in every if record.outcome is Outcome.FINISHED}
-    others = finished.keys() - {record.key for record in counting.values() if record is not None}
-    by_seed = _named(trials, counting) if trials else counting
-    return Side(
-        id=_id(config, trials),
-        labels=labels_of(state, config),
-        config=canonical,
-        result=ConfigResult(config_id=config, trials=by_seed, classes=known.classes),
-        left_out=() if trials else tuple(sorted({finished[key] for key in others})),
-    )
-
-
-def _named(trials: Sequence[TrialRecord], counting: Mapping[int, TrialRecord | None]) -> dict[int, TrialRecord | None]:
-    """Seed -> the trial of it that is named, or the one that counts where several are."""
-    of_seed = Counter(record.seed for record in trials)
-    alone = {record.seed: record for record in trials if of_seed[record.seed] == 1}
-    return {seed: alone.get(seed) or counting[seed] for seed in sorted(of_seed)}
-
-
-def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
-    """What studies and searches call a config, as reports do: references, rows of tables, points of searches."""
-    named = (
-        (name, each)
-        for declared in (*state.studies.values(), *state.searches.values())
-        for name, each in declared.get("references", declared.get("baselines", {})).items()
-    )
-    cells = (cell for study in state.studies.values() for cell in declared_cells(study))
-    points = (point for proposals in state.proposals.values() for point in proposals)
-    every = (
-        *named,
-        *((row_name(cell.axis, cell.level), cell.config_id) for cell in cells),
-        *((f"{candidate_name(point['number'])} of {point['search']}", point["config_id"]) for point in points),
-    )
-    return tuple(dict.fromkeys(label for label, each in every if each == config))
-
-
-def _id(config: str, trials: Sequence[TrialRecord]) -> str:
-    return trials[0].key if len(trials) == 1 else config
-
-
-def _known(state: LedgerState) -> str:
-    return f"it has {_ids(state, state.configs)}" if state.configs else "it has none yet"
-
-
-def _ids(state: LedgerState, configs: Iterable[str]) -> str:
-    """Some config ids, each with its first label."""
-    every = [(each, labels_of(state, each)[:1]) for each in sorted(configs)]
-    return _some([" ".join((each, *(f"({label})" for label in labels))) for each, labels in every])
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# In words
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def describe(a: Side, b: Side, wanted: Sequence[str] = ()) -> list[str]:
-    """The comparison as lines.
-
-    Args:
-        wanted: Only metrics whose names hold one of these; empty takes all.
-    """
-    heads = [(letter, side.id, _some(side.labels)) for letter, side in (("A", a), ("B", b))]
-    left_out = [
-        f"{letter}: results of other code do not count, seeds {', '.join(map(str, side.left_out))}"
-        for letter, side in (("A", a), ("B", b))
-        if side.left_out
-    ]
-    return [*_aligned(heads, left=3), "", *_fields(a, b), "", *_metrics(a, b, wanted), *left_out]
-
-
-def _fields(a: Side, b: Side) -> list[str]:
-    changes = difference(a.config, b.config)
-    if not changes:
-        return ["The configs are the same."]
-    rows = [(change.field, _text(change.first), _text(change.second)) for change in changes]
-    return _aligned([("field", "A", "B"), *rows], left=3)
-
-
-def _text(value: Canonical) -> str:
-    if value is None:
-        return "–"
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
-
-
-def _metrics(a: Side, b: Side, wanted: Sequence[str]) -> list[str]:
-    names = [name for name in dict.fromkeys((*a.metrics, *b.metrics)) if _is_wanted(name, wanted)]
-    rows = [row for name in names if (row := _metric_row(name, a.result.finals(name), b.result.finals(name)))]
-    if not rows:
-        return ["No finished trial has a metric to compare."]
-    shared = sorted(_finished_seeds(a) & _finished_seeds(b))
-    seeds = ", ".join(map(str, shared)) or "none"
-    head = ("metric", "A", "B", "B − A", "95 % interval")
-    notes = ["", f"mean ± std (n) over finished seeds; differences over the seeds that both have: {seeds}"]
-    intervals = sum(row[-1] != "–" for row in rows)
-    if intervals:
-        notes.append(
-            f"{LEAVES_OUT} the interval leaves 0 out; of {intervals} intervals about "
-            f"{intervals * (1 - CONFIDENCE):.1g} do so by chance alone where there is no difference"
-        )
-    else:
-        notes.append("an interval needs two seeds at least")
-    return [*_aligned([head, *rows], left=1), *notes]
-
-
-def _metric_row(name: str, a: Mapping[int, float], b: Mapping[int, float]) -> tuple[str, ...] | None:
-    if not a and not b:
-        return None
-    paired = paired_difference(b, a)
-    mean = "–" if paired.mean is None else f"{paired.mean:+.4g}"
-    interval = "–"
-    if paired.low is not None and paired.high is not None:
-        mark = LEAVES_OUT if paired.verdict is not Verdict.INCONCLUSIVE else " "
-        interval = f"{paired.low:+.4g} … {paired.high:+.4g} {mark}"
-    return name, _summed(summary(a.values())), _summed(summary(b.values())), mean, interval
-
-
-def _summed(found: Summary) -> str:
-    if found.mean is None:
-        return "–"
-    std = f" ± {found.std:.2g}" if found.std is not None else ""
-    return f"{found.mean:.4g}{std} ({found.n})"
-
-
-def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
-    return not wanted or any(part in name for part in wanted)
-
-
-def _finished_seeds(side: Side) -> set[int]:
-    return {record.seed for record in side.result.records if record.outcome is Outcome.FINISHED}
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], left: int) -> list[str]:
-    """Rows as text in columns, the first `left` of them flush left."""
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.ljust(width) if index < left else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+from mfm_tune.ledger.state import read_ledger
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare, and print. Returns the exit code."""
-    asked = _Parser(prog="python -m mfm_tune.diff", description="Compare two configs or trials.", allow_abbrev=False)
-    asked.add_argument("first", metavar="A", help="a config id, a trial key, or its beginning")
-    asked.add_argument("second", metavar="B", help="likewise")
-    asked.add_argument("--storage", metavar="DIR", type=Path, default=DEFAULT_STORAGE, help="the ledger's (./runs)")
-    asked.add_argument("--metric", metavar="TEXT", nargs="+", default=[], help="only metrics with this in their names")
+    parser = Parser("diff", "Compare two configs or trials.")
+    parser.add_argument("first", metavar="A", help="a config id, a trial key, or its beginning")
+    parser.add_argument("second", metavar="B", help="likewise")
+    parser.add_argument("--metric", metavar="TEXT", nargs="+", default=[], help="only metrics with this in their names")
     try:
-        given = asked.parse_args(argv)
+        given = parser.parse_args(argv)
         path = given.storage / FILE_NAME
         if not path.is_file():
             raise StorageError(f"There is no ledger in {given.storage}; give the --storage of a run.")

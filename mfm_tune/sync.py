@@ -7,18 +7,16 @@ Giving it twice delivers nothing twice. Exit codes: 0 all is delivered, 2 it is 
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from mfm_tune.commands.options import DEFAULT_STORAGE
+from mfm_tune.commands.options import Parser
 from mfm_tune.console import steady_streams
-from mfm_tune.errors import OptionError, StorageBusyError, StorageError, UserError
-from mfm_tune.ledger.uri import OPTION, announced_uri, without_password, without_password_of
+from mfm_tune.errors import StorageBusyError, StorageError, UserError
+from mfm_tune.ledger.uri import announced_uri, without_password_of
 from mfm_tune.tracking.mirror import Target, quiet_environment
 
 if TYPE_CHECKING:
@@ -27,11 +25,6 @@ if TYPE_CHECKING:
 PATIENCE_S = 30.0  # how long a store may give trouble, and take nothing, before this gives up
 LOCK_S = 5.0
 ANSWER_S = 30  # how long a request may take: here somebody waits for the whole, and a slow server is none in trouble
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{without_password(message)}; see {self.prog} --help.")
 
 
 def synchronise(target: Target, *, from_start: bool = False, patience_s: float = PATIENCE_S) -> int:
@@ -104,20 +97,13 @@ def _not_delivered(target: Target, word: str, detail: str) -> StorageError:
     )
 
 
-def parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """A parser with the two options that all commands on MLflow share."""
-    made = _Parser(prog=f"python -m {prog}", description=description, allow_abbrev=False)
-    made.add_argument("--storage", metavar="DIR", type=Path, default=DEFAULT_STORAGE, help="the ledger's (./runs)")
-    made.add_argument(OPTION, metavar="URI", help="an MLflow server or database; default: DIR/mlflow.db")
-    return made
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Deliver, and say how much. Returns the exit code."""
-    asked = parser("mfm_tune.sync", "Deliver to MLflow what it lacks of a ledger.")
-    asked.add_argument("--from-start", action="store_true", help="deliver everything again, whatever was delivered")
+    parser = Parser("sync", "Deliver to MLflow what it lacks of a ledger.")
+    parser.add_tracking_uri()
+    parser.add_argument("--from-start", action="store_true", help="deliver everything again, whatever was delivered")
     try:
-        given = asked.parse_args(argv)
+        given = parser.parse_args(argv)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER_S))
         os.environ.update(quiet_environment())
         target = Target(given.storage.absolute(), announced_uri(given.tracking_uri))

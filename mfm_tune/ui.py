@@ -15,11 +15,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mfm_tune.commands.options import Parser
 from mfm_tune.console import steady_streams
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.uri import OPTION, announced_uri
-from mfm_tune.sync import parser
 from mfm_tune.tracking.database import damage
 from mfm_tune.tracking.links import Link, links
 from mfm_tune.tracking.mirror import Target, caught_up, quiet_environment
@@ -73,10 +73,11 @@ def _print_links(found: Sequence[Link]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Show MLflow's UI. Returns the exit code."""
-    asked = parser("mfm_tune.ui", "Show MLflow's UI for a storage folder, on loopback.")
-    asked.add_argument("--port", type=int, default=0, help="the server's port; default: a free one")
+    parser = Parser("ui", "Show MLflow's UI for a storage folder, on loopback.")
+    parser.add_tracking_uri()
+    parser.add_argument("--port", type=int, default=0, help="the server's port; default: a free one")
     try:
-        given = asked.parse_args(argv)
+        given = parser.parse_args(argv)
         os.environ.update(quiet_environment())
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         show(Target(given.storage.absolute(), announced_uri(given.tracking_uri)), given.port)

@@ -52,11 +52,27 @@ class Options:
         return self.plan or self.simulate or self.report_only
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage in front."""
+class Parser(argparse.ArgumentParser):
+    """The parser of one of the commands `python -m mfm_tune.COMMAND`, with the option that all of them share.
+
+    A command line that cannot be parsed raises an `OptionError` of one sentence, without the usage in front.
+    """
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(prog=f"python -m mfm_tune.{command}", description=description, allow_abbrev=False)
+        self.add_argument(
+            "--storage", metavar="DIR", type=Path, default=DEFAULT_STORAGE, help="ledger, checkpoints, reports (./runs)"
+        )
+
+    def add_tracking_uri(self) -> None:
+        """Add the option that names MLflow's server or database."""
+        self.add_argument(
+            TRACKING_URI, metavar="URI", help="an MLflow server or database; default: mlflow.db in the storage"
+        )
 
     def error(self, message: str) -> NoReturn:
-        raise OptionError(f"{without_password(message)}; see python -m mfm_tune.run --help.")
+        """Raise the `OptionError`."""
+        raise OptionError(f"{without_password(message)}; see {self.prog} --help.")
 
 
 def parse_options(argv: Sequence[str]) -> Options:
@@ -100,12 +116,11 @@ def _retries(given: argparse.Namespace) -> tuple[tuple[Outcome, bool], ...]:
     return (Outcome.OOM, given.retry_oom), (Outcome.DIVERGED, given.retry_diverged)
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="python -m mfm_tune.run",
-        allow_abbrev=False,
-        description="Train the cells of a search space that the ledger does not have yet, and write the report. "
-        "Stop it whenever you like: the same command carries on.",
+def _parser() -> Parser:
+    parser = Parser(
+        "run",
+        "Train the cells of a search space that the ledger does not have yet, and write the report. Stop it whenever "
+        "you like: the same command resumes.",
     )
     add = parser.add_argument
     add("file", metavar="FILE", nargs="?", type=Path, help="a search space; without it those there are are listed")
@@ -115,7 +130,6 @@ def _parser() -> _Parser:
     add("--profile", metavar="NAME", help="smoke (seconds), mini (a laptop) or paper; default: paper where its data "
         "sets are given, else mini")  # fmt: skip
     add("--data", metavar="NAME=PATH", nargs="+", action="extend", default=[], help="where a data set lies")
-    add("--storage", metavar="DIR", type=Path, default=DEFAULT_STORAGE, help="ledger, checkpoints, reports (./runs)")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
     what.add_argument("--probe", action="store_true", help="measure two steps of each cost that the ledger does not "
@@ -126,18 +140,18 @@ def _parser() -> _Parser:
     add("--slots", metavar="N", help="with --plan, --probe, --simulate: trials side by side; default: as many as fit "
         "on this machine")  # fmt: skip
     code = parser.add_mutually_exclusive_group()
-    code.add_argument("--reuse", action="store_true", help="let results of other training code stand")
+    code.add_argument("--reuse", action="store_true", help="accept results of other training code")
     code.add_argument("--retrain", action="store_true", help="train again what other training code has finished")
     add("--retry-oom", action="store_true", help="try again what ran out of memory")
     add("--retry-diverged", action="store_true", help="try again what diverged")
-    add("--asha", action="store_true", help="let ASHA stop trials early; they go on when run without it")
+    add("--asha", action="store_true", help="let ASHA stop trials early; they resume when run without it")
     add("--inline", action="store_true", help="one trial after the other in this process, without Ray")
     add("--address", metavar="ADDRESS", help="a Ray cluster, such as auto or HOST:6379; default: RAY_ADDRESS, "
         "else Ray on this machine")  # fmt: skip
     add("--cpus-per-trial", metavar="N", default="1", help="CPU cores of one trial (1)")
     add("--gpus-per-trial", metavar="X", help="GPUs of one trial, fractions allowed; default: 1 for the paper profile "
         "where there is one, else 0")  # fmt: skip
-    add(TRACKING_URI, metavar="URI", help="an MLflow server or database; default: mlflow.db in the storage")
+    parser.add_tracking_uri()
     add("--no-tracking", action="store_true", help="no MLflow")
     add("-v", "--verbose", action="store_true", help="say more: what the libraries print, and tracebacks")
     return parser

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mfm_tune import diff
-from mfm_tune.diff import labels_of
+from mfm_tune.commands.comparison import labels_of
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.planning.plan import trial_key
