@@ -65,7 +65,7 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
 def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:
     """Catch up, and try again while the store gives trouble."""
     from mfm_tune.tracking.reader import BrokenLedgerError
-    from mfm_tune.tracking.store import RefusedError, TroubleError, UnusableError
+    from mfm_tune.tracking.trouble import RefusedError, TroubleError, UnusableError
 
     deadline, delay = time.monotonic() + patience_s, 1.0
     while True:

@@ -34,7 +34,8 @@ from mfm_tune.tracking.runs import (
     tables_in,
     trial_run,
 )
-from mfm_tune.tracking.store import ArtifactTroubleError, Handle, RefusedError, TrackingStore
+from mfm_tune.tracking.store import Handle, TrackingStore
+from mfm_tune.tracking.trouble import ArtifactTroubleError, RefusedError
 from mfm_tune.tracking.views import experiment_note, experiment_views, table_views
 
 PATIENCE = 3  # a file that is refused so often, while runs are taken, is left out

@@ -87,7 +87,7 @@ class Mirroring:
         write_state(self.target, word="", detail=self.notice, offset=self.offset)
 
     def _deliver(self) -> None:
-        from mfm_tune.tracking.store import TroubleError, VanishedError
+        from mfm_tune.tracking.trouble import TroubleError, VanishedError
 
         try:
             self._deliver_lines()

@@ -1,4 +1,4 @@
-"""Writing to MLflow so that everything can be written twice: the one file of the mirror that imports it.
+"""Writing runs to MLflow so that everything can be written twice.
 
 Only `MlflowClient` with an explicit URI is used. Runs are found by a tag that they are born with. The mark of the last
 row that a run has is a tag of it, written by the request that writes the row: MLflow stores a request's metrics before
@@ -8,13 +8,8 @@ carry the ledger's time and value, so MLflow drops what it has. Artefacts have n
 
 from __future__ import annotations
 
-import errno
-import os
-import shutil
-import sqlite3
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,11 +21,12 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from mfm_tune.ledger.storage import replacing
-from mfm_tune.tracking.database import connected, damage, set_aside, sqlite_uri
+from mfm_tune.tracking.artifacts import copy_file, upload_file
 from mfm_tune.tracking.mirror import Target
+from mfm_tune.tracking.prepare import prepare_database
 from mfm_tune.tracking.runs import Run, RunStatus
 from mfm_tune.tracking.server import server_version
+from mfm_tune.tracking.trouble import ArtifactTroubleError, RefusedError, TroubleError, as_trouble, word_for
 from mfm_tune.tracking.views import reads_views
 
 if TYPE_CHECKING:
@@ -40,44 +36,8 @@ MOST_ROWS = 999  # metrics a request, which takes 1000 of all kinds: one is the 
 LEAST_ROWS = 20  # to a server so slow that it does not take more in time
 MOST_TAGS = 100
 PAGE = 200  # runs a search
-REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS")
-GONE = "RESOURCE_DOES_NOT_EXIST"
 MARK = "mfm.delivered"  # of the last row that a run has
 FILES_MARK = "mfm.delivered_files"  # step and time of the last report whose files a run has
-OTHER_VERSION = (
-    "Another version of MLflow wrote the database; bring it up to date with 'mlflow db upgrade', or move it away and "
-    "give the same command again: the ledger is then delivered anew"
-)
-
-
-class TroubleError(Exception):
-    """The store does not answer as it should; what was asked for is asked again later.
-
-    Args:
-        word: One word for a display.
-    """
-
-    def __init__(self, word: str, detail: str) -> None:
-        super().__init__(detail)
-        self.word = word
-
-
-class ArtifactTroubleError(TroubleError):
-    """The store takes runs, and does not take files."""
-
-
-class RefusedError(Exception):
-    """The store will never take this; the rest goes on."""
-
-
-class UnusableError(RefusedError):
-    """The store takes nothing until somebody has mended it; the message is one sentence with the remedy."""
-
-    word = "unusable"
-
-
-class VanishedError(Exception):
-    """The store lacks what this mirror wrote to it: another one, or emptied. Everything is delivered again."""
 
 
 @dataclass
@@ -140,7 +100,7 @@ class TrackingStore:
         self._piece = MOST_ROWS
         self._version = "" if target.served else mlflow.__version__
         try:
-            with _as_trouble():
+            with as_trouble():
                 if target.database is not None:
                     self.notice = prepare_database(target.database, ours=target.given is None)
                 self.client = MlflowClient(tracking_uri=target.uri)
@@ -148,13 +108,13 @@ class TrackingStore:
             raise
         except Exception as error:  # a database's own: its driver is not installed, it does not answer
             detail = f"{type(error).__name__}: {error}"
-            raise TroubleError(_word(detail), detail) from error
+            raise TroubleError(word_for(detail), detail) from error
 
     def experiment(self, name: str) -> Experiment:
         """Get or create an experiment, and look up its runs once."""
         if name in self.experiments:
             return self.experiments[name]
-        with _as_trouble():
+        with as_trouble():
             found = self.client.get_experiment_by_name(name) or self._created(name)
         if found.name != name:  # a server that answers anything with an empty object takes nothing
             raise TroubleError("failing", f"Asked for the experiment {name}, the server gave '{found.name}'.")
@@ -216,11 +176,11 @@ class TrackingStore:
         """
         try:
             if self.target.served:
-                self._upload(handle, name, content)
+                upload_file(self.client, handle.run_id, name, content)
             else:
-                self._copy(handle, name, content)
+                copy_file(self.target.artifacts, handle.root, name, content)
         except ArtifactTroubleError:
-            with _as_trouble():
+            with as_trouble():
                 self.client.get_run(handle.run_id)
             raise
         self.taken += 1
@@ -235,7 +195,7 @@ class TrackingStore:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        with _as_trouble():
+        with as_trouble():
             yield
         self.taken += 1
 
@@ -252,7 +212,7 @@ class TrackingStore:
         found: dict[str, list[MlflowRun]] = {}
         token = None
         while True:
-            with _as_trouble():
+            with as_trouble():
                 page = self.client.search_runs(
                     [experiment.id],
                     filter_string=f"tags.`mfm.ledger` = '{self.ledger}'",
@@ -303,7 +263,7 @@ class TrackingStore:
         return experiment.runs[run.key]
 
     def _deleted_meanwhile(self, handle: Handle) -> bool:
-        with _as_trouble():
+        with as_trouble():
             handle.deleted = self.client.get_run(handle.run_id).info.lifecycle_stage == "deleted"
         return handle.deleted
 
@@ -358,42 +318,6 @@ class TrackingStore:
             handle.ended = run.ended
         handle.status = run.status.value
 
-    # -- artefacts -----------------------------------------------------------------------------------------------
-
-    def _copy(self, handle: Handle, name: str, content: bytes | Path) -> None:
-        """Put a file where a server that is given the artefacts' folder finds it, wherever that folder was moved to."""
-        path = self.target.artifacts / handle.root.removeprefix("mlflow-artifacts:").lstrip("/") / name
-        if not handle.root.startswith("mlflow-artifacts:"):
-            raise RefusedError(f"The experiment keeps its artefacts in {handle.root}, not in the storage folder.")
-        try:
-            with replacing(path) as temporary:
-                if isinstance(content, Path):
-                    shutil.copyfile(content, temporary)
-                else:
-                    temporary.write_bytes(content)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise TroubleError("full", f"{path} cannot be written: {error.strerror}.") from error
-            raise ArtifactTroubleError("files", f"{path} cannot be written: {error.strerror}.") from error
-
-    def _upload(self, handle: Handle, name: str, content: bytes | Path) -> None:
-        folder, _, base = name.rpartition("/")
-        with tempfile.TemporaryDirectory() as scratch:
-            file = Path(scratch) / base
-            if isinstance(content, Path):
-                shutil.copyfile(content, file)
-            else:
-                file.write_bytes(content)
-            try:
-                with _as_trouble():
-                    self.client.log_artifact(handle.run_id, str(file), folder or None)
-            except TroubleError as error:
-                raise ArtifactTroubleError("files", str(error)) from error
-            except (RefusedError, VanishedError):
-                raise
-            except Exception as error:  # a store whose client is not installed, or which refuses the credentials
-                raise RefusedError(f"{name} cannot be uploaded: {type(error).__name__}: {error}") from error
-
 
 def _is_deleted(run: MlflowRun) -> bool:
     return bool(run.info.lifecycle_stage == "deleted")
@@ -418,96 +342,3 @@ def _tags(tags: Mapping[str, str]) -> list[RunTag]:
 def _slug(name: str) -> str:
     """An experiment's name as a folder."""
     return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in name).strip("-.") or "runs"
-
-
-@contextmanager
-def _as_trouble() -> Iterator[None]:
-    """Sort MLflow's errors into those to be tried again, those that are final, and a store that is another one."""
-    try:
-        yield
-    except MlflowException as error:
-        detail = str(error)[:2000]
-        if "database schema" in detail:
-            raise UnusableError(f"{OTHER_VERSION} ({detail.splitlines()[0]})") from error
-        if error.error_code in REFUSALS:
-            raise RefusedError(detail) from error
-        if error.error_code == GONE:
-            raise VanishedError(detail) from error
-        raise TroubleError(_word(detail), detail) from error
-    except (OSError, sqlite3.Error) as error:
-        raise TroubleError(_word(str(error)), f"{type(error).__name__}: {error}") from error
-
-
-def _word(detail: str) -> str:
-    """One word for a display."""
-    if "is locked" in detail:
-        return "locked"
-    if "malformed" in detail or "not a database" in detail:
-        return "damaged"  # while it was in use; the next mirror makes it anew
-    if "is full" in detail or "No space left" in detail:
-        return "full"
-    if "error code 40" in detail or ("40" in detail[:60] and "denied" in detail):
-        return "refused"
-    return "unreachable" if "http" in detail.lower() or "connect" in detail.lower() else "failing"
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# A SQLite file
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def prepare_database(path: Path, *, ours: bool = True) -> str:
-    """See that a SQLite file can be opened. A new one is made aside and renamed: a half-made one would stay shut.
-
-    A file that is damaged, or was left half made and so holds no runs, is set aside under another name.
-
-    Args:
-        ours: Whether it is the storage folder's own mirror, which can be made anew from the ledger.
-
-    Returns:
-        What was done, in a sentence for people; empty where nothing was.
-
-    Raises:
-        UnusableError: It is damaged, and not ours.
-    """
-    wrong = (damage(path) or _half_made(path)) if path.exists() else ""
-    if wrong and not ours:
-        raise UnusableError(
-            f"The database {path} is damaged ({wrong}); restore it from a copy, or move it away and give the same "
-            "command again: the ledger is then delivered anew."
-        )
-    notice = ""
-    if wrong:
-        notice = (
-            f"MLflow's database {path} is damaged ({wrong}); it is a mirror of the ledger and was made anew, the old "
-            f"one is {set_aside(path).name}."
-        )
-    elif path.exists():
-        return ""
-    with replacing(path) as temporary:
-        temporary.unlink(missing_ok=True)
-        MlflowClient(tracking_uri=sqlite_uri(temporary)).search_experiments(max_results=1)
-    return notice
-
-
-def _half_made(path: Path) -> str:
-    """What shows that a sound file was left half made: it has no runs, and MLflow cannot open it."""
-    try:
-        with closing(connected(path)) as database:
-            if database.execute("SELECT count(*) FROM runs").fetchone()[0]:
-                return ""
-    except sqlite3.OperationalError as error:
-        if "no such table" in str(error):
-            return str(error)
-        raise
-    copy = path.with_name(f"{path.name}.check-{os.getpid()}")  # MLflow keeps a file open that it has looked at once
-    try:
-        shutil.copyfile(path, copy)
-        MlflowClient(tracking_uri=sqlite_uri(copy)).search_experiments(max_results=1)
-    except OSError:
-        raise
-    except Exception as error:  # MLflow's own, or what its migrations raise on tables that are there already
-        return f"MLflow cannot open it: {str(error).strip().splitlines()[0][:200]}"
-    finally:
-        copy.unlink(missing_ok=True)
-    return ""

@@ -215,13 +215,14 @@ class Slow:
 def test_a_slow_server_gets_everything_in_smaller_pieces(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that time out are made smaller until they are taken; what was stored meanwhile is not there twice."""
     from mfm_tune.tracking import store as tracking_store
+    from mfm_tune.tracking.trouble import TroubleError
 
     write(storage, Fiction(seeds=2, reports=4, metrics=100, benchmark="large").events())
     real = tracking_store.MlflowClient
     monkeypatch.setattr(tracking_store, "MlflowClient", lambda **given: Slow(real(**given)))
     mirroring = Mirroring(Target(storage))
     for _ in (1000, 250, 62):
-        with pytest.raises(tracking_store.TroubleError):
+        with pytest.raises(TroubleError):
             mirroring.catch_up()
     mirroring.catch_up()
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
@@ -274,7 +275,7 @@ def served(storage: Path, monkeypatch: pytest.MonkeyPatch, fails: Callable[[str]
 
 def passes(mirroring: Mirroring, most: int) -> int:
     """How many passes it takes to catch up."""
-    from mfm_tune.tracking.store import TroubleError
+    from mfm_tune.tracking.trouble import TroubleError
 
     for number in range(1, most + 1):
         try:
@@ -355,7 +356,7 @@ def test_files_are_not_left_out_because_the_server_is_down(storage: Path, monkey
 
 def test_files_wait_for_a_full_disk(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long there is no space: the word is `full`, and every file is there in the end."""
-    from mfm_tune.tracking.store import TroubleError
+    from mfm_tune.tracking.trouble import TroubleError
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -536,7 +537,7 @@ def test_another_ledger_does_not_touch_our_runs(storage: Path, empty_database: P
 
 def test_a_locked_file_is_waited_for(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another program holds the SQLite file: nothing is lost, the word is `locked`, and it goes on afterwards."""
-    from mfm_tune.tracking.store import TroubleError
+    from mfm_tune.tracking.trouble import TroubleError
 
     monkeypatch.setattr("mfm_tune.tracking.database.LOCK_S", 0.1)  # the wait for a lock while opening
     holder = sqlite3.connect(storage / "mlflow.db")
@@ -586,7 +587,7 @@ def test_a_database_whose_writer_was_killed_is_kept(storage: Path) -> None:
 
 def test_a_database_with_runs_is_never_set_aside(storage: Path) -> None:
     """A file that holds runs and cannot be opened stays where it is: it may need an upgrade, and hold notes."""
-    from mfm_tune.tracking.store import UnusableError
+    from mfm_tune.tracking.trouble import UnusableError
 
     Mirroring(Target(storage)).catch_up()
     with sqlite3.connect(storage / "mlflow.db") as connection:

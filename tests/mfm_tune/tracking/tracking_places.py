@@ -61,7 +61,7 @@ def beyond(notes: Iterable[str], here: Sequence[str] = LOOPBACK) -> set[str]:
 def make_database(path: Path) -> Path:
     """A new MLflow database, made in a process of its own."""
     code = (
-        "import sys, pathlib; from mfm_tune.tracking.store import prepare_database as p; p(pathlib.Path(sys.argv[1]))"
+        "import sys, pathlib; from mfm_tune.tracking.prepare import prepare_database as p; p(pathlib.Path(sys.argv[1]))"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], env=quiet_environment(), check=True, capture_output=True)
     return path
