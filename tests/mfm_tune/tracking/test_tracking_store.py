@@ -475,7 +475,7 @@ def test_a_view_that_is_refused_keeps_no_row_waiting(storage: Path, monkeypatch:
     """As by a server that takes shorter tags: the runs and the other views are written."""
     from mfm_tune.tracking import delivery as tracking_delivery
 
-    monkeypatch.setattr(tracking_delivery, "experiment_note", lambda *_: "x" * 100_000)
+    monkeypatch.setattr(tracking_delivery, "experiment_note", lambda *_, **__: "x" * 100_000)
     Mirroring(Target(storage)).catch_up()
     assert is_exact(storage)
     keys = rows(storage / "mlflow.db", "SELECT key FROM experiment_tags WHERE key LIKE 'mlflow.sharedViewState.%'")
