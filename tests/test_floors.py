@@ -60,11 +60,11 @@ GROUND = {
     "command_line",
 }
 STEP = {"training", "cuda_graphs", "evaluation", "optimization", "selection"}
-ENDS = {"program", "export", "predict", "evaluate"}
+ENDS = {"program", "tune", "export", "predict", "evaluate"}
 
 # Which modules may import a library, by the beginning of their names. Nobody else may.
 DOORS = {
-    "ray": ("mfm_tune.tune.", "trainables.running.tune"),
+    "ray": ("mfm_tune.tune.", "trainables.tune"),
     "mlflow": ("mfm_tune.tracking.",),
     "optuna": ("mfm_tune.search.",),
     "jinja2": ("mfm_tune.report.",),

@@ -1,1 +1,1 @@
-"""trainables: the UDA + MFM training loop. Knows nothing of MLflow, and of Ray in `trainables.running.tune` only."""
+"""trainables: the UDA + MFM training loop. Knows nothing of MLflow, and of Ray in `trainables.tune` only."""

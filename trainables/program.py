@@ -113,7 +113,7 @@ class Segmentation:
 
     def trainable(self) -> type:
         """The Ray Tune class trainable."""
-        from trainables.running.tune import SegmentationTrial
+        from trainables.tune import SegmentationTrial
 
         return SegmentationTrial
 

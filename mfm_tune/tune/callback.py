@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 def report_of(result: Mapping[str, Any]) -> Report:
-    """The report in what a trial's `step` returned to Tune (see `trainables.running.tune.ProgramTrial`)."""
+    """The report in what a trial's `step` returned to Tune (see `trainables.tune.ProgramTrial`)."""
     return numbers_only(json.loads(result["report"]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.benchmarks.instant_program import Instant, InstantRunning
-from trainables.running.tune import ProgramTrial
+from trainables.tune import ProgramTrial
 
 
 class InstantTrial(ProgramTrial):

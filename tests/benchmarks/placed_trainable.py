@@ -8,7 +8,7 @@ import ray
 
 from tests.benchmarks.placed_program import PlacedRunning
 from tests.mfm_tune.stub_program import StubConfig
-from trainables.running.tune import ProgramTrial
+from trainables.tune import ProgramTrial
 
 
 class PlacedTrial(ProgramTrial):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tests.mfm_tune.stub_program import StubConfig, StubRunning
-from trainables.running.tune import ProgramTrial
+from trainables.tune import ProgramTrial
 
 
 class StubTrial(ProgramTrial):

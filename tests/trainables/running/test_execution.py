@@ -34,10 +34,10 @@ from trainables.models.segmentor import interpolation, upsample
 from trainables.recipes import SMOKE, dacs, daformer, hrda, mfm, mic
 from trainables.running import trial
 from trainables.running.environment import machine, peak_memory_mib, set_numerics
-from trainables.running.tune import begin_as_fresh_process
 from trainables.step_data import StepView
 from trainables.tasks.task import AuxiliaryTask
 from trainables.training import self_training_step
+from trainables.tune import begin_as_fresh_process
 
 CPU = torch.device("cpu")
 SLOW = pytest.mark.slow

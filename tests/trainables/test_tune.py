@@ -24,9 +24,9 @@ import torch
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.program import Outcome
 from trainables.recipes import SMOKE
-from trainables.running.tune import ProgramTrial, SegmentationTrial, begin_as_fresh_process
+from trainables.tune import ProgramTrial, SegmentationTrial, begin_as_fresh_process
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
 
 
