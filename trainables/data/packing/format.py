@@ -247,6 +247,12 @@ def image_checksums(encoded: Pixels | bytes) -> list[int]:
     return [zlib.crc32(encoded[top : top + BAND].data) for top in range(0, len(encoded), BAND)]
 
 
+def checksum(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def verify(folder: Path, progress: Progress) -> int:
     """Compare every file of a store with its checksum.
 
@@ -265,9 +271,7 @@ def verify(folder: Path, progress: Progress) -> int:
         files = (entry.index, *entry.shards)
         for done, stored in enumerate(files, start=1):
             progress(split.value, done, len(files), 0)
-            with open(folder / stored.file, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            if digest != stored.sha256:
+            if checksum(folder / stored.file) != stored.sha256:
                 raise StoreError(damaged(folder / stored.file))
             total += stored.bytes
     return total

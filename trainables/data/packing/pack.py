@@ -20,7 +20,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,7 +28,14 @@ from PIL import Image
 
 from trainables.data.labels import NUM_CLASSES, TrainIds, pixels_by_class
 from trainables.data.packing.check import BrokenFiles, Surveyed, read_sample
-from trainables.data.packing.format import INDEX_FIELDS, INDEX_SCHEMA, LABEL_CODEC, SHARD_SCHEMA, image_checksums
+from trainables.data.packing.format import (
+    INDEX_FIELDS,
+    INDEX_SCHEMA,
+    LABEL_CODEC,
+    SHARD_SCHEMA,
+    checksum,
+    image_checksums,
+)
 from trainables.data.packing.manifest import MANIFEST, Codec, Manifest, SplitManifest, StoredFile
 from trainables.data.packing.plan import Job, Plan, refuse_empty, stored_size
 from trainables.data.packing.progress import Progress, gigabytes
@@ -183,8 +189,7 @@ def _pack_shard(
     problems: list[Problem] = []
     images = 0
     with open(growing, "wb") as raw:
-        file = _Hashed(raw)
-        with pa.ipc.new_file(pa.PythonFile(file, mode="w"), SHARD_SCHEMA) as writer:
+        with pa.ipc.new_file(raw, SHARD_SCHEMA) as writer:
             for result in _in_order(pool, lambda entry: _convert(job, split, entry.sample), samples, 2 * job.workers):
                 packed.decoded += 1
                 if isinstance(result, Problem):
@@ -197,7 +202,7 @@ def _pack_shard(
         raw.flush()
         os.fsync(raw.fileno())  # before its note is written
     os.replace(growing, path)
-    stored = StoredFile(path.name, path.stat().st_size, file.digest.hexdigest())
+    stored = StoredFile(path.name, path.stat().st_size, checksum(path))
     note = {"shard": asdict(stored), "images": images, "problems": [_problem_json(problem) for problem in problems]}
     _write(_note(path), json.dumps(note).encode())
 
@@ -278,21 +283,6 @@ def _binary(value: Pixels | TrainIds | bytes | None) -> pa.Array:
     data = pa.py_buffer(value)
     offsets = pa.py_buffer(np.array([0, data.size], dtype=np.int32))
     return pa.Array.from_buffers(pa.binary(), 1, [None, offsets, data])
-
-
-class _Hashed(io.RawIOBase):
-    """A file that computes the checksum of what is written to it."""
-
-    def __init__(self, file: io.BufferedWriter) -> None:
-        self._file = file
-        self.digest = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        self.digest.update(data)
-        return self._file.write(data)
 
 
 # --------------------------------------------------------------------------------------------------------------------
