@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mfm_tune.criteria import TARGET_MIOU
-from mfm_tune.search_space import Asha, Choice, Float, Search, Tpe, Values
+from mfm_tune.search_space import Asha, Choice, Distribution, Float, Search, Tpe, Values
 from trainables.config import Experiment, Objective
 from trainables.program import Segmentation
 from trainables.recipes import Scale, at_each_scale, dacs, dacs_mfm, mfm, with_selection_criteria
@@ -53,6 +53,21 @@ def _rebuilder_rate(own: float | None, values: Values) -> float | None:
     return None if own is None and rate == values["learning rate"] else rate
 
 
+def parameters(rate: float, rebuilder_rate: float) -> dict[str, Distribution]:
+    """The searched space, around the default's learning rates."""
+    return {
+        "ratio": Float(0.1, 0.9, digits=2),
+        "lambda": Float(0.1, 10.0, log=True, digits=2),
+        "dim": Choice((128, 256, 512, 768)),
+        "blocks": Choice((1, 2, 4)),
+        "grid": Choice((8, 16, 32)),
+        "objective": Choice(tuple(Objective)),
+        "start": Float(0.0, 0.5, digits=2),
+        "learning rate": Float(rate / 4, rate * 4, log=True, digits=2),
+        "Rebuilder learning rate": Float(rebuilder_rate / 10, rebuilder_rate * 10, log=True, digits=2),
+    }
+
+
 def search(scale: Scale) -> Search:
     """The search at one scale."""
     rungs = on_rungs(scale)
@@ -74,17 +89,7 @@ def search(scale: Scale) -> Search:
         title="Search over the settings of MFM with DACS",
         profile=scale.name,
         program=Segmentation(),
-        parameters={
-            "ratio": Float(0.1, 0.9, digits=2),
-            "lambda": Float(0.1, 10.0, log=True, digits=2),
-            "dim": Choice((128, 256, 512, 768)),
-            "blocks": Choice((1, 2, 4)),
-            "grid": Choice((8, 16, 32)),
-            "objective": Choice(tuple(Objective)),
-            "start": Float(0.0, 0.5, digits=2),
-            "learning rate": Float(rate / 4, rate * 4, log=True, digits=2),
-            "Rebuilder learning rate": Float(rebuilder_rate / 10, rebuilder_rate * 10, log=True, digits=2),
-        },
+        parameters=parameters(rate, rebuilder_rate),
         make=lambda values: with_selection_criteria(point(rungs, values)),
         baselines={
             "DACS": with_selection_criteria(dacs(rungs)),

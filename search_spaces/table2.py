@@ -18,12 +18,8 @@ from trainables.recipes import Scale, at_each_scale, dacs, dacs_mfm, mfm
 BASELINE = "Baseline"
 
 
-def study(scale: Scale) -> Study:
-    """Table 2 at one scale. `trained` says what stands for a printed level there."""
-
-    def objective(level: Objective | str) -> Experiment:
-        return dacs(scale, mfm(scale, objective=level)) if isinstance(level, Objective) else dacs(scale)
-
+def rebuilder_tables(scale: Scale) -> tuple[Table, ...]:
+    """(a) and (b), the size of the Rebuilder; `trained` is what a printed level becomes at the scale."""
     dims = Axis(
         name="dim",
         levels=((128, 54.7), (256, 55.1), (512, 55.9), (768, 53.6)),
@@ -35,6 +31,11 @@ def study(scale: Scale) -> Study:
         levels=((1, 55.4), (2, 55.9), (4, 54.4), (8, 52.9)),
         make=lambda blocks: dacs(scale, mfm(scale, blocks=blocks)),
     )
+    return Table(name="2a", title="(a) Dim C'", axis=dims), Table(name="2b", title="(b) Blocks", axis=blocks)
+
+
+def masking_tables(scale: Scale) -> tuple[Table, ...]:
+    """(c) and (d), whether and on which grid features are masked."""
     rows = {
         BASELINE: (52.1, dacs(scale)),
         "Masking": (51.9, dacs(scale, mfm(scale, rebuild=False))),
@@ -51,6 +52,15 @@ def study(scale: Scale) -> Study:
         make=lambda grid: dacs(scale, mfm(scale, grid=grid)),
         trained=lambda grid: "x".join(map(str, scale.grid(grid))),
     )
+    return Table(name="2c", title="(c) Case", axis=cases), Table(name="2d", title="(d) Grid H' = W'", axis=grids)
+
+
+def loss_tables(scale: Scale) -> tuple[Table, ...]:
+    """(e) and (f), what is learned from rebuilt features, and how much it weighs."""
+
+    def objective(level: Objective | str) -> Experiment:
+        return dacs(scale, mfm(scale, objective=level)) if isinstance(level, Objective) else dacs(scale)
+
     objectives: Axis[Objective | str] = Axis(
         name="objective",
         levels=(
@@ -67,19 +77,20 @@ def study(scale: Scale) -> Study:
         levels=((0.1, 54.7), (0.5, 55.8), (1.0, 55.9), (2.0, 55.4), (10.0, 52.1)),
         make=lambda weight: dacs(scale, mfm(scale, weight=weight)),
     )
+    return (
+        Table(name="2e", title="(e) Objective", axis=objectives),
+        Table(name="2f", title="(f) Trade-off λ", axis=weights),
+    )
+
+
+def study(scale: Scale) -> Study:
+    """Table 2 at one scale."""
     return Study(
         name="table2",
         title="Table 2: ablation of MFM with DACS",
         profile=scale.name,
         program=Segmentation(),
-        tables=(
-            Table(name="2a", title="(a) Dim C'", axis=dims),
-            Table(name="2b", title="(b) Blocks", axis=blocks),
-            Table(name="2c", title="(c) Case", axis=cases),
-            Table(name="2d", title="(d) Grid H' = W'", axis=grids),
-            Table(name="2e", title="(e) Objective", axis=objectives),
-            Table(name="2f", title="(f) Trade-off λ", axis=weights),
-        ),
+        tables=(*rebuilder_tables(scale), *masking_tables(scale), *loss_tables(scale)),
         references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
         needs=scale.needs,
         comparable=scale.comparable,

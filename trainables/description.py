@@ -23,7 +23,7 @@ class Description(Settings):
     Args:
         network: Settings to build it from.
         classes: Names of its outputs.
-        mean, std: Normalisation of images (grey levels, RGB).
+        mean, std: Normalisation of images (pixel values, RGB).
         size: Box (rows, columns) that an image is fitted into before the network sees it.
         slide: (rows, columns) of sliding windows with half-window strides; None feeds the whole image.
         channels_last: Memory format of weights and images; another one moves the last bits of the logits.

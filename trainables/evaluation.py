@@ -45,7 +45,7 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a confusion matrix says.
+    """Scores from a confusion matrix.
 
     Args:
         iou: [K], percent; NaN for a class in neither labels nor predictions.

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from trainables.config import (
-    Adaptation,
     Experiment,
     PackedPair,
     RealPhotographs,
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
     from trainables.running.probe import Probe
     from trainables.running.trial import Trial
 
+ADAPTATIONS = {SelfTraining: "DACS", SourceOnly: "source-only", TargetSupervised: "oracle"}
+
 
 @dataclass(frozen=True)
 class Segmentation:
@@ -38,7 +39,7 @@ class Segmentation:
     packages: tuple[str, ...] = ("trainables",)
 
     def planned_steps(self, config: Experiment) -> int:
-        """Training steps of one trial, the warm start (shared by all trials of a seed) not counted.
+        """Training steps of one trial, the source pre-training (shared by all trials of a seed) not counted.
 
         Raises:
             ValueError: The config is none of this program's.
@@ -51,7 +52,7 @@ class Segmentation:
         mfm = config.mfm
         if mfm is not None and mfm.weight != 0 and mfm.rebuilder is not None:
             tasks.append(f"{mfm.rebuilder.dim}x{mfm.rebuilder.blocks} on {mfm.grid[0]}x{mfm.grid[1]}")
-        parts = [type(config.network).__name__, _adaptation_name(config.adaptation), *tasks]
+        parts = [type(config.network).__name__, ADAPTATIONS[type(config.adaptation)], *tasks]
         return f"{self.benchmark(config)}: {' + '.join(parts)}, batch {config.batch_size}"
 
     def class_names(self, config: Experiment) -> tuple[str, ...]:
@@ -122,13 +123,3 @@ def _experiment(config: object) -> Experiment:
     if type(config) is not Experiment:  # what a subclass adds would not be trained
         raise ValueError(f"Segmentation trains an Experiment, got {type(config).__name__}.")
     return config
-
-
-def _adaptation_name(adaptation: Adaptation) -> str:
-    match adaptation:
-        case SelfTraining():
-            return "DACS"
-        case SourceOnly():
-            return "source-only"
-        case TargetSupervised():
-            return "oracle"

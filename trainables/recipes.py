@@ -139,8 +139,8 @@ def daformer(scale: Scale, *auxiliary: object) -> Experiment:
 def hrda(scale: Scale, *auxiliary: object) -> Experiment:
     """HRDA (Hoyer et al. 2022; published as `gtaHR2csHR_hrda`): DAFormer at two resolutions.
 
-    Crops of 1024 with a detail crop of 512, loss 0.9 fused + 0.1 detail; the crop of a rare class must show twice its
-    3000 pixels; pseudo-labels weigh 0 within 30 pixels of the borders of the whole image and 240 of its lower one;
+    Crops of 1024 with an HR detail crop of 512, loss 0.9 fused + 0.1 detail; the crop of a rare class must show twice
+    its 3000 pixels; pseudo-labels weigh 0 within 30 pixels of the borders of the whole image and 240 of its lower one;
     evaluation slides windows of 1024 by half their side.
     """
     own = _daformer_scale(scale)

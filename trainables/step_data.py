@@ -88,5 +88,5 @@ class StepView:
     source_encoded: Encoded | None = None
 
     def box(self, image: Tensor, name: str = "auxiliary target") -> Box | None:
-        """HRDA's detail crop for a pass of this name over an image [B, 3, H, W]; None for other networks."""
+        """HRDA's HR detail crop for a pass of this name over an image [B, 3, H, W]; None for other networks."""
         return self.student.draw_box(self.streams, f"detail crop, {name} pass", self.step, size_of(image))

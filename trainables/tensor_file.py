@@ -34,7 +34,7 @@ def save(path: Path, arrays: Arrays, numbers: dict[str, Any], keep: Path | None 
         keep: Where the old file goes.
 
     Raises:
-        OSError: The disk has not twice the file's size free (ENOSPC), or cannot be written; the old file stands.
+        OSError: The disk has not twice the file's size free (ENOSPC), or cannot be written; the old file stays.
     """
     size = sum(array.numel() * array.element_size() for array in arrays.values())
     path.parent.mkdir(parents=True, exist_ok=True)

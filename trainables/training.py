@@ -42,7 +42,7 @@ class State:
         tasks: Auxiliary tasks.
         optimizer: Over the student and the tasks.
         step: Steps taken.
-        mean, std: Normalisation of images (grey levels, RGB).
+        mean, std: Normalisation of images (pixel values, RGB).
         graphed: The modules whose passes are replayed CUDA graphs.
         last: The latest step as auxiliary tasks saw it, for pictures.
     """
@@ -88,7 +88,7 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
 
 
 def supervised_step(state: State, batch: Batch) -> Losses:
-    """One iteration of plain cross-entropy: source-only, the warm start, and the target-supervised oracle."""
+    """One iteration of plain cross-entropy: source-only, source pre-training, and the target-supervised oracle."""
     set_learning_rate(state.optimizer, state.config.schedule, state.step)
     _clear_gradients(state)
     box = begin_pass(state, "source", batch.image)
@@ -151,7 +151,7 @@ def autocast(state: State) -> Iterator[None]:
 
 
 def begin_pass(state: State, name: str, image: Tensor) -> Box | None:
-    """Seed the dropout of a pass over an image [B, 3, H, W], and draw HRDA's detail crop; None for other networks."""
+    """Seed the dropout of a pass over an image [B, 3, H, W], and draw HRDA's box; None for other networks."""
     seed_dropout(state, name)
     return state.student.draw_box(state.streams, f"detail crop, {name} pass", state.step, size_of(image))
 

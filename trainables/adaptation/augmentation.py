@@ -49,7 +49,7 @@ def augment(
     """Jitter and blur a normalised batch [B, 3, H, W], in its memory format; each happens to the whole batch or not.
 
     Args:
-        image: Normalised by mean and std (grey levels).
+        image: Normalised by mean and std (pixel values).
         jitter, blur: None is off.
         name: Begins the names of its streams, so that two augmentations in a step never share a draw ("masked ").
         per_image: An order of operations and a sigma for each image (mixed images), or one for the batch (masked image
@@ -104,7 +104,7 @@ def jitter_normalised(
 def normalisation(
     image: Tensor, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Mean and std (grey levels), [1, 3, 1, 1] each, in an image's dtype on its device."""
+    """Mean and std (pixel values), [1, 3, 1, 1] each, in an image's dtype on its device."""
     centre, spread = (_like(image, torch.tensor(each, dtype=torch.float64)).view(1, 3, 1, 1) for each in (mean, std))
     return centre, spread
 

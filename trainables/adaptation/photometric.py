@@ -33,7 +33,7 @@ SECTORS = (  # R, G, B in each sixth of the circle
 
 @dataclass(frozen=True, slots=True)
 class DistortionDraw:
-    """What happens to each image, [B] each: whether (bool), with which factor or shift (grey levels, hues of 180)."""
+    """What happens to each image, [B] each: whether (bool), with which factor or shift (pixel values, hues of 180)."""
 
     brighter: Tensor
     contrasted: Tensor
@@ -65,7 +65,7 @@ def distort(
     """Distort a normalised batch [B, 3, H, W]; the result is normalised too.
 
     Args:
-        image: Normalised by mean and std (grey levels).
+        image: Normalised by mean and std (pixel values).
         draw: Of `draw_distortion`.
         mean, std: Of R, G, B.
     """
@@ -75,7 +75,7 @@ def distort(
 
 
 def distort_levels(levels: Tensor, draw: DistortionDraw) -> Tensor:
-    """Distort a batch [B, 3, H, W] of whole grey levels 0 to 255, R, G, B."""
+    """Distort a batch [B, 3, H, W] of whole pixel values 0 to 255, R, G, B."""
 
     def each(drawn: Tensor) -> Tensor:
         drawn = drawn if drawn.dtype == torch.bool else drawn.to(levels.dtype)
@@ -100,7 +100,7 @@ def _scaled(levels: Tensor, factor: Tensor | float) -> Tensor:
 
 
 def levels_to_hsv(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Hue 0 to 179, saturation and value 0 to 255, each [B, 1, H, W] and whole, of grey levels [B, 3, H, W].
+    """Hue 0 to 179, saturation and value 0 to 255, each [B, 1, H, W] and whole, of pixel values [B, 3, H, W].
 
     In fixed point, by reciprocals with 12 bits behind the point, which decides how they are rounded.
     """
@@ -117,7 +117,7 @@ def levels_to_hsv(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def levels_of_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """Grey levels [B, 3, H, W], rounded, of 8-bit hue, saturation and value.
+    """Pixel values [B, 3, H, W], rounded, of 8-bit hue, saturation and value.
 
     The products are those of the published pipeline, since many of them end half way between two levels.
     """

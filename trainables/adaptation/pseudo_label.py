@@ -1,4 +1,4 @@
-"""Pseudo-labels: what the teacher says of the target, and how much it counts."""
+"""Pseudo-labels: the teacher's classes of the target, and their weights."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Blur(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Margins(Settings):
-    """Rows and columns of the target image whose pseudo-labels weigh 0 (car bonnet, rectification), in pixels.
+    """Rows and columns of the target image whose pseudo-labels weigh 0 (ego-vehicle hood, rectification), in pixels.
 
     They are measured on the whole resized image (`of_size`), or on the crop itself where `of_size` is None.
     """
@@ -74,7 +74,7 @@ class PhotoMetricDistortion(Settings):
     """MMSegmentation's colour distortion of 8-bit images; each part happens to every second image.
 
     Args:
-        brightness: Added: at most so many grey levels, either way.
+        brightness: Added: at most so much, in pixel values, either way.
         contrast, saturation: Ranges of the factors.
         hue: Turned by -hue to hue - 1 of 180 hues (steps of 2 degrees).
     """

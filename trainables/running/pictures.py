@@ -1,4 +1,4 @@
-"""Pictures of what a trial sees and says, as PNG files."""
+"""Qualitative results of a trial as PNG files: images, labels, predictions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def save_pictures(folder: Path, student: Segmentor, domains: Domains, last: Step
 
 
 def _photograph(image: Tensor, domains: Domains) -> np.ndarray:
-    """A normalised image [3, H, W] as [H, W, 3] grey levels, uint8."""
+    """A normalised image [3, H, W] as [H, W, 3] pixel values, uint8."""
     mean = image.new_tensor(domains.mean).view(3, 1, 1)
     std = image.new_tensor(domains.std).view(3, 1, 1)
     pixels = (image * std + mean).round().clamp(0, 255).permute(1, 2, 0)

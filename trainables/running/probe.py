@@ -68,7 +68,7 @@ def probe(config: Experiment, *, folder: str, data: Mapping[str, str]) -> Probe:
 def shortened(config: Experiment) -> Experiment:
     """The config with an evaluation after two steps and after four, and every task from the first step on.
 
-    A warm start is left out: all trials of a seed share one.
+    Source pre-training is left out: all trials of a seed share one.
     """
     tasks = tuple(replace(task, start_step=0) if hasattr(task, "start_step") else task for task in config.auxiliary)
     return replace(
