@@ -11,7 +11,7 @@ import io
 from collections.abc import Iterable, Mapping
 
 from mfm_tune.program import Outcome
-from mfm_tune.report.numbers import metric_name, trial_text
+from mfm_tune.report.numbers import metric_name, outcome_text, trial_text
 from mfm_tune.report.tables import networks, step_text
 from mfm_tune.results.search import SearchResults
 from mfm_tune.results.statistics import Paired
@@ -39,7 +39,7 @@ def trials_csv(results: Results) -> str:
                 "config_id": record.config_id,
                 "name": results.configs[record.config_id].name,
                 "seed": record.seed,
-                "outcome": record.outcome.value if record.outcome else "open",
+                "outcome": outcome_text(record),
                 "step": record.step,
                 "planned_steps": record.planned_steps,
                 "executed_steps": record.executed_steps,
@@ -47,7 +47,7 @@ def trials_csv(results: Results) -> str:
                 "attempts": record.attempts,
                 "fingerprint": record.fingerprint,
                 "machine": str(environment) if environment else "",
-                "error": record.error.strip().splitlines()[-1] if record.error.strip() else "",
+                "error": _last_line(record.error),
                 **dict(sorted(record.metrics.items())),
             }
         )
@@ -75,7 +75,7 @@ def explored_csv(found: SearchResults) -> str:
             {
                 "trial": point.number,
                 **{name: point.values[name] for name in found.search.parameters},
-                "outcome": record.outcome.value if record and record.outcome else "open" if record else "not started",
+                "outcome": outcome_text(record),
                 "at the last step": "yes" if point.outcome is Outcome.FINISHED else "no",
                 "step": record.step if record else 0,
                 "planned_steps": record.planned_steps if record else None,
@@ -83,11 +83,16 @@ def explored_csv(found: SearchResults) -> str:
                 "config_id": point.config_id,
                 "key": point.key,
                 "seconds": round(record.seconds, 3) if record else None,
-                "error": record.error.strip().splitlines()[-1] if record and record.error.strip() else "",
+                "error": _last_line(record.error if record else ""),
                 **(dict(sorted(record.metrics.items())) if record else {}),
             }
         )
     return _csv(rows)
+
+
+def _last_line(text: str) -> str:
+    """The last line as it was written, or nothing."""
+    return next(reversed(text.strip().splitlines()), "")
 
 
 def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[str, Value]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from mfm_tune.criteria import Criterion
-from mfm_tune.ledger.records import Status
+from mfm_tune.ledger.records import Status, TrialRecord
 from mfm_tune.results.statistics import Paired, Summary
 from mfm_tune.results.study import CellResult
 from mfm_tune.results.trials import ConfigResult, status_text
@@ -63,6 +63,13 @@ def short_status(config: ConfigResult, seed: int) -> str:
     if status is Status.STOPPED and record is not None:
         return f"stopped ({record.step})"
     return _SHORT.get(status, status.value)
+
+
+def outcome_text(record: TrialRecord | None) -> str:
+    """How a trial ended: the outcome's name, `open` or `not started`."""
+    if record is None:
+        return Status.NEW.value
+    return "open" if record.outcome is None else record.outcome.value
 
 
 def trial_text(config: ConfigResult, seed: int, metric: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mfm_tune.criteria import CRITERIA, TARGET_MIOU
 from mfm_tune.program import Outcome
-from mfm_tune.report.numbers import counted, criterion_number, in_words, mean_std, metric_name, number
+from mfm_tune.report.numbers import counted, criterion_number, in_words, mean_std, metric_name, number, outcome_text
 from mfm_tune.report.search_figures import capital
 from mfm_tune.report.sections import Section, Text, study_text
 from mfm_tune.results.search import Confirmed, Retold, SearchResults
@@ -335,7 +335,7 @@ def _explored(found: SearchResults) -> Section | None:
     rows = []
     for each in points:
         record = each.record
-        outcome = "not started" if record is None else "open" if record.outcome is None else record.outcome.value
+        outcome = outcome_text(record)
         if record is not None and record.outcome is not Outcome.FINISHED and record.planned_steps:
             outcome = f"{outcome} at step {record.step} of {record.planned_steps}"
         value = criterion_number(final(each, criterion), criterion)

@@ -65,63 +65,49 @@ def study_text(results: Results) -> Text:
     return Text(
         subtitle=f"Study {study.name}, profile {study.profile}. {status(results)}",
         summary=_summary(results),
-        sections=tuple(
-            section
-            for section in (
-                _directions(results),
-                _comparable(results),
-                _missing(results),
-                _failed(results),
-                _where(results),
-            )
-            if section is not None
+        sections=filled(
+            _directions(results), _comparable(results), _missing(results), _failed(results), _where(results)
         ),
     )
+
+
+def filled(*sections: Section) -> tuple[Section, ...]:
+    """The sections that have something to print."""
+    return tuple(section for section in sections if section.sentences or section.rows)
 
 
 def _summary(results: Results) -> Section:
-    sentences = [*headline(results), *directions(results)]
-    sentences += [
-        *without_effect(results),
-        *best_levels(results),
-        *out_of_memory(results),
-    ]
-    return Section(key="summary", title="Summary", sentences=(*sentences, how_to_read(results)))
+    seen = (*headline(results), *directions(results), *without_effect(results), *best_levels(results))
+    return Section(key="summary", title="Summary", sentences=(*seen, *out_of_memory(results), how_to_read(results)))
 
 
-def _directions(results: Results) -> Section | None:
-    every = claims(results)
+def _directions(results: Results) -> Section:
     rows = tuple(
-        (f"{each.first} minus {each.second}", difference(each.paired), signed(each.paper), each.direction.value)
-        for each in every
+        (f"{claim.first} minus {claim.second}", difference(claim.paired), signed(claim.paper), claim.direction.value)
+        for claim in claims(results)
     )
-    if not rows:
-        return None
+    how_to_read_them = (
+        "A direction is the sign of a difference between two configs that the paper prints numbers for. It holds "
+        "here where the whole 95 % interval has that sign, and is contradicted where the whole interval has the "
+        "other one; an interval that contains 0 shows neither a difference nor that there is none."
+    )
     return Section(
         key="directions",
         title="The paper's directions",
-        sentences=(
-            "A direction is the sign of a difference between two configs that the paper prints numbers for. It holds "
-            "here where the whole 95 % interval has that sign, and is contradicted where the whole interval has the "
-            "other one; an interval that contains 0 shows neither a difference nor that there is none.",
-        ),
+        sentences=(how_to_read_them,) if rows else (),
         headings=("difference", "here [95 %]", "paper", "direction"),
         rows=rows,
     )
 
 
-def _comparable(results: Results) -> Section | None:
+def _comparable(results: Results) -> Section:
     sentences = list(results.study.comparable)
-    if any(claim.paper for claim in claims(results)):
+    if claims(results):
         sentences.append(
             "The paper's numbers are printed without a spread, so how far its own differences are from chance cannot "
             "be told; a direction that holds here is one seen at this scale, not a reproduction of the number."
         )
-    return (
-        Section(key="comparable", title="Not comparable with the paper", sentences=tuple(sentences))
-        if sentences
-        else None
-    )
+    return Section(key="comparable", title="Not comparable with the paper", sentences=tuple(sentences))
 
 
 def _missing(results: Results) -> Section:
@@ -130,18 +116,14 @@ def _missing(results: Results) -> Section:
     return Section(key="missing", title="What is missing", sentences=lines or (every,))
 
 
-def _failed(results: Results) -> Section | None:
+def _failed(results: Results) -> Section:
     rows = tuple(
         (results.configs[record.config_id].name, str(record.seed), record.outcome.value, _reason(record))
         for record in results.records
         if record.outcome not in (None, Outcome.FINISHED)
     )
     headings = ("config", "seed", "outcome", "reason")
-    return (
-        Section(key="outcomes", title="Trials that ended without a number", headings=headings, rows=rows)
-        if rows
-        else None
-    )
+    return Section(key="outcomes", title="Trials that ended without a number", headings=headings, rows=rows)
 
 
 def _reason(record: TrialRecord) -> str:

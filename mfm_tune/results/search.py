@@ -244,7 +244,6 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
     study = confirmed_study(search, state, code)
     prints = None if code is None else code.digests(study.configs())
     results = collect(study, state, prints)
-    seeds = tuple(dict.fromkeys((search.explore_seed, *search.seeds)))
     chosen_with = _chosen_with(state, search, code)
     rows = {cell.cell.level: cell for cell in results.cells}
     return SearchResults(
@@ -254,7 +253,7 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
             _confirmed(point, search, rows[point.name], chosen_with) for point in selected(state, search, code)
         ),
         results=results,
-        baselines=tuple(_retold(each, search) for each in collect(study, state, prints, seeds).references),
+        baselines=tuple(_retold(each, search, state) for each in results.references),
         fixed=selection_of(state, search, code) is not None,
     )
 
@@ -279,9 +278,13 @@ def _confirmed(
     )
 
 
-def _retold(baseline: ConfigResult, search: Search) -> Retold:
-    values = baseline.finals(search.criterion.key)
-    return Retold(name=baseline.name, explored=values.get(search.explore_seed), held_out=_held_out(values, search))
+def _retold(baseline: ConfigResult, search: Search, state: LedgerState) -> Retold:
+    record = state.counts(baseline.config_id, search.explore_seed, baseline.fingerprint)
+    return Retold(
+        name=baseline.name,
+        explored=None if record is None else record.final(search.criterion.key),
+        held_out=_held_out(baseline.finals(search.criterion.key), search),
+    )
 
 
 def _held_out(values: Mapping[int, float], search: Search) -> dict[int, float]:

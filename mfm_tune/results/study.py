@@ -211,12 +211,7 @@ class Results:
         return Counter(config.status(seed) for config in self.configs.values() for seed in self.seeds)
 
 
-def collect(
-    study: Study,
-    state: LedgerState,
-    fingerprints: Mapping[str, str] | None = None,
-    seeds: Sequence[int] | None = None,
-) -> Results:
+def collect(study: Study, state: LedgerState, fingerprints: Mapping[str, str] | None = None) -> Results:
     """The numbers of a study.
 
     Args:
@@ -224,14 +219,13 @@ def collect(
         state: The ledger.
         fingerprints: Config id -> fingerprint of the code as it is now. For one that is not named, the code that a
             driver last declared counts.
-        seeds: Which seeds count; None takes the study's.
     """
-    chosen, known = tuple(study.seeds if seeds is None else seeds), fingerprints or {}
+    known = fingerprints or {}
     configs = {
         config: ConfigResult(
             config_id=config,
             name=study.name_of(config),
-            trials={seed: state.counts(config, seed, known.get(config)) for seed in chosen},
+            trials={seed: state.counts(config, seed, known.get(config)) for seed in study.seeds},
             fingerprint=known.get(config),
             classes=state.configs[config].classes if config in state.configs else (),
         )
@@ -242,7 +236,7 @@ def collect(
     versions = (tuple((name, str(each)) for name, each in (of.get("versions") or {}).items()) for of in launches)
     return Results(
         study=study,
-        seeds=chosen,
+        seeds=tuple(study.seeds),
         tables=tuple(map(collector.table, study.tables)),
         references=collector.references,
         configs=configs,
