@@ -13,11 +13,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 LONGEST = 80  # characters of a value that is shown whole
 LONGEST_LINE = 300  # characters of a title or label
@@ -58,133 +58,91 @@ class Settings:
         """Raise the error where fields, each good by itself, do not go together."""
 
 
-class Rule(Protocol):
-    """A range of values; stands in `Annotated`."""
+class Rule:
+    """A range of values, as it is given in `Annotated`.
+
+    Attributes:
+        wanted: What a value must: `lie in [0, 1]`.
+        plural: What several such values are: `numbers in [0, 1]`.
+    """
+
+    wanted: str
+    plural: str = "values"
 
     def fits(self, value: object) -> bool:
         """Whether the value lies in it."""
-
-    @property
-    def wanted(self) -> str:
-        """What a value must: `lie in [0, 1]`."""
-
-    @property
-    def plural(self) -> str:
-        """What several such values are: `numbers in [0, 1]`."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True)
-class Number:
-    """Finite numbers from `low` to `high`; an open end is left out."""
+class Number(Rule):
+    """Finite numbers from `low` to `high`; an open end is left out, and a bool is none."""
 
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
-    open_high: bool = False
+    def __init__(
+        self, low: float = -math.inf, high: float = math.inf, *, open_low: bool = False, open_high: bool = False
+    ) -> None:
+        left = "(" if open_low or math.isinf(low) else "["
+        right = ")" if open_high or math.isinf(high) else "]"
+        interval = f"{left}{low:g}, {high:g}{right}"
+        unbounded = math.isinf(low) and math.isinf(high)
+        self.wanted = "be a finite number" if unbounded else f"lie in {interval}"
+        self.plural = "finite numbers" if unbounded else f"numbers in {interval}"
+        self._low, self._high, self._open_low, self._open_high = low, high, open_low, open_high
 
     def fits(self, value: object) -> bool:
-        """Whether the value is a finite number in the range; a bool is none."""
+        """Whether the value is a finite number in the range."""
         if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
             return False
-        above = value > self.low if self.open_low else value >= self.low
-        return above and (value < self.high if self.open_high else value <= self.high)
-
-    @property
-    def wanted(self) -> str:
-        """`lie in [0, 1)`."""
-        return "be a finite number" if self == Number() else f"lie in {self._interval}"
-
-    @property
-    def plural(self) -> str:
-        """`numbers in [0, 1)`."""
-        return "finite numbers" if self == Number() else f"numbers in {self._interval}"
-
-    @property
-    def _interval(self) -> str:
-        left = "(" if self.open_low or math.isinf(self.low) else "["
-        right = ")" if self.open_high or math.isinf(self.high) else "]"
-        return f"{left}{self.low:g}, {self.high:g}{right}"
+        above = value > self._low if self._open_low else value >= self._low
+        return above and (value < self._high if self._open_high else value <= self._high)
 
 
-@dataclass(frozen=True)
-class Whole:
-    """Integers from `low` to `high` that are a multiple of `step`."""
+class Whole(Rule):
+    """Integers from `low` to `high` that are a multiple of `step`; a bool is none."""
 
-    low: int | None = None
-    high: int | None = None
-    step: int = 1
+    def __init__(self, low: int | None = None, high: int | None = None, step: int = 1) -> None:
+        span = "" if low is None else f" of at least {low}" if high is None else f" from {low} to {high}"
+        self.wanted = f"be {'an integer' if step == 1 else f'a multiple of {step}'}{span}"
+        self.plural = f"{'integers' if step == 1 else f'multiples of {step}'}{span}"
+        self._low, self._high, self._step = low, high, step
 
     def fits(self, value: object) -> bool:
-        """Whether the value is such an integer; a bool is none."""
+        """Whether the value is such an integer."""
         if isinstance(value, bool) or not isinstance(value, int):
             return False
-        above = self.low is None or value >= self.low
-        return above and (self.high is None or value <= self.high) and value % self.step == 0
-
-    @property
-    def wanted(self) -> str:
-        """`be an integer of at least 1`."""
-        return f"be {'an integer' if self.step == 1 else f'a multiple of {self.step}'}{self._range}"
-
-    @property
-    def plural(self) -> str:
-        """`integers of at least 1`."""
-        return f"{'integers' if self.step == 1 else f'multiples of {self.step}'}{self._range}"
-
-    @property
-    def _range(self) -> str:
-        if self.low is None:
-            return ""
-        return f" of at least {self.low}" if self.high is None else f" from {self.low} to {self.high}"
+        above = self._low is None or value >= self._low
+        return above and (self._high is None or value <= self._high) and value % self._step == 0
 
 
-@dataclass(frozen=True)
-class Size:
+class Size(Rule):
     """(rows, columns), each at least `low`."""
 
-    low: int = 1
+    def __init__(self, low: int = 1) -> None:
+        self.wanted = f"be two integers (rows, columns) of at least {low}"
+        self._each = Whole(low)
 
     def fits(self, value: object) -> bool:
         """Whether the value is such a pair."""
-        return isinstance(value, tuple) and len(value) == 2 and all(map(Whole(self.low).fits, value))
-
-    @property
-    def wanted(self) -> str:
-        """`be two integers (rows, columns) of at least 16`."""
-        return f"be two integers (rows, columns) of at least {self.low}"
-
-    @property
-    def plural(self) -> str:
-        """`pairs of integers of at least 16`."""
-        return f"pairs of {Whole(self.low).plural}"
+        return isinstance(value, tuple) and len(value) == 2 and all(map(self._each.fits, value))
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(Rule):
     """Two numbers of at least 0, or above it where that end is open, the smaller first."""
 
-    open_low: bool = False
+    def __init__(self, *, open_low: bool = False) -> None:
+        self.wanted = f"be two {'positive numbers' if open_low else 'numbers of at least 0'}, the smaller first"
+        self._each = Number(0, open_low=open_low)
 
     def fits(self, value: object) -> bool:
         """Whether the value is such a pair."""
-        each = Number(0, open_low=self.open_low)
-        return isinstance(value, tuple) and len(value) == 2 and all(map(each.fits, value)) and value[0] <= value[1]
-
-    @property
-    def wanted(self) -> str:
-        """`be two positive numbers, the smaller first`."""
-        of = "positive numbers" if self.open_low else "numbers of at least 0"
-        return f"be two {of}, the smaller first"
-
-    @property
-    def plural(self) -> str:
-        """`pairs of numbers, the smaller first`."""
-        return "pairs of numbers, the smaller first"
+        return (
+            isinstance(value, tuple) and len(value) == 2 and all(map(self._each.fits, value)) and value[0] <= value[1]
+        )
 
 
-@dataclass(frozen=True)
-class OneLine:
-    """Text that stands in one line of a table or a terminal."""
+class OneLine(Rule):
+    """Text for one line of a table or a terminal."""
+
+    wanted = f"be one line of at most {LONGEST_LINE} characters, none a control character"
 
     def fits(self, value: object) -> bool:
         """Whether the value is such a text."""
@@ -192,54 +150,31 @@ class OneLine:
             return False
         return not STEERING.search(value) and not set(value) & {"\n", "\t"}
 
-    @property
-    def wanted(self) -> str:
-        """`be one line ...`."""
-        return f"be one line of at most {LONGEST_LINE} characters, none a control character"
 
-    @property
-    def plural(self) -> str:
-        """`lines ...`."""
-        return f"lines of at most {LONGEST_LINE} characters, none a control character"
-
-
-@dataclass(frozen=True)
-class FileName:
+class FileName(Rule):
     """Text that paths and tags are made of: nothing in it leads out of a folder."""
 
-    marks: str = "._-"
+    def __init__(self, marks: str = "._-") -> None:
+        either = " or ".join(f"'{mark}'" for mark in marks)
+        self.wanted = f"be 1 to 64 letters, digits, {either}, the first a letter or digit, for use in file names"
+        self._pattern = re.compile(f"[A-Za-z0-9][A-Za-z0-9{re.escape(marks)}]{{0,63}}")
 
     def fits(self, value: object) -> bool:
         """Whether the value is such a text."""
-        mark = re.escape(self.marks)
-        return isinstance(value, str) and re.fullmatch(f"[A-Za-z0-9][A-Za-z0-9{mark}]{{0,63}}", value) is not None
-
-    @property
-    def wanted(self) -> str:
-        """`be 1 to 64 letters, ...`."""
-        marks = " or ".join(f"'{mark}'" for mark in self.marks)
-        return f"be 1 to 64 letters, digits, {marks}, the first a letter or digit, as it stands in file names"
-
-    @property
-    def plural(self) -> str:
-        """`names of files`."""
-        return "names of files"
+        return isinstance(value, str) and self._pattern.fullmatch(value) is not None
 
 
-PLAIN: Mapping[Any, Rule] = {float: Number(), int: Whole()}  # a bool is neither
+class Anything(Rule):
+    """Values that are checked elsewhere, where more is known of them."""
 
-
-@dataclass(frozen=True)
-class Anything:
-    """Checked elsewhere, where more is known of it."""
-
-    wanted: str = "be anything"
-    plural: str = "values"
+    wanted = "be anything"
 
     def fits(self, value: object) -> bool:
         """Always."""
         return True
 
+
+PLAIN: Mapping[Any, Rule] = {float: Number(), int: Whole()}  # a bool is neither
 
 Line = Annotated[str, OneLine()]
 Name = Annotated[str, FileName()]
