@@ -34,7 +34,6 @@ from tests.benchmarks.step import Domains
 from trainables import training
 from trainables.config import Experiment, SelfTraining
 from trainables.data.classes import CITYSCAPES_CLASSES
-from trainables.data.open import training_size
 from trainables.models.build import build_segmentor
 from trainables.randomness import Streams
 from trainables.recipes import PAPER, dacs, daformer, hrda, mfm, mic
@@ -128,7 +127,7 @@ def step_memory(config: Experiment) -> Needed:
             watch.see(tensor)
     moments = 2 * sum(p.numel() * p.element_size() for p in trained)
     held = watch.now + moments
-    rows, columns = training_size(config.data)
+    rows, columns = config.data.training_size
     size = (config.batch_size, rows, columns)
     source = Batch(torch.empty(size[0], 3, *size[1:], device=META), torch.empty(size, dtype=torch.long, device=META))
     target = Batch(torch.empty(size[0], 3, *size[1:], device=META))
