@@ -21,14 +21,8 @@ from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
-from mfm_tune.tracking.runs import (
-    DeclaredCell,
-    VaryingFields,
-    clean_key,
-    declared_cells,
-    experiment_name,
-    trial_run_key,
-)
+from mfm_tune.tracking.params import VaryingFields, clean_key
+from mfm_tune.tracking.runs import DeclaredCell, declared_cells, experiment_name, trial_run_key
 
 
 class BrokenLedgerError(Exception):

@@ -8,22 +8,16 @@ Tags (all begin with `mfm.`): `kind` trial|cell|study, `key` (unique in a ledger
 
 from __future__ import annotations
 
-import hashlib
-import json
-import posixpath
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import lru_cache
-from typing import Any
 
-from mfm_tune.identity import Canonical, difference
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.space import row_name
+from mfm_tune.tracking.params import clean_key, leaves, param_name, value_text
 
 RESERVED = frozenset(
     {
@@ -62,9 +56,7 @@ RESERVED = frozenset(
     }
 )  # tags of our own, which no axis may overwrite
 NOTE = "mlflow.note.content"
-MOST_PARAMS = 60
-LONGEST_VALUE = 500
-LONGEST_KEY = 240  # MLflow takes 250, and a digest may follow
+RUNNING = "running"  # of a trial that has no outcome yet
 LINES_OF_ERROR = 30
 
 
@@ -94,6 +86,11 @@ _STATUS = {
     Outcome.DIVERGED: RunStatus.FAILED,
     Outcome.FAILED: RunStatus.FAILED,
 }
+
+
+def outcome_word(record: TrialRecord) -> str:
+    """The value of the tag `mfm.outcome`."""
+    return RUNNING if record.outcome is None else record.outcome.value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,11 +191,6 @@ def axis_tag(axis: str) -> str:
     return f"mfm.axis.{axis}" if axis in RESERVED else f"mfm.{axis}"
 
 
-# --------------------------------------------------------------------------------------------------------------------
-# Trials
-# --------------------------------------------------------------------------------------------------------------------
-
-
 def trial_run(state: LedgerState, record: TrialRecord, ledger: str, varying: Sequence[str]) -> Run:
     """A trial as a run.
 
@@ -219,15 +211,23 @@ def trial_run(state: LedgerState, record: TrialRecord, ledger: str, varying: Seq
     )
 
 
+def _common_tags(kind: Kind, key: str, ledger: str) -> dict[str, str]:
+    return {
+        "mfm.kind": kind.value,
+        "mfm.key": key,
+        "mfm.ledger": ledger,
+        "mlflow.user": "mfm_tune",
+        "mlflow.source.name": "mfm_tune",
+    }
+
+
 def _trial_tags(state: LedgerState, record: TrialRecord, ledger: str) -> dict[str, str]:
     places = [cell for study in state.studies.values() for cell in declared_cells(study)]
     here = [cell for cell in places if cell.config_id == record.config_id]
     tags = {axis_tag(cell.axis): cell.level for cell in here}
     tags |= {table_tag(cell.study, cell.table): cell.level for cell in here}
     tags |= {
-        "mfm.kind": Kind.TRIAL.value,
-        "mfm.key": trial_run_key(record.key),
-        "mfm.ledger": ledger,
+        **_common_tags(Kind.TRIAL, trial_run_key(record.key), ledger),
         "mfm.trial_key": record.key,
         "mfm.study": record.study,
         "mfm.profile": record.profile,
@@ -235,11 +235,9 @@ def _trial_tags(state: LedgerState, record: TrialRecord, ledger: str) -> dict[st
         "mfm.config_id": record.config_id,
         "mfm.seed": str(record.seed),
         "mfm.fingerprint": record.fingerprint[:12],
-        "mfm.outcome": "running" if record.outcome is None else record.outcome.value,
+        "mfm.outcome": outcome_word(record),
         "mfm.step": f"{record.step}/{record.planned_steps}",
         "mlflow.runName": f"{_trial_name(state, record, here)}/s{record.seed}",
-        "mlflow.user": "mfm_tune",
-        "mlflow.source.name": "mfm_tune",
         NOTE: _trial_note(record, here),
     }
     tags |= _search_tags(state, record)
@@ -279,8 +277,8 @@ def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[Declared
 
 
 def _trial_note(record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
-    outcome = "running" if record.outcome is None else record.outcome.value
-    lines = [f"**{outcome}** at step {record.step} of {record.planned_steps}, seed {record.seed}, {record.benchmark}"]
+    steps = f"step {record.step} of {record.planned_steps}"
+    lines = [f"**{outcome_word(record)}** at {steps}, seed {record.seed}, {record.benchmark}"]
     if here:
         lines += [
             "",
@@ -300,69 +298,6 @@ def _params(state: LedgerState, record: TrialRecord, varying: Sequence[str]) -> 
     point = _proposal(state, record)
     values = {} if point is None else {clean_key(name): value_text(value) for name, value in point["values"].items()}
     return {"config_id": record.config_id, "seed": str(record.seed), **params, **values}
-
-
-def leaves(config: Any) -> Iterator[tuple[str, Canonical]]:
-    """The fields of a canonical config by dotted name."""
-    for change in difference({}, config):
-        yield change.field, change.second
-
-
-def param_name(name: str) -> str:
-    """A config field's name as MLflow allows it: `auxiliary[Mfm].rebuilder.dim` is `auxiliary.Mfm.rebuilder.dim`."""
-    return clean_key(name.replace("[", ".").replace("]", ""))
-
-
-def value_text(value: Canonical) -> str:
-    """A config value as text."""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text[:LONGEST_VALUE]
-
-
-@lru_cache(maxsize=4096)  # the same few names at every report
-def clean_key(name: str) -> str:
-    """A name that MLflow takes as a key. One that had to change carries a digest, so that no two names become one."""
-    cleaned = re.sub(r"[^A-Za-z0-9_\-. :/]", "_", name)[:LONGEST_KEY]
-    if posixpath.normpath(cleaned) != cleaned or cleaned.startswith((".", "/")):  # MLflow takes keys for paths
-        cleaned = posixpath.normpath(cleaned.replace("..", "__").strip("/")).lstrip("./") or "_"
-    if cleaned == name:
-        return name
-    return f"{cleaned}_{hashlib.sha256(name.encode()).hexdigest()[:6]}"
-
-
-class VaryingFields:
-    """Which config fields differ within an experiment. It only grows, since MLflow's params cannot be changed."""
-
-    def __init__(self) -> None:
-        self.names: list[str] = []
-        self._values: dict[str, str] = {}
-        self._count: dict[str, int] = {}
-        self._configs: set[str] = set()
-
-    def add(self, config_id: str, config: Any) -> bool:
-        """Take in a config; True where further fields differ now."""
-        if config_id in self._configs:
-            return False
-        self._configs.add(config_id)
-        before = len(self.names)
-        for name, value in leaves(config):
-            self._count[name] = self._count.get(name, 0) + 1
-            text = value_text(value)
-            if self._values.setdefault(name, text) != text:
-                self._note(name)
-        for name, count in self._count.items():  # a part that some configs do not have
-            if name.endswith(".class") and count < len(self._configs):
-                self._note(name)
-        return len(self.names) > before
-
-    def _note(self, name: str) -> None:
-        if name not in self.names and len(self.names) < MOST_PARAMS:
-            self.names.append(name)
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Cells and studies
-# --------------------------------------------------------------------------------------------------------------------
 
 
 def counting_records(state: LedgerState, config_id: str, seeds: Sequence[int]) -> dict[int, TrialRecord]:
@@ -400,12 +335,10 @@ def _cell_tags(
     records: Mapping[int, TrialRecord],
     numbers: Mapping[str, float],
 ) -> dict[str, str]:
-    outcomes = sorted({"running" if each.outcome is None else each.outcome.value for each in records.values()})
+    outcomes = sorted(set(map(outcome_word, records.values())))
     finished = sum(record.outcome is Outcome.FINISHED for record in records.values())
     tags = {
-        "mfm.kind": Kind.CELL.value,
-        "mfm.key": cell.key,
-        "mfm.ledger": ledger,
+        **_common_tags(Kind.CELL, cell.key, ledger),
         "mfm.study": cell.study,
         "mfm.profile": cell.profile,
         "mfm.table": cell.table,
@@ -418,8 +351,6 @@ def _cell_tags(
         "mfm.seeds": f"{finished}/{len(cell.seeds)}",
         axis_tag(cell.axis): cell.level,
         "mlflow.runName": f"{cell.table}/{row_name(cell.axis, cell.level)}",
-        "mlflow.user": "mfm_tune",
-        "mlflow.source.name": "mfm_tune",
         NOTE: _cell_note(cell, finished, numbers),
     }
     if cell.trained is not None:
@@ -448,18 +379,14 @@ def study_run(state: LedgerState, study: Event, ledger: str, started: int) -> Ru
         experiment=study_experiment(study),
         started=started,
         tags={
-            "mfm.kind": Kind.STUDY.value,
-            "mfm.key": study_key(study),
-            "mfm.ledger": ledger,
+            **_common_tags(Kind.STUDY, study_key(study), ledger),
             "mfm.study": study["study"],
             "mfm.profile": study["profile"],
             "mfm.benchmark": str(study["benchmark"]),
             "mfm.metric": study["metric"],
-            "mfm.outcome": "finished" if done else "running",
+            "mfm.outcome": Outcome.FINISHED.value if done else RUNNING,
             "mfm.seeds": ",".join(map(str, study["seeds"])),
             "mlflow.runName": f"study {study['study']}",
-            "mlflow.user": "mfm_tune",
-            "mlflow.source.name": "mfm_tune",
             NOTE: f"{study['title']}: {finished} of {wanted} trials finished. The report is among the artefacts.",
         },
         status=RunStatus.FINISHED if done else RunStatus.RUNNING,

@@ -20,7 +20,8 @@ from urllib.parse import quote
 
 from mfm_tune.ledger.schema import Event
 from mfm_tune.program import Outcome
-from mfm_tune.tracking.runs import Kind, clean_key, declared_cells, table_tag
+from mfm_tune.tracking.params import clean_key
+from mfm_tune.tracking.runs import Kind, declared_cells, table_tag
 
 TAG = "mlflow.sharedViewState."
 TRIED = ((3, 17),)  # (major, minor) of MLflow
