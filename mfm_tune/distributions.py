@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import AtLeast1, Whole
+from mfm_tune.fields import AtLeast1, IntRange
 from mfm_tune.space import Declared, default_label
 
 Printed = float | int | str  # a parameter's value as it is printed and kept in the ledger
 
-End = Annotated[int, Whole(-(2**53), 2**53)]  # samplers count in floats, which hold integers exactly up to here
+End = Annotated[int, IntRange(-(2**53), 2**53)]  # samplers count in floats, which hold integers exactly up to here
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Float(Declared):
     low: float
     high: float
     log: bool = False
-    digits: Annotated[int, Whole(1, 17)] = 4
+    digits: Annotated[int, IntRange(1, 17)] = 4
 
     def _check_together(self) -> None:
         _check_range(self, self.low, self.high, log=self.log)

@@ -96,7 +96,7 @@ class Number(Rule):
         return above and (value < self._high if self._open_high else value <= self._high)
 
 
-class Whole(Rule):
+class IntRange(Rule):
     """Integers from `low` to `high` that are a multiple of `step`; a bool is none."""
 
     def __init__(self, low: int | None = None, high: int | None = None, step: int = 1) -> None:
@@ -118,14 +118,14 @@ class Size(Rule):
 
     def __init__(self, low: int = 1) -> None:
         self.wanted = f"be two integers (rows, columns) of at least {low}"
-        self._each = Whole(low)
+        self._each = IntRange(low)
 
     def fits(self, value: object) -> bool:
         """Whether the value is such a pair."""
         return isinstance(value, tuple) and len(value) == 2 and all(map(self._each.fits, value))
 
 
-class Span(Rule):
+class Range(Rule):
     """Two numbers of at least 0, or above it where that end is open, the smaller first."""
 
     def __init__(self, *, open_low: bool = False) -> None:
@@ -174,16 +174,16 @@ class Anything(Rule):
         return True
 
 
-PLAIN: Mapping[Any, Rule] = {float: Number(), int: Whole()}  # a bool is neither
+PLAIN: Mapping[Any, Rule] = {float: Number(), int: IntRange()}  # a bool is neither
 
 Line = Annotated[str, OneLine()]
 Name = Annotated[str, FileName()]
 Profile = Annotated[str, FileName(marks="._")]  # `study-profile` is a folder, which the last hyphen must divide
-AtLeast0 = Annotated[int, Whole(0)]
-AtLeast1 = Annotated[int, Whole(1)]
+AtLeast0 = Annotated[int, IntRange(0)]
+AtLeast1 = Annotated[int, IntRange(1)]
 NotNegative = Annotated[float, Number(0)]
 Positive = Annotated[float, Number(0, open_low=True)]
-Share = Annotated[float, Number(0, 1)]
+UnitInterval = Annotated[float, Number(0, 1)]
 BelowOne = Annotated[float, Number(0, 1, open_high=True)]  # a probability that something is dropped: never all of it
 
 

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.distributions import Choice, Distribution, Float, Integer, Printed
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, Line, Name, Profile, Whole
+from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, IntRange, Line, Name, Profile
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
 from mfm_tune.space import Config, Declared, asked, check_config, check_line, check_seeds
@@ -61,7 +61,7 @@ class Random(Declared):
 class Grid(Declared):
     """Every combination, in an order drawn from the search's seed; `points` is how many a continuous range gives."""
 
-    points: Annotated[int, Whole(1, MOST)] = 3
+    points: Annotated[int, IntRange(1, MOST)] = 3
 
     def __str__(self) -> str:
         return f"grid, {self.points} points a continuous range"
@@ -95,7 +95,7 @@ class Asha(Declared):
         brackets: Bracket b leaves out the first b rungs; a trial's own is drawn from its key.
     """
 
-    reduction_factor: Annotated[int, Whole(2)] = 2
+    reduction_factor: Annotated[int, IntRange(2)] = 2
     rungs: AtLeast1 = 2
     brackets: AtLeast1 = 1
 
@@ -176,7 +176,7 @@ class Search(Declared):
     make: Callable[[Values], Config]
     baselines: Mapping[str, Config]
     first: tuple[Values, ...] = ()
-    trials: Annotated[int, Whole(1, MOST)] = 40
+    trials: Annotated[int, IntRange(1, MOST)] = 40
     explore_seed: int = 0
     confirm: AtLeast1 = 3
     seeds: tuple[int, ...] = ()

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any, Protocol
 
-from mfm_tune.fields import Number, Whole
+from mfm_tune.fields import IntRange, Number
 from mfm_tune.program import Outcome
 
 Event = dict[str, Any]
@@ -202,9 +202,9 @@ class Confusion:
 
 TEXT = Text()
 PLACE = Place()
-COUNT = Whole(0, LARGEST)
-SEED = Whole(0, 2**31 - 1)
-TIME = Whole(0, 253_402_300_799_999)  # milliseconds since the epoch, up to the year 9999
+COUNT = IntRange(0, LARGEST)
+SEED = IntRange(0, 2**31 - 1)
+TIME = IntRange(0, 253_402_300_799_999)  # milliseconds since the epoch, up to the year 9999
 SECONDS = Number(0, 1e12)
 NUMBER = Number()
 
@@ -283,7 +283,7 @@ EVENTS: Mapping[str, Mapping[str, Rule]] = {
         "step_s": SECONDS,
         "evaluation_s": SECONDS,
         "evaluations": COUNT,
-        "planned_steps": Whole(1, LARGEST),
+        "planned_steps": IntRange(1, LARGEST),
     },
     "start": {
         "key": TEXT,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mfm_tune.criteria import Criterion
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import AtLeast1, Number, Settings, Size, Span, Whole
+from mfm_tune.fields import AtLeast1, IntRange, Number, Range, Settings, Size
 from mfm_tune.program import Program
 from mfm_tune.search_space import Asha, Choice, Float, Grid, Integer, Median, Search, Tpe
 from mfm_tune.space import Axis, Published, Quoted, Study, Table
@@ -32,16 +32,16 @@ def test_a_number_fits_where_it_lies(value: float, open_low: bool, open_high: bo
 def test_an_integer_fits_where_a_range_holds_it(value: int, low: int, length: int, step: int) -> None:
     """Against `range`."""
     known = value in range(low, low + length + 1) and value in range(-60, 60, step)  # each step divides 60
-    assert Whole(low, low + length, step=step).fits(value) is known
-    assert not Whole(low).fits(float(value))
+    assert IntRange(low, low + length, step=step).fits(value) is known
+    assert not IntRange(low).fits(float(value))
 
 
 @given(st.tuples(st.integers(-3, 20), st.integers(-3, 20)))
 def test_pairs(pair: tuple[int, int]) -> None:
     """Sizes bound each part; spans are in order."""
     assert Size(4).fits(pair) is (min(pair) >= 4)
-    assert Span().fits(pair) is (0 <= pair[0] <= pair[1])
-    assert Span(open_low=True).fits(pair) is (0 < pair[0] <= pair[1])
+    assert Range().fits(pair) is (0 <= pair[0] <= pair[1])
+    assert Range(open_low=True).fits(pair) is (0 < pair[0] <= pair[1])
     assert not Size(4).fits(list(pair))
 
 

@@ -9,12 +9,12 @@ from mfm_tune.fields import (
     AtLeast0,
     AtLeast1,
     BelowOne,
+    IntRange,
     Number,
+    Range,
     Settings,
-    Share,
     Size,
-    Span,
-    Whole,
+    UnitInterval,
 )
 
 
@@ -22,10 +22,10 @@ from mfm_tune.fields import (
 class ColourJitter(Settings):
     """Colour jitter of mixed images as in kornia 0.5.8: additive brightness, scaled contrast, HSV saturation, hue."""
 
-    probability: Share = 0.8  # the reference jitters where u > 0.2
-    brightness: Share = 0.2
-    contrast: Share = 0.2
-    saturation: Share = 0.2
+    probability: UnitInterval = 0.8  # the reference jitters where u > 0.2
+    brightness: UnitInterval = 0.2
+    contrast: UnitInterval = 0.2
+    saturation: UnitInterval = 0.2
     hue: Annotated[float, Number(0, 0.5)] = 0.2  # turns
 
 
@@ -33,8 +33,8 @@ class ColourJitter(Settings):
 class Blur(Settings):
     """Gaussian blur of mixed images, sigma uniform in a range, in pixels."""
 
-    probability: Share = 0.5
-    sigma: Annotated[tuple[float, float], Span(open_low=True)] = (0.15, 1.15)
+    probability: UnitInterval = 0.5
+    sigma: Annotated[tuple[float, float], Range(open_low=True)] = (0.15, 1.15)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,7 +63,7 @@ class SelfTraining(Settings):
     """
 
     momentum: BelowOne = 0.99
-    threshold: Share = 0.968
+    threshold: UnitInterval = 0.968
     jitter: ColourJitter | None = field(default_factory=ColourJitter)
     blur: Blur | None = field(default_factory=Blur)
     margins: Margins | None = None
@@ -80,9 +80,9 @@ class PhotoMetricDistortion(Settings):
     """
 
     brightness: Annotated[float, Number(0, 255)] = 32
-    contrast: Annotated[tuple[float, float], Span()] = (0.5, 1.5)
-    saturation: Annotated[tuple[float, float], Span()] = (0.5, 1.5)
-    hue: Annotated[int, Whole(0, 90)] = 18
+    contrast: Annotated[tuple[float, float], Range()] = (0.5, 1.5)
+    saturation: Annotated[tuple[float, float], Range()] = (0.5, 1.5)
+    hue: Annotated[int, IntRange(0, 90)] = 18
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,8 +13,8 @@ from mfm_tune.fields import (
     Number,
     Positive,
     Settings,
-    Share,
     Size,
+    UnitInterval,
 )
 
 
@@ -38,7 +38,7 @@ class ToyCity(Settings):
     """
 
     image_size: Annotated[tuple[int, int], Size(16)] = (64, 128)
-    shift: Share = 0.7
+    shift: UnitInterval = 0.7
     source: SourceStyle = SourceStyle.ARCADE
     source_images: AtLeast1 = 400
     target_images: AtLeast1 = 400

@@ -10,16 +10,16 @@ from mfm_tune.fields import (
     AtLeast0,
     AtLeast1,
     BelowOne,
+    IntRange,
     Positive,
     Settings,
-    Share,
     Size,
-    Whole,
+    UnitInterval,
 )
 
 Stages = tuple[AtLeast1, AtLeast1, AtLeast1, AtLeast1]  # one number each
-Depth = Annotated[int, Whole(1, 200)]  # blocks of a stage
-Width = Annotated[int, Whole(8, step=8)]  # GroupNorm's groups have 8 channels
+Depth = Annotated[int, IntRange(1, 200)]  # blocks of a stage
+Width = Annotated[int, IntRange(8, step=8)]  # GroupNorm's groups have 8 channels
 
 
 class Norm(Enum):
@@ -60,7 +60,7 @@ class DeepLabV2(Settings):
 
     layers: tuple[Depth, Depth, Depth, Depth] = (3, 4, 23, 3)
     base_width: AtLeast1 = 64
-    stem_width: Annotated[int, Whole(2, step=2)] = 64
+    stem_width: Annotated[int, IntRange(2, step=2)] = 64
     rates: tuple[AtLeast1, ...] = (6, 12)
 
 
@@ -121,7 +121,7 @@ class HRDA(Settings):
 
     base: DeepLabV2 | DAFormer = field(default_factory=DAFormer)
     detail_crop: Annotated[tuple[int, int], Size(16)] = (512, 512)
-    detail_weight: Share = 0.1
+    detail_weight: UnitInterval = 0.1
     attention_dim: AtLeast1 = 256
 
 

@@ -10,13 +10,13 @@ from mfm_tune.fields import (
     AtLeast0,
     AtLeast1,
     BelowOne,
+    IntRange,
     NotNegative,
     Number,
     Positive,
     Settings,
-    Share,
     Size,
-    Whole,
+    UnitInterval,
 )
 
 
@@ -81,7 +81,7 @@ class Rebuilder(Settings):
         weight_decay: On matrices; norms, biases and the mask token have none.
     """
 
-    dim: Annotated[int, Whole(4, step=4)] = 512
+    dim: Annotated[int, IntRange(4, step=4)] = 512
     blocks: AtLeast0 = 2
     heads: AtLeast1 = 16
     projector: Projector = Projector.PARALLEL
@@ -181,7 +181,7 @@ class FeatureDistance(Settings):
 
     weight: NotNegative = 0.005
     min_ratio: Annotated[float, Number(0, 1, open_low=True)] = 0.75
-    classes: tuple[Annotated[int, Whole(0, 254)], ...] = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
+    classes: tuple[Annotated[int, IntRange(0, 254)], ...] = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
 
 
 class MaskedView(Enum):
@@ -197,7 +197,7 @@ class MaskedConsistency(Settings):
     """MIC: predict pseudo-labels from an image with masked blocks (Hoyer et al. 2023)."""
 
     weight: NotNegative = 1.0
-    ratio: Share = 0.7
+    ratio: UnitInterval = 0.7
     block: AtLeast1 = 32  # pixels; 64 for 1024 x 1024
     view: MaskedView = MaskedView.TARGET_AUGMENTED
 

@@ -10,12 +10,12 @@ from mfm_tune.fields import (
     AtLeast0,
     AtLeast1,
     BelowOne,
+    IntRange,
     NotNegative,
     Positive,
     Settings,
-    Share,
     Size,
-    Whole,
+    UnitInterval,
 )
 
 
@@ -47,7 +47,7 @@ class Schedule(Settings):
 
     steps: AtLeast1 = 40_000
     warmup_steps: AtLeast0 = 1500
-    warmup_ratio: Share = 1e-6
+    warmup_ratio: UnitInterval = 1e-6
     power: NotNegative = 1.0  # 1.0 DAFormer family, 0.9 the original DACS
 
 
@@ -60,7 +60,7 @@ class SelectionCriteria(Settings):
         temperature: That divides their similarities.
     """
 
-    pixels: Annotated[int, Whole(3)] = 100
+    pixels: Annotated[int, IntRange(3)] = 100
     temperature: Positive = 0.05
 
 
