@@ -46,15 +46,10 @@ def column_text(column: Summary, seeds: int) -> str:
 
 
 def cell_text(cell: CellResult) -> str:
-    """The printed metric of a cell, or how its trials ended."""
-    return config_text(cell.config, cell.summary)
-
-
-def config_text(config: ConfigResult, summary: Summary) -> str:
-    """The summary of a config's numbers, or how its trials ended, such as `OOM` or `stopped (120), not started`."""
-    if summary.mean is not None:
-        return mean_std(summary, len(config.trials))
-    return ", ".join(dict.fromkeys(short_status(config, seed) for seed in config.trials))
+    """The printed metric of a cell, or how its trials ended, such as `OOM` or `stopped (120), not started`."""
+    if cell.summary.mean is not None:
+        return mean_std(cell.summary, len(cell.config.trials))
+    return ", ".join(dict.fromkeys(short_status(cell.config, seed) for seed in cell.config.trials))
 
 
 def short_status(config: ConfigResult, seed: int) -> str:

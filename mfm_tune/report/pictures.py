@@ -11,12 +11,16 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.program import Outcome
 from mfm_tune.report.classes import pairs
 from mfm_tune.results.study import Results
 from mfm_tune.results.trials import ConfigResult
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 EXAMPLES = 3
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a file that is no picture, or half of one
@@ -103,12 +107,8 @@ def _row(
 def _picture(storage: Path, paths: Mapping[str, Path], name: str, caption: str, what: str) -> Picture | None:
     from PIL import Image
 
-    if name not in paths:
-        return None
-    try:
-        with Image.open(storage / paths[name]) as opened:
-            image = opened.convert("RGB")
-    except UNREADABLE:
+    image = _opened(storage, paths, name)
+    if image is None:
         return None
     photograph = name.startswith("image")
     resample = Image.Resampling.LANCZOS if photograph else Image.Resampling.NEAREST
@@ -120,19 +120,23 @@ def _picture(storage: Path, paths: Mapping[str, Path], name: str, caption: str, 
     return Picture(caption=caption, description=what, data=data, width=image.width, height=image.height)
 
 
-def _colours(config: ConfigResult, paths: Mapping[str, Path], storage: Path) -> tuple[tuple[str, str], ...]:
-    """(class, colour) pairs as the trial drew them; none where it kept no palette."""
+def _opened(storage: Path, paths: Mapping[str, Path], name: str) -> Image.Image | None:
+    """A picture in RGB; None where the trial left none, or it cannot be read."""
     from PIL import Image
 
-    classes = config.classes
-    if "palette" not in paths:
-        return ()
+    if name not in paths:
+        return None
     try:
-        with Image.open(storage / paths["palette"]) as opened:
-            image = opened.convert("RGB")
+        with Image.open(storage / paths[name]) as opened:
+            return opened.convert("RGB")
     except UNREADABLE:
-        return ()
-    if image.width != len(classes):
+        return None
+
+
+def _colours(config: ConfigResult, paths: Mapping[str, Path], storage: Path) -> tuple[tuple[str, str], ...]:
+    """(class, colour) pairs as the trial drew them; none where it kept no palette."""
+    image, classes = _opened(storage, paths, "palette"), config.classes
+    if image is None or image.width != len(classes):
         return ()
     pixels = [image.getpixel((index, 0)) for index in range(image.width)]
     return tuple(
