@@ -14,7 +14,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -72,26 +72,13 @@ class StoredExamples:
         return self._scored_class[scores.argmax(dim=1)]
 
 
-class Counted:
-    """Examples that show how many of them are evaluated."""
-
-    def __init__(self, examples: Scored, total: int | None) -> None:
-        self._examples = examples
-        self._total = total
-        self.scored = examples.scored
-        self.means = examples.means
-
-    def validation(self) -> Iterator[Example]:
-        """The same examples."""
-        show = ProgressLine()
-        for done, example in enumerate(self._examples.validation(), start=1):
-            yield example
-            if self._total is not None:
-                show("evaluate", done, self._total, 0)
-
-    def merge(self, scores: Tensor) -> Tensor:
-        """As the examples do."""
-        return self._examples.merge(scores)
+def shown(examples: Iterable[Example], total: int | None) -> Iterator[Example]:
+    """The same examples, with a line of progress where their number is known."""
+    show = ProgressLine()
+    for done, example in enumerate(examples, start=1):
+        yield example
+        if total is not None:
+            show("evaluate", done, total, 0)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,15 +90,15 @@ def _run(given: argparse.Namespace) -> None:
     model = load_model(given.model)
     model.segmentor.to("cuda" if torch.cuda.is_available() else "cpu")
     with in_use(given.model):
-        examples = open_examples(given.data, model)
-        result = score(model, examples, given.batch_size)
+        examples, total = open_examples(given.data, model)
+        result = score(model, examples, total, given.batch_size)
     print(as_table(result, examples))
     if given.json is not None:
         given.json.write_text(json.dumps(as_json(result, examples), indent=1) + "\n")
 
 
-def open_examples(data: str, model: Model) -> Counted:
-    """The labelled images that `--data` names.
+def open_examples(data: str, model: Model) -> tuple[Scored, int | None]:
+    """The labelled images that `--data` names, and their number where it is known.
 
     Raises:
         ValueError: It is unknown, missing, or has other classes than the model.
@@ -126,11 +113,11 @@ def open_examples(data: str, model: Model) -> Counted:
             )
         from trainables.data.toy_city.domains import ToyCityDomains
 
-        return Counted(ToyCityDomains(trained_on, device), trained_on.validation_images)
+        return ToyCityDomains(trained_on, device), trained_on.validation_images
     if isinstance(trained_on, RealPhotographs) and name == trained_on.folder:
         from trainables.data.pairs import open_real_photographs
 
-        return Counted(open_real_photographs(trained_on, {name: path}, device), None)
+        return open_real_photographs(trained_on, {name: path}, device), None
     names = [dataset.value for dataset in TargetDataset]
     if name not in names or not path:
         raise ValueError(f"--data must be {TOY_CITY}, or NAME=STORE with NAME one of {', '.join(names)}, got '{data}'.")
@@ -140,7 +127,7 @@ def open_examples(data: str, model: Model) -> Counted:
             f"{_was(model.description)}."
         )
     stored = StoredExamples(TargetDataset(name), _store(name, Path(path)), model)
-    return Counted(stored, len(stored))
+    return stored, len(stored)
 
 
 def _store(name: str, path: Path) -> Store:
@@ -154,10 +141,11 @@ def _was(description: Description) -> str:
     return f"{on} and has {len(description.classes)} classes"
 
 
-def score(model: Model, examples: Scored, batch_size: int = 1) -> Scores:
+def score(model: Model, examples: Scored, total: int | None = None, batch_size: int = 1) -> Scores:
     """Scores of a model on labelled images, as at evaluation in training."""
     settings = Evaluation(slide=model.description.slide, batch_size=batch_size)
-    return evaluate([model.segmentor], examples, settings, next(model.segmentor.parameters()).device)[0]
+    device, images = next(model.segmentor.parameters()).device, shown(examples.validation(), total)
+    return evaluate([model.segmentor], examples, settings, device, examples=images)[0]
 
 
 def as_table(result: Scores, examples: Scored) -> str:

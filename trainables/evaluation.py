@@ -97,25 +97,27 @@ def evaluate(
     settings: Evaluation,
     device: torch.device,
     criteria: TargetCriteria | None = None,
+    examples: Iterable[Example] | None = None,
 ) -> list[Scores]:
-    """Score networks on labelled validation images, each image read once.
+    """Score networks on labelled images, each image read once.
 
     The networks are put into eval mode; the caller puts them back. Logits are resized to the network's input and then
     to the label's size, as the reference implementation does.
 
     Args:
         networks: The student, and the teacher where there is one.
-        domains: Images and labels.
+        domains: Validation images and the scored classes.
         settings: Windows and batches.
         device: Of the networks.
         criteria: Counts the same predictions without the labels.
+        examples: Labelled images in the place of the validation images.
     """
     matrices = [ConfusionMatrix(len(domains.scored), device) for _ in networks]
     for network in networks:
         network.eval()
-    for examples in _chunks(domains.validation(), settings.batch_size):
-        image = torch.cat([example.image for example in examples])
-        label = torch.stack([example.label for example in examples])
+    for batch in _chunks(domains.validation() if examples is None else examples, settings.batch_size):
+        image = torch.cat([example.image for example in batch])
+        label = torch.stack([example.label for example in batch])
         logits = [predict(network, image, settings) for network in networks]
         size = size_of(label)
         predictions = [domains.merge(upsample(each, size)) for each in logits]
@@ -126,26 +128,9 @@ def evaluate(
     return [scores(matrix.counts) for matrix in matrices]
 
 
-class HeldOut:
-    """The source images that no batch shows, in the place of the validation images."""
-
-    def __init__(self, domains: Domains) -> None:
-        self._domains = domains
-        self.scored = domains.scored
-        self.means: Mapping[str, tuple[int, ...]] = {}
-
-    def validation(self) -> Iterator[Example]:
-        """The held-out images."""
-        return self._domains.held_out()
-
-    def merge(self, scores: Tensor) -> Tensor:
-        """As the domains do."""
-        return self._domains.merge(scores)
-
-
 def source_miou(network: Segmentor, domains: Domains, settings: Evaluation, device: torch.device) -> float:
     """mIoU on the held-out source images, percent, over the classes that their labels show."""
-    (result,) = evaluate([network], HeldOut(domains), settings, device)
+    (result,) = evaluate([network], domains, settings, device, examples=domains.held_out())
     return result.mean(result.confusion.sum(1).nonzero().flatten().tolist())
 
 
