@@ -22,14 +22,14 @@ def sqlite_uri(path: Path) -> str:
 
 
 def sqlite_path(uri: str) -> Path | None:
-    """The file that a URI stands for; None for other databases and for one in memory."""
+    """The file that a URI names; None for other databases and for one in memory."""
     scheme, _, rest = uri.partition(":///")
     path = unquote(rest.partition("?")[0])
     return Path(path).absolute() if scheme.partition("+")[0] == "sqlite" and path not in ("", ":memory:") else None
 
 
 def check_path(path: Path) -> None:
-    """Raise a StorageError where SQLite cannot have a file of this name, or MLflow cannot be told it."""
+    """Raise a StorageError where SQLite cannot have a file of this name, or MLflow cannot take it."""
     name = os.fsencode(path)
     if len(name) > LONGEST_PATH:
         raise StorageError(

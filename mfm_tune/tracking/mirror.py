@@ -58,7 +58,7 @@ class Target:
 
     Raises:
         OptionError: `given` is no URI of a server or database.
-        StorageError: The folder's path is one that a SQLite file cannot have, or MLflow cannot be told.
+        StorageError: The folder's path is one that a SQLite file cannot have, or MLflow cannot take.
     """
 
     storage: Path
@@ -87,7 +87,7 @@ class Target:
 
     @property
     def served(self) -> bool:
-        """Whether a server stands between, which takes artefacts too."""
+        """Whether it is a server, which takes artefacts too."""
         return is_server(self.uri)
 
     @property
@@ -106,7 +106,7 @@ class Target:
 
     @property
     def state(self) -> Path:
-        """What the mirror that runs, or ran last, says of itself."""
+        """The state of the mirror that runs, or ran last."""
         return self.folder / f"{self._name}.state"
 
     @property
@@ -142,7 +142,7 @@ def ledger_identity(path: Path) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class MirrorState:
-    """What a mirror says of itself; `word` is empty while all is well, `time` in seconds since the epoch.
+    """How a mirror is doing; `word` is empty while all is well, `time` in seconds since the epoch.
 
     `detail` is then what was done to a damaged database, if anything; else it is the last line of the error.
     """
@@ -227,7 +227,7 @@ class Mirror:
         return "behind" if state.offset < ledger_size(self.target) and time.time() - state.time > SLOW_S else ""
 
     def finish(self, timeout_s: float) -> None:
-        """Wait until the mirror has caught up, at most so long; then it ends, and a line says what is still missing."""
+        """Wait until the mirror has caught up, at most so long; then end it, and print what is still missing."""
         if self._process is not None:
             try:
                 _close_input(self._process)

@@ -128,7 +128,7 @@ class Driver:
     """The driver at the other end of standard input.
 
     Attributes:
-        tracking_uri: What it said first; None stands for the SQLite file in the storage folder.
+        tracking_uri: The first line it wrote; None is the SQLite file in the storage folder.
         gone: Set when it went away.
     """
 

@@ -1,4 +1,4 @@
-"""Reads a ledger piece by piece, and says for each piece which rows MLflow must get and which runs it touches.
+"""Reads a ledger as it grows, and finds the rows that MLflow must get and the runs that they touch.
 
 The rows of a run are a function of the ledger's lines up to their own, so reading the ledger again gives the same rows
 in the same order, bit for bit. Each row has a mark of itself and all rows of its run before it: a run in MLflow that
@@ -89,7 +89,7 @@ class LedgerReader:
         """Read the whole lines that the ledger has beyond `offset`; None where there is none.
 
         Raises:
-            BrokenLedgerError: The line at `offset` ends and is no event. What stands before it was read by then.
+            BrokenLedgerError: The line at `offset` ends and is no event. The lines before it were read by then.
             OSError: The ledger cannot be read.
         """
         begin, batch = self.offset, Batch()

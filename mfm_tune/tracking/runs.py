@@ -1,9 +1,10 @@
 """What a trial, a cell and a study are in MLflow: run name, tags, params, status. Pure functions of the ledger's state.
 
 Tags (all begin with `mfm.`): `kind` trial|cell|study, `key` (unique in a ledger), `ledger`, `study`, `profile`,
-`benchmark`, `outcome`; of trials and cells `config_id`, one tag a table that the config stands in
+`benchmark`, `outcome`; of trials and cells `config_id`, one tag a table that has the config
 (`in.<study>.<table>` = level), one an axis (`<axis>` = level); of trials `trial_key`, `seed`, `step`, `fingerprint`,
-`device`, `torch`; of cells `table`, `axis`, `level`, `order`, `paper`, `seeds`.
+`device`, `torch`; of cells `table`, `axis`, `level`, `order`, `paper`, `seeds`. The store adds `delivered` and
+`delivered_files`.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ LINES_OF_ERROR = 30
 
 
 class Kind(Enum):
-    """What a run stands for."""
+    """The kinds of runs."""
 
     TRIAL = "trial"
     CELL = "cell"
@@ -70,7 +71,7 @@ class Kind(Enum):
 
 
 class RunStatus(Enum):
-    """MLflow's word for where a run stands."""
+    """The status of a run, in MLflow's words."""
 
     RUNNING = "RUNNING"
     FINISHED = "FINISHED"
@@ -167,7 +168,7 @@ def trial_run_key(trial_key: str) -> str:
 
 
 def study_experiment(study: Event) -> str:
-    """Where a study's own run stands: with its first benchmark."""
+    """The experiment of a study's own run: that of its first benchmark."""
     return experiment_name(str(study["benchmark"]).split(", ")[0], study["profile"])
 
 
@@ -182,7 +183,7 @@ def tables_in(state: LedgerState, study: Event, experiment: str) -> set[str]:
 
 
 def table_tag(study: str, table: str) -> str:
-    """The tag that says that a config stands in a table; its value is the level."""
+    """The tag of a config that a table has; its value is the level."""
     return f"mfm.in.{study}.{table}"
 
 
@@ -264,7 +265,7 @@ def _proposal(state: LedgerState, record: TrialRecord) -> Event | None:
 
 
 def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
-    """`<table>/<axis> <level>` where the config first stands, the name of a reference, else the config id."""
+    """`<table>/<axis> <level>` where the config comes first, the name of a reference, else the config id."""
     own = [cell for cell in here if (cell.study, cell.profile) == (record.study, record.profile)] or here
     study = state.studies.get((record.study, record.profile), {})
     for name, config in study.get("references", {}).items():

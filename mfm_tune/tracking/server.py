@@ -1,4 +1,4 @@
-"""The server of MLflow's UI on loopback, and what a server says of itself. Imports no MLflow.
+"""The server of MLflow's UI on loopback, and what a server answers. Imports no MLflow.
 
 The server is started in its closed form: one worker, gunicorn and Flask alone (which leaves out the routes that run
 agents and jobs), no telemetry, 127.0.0.1 only, by which or by localhost it must be asked for. A server is asked by its
@@ -149,14 +149,14 @@ def experiment_of(address: str, name: str) -> dict[str, Any] | None:
 
 
 def server_version(address: str) -> str:
-    """The version that a server says it has; empty where it does not say."""
+    """The version that a server gives; empty where it gives none."""
     with suppress(OSError, HTTPException, ValueError), _opened(f"{address.rstrip('/')}/version") as answer:
         return str(answer.read(200).decode())
     return ""
 
 
 def _opened(url: str) -> HTTPResponse:
-    """Asks without a proxy: what is on loopback must not be asked of another machine."""
+    """Ask without a proxy: what is on loopback must not be asked of another machine."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     user, at, _ = urlsplit(url).netloc.rpartition("@")  # urllib would take it for a part of the host's name
     headers = {"Authorization": f"Basic {b64encode(unquote(user).encode()).decode()}"} if at else {}
