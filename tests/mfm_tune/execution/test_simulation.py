@@ -19,7 +19,7 @@ from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.planning.forecast import wall_time
 from mfm_tune.program import Outcome, Report
 from mfm_tune.run import main
-from tests.mfm_tune.execution.test_asha import ends, simulated
+from tests.mfm_tune.execution.test_early_stopping import ends, simulated
 from tests.mfm_tune.made_ledger import MadeLedger, stub_study
 from tests.mfm_tune.stub_space import forgotten_after, write_space
 
