@@ -1,9 +1,9 @@
-"""How two configs differ, and what their metrics say, side by side.
+"""How two configs differ, and their metrics, side by side.
 
     python -m mfm_tune.diff A B [--storage DIR] [--metric TEXT ...]
 
-A and B are config ids, trial keys, or beginnings of either that fit one config; beside each id stands what the studies
-and searches of the ledger call it. Configs are compared over all seeds that both have, with the 95 % interval of the
+A and B are config ids, trial keys, or beginnings of either that fit one config; beside each id is what the studies and
+searches of the ledger call it. Configs are compared over all seeds that both have, with the 95 % interval of the
 paired differences; two trial keys compare these two trials alone. Only finished trials count, of a config those of the
 code that its driver last declared. Exit codes: 0, or 2 with one sentence.
 """

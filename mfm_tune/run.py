@@ -94,9 +94,9 @@ def command_for(session: Session, declared: Study | Search) -> Command:
 def _list_search_spaces() -> int:
     """Those in `search_spaces` here, else those that come with the project, each with its first sentence."""
     here = Path("search_spaces")
-    found = summaries(here if here.is_dir() else REPOSITORY / here)
-    width = max((len(str(path)) for path, _ in found), default=0)
-    for path, summary in found:
+    listed = summaries(here if here.is_dir() else REPOSITORY / here)
+    width = max((len(str(path)) for path, _ in listed), default=0)
+    for path, summary in listed:
         print(f"{path!s:{width}}  {summary}")
     return 0
 

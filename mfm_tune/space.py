@@ -1,6 +1,6 @@
 """What a search space declares: levels, axes, tables, figures, a study. Standard library only.
 
-A search space reads like the tables of a paper. An `Axis` moves one thing over its levels, and says what
+A search space reads like the tables of a paper. An `Axis` moves one thing over its levels, and makes what
 each level trains; a `Table` prints an axis as cells; a `Study` is a set of tables that share seeds and a metric.
 
     DIM = Axis(name="dim", levels=((128, 54.7), (256, 55.1)), make=lambda dim: recipe(dim=dim))
@@ -89,7 +89,7 @@ class Axis(Declared, Generic[V]):
         levels: Pairs of a level and the paper's number for it (percent, `OOM`, `Published`, or None).
         make: The complete config that a level trains.
         label: How a level is printed.
-        trained: What a level stands for at this scale, where it differs from what is printed.
+        trained: What a level trains at this scale, where it differs from what is printed.
         against: The config that a level is compared with, where that is not one of the study's references.
 
     Raises:
@@ -112,7 +112,7 @@ class Axis(Declared, Generic[V]):
             label = self.label_of(level)
             if level in seen:
                 raise SearchSpaceError(
-                    f"Axis '{self.name}' names level {label} twice; each level stands once, so remove one."
+                    f"Axis '{self.name}' names level {label} twice; name each level once, so remove one."
                 )
             if label in labels:
                 raise SearchSpaceError(
@@ -361,7 +361,7 @@ def _trained(axis: Axis[V], level: V, where: str) -> str | None:
 
 
 def check_line(text: object, where: str) -> None:
-    """Raise `SearchSpaceError` unless a text can stand in a line of a table, a terminal and a file."""
+    """Raise `SearchSpaceError` unless a text fits in a line of a table, a terminal and a file."""
     if not OneLine().fits(text):
         raise SearchSpaceError(f"{where} must {OneLine().wanted}, got {shown(text)}.")
 

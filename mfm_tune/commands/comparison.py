@@ -44,7 +44,7 @@ class Side:
     @property
     def metrics(self) -> tuple[str, ...]:
         """Metrics of its finished trials, in their order."""
-        finished = (each for each in self.result.records if each.outcome is Outcome.FINISHED)
+        finished = (record for record in self.result.records if record.outcome is Outcome.FINISHED)
         return tuple(dict.fromkeys(key for record in finished for key in record.metrics))
 
 
@@ -89,9 +89,9 @@ def _named(trials: Sequence[TrialRecord], counting: Mapping[int, TrialRecord | N
 def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
     """What studies and searches call a config, as reports do: references, rows of tables, points of searches."""
     named = (
-        (name, each)
+        (name, config_id)
         for declared in (*state.studies.values(), *state.searches.values())
-        for name, each in declared.get("references", declared.get("baselines", {})).items()
+        for name, config_id in declared.get("references", declared.get("baselines", {})).items()
     )
     cells = (cell for study in state.studies.values() for cell in declared_cells(study))
     points = (point for proposals in state.proposals.values() for point in proposals)
@@ -100,7 +100,7 @@ def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
         *((row_name(cell.axis, cell.level), cell.config_id) for cell in cells),
         *((f"{candidate_name(point['number'])} of {point['search']}", point["config_id"]) for point in points),
     )
-    return tuple(dict.fromkeys(label for label, each in every if each == config))
+    return tuple(dict.fromkeys(label for label, config_id in every if config_id == config))
 
 
 def _id(config: str, trials: Sequence[TrialRecord]) -> str:
@@ -188,11 +188,11 @@ def _metric_row(name: str, a: Mapping[int, float], b: Mapping[int, float]) -> tu
     return name, _summed(summary(a.values())), _summed(summary(b.values())), mean, interval
 
 
-def _summed(found: Summary) -> str:
-    if found.mean is None:
+def _summed(result: Summary) -> str:
+    if result.mean is None:
         return "–"
-    std = f" ± {found.std:.2g}" if found.std is not None else ""
-    return f"{found.mean:.4g}{std} ({found.n})"
+    std = f" ± {result.std:.2g}" if result.std is not None else ""
+    return f"{result.mean:.4g}{std} ({result.n})"
 
 
 def _is_wanted(name: str, wanted: Sequence[str]) -> bool:

@@ -226,7 +226,7 @@ def print_failures(plan: Plan, storage: Storage) -> int:
         print(f"    all of it: {storage.error_file(record.folder)}", file=sys.stderr)
     left = sum(planned.status in (Status.NEW, Status.OPEN) for planned in plan.trials)
     if left:
-        print(f"Not finished, for no reason of their own: {left} trials; the same command goes on.", file=sys.stderr)
+        print(f"Not finished, for no reason of their own: {left} trials; the same command resumes.", file=sys.stderr)
     if not failed:
         return 1 if left else 0
     many = (

@@ -58,7 +58,7 @@ def _reported(program: Program, configs: Iterable[Config]) -> Sequence[str]:
 
 
 def _check(where: str, key: str, known: Sequence[str]) -> None:
-    if any(key == each or (each.endswith("/") and key.startswith(each)) for each in known):
+    if any(key == metric or (metric.endswith("/") and key.startswith(metric)) for metric in known):
         return
     close = difflib.get_close_matches(key, known, n=1)
     remedy = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}."

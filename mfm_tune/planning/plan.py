@@ -1,6 +1,6 @@
 """What is to be trained: a study becomes distinct configs, these become trials, and the ledger is subtracted.
 
-Trials are ordered seed-major, so that a whole table of one seed stands early; within a seed the references come first.
+Trials are ordered seed-major, so that the table of one seed is complete early; within a seed the references come first.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Trial:
         cost_class: Trials with equal text cost about the same time a step.
         benchmark: Name of the data and scale.
         classes: Names of the scored classes.
-        step: Steps that the ledger knows to be done, so that the trial goes on from there.
+        step: Steps that the ledger has of it; the trial resumes from there.
         attempts: How often it was started before.
     """
 
@@ -174,7 +174,7 @@ def plan_trial(
 
 @dataclass(frozen=True)
 class Described(Settings):
-    """What a program says of a config."""
+    """What a program knows of a config before it is trained."""
 
     planned_steps: AtLeast1
     cost_class: Line
@@ -264,7 +264,7 @@ def changed_code(plan: Plan, state: LedgerState, others: Mapping[tuple[str, str]
     finished = "1 finished trial was" if count == 1 else f"{count} finished trials were"
     return ChangedCodeError(
         f"{finished} trained by other code; since then these files changed: {named}; "
-        "give --reuse to let these results stand, or --retrain to train them again."
+        "give --reuse to accept these results, or --retrain to train them again."
     )
 
 
@@ -288,7 +288,7 @@ def describe(plan: Plan, time: str, cost: str) -> list[str]:
 
 
 def counted(plan: Plan) -> str:
-    """How many trials stand where, such as `12 finished, 1 failed, 45 to do`."""
+    """The number of trials by status, such as `12 finished, 1 failed, 45 to do`."""
     statuses = Counter(planned.status for planned in plan.trials)
     parts = [f"{statuses[status]} {status.value}" for status in Status if statuses[status] and status is not Status.NEW]
     return ", ".join([*parts, f"{len(plan.to_do)} to do"])

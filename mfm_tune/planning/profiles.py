@@ -62,7 +62,7 @@ def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *
         OptionError: A name that no profile of the search space needs, a path that does not exist or that the program
             refuses, or a data set that is missing.
     """
-    known = list(dict.fromkeys(name for each in loaded.declared.values() for name in each.needs))
+    known = list(dict.fromkeys(name for declared in loaded.declared.values() for name in declared.needs))
     for name, path in data.items():
         if name not in known:
             there = f"it knows {', '.join(known)}" if known else "it needs none"
@@ -83,7 +83,7 @@ def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *
 def _what_to_type(study: Study | Search, missing: Sequence[str]) -> str:
     """One sentence, and behind it a line for each store that can be made by a command."""
     options = " ".join(f"--data {name}=PATH" for name in missing)
-    told = f"Profile '{study.profile}' of '{study.name}' needs data that is not given; add {options}"
+    sentence = f"Profile '{study.profile}' of '{study.name}' needs data that is not given; add {options}"
     commands = study.program.store_commands(list(study.configs().values()))
     lines = [f"    {commands[name]}" for name in missing if name in commands]
-    return f"{told}; stores are made once by\n" + "\n".join(lines) if lines else f"{told}."
+    return f"{sentence}; stores are made once by\n" + "\n".join(lines) if lines else f"{sentence}."
