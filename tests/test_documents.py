@@ -41,3 +41,11 @@ def test_links_between_documents_lead_somewhere() -> None:
     for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_files_that_the_architecture_names_are_there() -> None:
+    """Each path with a folder, from the root or from the package that the page is about."""
+    root = DOCS.parent
+    for page in (DOCS / "architecture.md", root / "CONTRIBUTING.md"):
+        for named in re.findall(r"`([\w]+/[\w/]+\.py)`", page.read_text(encoding="utf-8")):
+            assert any((folder / named).is_file() for folder in (root, root / "mfm_tune")), f"{page.name}: {named}"
