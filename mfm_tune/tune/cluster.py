@@ -5,8 +5,9 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -141,9 +142,17 @@ class Cluster:
 def _shut_down(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
     """Leave Ray; not where a part of it is lost, which it would ask, and wait for its answer. The rest ends with us."""
     if kind is not None and issubclass(kind, EngineLost):
-        atexit.unregister(ray.shutdown)
+        atexit.register(_end_at_once)
     else:
         ray.shutdown()
+
+
+def _end_at_once() -> None:
+    """End this process before Ray's own exit, which asks what is lost and waits a minute for its answer."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(1)
 
 
 def _first_line(error: Exception) -> str:
