@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import logging
 import os
 import sys
 import sysconfig
@@ -71,10 +72,12 @@ def _plainly(error: UnicodeError) -> tuple[str, int]:
 
 @contextmanager
 def quiet_libraries(*, verbose: bool = False) -> Iterator[None]:
-    """Leave out what Python warns of in the code of libraries; `-W` and PYTHONWARNINGS win."""
+    """Leave out what Python warns of in the code of libraries, and what matplotlib logs of its caches; `-W` and
+    PYTHONWARNINGS win."""
     if verbose or sys.warnoptions:
         yield
         return
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     places = {Path(path) for name, path in sysconfig.get_paths().items() if name in ("stdlib", "purelib", "platlib")}
     with warnings.catch_warnings():
         show = warnings.showwarning

@@ -109,3 +109,10 @@ def test_what_libraries_warn_of_does_not_stand_between_our_lines(tmp_path: Path)
     assert "spoken by a library" not in quiet
     assert "spoken by a library" in shell(path, "--plan", "--verbose").stderr
     assert "spoken by a library" in shell(path, "--plan", PYTHONWARNINGS="default").stderr
+
+
+def test_a_home_that_cannot_be_written_to_is_no_matter_of_a_report(tmp_path: Path) -> None:
+    """matplotlib, which keeps fonts there, says so in its log, and draws all the same."""
+    drawn = shell(write_space(tmp_path, GOOD), "--inline", "--no-tracking", HOME="/proc/1", MPLCONFIGDIR="/proc/1/none")
+    assert drawn.returncode == 0, drawn.stderr
+    assert "atplotlib" not in drawn.stderr
