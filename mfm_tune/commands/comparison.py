@@ -168,7 +168,7 @@ def _metrics(a: Side, b: Side, wanted: Sequence[str]) -> list[str]:
     intervals = sum(row[-1] != "–" for row in rows)
     if intervals:
         notes.append(
-            f"{EXCLUDES_ZERO} the interval leaves 0 out; of {intervals} intervals about "
+            f"{EXCLUDES_ZERO} the interval excludes zero; of {intervals} intervals about "
             f"{intervals * (1 - CONFIDENCE):.1g} do so by chance alone where there is no difference"
         )
     else:
