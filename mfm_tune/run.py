@@ -58,6 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options, argv: Sequence[str]) -> int:
+    _check_working_directory()
     if options.file is None:
         return _list_search_spaces()
     loaded = load_search_space(options.file)
@@ -89,6 +90,14 @@ def command_for(session: Session, declared: Study | Search) -> Command:
             return StudyCommand(session, declared)
         case Search():
             return SearchCommand(session, declared)
+
+
+def _check_working_directory() -> None:
+    """Every relative path is resolved in it, those of Python's imports included."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("The working directory was deleted; change to another folder.") from None
 
 
 def _list_search_spaces() -> int:

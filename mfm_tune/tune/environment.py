@@ -32,19 +32,12 @@ def check_process() -> None:
     """See that this process is one in which Ray can work.
 
     Raises:
-        UserError: Its working directory is gone, or Python has left out the docstrings.
+        UserError: Python has left out the docstrings.
     """
     if sys.flags.optimize > 1:
         raise UserError(
             "Ray reads docstrings, which python -OO leaves out; run python with -O or none, or give --inline."
         )
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        raise UserError(
-            "The working directory was deleted, and Ray's processes start in it; change to another folder, or give "
-            "--inline."
-        ) from None
 
 
 def set_environment(address: str | None, *, verbose: bool = False) -> None:

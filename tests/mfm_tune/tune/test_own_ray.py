@@ -352,10 +352,10 @@ def test_a_python_that_leaves_out_docstrings_is_refused_before_ray_stumbles_over
 
 
 def test_a_deleted_working_directory_is_refused_with_the_remedy(tmp_path: Path) -> None:
-    """Ray's processes start in it."""
+    """Relative paths lead nowhere, those of imports included; Ray's processes would start in it."""
     deleted = 'mkdir "$0" && cd "$0" && rmdir "$0" && exec "$@"'
     _, said = refusal(tmp_path, within=["sh", "-c", deleted, str(tmp_path / "gone")])
-    assert said.startswith("The working directory was deleted, and Ray's processes start in it; change to another")
+    assert said.startswith("The working directory was deleted; change to another folder.")
 
 
 def test_an_address_where_nothing_listens_is_refused_before_ray_waits_for_it(tmp_path: Path) -> None:
