@@ -22,12 +22,12 @@ Kinds and keys that are not listed below are those of a newer version, or are fo
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, Protocol
+from typing import Any
 
-from mfm_tune.fields import IntRange, Number
+from mfm_tune.fields import IntRange, Number, Rule
 from mfm_tune.program import Outcome
 
 Event = dict[str, Any]
@@ -38,128 +38,28 @@ LONGEST_SHOWN = 60  # characters of a value in a sentence
 NOT_FINITE = frozenset({"nan", "inf", "-inf"})
 
 
-class Rule(Protocol):
-    """What a field may hold."""
-
-    def fits(self, value: Any) -> bool:
-        """Whether it may hold this value."""
-
-    @property
-    def wanted(self) -> str:
-        """What a value must: `be a string`."""
-
-
 @dataclass(frozen=True)
-class Text:
-    """A string that can be written as UTF-8; any string where `raw`, as in a traceback."""
+class Leaf(Rule):
+    """Values that a function accepts.
 
-    raw: bool = False
-    wanted: str = "be a string of valid characters"
+    Args:
+        wanted: What a value must: `be a string`.
+        accepts: Whether a value does.
+    """
 
-    def fits(self, value: Any) -> bool:
-        """A string; without `raw` one without halves of surrogate pairs."""
-        return isinstance(value, str) and (self.raw or value.isascii() or _is_unicode(value))
+    wanted: str
+    accepts: Callable[[Any], bool]
 
-
-@dataclass(frozen=True)
-class Place:
-    """A path, or a name that becomes part of one, that leads out of no folder."""
-
-    wanted: str = "be a relative path without '..'"
-
-    def fits(self, value: Any) -> bool:
-        """A relative path of printable characters."""
-        if not isinstance(value, str) or not value or not value.isprintable():
-            return False
-        path = PurePosixPath(value.replace("\\", "/"))
-        return not path.is_absolute() and ".." not in path.parts
-
-
-@dataclass(frozen=True)
-class OneOf:
-    """One of some words."""
-
-    words: frozenset[str]
-
-    def fits(self, value: Any) -> bool:
-        """One of them."""
-        return isinstance(value, str) and value in self.words
-
-    @property
-    def wanted(self) -> str:
-        """`be one of failed, finished`."""
-        return f"be one of {', '.join(sorted(self.words))}"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """A number; those that are not finite are the strings `nan`, `inf` and `-inf`."""
-
-    wanted: str = "be a number, 'nan', 'inf' or '-inf'"
-
-    def fits(self, value: Any) -> bool:
-        """A float or what becomes one."""
-        if type(value) is float:
-            return True
-        if isinstance(value, int):
-            return abs(value) <= sys.float_info.max
-        return isinstance(value, str) and value in NOT_FINITE
-
-
-@dataclass(frozen=True)
-class Anything:
-    """A JSON value of any form."""
-
-    wanted: str = f"be nested at most {DEEPEST} deep, with integers of at most 64 bits and strings of valid characters"
-
-    def fits(self, value: Any) -> bool:
-        """Neither too deep, nor too large, nor half a character."""
-        return _is_shallow(value, DEEPEST)
+    def fits(self, value: object) -> bool:
+        """Whether the function accepts it."""
+        return self.accepts(value)
 
 
 @dataclass(frozen=True)
 class Maybe:
     """A field that may be missing, or null."""
 
-    rule: Rule
-
-    def fits(self, value: Any) -> bool:
-        """None, or what the rule allows."""
-        return value is None or self.rule.fits(value)
-
-    @property
-    def wanted(self) -> str:
-        """`be a string, or be left out`."""
-        return f"{self.rule.wanted}, or be left out"
-
-
-@dataclass(frozen=True)
-class Either:
-    """What one of two rules allows."""
-
-    first: Rule
-    second: Rule
-
-    def fits(self, value: Any) -> bool:
-        """What one of them allows."""
-        return self.first.fits(value) or self.second.fits(value)
-
-    @property
-    def wanted(self) -> str:
-        """`be a number or be a string`."""
-        return f"{self.first.wanted} or {self.second.wanted}"
-
-
-@dataclass(frozen=True)
-class ListOf:
-    """An array."""
-
-    rule: Rule
-    wanted: str = "be an array"
-
-    def fits(self, value: Any) -> bool:
-        """An array whose parts all fit."""
-        return isinstance(value, list) and all(map(self.rule.fits, value))
+    rule: Schema
 
 
 @dataclass(frozen=True)
@@ -167,59 +67,68 @@ class MappingOf:
     """An object whose keys are free."""
 
     rule: Rule
-    wanted: str = "be an object"
-
-    def fits(self, value: Any) -> bool:
-        """An object whose keys are text and whose values all fit."""
-        return isinstance(value, dict) and TEXT.fits("".join(value)) and all(map(self.rule.fits, value.values()))
 
 
-@dataclass(frozen=True)
-class Record:
-    """An object with known keys; others may hold anything."""
-
-    fields: Mapping[str, Rule]
-    wanted: str = "be an object"
-
-    def fits(self, value: Any) -> bool:
-        """An object whose known keys all fit."""
-        return isinstance(value, dict) and all(rule.fits(value.get(name)) for name, rule in self.fields.items())
+Schema = Rule | Maybe | MappingOf | list["Schema"] | dict[str, "Schema"]
+"""A leaf, an array of one kind of values, or an object with known keys, whose others may hold anything."""
 
 
-@dataclass(frozen=True)
-class Confusion:
-    """A square matrix of counts."""
-
-    wanted: str = "be a square matrix of integers of at least 0"
-
-    def fits(self, value: Any) -> bool:
-        """Rows of counts, as many as each has. There are many of these in a ledger: sums check a row at once."""
-        try:
-            return isinstance(value, list) and all(_is_row(row, len(value)) for row in value)
-        except TypeError:  # a part is no number
-            return False
+def _is_text(value: Any) -> bool:
+    """Whether it is a string that can be written as UTF-8: without halves of surrogate pairs."""
+    return isinstance(value, str) and (value.isascii() or _is_unicode(value))
 
 
-TEXT = Text()
-PLACE = Place()
+def _is_place(value: Any) -> bool:
+    """Whether it is a path, or a name that becomes part of one, that leads out of no folder."""
+    if not isinstance(value, str) or not value or not value.isprintable():
+        return False
+    path = PurePosixPath(value.replace("\\", "/"))
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _is_metric(value: Any) -> bool:
+    """Whether it is a float or what becomes one; those that are not finite are the strings `nan`, `inf` and `-inf`."""
+    if isinstance(value, int):
+        return abs(value) <= sys.float_info.max
+    return type(value) is float or (isinstance(value, str) and value in NOT_FINITE)
+
+
+def _is_confusion(value: Any) -> bool:
+    """Whether it is a square matrix of counts. There are many of these in a ledger: sums check a row at once."""
+    try:
+        return isinstance(value, list) and all(_is_row(row, len(value)) for row in value)
+    except TypeError:  # a part is no number
+        return False
+
+
+TEXT = Leaf("be a string of valid characters", _is_text)
+ANY_TEXT = Leaf("be a string of valid characters", lambda value: isinstance(value, str))  # such as a traceback
+PLACE = Leaf("be a relative path without '..'", _is_place)
 COUNT = IntRange(0, LARGEST)
 SEED = IntRange(0, 2**31 - 1)
 TIME = IntRange(0, 253_402_300_799_999)  # milliseconds since the epoch, up to the year 9999
 SECONDS = Number(0, 1e12)
 NUMBER = Number()
-
-CELL = Record(
-    {
-        "level": Either(TEXT, NUMBER),
-        "trained": Maybe(TEXT),
-        "paper": Maybe(Either(TEXT, NUMBER)),
-        "config_id": TEXT,
-        "against": Maybe(TEXT),
-    }
+PRINTED = Leaf(f"{TEXT.wanted} or {NUMBER.wanted}", lambda value: _is_text(value) or NUMBER.fits(value))
+METRIC = Leaf("be a number, 'nan', 'inf' or '-inf'", _is_metric)
+CONFUSION = Leaf("be a square matrix of integers of at least 0", _is_confusion)
+OUTCOMES = sorted(outcome.value for outcome in Outcome)
+OUTCOME = Leaf(f"be one of {', '.join(OUTCOMES)}", lambda value: value in OUTCOMES)
+ANYTHING = Leaf(
+    f"be nested at most {DEEPEST} deep, with integers of at most 64 bits and strings of valid characters",
+    lambda value: _is_shallow(value, DEEPEST),
 )
-TABLE = Record({"name": TEXT, "title": TEXT, "axis": TEXT, "metric": TEXT, "cells": ListOf(CELL)})
 
-EVENTS: Mapping[str, Mapping[str, Rule]] = {
+CELL: Schema = {
+    "level": PRINTED,
+    "trained": Maybe(TEXT),
+    "paper": Maybe(PRINTED),
+    "config_id": TEXT,
+    "against": Maybe(TEXT),
+}
+TABLE: Schema = {"name": TEXT, "title": TEXT, "axis": TEXT, "metric": TEXT, "cells": [CELL]}
+
+EVENTS: Mapping[str, dict[str, Schema]] = {
     "launch": {
         "study": PLACE,
         "profile": PLACE,
@@ -235,9 +144,9 @@ EVENTS: Mapping[str, Mapping[str, Rule]] = {
         "benchmark": TEXT,
         "metric": TEXT,
         "second_metric": Maybe(TEXT),
-        "seeds": ListOf(SEED),
+        "seeds": [SEED],
         "references": MappingOf(TEXT),
-        "tables": ListOf(TABLE),
+        "tables": [TABLE],
         "fingerprints": Maybe(MappingOf(TEXT)),
     },
     "search": {
@@ -252,27 +161,27 @@ EVENTS: Mapping[str, Mapping[str, Rule]] = {
         "search": PLACE,
         "profile": PLACE,
         "number": COUNT,
-        "values": MappingOf(Anything()),
+        "values": MappingOf(ANYTHING),
         "config_id": TEXT,
         "seed": SEED,
         "key": TEXT,
-        "sampler": Maybe(MappingOf(Anything())),
+        "sampler": Maybe(MappingOf(ANYTHING)),
     },
     "selection": {
         "search": PLACE,
         "profile": PLACE,
         "criterion": TEXT,
         "seed": SEED,
-        "numbers": ListOf(COUNT),
-        "config_ids": Maybe(ListOf(TEXT)),
-        "keys": Maybe(ListOf(TEXT)),
-        "scores": ListOf(Maybe(NUMBER)),
+        "numbers": [COUNT],
+        "config_ids": Maybe([TEXT]),
+        "keys": Maybe([TEXT]),
+        "scores": [Maybe(NUMBER)],
     },
     "config": {
         "config_id": TEXT,
-        "config": MappingOf(Anything()),
+        "config": MappingOf(ANYTHING),
         "benchmark": TEXT,
-        "classes": ListOf(TEXT),
+        "classes": [TEXT],
         "planned_steps": COUNT,
         "cost_class": TEXT,
     },
@@ -300,21 +209,20 @@ EVENTS: Mapping[str, Mapping[str, Rule]] = {
         "step": COUNT,
         "planned_steps": COUNT,
         "executed_steps": COUNT,
-        "metrics": MappingOf(Metric()),
-        "confusion": Maybe(MappingOf(Confusion())),
+        "metrics": MappingOf(METRIC),
+        "confusion": Maybe(MappingOf(CONFUSION)),
         "pictures": Maybe(MappingOf(PLACE)),
-        "machine": Maybe(MappingOf(Anything())),
+        "machine": Maybe(MappingOf(ANYTHING)),
     },
     "end": {
         "key": TEXT,
-        "outcome": OneOf(frozenset(each.value for each in Outcome)),
+        "outcome": OUTCOME,
         "step": Maybe(COUNT),
-        "error": Maybe(Text(raw=True)),
+        "error": Maybe(ANY_TEXT),
         "wall_s": Maybe(SECONDS),
         "rung": Maybe(COUNT),
     },
 }
-RULES: Mapping[str, Record] = {kind: Record({"time": TIME, **fields}) for kind, fields in EVENTS.items()}
 
 
 def fault(event: Event) -> str | None:
@@ -322,28 +230,36 @@ def fault(event: Event) -> str | None:
     kind = event["event"]
     if not isinstance(kind, str):
         return f"its 'event' must be a string, got {_shown(kind)}"
-    rule = RULES.get(kind)
-    return None if rule is None or rule.fits(event) else _fault(rule, event, kind)
+    fields = EVENTS.get(kind)
+    return None if fields is None else _fault({"time": TIME, **fields}, event, kind)
 
 
-def _fault(rule: Rule, value: Any, where: str) -> str:
-    """The innermost part of a value that does not fit."""
+def _fault(rule: Schema, value: Any, where: str) -> str | None:
+    """What is wrong with the innermost part of a value that does not fit; None where all fit."""
     match rule:
-        case Maybe(rule=inner):
-            return _fault(inner, value, where)
-        case Record(fields=fields) if isinstance(value, dict):
-            name = next(name for name, each in fields.items() if not each.fits(value.get(name)))
-            return _fault(fields[name], value.get(name), f"{where}.{name}")
-        case ListOf(rule=each) if isinstance(value, list):
-            index = next(index for index, part in enumerate(value) if not each.fits(part))
-            return _fault(each, value[index], f"{where}[{index}]")
+        case Maybe():
+            return None if value is None else _fault(rule.rule, value, where)
+        case Rule():
+            return None if rule.fits(value) else _sentence(where, rule.wanted, value)
+        case dict() if isinstance(value, dict):
+            faults = (_fault(each, value.get(name), f"{where}.{name}") for name, each in rule.items())
+        case [each] if isinstance(value, list):
+            faults = (_fault(each, part, f"{where}[{index}]") for index, part in enumerate(value))
         case MappingOf(rule=each) if isinstance(value, dict):
-            for name, part in value.items():
-                if not TEXT.fits(name):
-                    return f"a key of {where} must {TEXT.wanted}, got {_shown(name)}"
-                if not each.fits(part):
-                    return _fault(each, part, f"{where}.{name[:LONGEST_SHOWN]}")
-    return f"{where} must {rule.wanted}, got {_shown(value)}"
+            faults = (
+                _fault(each, part, f"{where}.{name[:LONGEST_SHOWN]}")
+                if _is_text(name)
+                else _sentence(f"a key of {where}", TEXT.wanted, name)
+                for name, part in value.items()
+                if not (each.fits(part) and _is_text(name))
+            )
+        case _:
+            return _sentence(where, "be an array" if isinstance(rule, list) else "be an object", value)
+    return next((fault for fault in faults if fault is not None), None)
+
+
+def _sentence(where: str, wanted: str, value: Any) -> str:
+    return f"{where} must {wanted}, got {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
