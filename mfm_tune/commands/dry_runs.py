@@ -11,7 +11,8 @@ from mfm_tune.errors import StorageError
 from mfm_tune.execution.probe import Measure, in_this_process, probe
 from mfm_tune.execution.settings import EngineOptions, Stopping
 from mfm_tune.execution.signals import RESUME, Interrupted
-from mfm_tune.planning.plan import Plan, Trial
+from mfm_tune.ledger.records import Trial
+from mfm_tune.planning.plan import Plan
 from mfm_tune.program import Program
 
 

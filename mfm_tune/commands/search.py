@@ -15,11 +15,10 @@ from mfm_tune.errors import OptionError
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.execution.signals import RESUME, Interrupted
 from mfm_tune.ledger.events import search_event
-from mfm_tune.ledger.records import Status
+from mfm_tune.ledger.records import Status, Trial
 from mfm_tune.planning.checks import check_search
 from mfm_tune.planning.forecast import StepTimes, duration, resource_hours, wall_time
 from mfm_tune.planning.plan import Choice as Wanted
-from mfm_tune.planning.plan import Trial
 from mfm_tune.search.candidates import best, candidates_of, confirmed_study, selected, selection_event, selection_of
 from mfm_tune.search.proposals import ExplorationPlan, Explorer, plan_exploration, stopping
 from mfm_tune.search_space import Asha, Choice, Search

@@ -21,13 +21,14 @@ from mfm_tune.execution.resources import local_gpus, local_slots
 from mfm_tune.execution.settings import EngineOptions, Stopping
 from mfm_tune.ledger.events import code_events, launch_event
 from mfm_tune.ledger.ledger import Ledger, open_ledger
+from mfm_tune.ledger.records import Trial
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage, driver
 from mfm_tune.ledger.uri import announced_uri, resolved_uri, without_password
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.forecast import Slots
 from mfm_tune.planning.loading import Loaded
-from mfm_tune.planning.plan import Choice, Plan, Trial, changed_code, results_of_other_code
+from mfm_tune.planning.plan import Choice, Plan, changed_code, results_of_other_code
 from mfm_tune.planning.profiles import PAPER
 from mfm_tune.program import Program
 from mfm_tune.search_space import Search

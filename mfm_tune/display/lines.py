@@ -10,10 +10,9 @@ from typing import Self
 
 from mfm_tune.display.progress import Progress, Snapshot
 from mfm_tune.errors import last_line
-from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.records import Trial, TrialRecord
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.forecast import duration
-from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome
 
 HEARTBEAT_S = 15.0

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
-from mfm_tune.ledger.records import TrialRecord, finals
+from mfm_tune.ledger.records import Trial, TrialRecord, finals
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.forecast import StepTimes, duration, wall_time
-from mfm_tune.planning.plan import Plan, Trial
+from mfm_tune.planning.plan import Plan
 from mfm_tune.program import Outcome
 from mfm_tune.space import Cell
 

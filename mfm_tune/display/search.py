@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from mfm_tune.display.progress import Progress
 from mfm_tune.display.table import LiveTable
-from mfm_tune.planning.plan import Trial
+from mfm_tune.ledger.records import Trial
 from mfm_tune.search.candidates import Candidate, candidates_of, ranking, values_text
 from mfm_tune.search.proposals import ExplorationPlan
 from mfm_tune.search_space import Search

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 from mfm_tune.display.lines import end_text
 from mfm_tune.display.progress import Progress, Snapshot
-from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.records import Trial, TrialRecord
 from mfm_tune.ledger.storage import Storage
-from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome
 from mfm_tune.space import Table, paper_text
 

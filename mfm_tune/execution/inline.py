@@ -13,7 +13,7 @@ from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.resources import take_share
 from mfm_tune.execution.settings import EngineOptions, make_folders
 from mfm_tune.execution.signals import Interruption
-from mfm_tune.planning.plan import Trial
+from mfm_tune.ledger.records import Trial
 from mfm_tune.program import Outcome, Program, Running, numbers_only
 
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # every further trial would only train up to its first checkpoint

@@ -15,8 +15,8 @@ from mfm_tune.execution.resources import take_share
 from mfm_tune.execution.settings import EngineOptions
 from mfm_tune.ledger.events import probe_event
 from mfm_tune.ledger.ledger import Ledger
+from mfm_tune.ledger.records import Trial
 from mfm_tune.planning.forecast import StepTimes
-from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Probe, Program
 
 Measure = Callable[[Trial, Path], Probe]

@@ -11,10 +11,9 @@ from typing import Protocol
 
 from mfm_tune.ledger.events import config_event, end_event, report_event, start_event
 from mfm_tune.ledger.ledger import Ledger
-from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.records import Trial, TrialRecord
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.storage import Storage
-from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
 
 

@@ -15,8 +15,7 @@ from typing import Any
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.errors import StorageError
-from mfm_tune.ledger.records import ReportOf
-from mfm_tune.planning.plan import Trial
+from mfm_tune.ledger.records import ReportOf, Trial
 from mfm_tune.search_space import Asha, Scheduler
 
 

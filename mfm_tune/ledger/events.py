@@ -7,44 +7,18 @@ import platform
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
-from typing import Any, Protocol
+from typing import Any
 
 from mfm_tune.identity import canonical
+from mfm_tune.ledger.records import Trial
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.uri import without_password
 from mfm_tune.program import Outcome, Probe, Report
 from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
-from mfm_tune.space import Cell, Config, OutOfMemory, Paper, Published, Study, Table
+from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Study, Table
 
 RECORDED_VERSIONS = ("mfm_tune", "torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow")
-
-
-class TrialToRun(Protocol):
-    """What the ledger keeps of a trial that is planned."""
-
-    @property
-    def key(self) -> str: ...
-    @property
-    def config(self) -> Config: ...
-    @property
-    def config_id(self) -> str: ...
-    @property
-    def seed(self) -> int: ...
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def folder(self) -> str: ...
-    @property
-    def benchmark(self) -> str: ...
-    @property
-    def classes(self) -> Sequence[str]: ...
-    @property
-    def planned_steps(self) -> int: ...
-    @property
-    def cost_class(self) -> str: ...
-    @property
-    def attempts(self) -> int: ...
 
 
 def launch_event(declared: Study | Search, launch: str, argv: Sequence[str], slots: int) -> Event:
@@ -134,7 +108,7 @@ def proposal_event(
     }
 
 
-def probe_event(trial: TrialToRun, measured: Probe) -> Event:
+def probe_event(trial: Trial, measured: Probe) -> Event:
     """What was measured of a trial's cost class."""
     return {
         "event": "probe",
@@ -147,7 +121,7 @@ def probe_event(trial: TrialToRun, measured: Probe) -> Event:
     }
 
 
-def config_event(trial: TrialToRun) -> Event:
+def config_event(trial: Trial) -> Event:
     """The config of a trial in its canonical form."""
     return {
         "event": "config",
@@ -160,7 +134,7 @@ def config_event(trial: TrialToRun) -> Event:
     }
 
 
-def start_event(trial: TrialToRun, *, launch: str, attempt: int, study: str, profile: str) -> Event:
+def start_event(trial: Trial, *, launch: str, attempt: int, study: str, profile: str) -> Event:
     """A trial began or resumed; `attempt` counts from 1 in this launch."""
     return {
         "event": "start",
@@ -177,7 +151,7 @@ def start_event(trial: TrialToRun, *, launch: str, attempt: int, study: str, pro
     }
 
 
-def report_event(trial: TrialToRun, report: Report) -> Event:
+def report_event(trial: Trial, report: Report) -> Event:
     """A trial finished an evaluation interval."""
     return {
         "event": "report",
@@ -194,7 +168,7 @@ def report_event(trial: TrialToRun, report: Report) -> Event:
 
 
 def end_event(
-    trial: TrialToRun, outcome: Outcome, *, step: int, error: str, wall_s: float, rung: int | None = None
+    trial: Trial, outcome: Outcome, *, step: int, error: str, wall_s: float, rung: int | None = None
 ) -> Event:
     """A trial has an outcome; `rung` is that of a trial that was stopped early."""
     event: Event = {

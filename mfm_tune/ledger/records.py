@@ -1,4 +1,4 @@
-"""What the ledger knows of one config, one trial, one measured cost class, each as a value."""
+"""A trial to run, and what the ledger knows of one config, one trial, one measured cost class, each as a value."""
 
 from __future__ import annotations
 
@@ -33,6 +33,45 @@ def status_of(record: TrialRecord | None) -> Status:
     if record is None:
         return Status.NEW
     return Status.OPEN if record.outcome is None else Status[record.outcome.name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A config with a seed, ready to be run by an engine.
+
+    Args:
+        key: `<config_id>-s<seed>-<fingerprint[:8]>`.
+        folder: Relative to the storage folder.
+        planned_steps: Training steps of the whole trial.
+        cost_class: Trials with equal text cost about the same time a step.
+        benchmark: Name of the data and scale.
+        classes: Names of the scored classes.
+        step: Steps that the ledger has of it; the trial resumes from there.
+        attempts: How often it was started before.
+    """
+
+    key: str
+    config: Any
+    config_id: str
+    seed: int
+    fingerprint: str
+    folder: str
+    planned_steps: int
+    cost_class: str
+    benchmark: str
+    classes: tuple[str, ...] = ()
+    step: int = 0
+    attempts: int = 0
+
+
+def trial_key(config: str, seed: int, fingerprint: str) -> str:
+    """The key of a trial: config id, seed, and the first 8 digits of the code's fingerprint."""
+    return f"{config}-s{seed}-{fingerprint[:8]}"
+
+
+def trial_folder(config: str, seed: int, fingerprint: str) -> str:
+    """Where a trial keeps its files, relative to the storage folder."""
+    return f"trials/{config}/s{seed}-{fingerprint[:8]}"
 
 
 def is_number(value: float) -> bool:

@@ -8,9 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.records import Trial, TrialRecord
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.planning.plan import Trial
 
 CLASSES_NAMED = 1  # cost classes that are named where the time of several is unknown
 

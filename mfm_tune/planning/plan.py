@@ -13,50 +13,11 @@ from typing import Any
 from mfm_tune.errors import ChangedCodeError, OptionError, SearchSpaceError
 from mfm_tune.fields import AtLeast1, Line, Settings
 from mfm_tune.identity import config_id
-from mfm_tune.ledger.records import Status, TrialRecord, status_of
+from mfm_tune.ledger.records import Status, Trial, TrialRecord, status_of, trial_folder, trial_key
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import Fingerprint, TrainingCode, changed_files
 from mfm_tune.program import Outcome, Program
 from mfm_tune.space import Cell, Study, Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """A config with a seed, ready to be run by an engine.
-
-    Args:
-        key: `<config_id>-s<seed>-<fingerprint[:8]>`.
-        folder: Relative to the storage folder.
-        planned_steps: Training steps of the whole trial.
-        cost_class: Trials with equal text cost about the same time a step.
-        benchmark: Name of the data and scale.
-        classes: Names of the scored classes.
-        step: Steps that the ledger has of it; the trial resumes from there.
-        attempts: How often it was started before.
-    """
-
-    key: str
-    config: Any
-    config_id: str
-    seed: int
-    fingerprint: str
-    folder: str
-    planned_steps: int
-    cost_class: str
-    benchmark: str
-    classes: tuple[str, ...] = ()
-    step: int = 0
-    attempts: int = 0
-
-
-def trial_key(config: str, seed: int, fingerprint: str) -> str:
-    """The key of a trial: config id, seed, and the first 8 digits of the code's fingerprint."""
-    return f"{config}-s{seed}-{fingerprint[:8]}"
-
-
-def trial_folder(config: str, seed: int, fingerprint: str) -> str:
-    """Where a trial keeps its files, relative to the storage folder."""
-    return f"trials/{config}/s{seed}-{fingerprint[:8]}"
 
 
 @dataclass(frozen=True, kw_only=True)

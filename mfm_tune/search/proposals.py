@@ -15,9 +15,10 @@ from mfm_tune.execution.settings import Stopping
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.events import proposal_event
 from mfm_tune.ledger.ledger import Ledger
+from mfm_tune.ledger.records import Trial
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
-from mfm_tune.planning.plan import Choice, Plan, Trial, plan_trial
+from mfm_tune.planning.plan import Choice, Plan, plan_trial
 from mfm_tune.search.candidates import (
     Candidate,
     candidate_name,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import EngineOptions, make_folders
 from mfm_tune.execution.signals import RESUME, EngineLost, Interrupted, Interruption
-from mfm_tune.planning.plan import Trial
+from mfm_tune.ledger.records import Trial
 from mfm_tune.program import Program
 from mfm_tune.tune.environment import check_process, set_environment
 from mfm_tune.tune.reach import Part, Watch

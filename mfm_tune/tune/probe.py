@@ -13,7 +13,7 @@ import ray
 from mfm_tune.errors import UserError
 from mfm_tune.execution.probe import Measure, probe_here
 from mfm_tune.execution.settings import EngineOptions
-from mfm_tune.planning.plan import Trial
+from mfm_tune.ledger.records import Trial
 from mfm_tune.program import Probe, Program
 from mfm_tune.tune.cluster import Cluster
 from mfm_tune.tune.nodes import check_nodes

@@ -12,7 +12,7 @@ from ray import tune
 from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import EngineOptions, make_folders
-from mfm_tune.planning.plan import Trial
+from mfm_tune.ledger.records import Trial
 from mfm_tune.program import Outcome, Program
 from mfm_tune.tune.callback import LedgerCallback, report_of
 from mfm_tune.tune.cluster import places

@@ -8,7 +8,7 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from mfm_tune.errors import UserError
-from mfm_tune.planning.plan import Trial
+from mfm_tune.ledger.records import Trial
 
 
 class IteratorSearcher(Searcher):

@@ -12,8 +12,8 @@ from mfm_tune.execution.recorder import Recorder
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.ledger.ledger import Ledger
+from mfm_tune.ledger.records import Trial, trial_folder, trial_key
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.planning.plan import Trial, trial_folder, trial_key
 from mfm_tune.program import Report
 
 CLASSES = tuple(f"class {number}" for number in range(12))

@@ -18,10 +18,11 @@ from mfm_tune.display.progress import Progress
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.ledger.ledger import Ledger
+from mfm_tune.ledger.records import Trial
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.fingerprint import TrainingCode
-from mfm_tune.planning.plan import Choice, Trial, make_plan
+from mfm_tune.planning.plan import Choice, make_plan
 from mfm_tune.program import Outcome, Report
 from mfm_tune.space import Axis, Study, Table
 from tests.mfm_tune.stub_program import StubConfig, StubProgram

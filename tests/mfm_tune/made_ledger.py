@@ -9,8 +9,8 @@ from typing import Any
 
 from mfm_tune.identity import canonical, config_id
 from mfm_tune.ledger.events import launch_event, study_event
+from mfm_tune.ledger.records import trial_folder, trial_key
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.program import Outcome
 from mfm_tune.results.study import Results, collect
 from mfm_tune.space import Axis, Paper, Study, Table

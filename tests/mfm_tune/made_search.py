@@ -10,8 +10,8 @@ from typing import Any
 from mfm_tune.criteria import CRITERIA, SOURCE_MIOU, TARGET_MIOU, Criterion
 from mfm_tune.identity import canonical, config_id
 from mfm_tune.ledger.events import proposal_event, search_event
+from mfm_tune.ledger.records import trial_folder, trial_key
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.program import Outcome
 from mfm_tune.search.candidates import candidates_of, selection_event
 from mfm_tune.search_space import Asha, Choice, Float, Integer, Search

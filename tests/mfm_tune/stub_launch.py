@@ -21,10 +21,9 @@ from mfm_tune.execution.signals import Interrupted
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.file import LedgerWriter, read_events
 from mfm_tune.ledger.ledger import Ledger
-from mfm_tune.ledger.records import RESULTS, TrialRecord
+from mfm_tune.ledger.records import RESULTS, Trial, TrialRecord, trial_folder, trial_key
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState, read_ledger
-from mfm_tune.planning.plan import Trial, trial_folder, trial_key
 from mfm_tune.tune.engine import run_with_ray
 from tests.mfm_tune.stub_program import CLASSES, PROGRESS, WORKERS, StubConfig, StubProgram
 

@@ -25,9 +25,9 @@ from mfm_tune.execution.early_stopping import EarlyStopper, bracket_of
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.ledger.ledger import Ledger
+from mfm_tune.ledger.records import Trial
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
 from mfm_tune.results.study import collect
 from mfm_tune.search_space import Asha, Median, Scheduler

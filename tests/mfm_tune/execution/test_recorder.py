@@ -11,10 +11,9 @@ from mfm_tune.errors import StorageError
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.ledger.ledger import Ledger
-from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.records import Trial, TrialRecord
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage
-from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
 from tests.mfm_tune.stub_launch import stub_trials
 from tests.mfm_tune.stub_program import StubConfig

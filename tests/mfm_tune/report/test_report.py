@@ -19,7 +19,7 @@ from PIL import Image
 from rich.cells import cell_len
 
 from mfm_tune.identity import config_id
-from mfm_tune.planning.plan import trial_folder
+from mfm_tune.ledger.records import trial_folder
 from mfm_tune.program import Outcome
 from mfm_tune.report.charts import SHEET
 from mfm_tune.report.write import ReportFiles, terminal_table, write_report

@@ -13,8 +13,8 @@ from mfm_tune.errors import SearchSpaceError
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.events import proposal_event, search_event
 from mfm_tune.ledger.file import encoded
+from mfm_tune.ledger.records import trial_folder, trial_key
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.search.candidates import (
     best,
     candidates_of,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from mfm_tune.criteria import TARGET_ENTROPY
 from mfm_tune.ledger.events import search_event
+from mfm_tune.ledger.records import trial_key
 from mfm_tune.ledger.state import LedgerState, read_ledger
-from mfm_tune.planning.plan import trial_key
 from mfm_tune.results.statistics import paired_difference
 from mfm_tune.tracking.params import VaryingFields, clean_key, param_name
 from mfm_tune.tracking.reader import BrokenLedgerError, LedgerReader, Row

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from mfm_tune import sync
-from mfm_tune.planning.plan import trial_key
+from mfm_tune.ledger.records import trial_key
 from mfm_tune.tracking import process as tracking_process
 from mfm_tune.tracking.mirror import ENVIRONMENT, Target, caught_up, ledger_identity
 from mfm_tune.tracking.process import Mirroring

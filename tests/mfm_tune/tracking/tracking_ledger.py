@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from mfm_tune.ledger.file import FILE_NAME, encoded
+from mfm_tune.ledger.records import trial_folder, trial_key
 from mfm_tune.ledger.schema import Event
-from mfm_tune.planning.plan import trial_folder, trial_key
 
 FINGERPRINT = "a" * 64
 BENCHMARK = "stub-64x128"

@@ -19,9 +19,8 @@ from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import EngineOptions, Stopping
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.ledger.ledger import Ledger
-from mfm_tune.ledger.records import ReportOf
+from mfm_tune.ledger.records import ReportOf, Trial
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.planning.plan import Trial
 from mfm_tune.program import Outcome, Report
 from mfm_tune.tune.callback import LedgerCallback, report_of
 from mfm_tune.tune.rounds import RETRIES, RayEngine

@@ -22,7 +22,7 @@ import pytest
 from mfm_tune.errors import OptionError, StorageError, UserError
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.signals import Interrupted, Interruption
-from mfm_tune.planning.plan import Trial
+from mfm_tune.ledger.records import Trial
 from mfm_tune.program import Outcome, Report
 from mfm_tune.tune.engine import run_with_ray
 from tests.mfm_tune.stub_launch import (

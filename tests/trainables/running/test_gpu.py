@@ -17,9 +17,9 @@ from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import EngineOptions
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.file import LedgerWriter
+from mfm_tune.ledger.records import Trial as PlannedTrial
+from mfm_tune.ledger.records import trial_folder, trial_key
 from mfm_tune.ledger.state import LedgerState, read_ledger
-from mfm_tune.planning.plan import Trial as PlannedTrial
-from mfm_tune.planning.plan import trial_folder, trial_key
 from mfm_tune.program import Outcome
 from mfm_tune.tune.engine import run_with_ray
 from trainables import tensor_file
