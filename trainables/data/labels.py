@@ -21,6 +21,7 @@ TrainIds = npt.NDArray[np.uint8]
 
 NUM_CLASSES = len(CITYSCAPES_CLASSES)
 UNKNOWN = 254  # what an id that the data set does not define becomes on the way; never stored
+MOST_CLASSES = UNKNOWN  # 0 to 253
 
 
 class UnknownIds(ValueError):
@@ -70,11 +71,11 @@ class LabelMap:
         return train_ids
 
 
-def pixels_by_class(train_ids: TrainIds) -> npt.NDArray[np.int64]:
-    """Pixels of each trainId, and of 255 in the last place: [20], int64."""
+def pixels_by_class(train_ids: TrainIds, num_classes: int = NUM_CLASSES) -> npt.NDArray[np.int64]:
+    """Pixels of each class, and of 255 in the last place: [num_classes + 1], int64."""
     bytes_as_they_are = torch.from_numpy(np.array(train_ids).ravel())  # numpy's bincount widens them to int64 first
     counts = torch.bincount(bytes_as_they_are, minlength=256).numpy()
-    return np.append(counts[:NUM_CLASSES], counts[IGNORE]).astype(np.int64)
+    return np.append(counts[:num_classes], counts[IGNORE]).astype(np.int64)
 
 
 # Labels that are trainIds already (ACDC, Dark Zurich).

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.labels import Ids, LabelMap, TrainIds, UnknownIds
 from trainables.data.packing.resize import Pixels, Size
 from trainables.data.splits import Split
@@ -95,14 +96,17 @@ class Reader:
         splits: What `prepare` packs.
         scored: The split that is evaluated when the data set is a target.
         training_size: The box that training images are fitted into by default; None keeps their own size.
+        classes: Names of the classes, in the order of the ids that labels are decoded to.
         find: Pairs the files of a split in a root folder.
-        train_ids: Decodes a label file to trainIds [H, W]; raises `UnknownIds`, or one of `DECODING_ERRORS`.
+        train_ids: Decodes a label file to class ids [H, W], 255 where nothing is trained; raises `UnknownIds`, or one
+            of `DECODING_ERRORS`.
     """
 
     dataset: str
     splits: tuple[Split, ...]
     scored: Split | None = None
     training_size: Size | None = None
+    classes: tuple[str, ...] = CITYSCAPES_CLASSES
     find: Callable[[Path, Split], Found]
     train_ids: Callable[[Path], TrainIds]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,10 @@ from PIL import Image
 
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
+from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.datasets import find_dataset
 from trainables.data.packing.format import BAND, PackedSplit, Store, verify
+from trainables.data.packing.inspect import contact_sheet, describe
 from trainables.data.packing.manifest import Codec, StoreError
 from trainables.data.packing.pack import prepare
 from trainables.data.packing.plan import Job, make_plan
@@ -276,3 +279,28 @@ def test_the_size_of_a_fitted_image_is_the_references() -> None:
 def test_pillow_agrees_that_the_miniature_png_files_are_png(folder: Path) -> None:
     with Image.open(io.BytesIO((folder / "gta" / "images" / "00000.png").read_bytes())) as image:
         np.testing.assert_array_equal(np.asarray(image), native.smooth(*NATIVE, 0))
+
+
+def test_a_store_of_other_classes_has_their_names_and_counts_and_one_of_cityscapes_names_none(tmp_path: Path) -> None:
+    """20 classes: more than Cityscapes'. The manifest of a store of its 19 is what it has always been."""
+    ids = native.all_ids(256)
+    names = tuple(f"class-{index}" for index in range(20))
+    native.gta(tmp_path / "native", "a", native.image(), ids)
+    reader = replace(find_dataset("gta"), classes=names, train_ids=lambda _: np.where(ids < 20, ids, 255).astype("u1"))
+    for name, each in (("own", reader), ("cityscapes", find_dataset("gta"))):
+        job = Job(
+            reader=each, root=tmp_path / "native", out=tmp_path / name, splits=(Split.TRAIN,), box=None,
+            evaluation_box=None, skip_broken=True,
+        )  # fmt: skip
+        if name == "cityscapes":
+            native.gta(tmp_path / "native", "a", native.image(), native.all_ids(35))
+        prepare(job, make_plan(job, silent), silent)
+    own, cityscapes = Store(tmp_path / "own"), Store(tmp_path / "cityscapes")
+    assert json.loads((tmp_path / "own" / "store.json").read_text())["classes"] == list(names)
+    assert "classes" not in json.loads((tmp_path / "cityscapes" / "store.json").read_text())
+    assert (own.manifest.classes, cityscapes.manifest.classes) == (names, CITYSCAPES_CLASSES)
+    assert own.split(Split.TRAIN).pixels.tolist() == [[1] * 20 + [220]]
+    assert own.manifest.splits[Split.TRAIN].pixels == (*[1] * 20, 220)
+    assert own.manifest.plan != cityscapes.manifest.plan
+    assert "\n 19 class-19" in describe(own.manifest)
+    assert contact_sheet(own).size[0] == 1280

@@ -21,6 +21,7 @@ import hashlib
 import io
 import threading
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ import numpy.typing as npt
 import pyarrow as pa
 from PIL import Image
 
-from trainables.data.labels import NUM_CLASSES, TrainIds
+from trainables.data.labels import TrainIds
 from trainables.data.packing.manifest import Codec, Manifest, SplitManifest, StoreError, damaged
 from trainables.data.packing.progress import Progress
 from trainables.data.packing.resize import Pixels, Size, fit_size, resize_image, resize_label, rows_under
@@ -41,7 +42,7 @@ Number = TypeVar("Number", np.int32, np.uint32)
 BAND = 32  # rows of a raw image that share a checksum
 LABEL_CODEC = pa.Codec("zstd", compression_level=1)
 
-INDEX_FIELDS = (
+SIZE_FIELDS = (
     pa.field("name", pa.string()),
     pa.field("image_file", pa.string()),
     pa.field("label_file", pa.string()),
@@ -51,12 +52,38 @@ INDEX_FIELDS = (
     pa.field("columns", pa.int32()),
     pa.field("label_rows", pa.int32()),
     pa.field("label_columns", pa.int32()),
-    pa.field("pixels", pa.list_(pa.int32(), NUM_CLASSES + 1)),  # by trainId at native size, 255 last; 0 without a label
+)
+CHECKSUM_FIELDS = (
     pa.field("image_crc32", pa.list_(pa.uint32())),  # of each band of rows where images are raw, else of the JPEG file
     pa.field("label_sha256", pa.binary(32)),
 )
-SHARD_SCHEMA = pa.schema([*INDEX_FIELDS, pa.field("image", pa.binary()), pa.field("label", pa.binary())])
-INDEX_SCHEMA = pa.schema([*INDEX_FIELDS, pa.field("shard", pa.int32()), pa.field("row", pa.int32())])
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """What a row of a store has.
+
+    Args:
+        classes: How many classes the labels have.
+    """
+
+    classes: int
+
+    @property
+    def common(self) -> tuple[pa.Field, ...]:
+        """What shards and the index share; `pixels` are by class at native size, 255 last, all 0 without a label."""
+        pixels = pa.field("pixels", pa.list_(pa.int32(), self.classes + 1))
+        return (*SIZE_FIELDS, pixels, *CHECKSUM_FIELDS)
+
+    @property
+    def shard(self) -> pa.Schema:
+        """Columns of a shard."""
+        return pa.schema([*self.common, pa.field("image", pa.binary()), pa.field("label", pa.binary())])
+
+    @property
+    def index(self) -> pa.Schema:
+        """Columns of an index."""
+        return pa.schema([*self.common, pa.field("shard", pa.int32()), pa.field("row", pa.int32())])
 
 
 class Store:
@@ -98,7 +125,7 @@ class PackedSplit:
         self.sizes = self._pairs("rows", "columns")
         self.label_sizes = self._pairs("label_rows", "label_columns")
         flat = _numbers(self._columns["pixels"].flatten(), np.int32)
-        self.pixels = flat.reshape(-1, NUM_CLASSES + 1)  # by trainId at native size, 255 last: [N, 20]
+        self.pixels = flat.reshape(-1, len(manifest.pixels))  # by class at native size, 255 last: [N, classes + 1]
         checksums = self._columns["image_crc32"]
         self._checksums = _numbers(checksums.flatten(), np.uint32)
         self._first_checksum = _numbers(checksums.offsets, np.int32)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
-from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.packing.format import PackedSplit, Store
 from trainables.data.packing.manifest import VERSION, Codec, Manifest, SplitManifest
 from trainables.data.packing.progress import gigabytes
@@ -42,11 +41,12 @@ def _shares(manifest: Manifest) -> list[str]:
     labelled = {split: entry for split, entry in manifest.splits.items() if entry.labelled}
     if not labelled:
         return ["no labels"]
-    rows = [f"{'trainId and class':20}" + "".join(f"{split.value + ' %':>12}" for split in labelled)]
-    for index, name in enumerate((*CITYSCAPES_CLASSES, "ignored")):
-        number = 255 if name == "ignored" else index
+    width = max(16, *(len(name) for name in manifest.classes))
+    rows = [f"{'trainId and class':{width + 4}}" + "".join(f"{split.value + ' %':>12}" for split in labelled)]
+    for index, name in enumerate((*manifest.classes, "ignored")):
+        number = 255 if index == len(manifest.classes) else index
         shares = (100 * entry.pixels[index] / max(sum(entry.pixels), 1) for entry in labelled.values())
-        rows.append(f"{number:3} {name:16}" + "".join(f"{share:12.4f}" for share in shares))
+        rows.append(f"{number:3} {name:{width}}" + "".join(f"{share:12.4f}" for share in shares))
     return rows
 
 
@@ -56,7 +56,8 @@ def contact_sheet(store: Store) -> Image.Image:
     for split in store.manifest.splits:
         packed = store.split(split)
         places = np.unique(np.linspace(0, len(packed) - 1, PER_SPLIT).round().astype(int))
-        tiles += [_tile(packed, int(index), f"{split.value}: {packed.name(int(index))}") for index in places]
+        titles = {int(index): f"{split.value}: {packed.name(int(index))}" for index in places}
+        tiles += [_tile(packed, index, title, store.manifest.classes) for index, title in titles.items()]
     width, height = tiles[0].size
     sheet = Image.new("RGB", (2 * width, -(-len(tiles) // 2) * height), "white")
     for number, tile in enumerate(tiles):
@@ -64,14 +65,14 @@ def contact_sheet(store: Store) -> Image.Image:
     return sheet
 
 
-def _tile(packed: PackedSplit, index: int, title: str) -> Image.Image:
+def _tile(packed: PackedSplit, index: int, title: str, classes: tuple[str, ...]) -> Image.Image:
     image = packed.image(index)
     tile = Image.new("RGB", (2 * THUMBNAIL[1], THUMBNAIL[0] + TITLE), "white")
     ImageDraw.Draw(tile).text((2, 1), title, fill="black")
     tile.paste(_small(image), (0, TITLE))
     if packed.manifest.labelled:
         label = resize_label(packed.label(index), (image.shape[0], image.shape[1]))
-        tile.paste(_small(overlay(image, label, CITYSCAPES_CLASSES)), (THUMBNAIL[1], TITLE))
+        tile.paste(_small(overlay(image, label, classes)), (THUMBNAIL[1], TITLE))
     return tile
 
 

@@ -10,6 +10,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.splits import Split
 
 VERSION = 1
@@ -47,7 +48,7 @@ class SplitManifest:
         labelled: Whether they have labels.
         box: The (rows, columns) that images were fitted into; None is their native size.
         codec: How they are stored.
-        pixels: By trainId over all native labels, 255 last: [20].
+        pixels: By class over all native labels, 255 last: [classes + 1].
         index, shards: Its files.
     """
 
@@ -75,6 +76,7 @@ class Manifest:
         scored: The split that is evaluated.
         splits: By split.
         provenance: Root folder, time, versions of the libraries that decoded, and what was left out.
+        classes: Their names in the order of the labels' ids; in the file where they are not Cityscapes' 19.
     """
 
     dataset: str
@@ -82,6 +84,7 @@ class Manifest:
     scored: Split | None
     splits: Mapping[Split, SplitManifest]
     provenance: Mapping[str, Any]
+    classes: tuple[str, ...] = CITYSCAPES_CLASSES
 
     def to_json(self) -> str:
         """The content of `store.json`, with its own checksum."""
@@ -95,6 +98,8 @@ class Manifest:
             },
             "provenance": dict(self.provenance),
         }
+        if self.classes != CITYSCAPES_CLASSES:
+            content["classes"] = list(self.classes)
         return json.dumps(content | {"sha256": _digest(content)}, indent=1)
 
     @classmethod
@@ -125,7 +130,8 @@ class Manifest:
             for stored in (entry.index, *entry.shards):
                 _check_size(folder / stored.file, stored)
         scored = Split(content["scored"]) if content["scored"] else None
-        return cls(content["dataset"], content["plan"], scored, splits, content["provenance"])
+        classes = tuple(content.get("classes", CITYSCAPES_CLASSES))
+        return cls(content["dataset"], content["plan"], scored, splits, content["provenance"], classes)
 
     def check_dataset(self, dataset: str, given: str) -> None:
         """See that the store is one of this data set; `given` is what names it, such as `--data gta=PATH`.

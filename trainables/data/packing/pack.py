@@ -26,16 +26,9 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from PIL import Image
 
-from trainables.data.labels import NUM_CLASSES, TrainIds, pixels_by_class
+from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.check import BrokenFiles, Surveyed, read_sample
-from trainables.data.packing.format import (
-    INDEX_FIELDS,
-    INDEX_SCHEMA,
-    LABEL_CODEC,
-    SHARD_SCHEMA,
-    checksum,
-    image_checksums,
-)
+from trainables.data.packing.format import LABEL_CODEC, checksum, image_checksums
 from trainables.data.packing.manifest import MANIFEST, Codec, Manifest, SplitManifest, StoredFile
 from trainables.data.packing.plan import Job, Plan, refuse_empty, stored_size
 from trainables.data.packing.progress import Progress, gigabytes
@@ -189,7 +182,7 @@ def _pack_shard(
     problems: list[Problem] = []
     images = 0
     with open(growing, "wb") as raw:
-        with pa.ipc.new_file(raw, SHARD_SCHEMA) as writer:
+        with pa.ipc.new_file(raw, job.columns.shard) as writer:
             for result in _in_order(pool, lambda entry: _convert(job, split, entry.sample), samples, 2 * job.workers):
                 packed.decoded += 1
                 if isinstance(result, Problem):
@@ -244,7 +237,8 @@ def _convert(job: Job, split: Split, sample: Sample) -> pa.RecordBatch | Problem
         return broken.problem(job.root)
     native = (image.shape[0], image.shape[1])
     size = stored_size(job, split, native)
-    pixels = np.zeros(NUM_CLASSES + 1, dtype=np.int64) if label is None else pixels_by_class(label)
+    classes = len(job.reader.classes)
+    pixels = np.zeros(classes + 1, dtype=np.int64) if label is None else pixels_by_class(label, classes)
     if label is not None and split in TRAINING_SPLITS and size != native:
         label = resize_label(label, size)
     encoded = _encode_image(job, image if size == native else resize_image(image, size))
@@ -260,8 +254,8 @@ def _convert(job: Job, split: Split, sample: Sample) -> pa.RecordBatch | Problem
         "image_crc32": image_checksums(encoded),
         "label_sha256": None if compressed is None else hashlib.sha256(compressed).digest(),
     }
-    columns = [pa.array([row[entry.name]], entry.type) for entry in INDEX_FIELDS]
-    return pa.record_batch([*columns, _binary(encoded), _binary(compressed)], schema=SHARD_SCHEMA)
+    columns = [pa.array([row[entry.name]], entry.type) for entry in job.columns.common]
+    return pa.record_batch([*columns, _binary(encoded), _binary(compressed)], schema=job.columns.shard)
 
 
 def _sizes(prefix: str, size: Size) -> dict[str, int]:
@@ -303,7 +297,7 @@ def _finish(job: Job, plan: Plan, decoding: Sequence[Problem]) -> Manifest:
         | {n: version(n) for n in ("pillow", "pyarrow", "numpy", "torch")},
         "left_out": [_problem_json(problem) for problem in (*plan.problems, *decoding)],
     }
-    manifest = Manifest(job.reader.dataset, plan.digest, scored, splits, provenance)
+    manifest = Manifest(job.reader.dataset, plan.digest, scored, splits, provenance, job.reader.classes)
     _write(job.partial / MANIFEST, manifest.to_json().encode())
     _sync(job.partial)
     os.rename(job.partial, job.out)
@@ -324,23 +318,23 @@ def _index(job: Job, split: Split, samples: Sequence[Surveyed]) -> SplitManifest
             reader = pa.ipc.open_file(file)
             for row in range(reader.num_record_batches):
                 batch = reader.get_batch(row)
-                columns = [batch.column(entry.name) for entry in INDEX_FIELDS]
+                columns = [batch.column(entry.name) for entry in job.columns.common]
                 place = [pa.array([number], pa.int32()), pa.array([row], pa.int32())]
-                batches.append(pa.record_batch([*columns, *place], schema=INDEX_SCHEMA))
-    table = pa.Table.from_batches(batches, INDEX_SCHEMA).combine_chunks()
+                batches.append(pa.record_batch([*columns, *place], schema=job.columns.index))
+    table = pa.Table.from_batches(batches, job.columns.index).combine_chunks()
     sink = io.BytesIO()
-    with pa.ipc.new_file(sink, INDEX_SCHEMA) as writer:
+    with pa.ipc.new_file(sink, job.columns.index) as writer:
         writer.write_table(table)
     data = sink.getvalue()
     name = f"{split.value}.index.arrow"
     _write(job.partial / name, data)
-    pixels = np.array(table.column("pixels").to_pylist(), dtype=np.int64).reshape(-1, NUM_CLASSES + 1).sum(axis=0)
+    by_image = np.array(table.column("pixels").to_pylist(), dtype=np.int64).reshape(-1, len(job.reader.classes) + 1)
     return SplitManifest(
         images=table.num_rows,
         labelled=table.column("label_sha256").null_count == 0,
         box=job.box_of(split),
         codec=job.codec,
-        pixels=tuple(int(count) for count in pixels),
+        pixels=tuple(int(count) for count in by_image.sum(axis=0)),
         index=StoredFile(name, len(data), hashlib.sha256(data).hexdigest()),
         shards=tuple(shards),
     )

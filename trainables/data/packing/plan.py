@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.packing.check import BrokenFiles, Surveyed, survey
+from trainables.data.packing.format import Columns
 from trainables.data.packing.manifest import VERSION, Codec
 from trainables.data.packing.progress import Progress
 from trainables.data.packing.resize import Size, fit_size
@@ -54,6 +56,11 @@ class Job:
     def partial(self) -> Path:
         """Where the store grows."""
         return self.out.with_name(f"{self.out.name}.partial")
+
+    @property
+    def columns(self) -> Columns:
+        """What a row of the store has."""
+        return Columns(len(self.reader.classes))
 
     def box_of(self, split: Split) -> Size | None:
         """The box of a split's images."""
@@ -123,7 +130,7 @@ def refuse_empty(job: Job, images: Mapping[Split, int]) -> None:
 
 
 def _plan_digest(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> str:
-    content = {
+    content: dict[str, object] = {
         "version": VERSION,
         "dataset": job.reader.dataset,
         "box": job.box,
@@ -132,6 +139,8 @@ def _plan_digest(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> str:
         "shard_images": job.shard_images,
         "samples": {split.value: [[e.sample.name, *e.size] for e in entries] for split, entries in samples.items()},
     }
+    if job.reader.classes != CITYSCAPES_CLASSES:
+        content["classes"] = job.reader.classes
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
