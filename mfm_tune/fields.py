@@ -2,9 +2,10 @@
 
 A field says all of it in its type: `ratio: BelowOne`, `rates: tuple[AtLeast1, ...]`, `clip_norm: Positive | None`. A
 value that does not fit is one sentence with the field, the allowed values and the given one. Where settings hold other
-settings, their class is exact: what reads them goes by the class, and would take a subclass for its parent. Search
-spaces, searches and the configs of training are such settings, which is why training imports this module of `mfm_tune`
-and no other.
+settings, their class is exact: what reads them goes by the class, and would take a subclass for its parent. Where they
+hold settings that make what they describe, any class with that method of its own fits (`Makes`). Search spaces,
+searches and the configs of training are such settings, which is why training imports this module of `mfm_tune` and no
+other.
 Standard library only.
 """
 
@@ -72,6 +73,10 @@ class Rule:
     def fits(self, value: object) -> bool:
         """Whether the value lies in it."""
         raise NotImplementedError
+
+    def remedy(self, value: object) -> str:
+        """What to do about a value that does not fit, to end a sentence with; empty where `wanted` is enough."""
+        return ""
 
 
 class Number(Rule):
@@ -162,6 +167,47 @@ class FileName(Rule):
     def fits(self, value: object) -> bool:
         """Whether the value is such a text."""
         return isinstance(value, str) and self._pattern.fullmatch(value) is not None
+
+
+class Makes(Rule):
+    """Settings that make what they describe: a frozen dataclass whose own class defines the method.
+
+    A subclass that inherits it does not fit: it would be recorded under its own name and made as its parent.
+
+    Args:
+        what: What they make: `a network`.
+        method: Name of the method.
+        base: What their class derives from.
+    """
+
+    def __init__(self, what: str, method: str, base: type[Settings] = Settings) -> None:
+        self.wanted = (
+            f"be settings of {what} (a frozen dataclass derived from {base.__name__} with a {method} of its own)"
+        )
+        self.plural = f"settings that each have a {method} of their own"
+        self._method, self._base = method, base
+
+    def fits(self, value: object) -> bool:
+        """Whether the value is of such a class."""
+        return isinstance(value, self._base) and _is_frozen(type(value)) and self._maker(value) is type(value)
+
+    def remedy(self, value: object) -> str:
+        """How the class of settings that do not fit is completed."""
+        if not isinstance(value, self._base):
+            return ""
+        maker = self._maker(value)
+        if maker is None or maker is self._base:
+            return f", which has no method {self._method}; give it one"
+        if maker is not type(value):
+            return (
+                f", which inherits {self._method} from {maker.__name__} and would be taken for one; "
+                f"give it a {self._method} of its own"
+            )
+        return ", which is no frozen dataclass; decorate it with @dataclass(frozen=True)"
+
+    def _maker(self, value: object) -> type | None:
+        """The class that defines the method."""
+        return next((kind for kind in type(value).__mro__ if callable(vars(kind).get(self._method))), None)
 
 
 class Anything(Rule):
@@ -287,11 +333,20 @@ def _is_any(kind: Any) -> bool:
 
 def _derived(kind: Any, value: object) -> str:
     """What to do about a subclass of settings where they themselves are wanted; empty for other values."""
+    rule = _rule(kind)
+    if rule is not None:
+        return rule.remedy(value)
     plain = [get_origin(each) or each for each in (get_args(kind) if _is_union(kind) else (kind,))]
     for parent in plain:
         if isinstance(parent, type) and issubclass(parent, Settings) and isinstance(value, parent):
             return f", a subclass that would be taken for {parent.__name__}; give {parent.__name__} itself"
     return ""
+
+
+def _is_frozen(kind: type) -> bool:
+    """Whether a class is itself a frozen dataclass: its parent's fields are not all that it has."""
+    parameters = vars(kind).get("__dataclass_params__")
+    return parameters is not None and bool(parameters.frozen)
 
 
 def _is_finite(value: float) -> bool:

@@ -57,7 +57,7 @@ TRAINING = {
 }
 GROUND = {
     *("config", "experiment", "recipes", "description", "randomness", "geometry", "step_data", "losses", "tensor_file"),
-    "command_line",
+    *("command_line", "settings_json"),
 }
 STEP = {"training", "cuda_graphs", "evaluation", "optimization", "selection"}
 ENDS = {"program", "tune", "export", "predict", "evaluate"}
@@ -90,11 +90,17 @@ def modules() -> dict[str, ast.Module]:
 
 
 def imports(name: str, tree: ast.AST) -> Iterator[str]:
-    """Everything a module imports, wherever the statement is; imports for the type checker alone are left out."""
+    """Everything a module imports, wherever the statement is; imports for the type checker alone are left out.
+
+    Settings may make what they describe, late: what a function of `trainables.experiment` imports of its own room is
+    left out, too.
+    """
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             continue
-        if isinstance(node, ast.Import):
+        if isinstance(node, ast.FunctionDef) and name.startswith("trainables.experiment."):
+            yield from (each for each in imports("", node) if not each.startswith("trainables."))
+        elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{name} imports relatively, which hides the room"
@@ -218,6 +224,15 @@ def test_training_takes_the_check_of_fields_and_the_id_from_the_platform_and_not
     }  # fmt: skip
     assert taken == {"mfm_tune.fields", "mfm_tune.identity"}
     assert imported_modules("mfm_tune.fields") == set()
+
+
+def test_settings_may_make_what_they_describe_but_late() -> None:
+    """Modules of training within a function; at the top of the file, and other libraries, as everybody else."""
+    late = ast.parse("class A:\n def build(self):\n  from trainables.models.hrda import B\n  import torch")
+    early = ast.parse("from trainables.models.hrda import B")
+    assert list(imports("trainables.experiment.own", late)) == ["torch"]
+    assert list(imports("trainables.experiment.own", early)) == ["trainables.models.hrda.B"]
+    assert list(imports("trainables.data.own", late)) == ["trainables.models.hrda.B", "torch"]
 
 
 def test_no_two_modules_need_each_other() -> None:

@@ -22,6 +22,7 @@ from trainables.experiment.data import (
     ToyCity,
 )
 from trainables.experiment.experiment import Experiment
+from trainables.experiment.kinds import Network
 from trainables.experiment.networks import (
     HRDA,
     DAFormer,
@@ -30,7 +31,6 @@ from trainables.experiment.networks import (
     ImageNetWeights,
     Initial,
     MiT,
-    Network,
     Norm,
     SegFormer,
     SmallDeepLab,

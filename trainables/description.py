@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
-from enum import Enum
-from typing import Annotated, Any, get_args, get_type_hints
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, get_type_hints
 
 from mfm_tune.fields import AtLeast0, Line, Positive, Settings, Size, shown
-from trainables.config import Data, EfficientNetLite, Experiment, Network
+from trainables.config import Data, Experiment
+from trainables.experiment.kinds import AnyNetwork
+from trainables.settings_json import UnknownClass, plain, read_settings
 
 FORMAT = 1
 LARGEST = 2**14  # of a side in pixels, of a width in channels: what is larger is a damaged file, and fills the memory
@@ -31,7 +32,7 @@ class Description(Settings):
         data: What it was trained on; None where unknown.
     """
 
-    network: Network
+    network: AnyNetwork
     classes: tuple[Line, ...]
     mean: tuple[float, float, float]
     std: tuple[Positive, Positive, Positive]
@@ -54,7 +55,8 @@ class Description(Settings):
         """Read what `to_json` wrote.
 
         Raises:
-            ValueError: It is something else, or of another version.
+            ValueError: It is something else, or of another version; an `UnknownClass` where it was made with settings
+                of someone's own that are not imported here.
         """
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             found = content.get("format") if isinstance(content, dict) else None
@@ -63,10 +65,12 @@ class Description(Settings):
             )
         try:
             hints = get_type_hints(cls)
-            read = cls(**{item.name: _read(content[item.name], hints[item.name]) for item in fields(cls)})
+            read = cls(**{item.name: read_settings(content[item.name], hints[item.name]) for item in fields(cls)})
             largest = max(_whole_numbers((read.network, read.size, read.slide, read.data)))
             if largest > LARGEST:
                 raise ValueError(f"{shown(largest)} is more than {LARGEST}")
+        except UnknownClass:
+            raise
         except (KeyError, TypeError, ValueError) as error:
             reason = f"{error} is missing or unknown" if isinstance(error, KeyError) else str(error).rstrip(".")
             raise ValueError(
@@ -90,11 +94,8 @@ def describe(
         classes, mean, std: Of its domains.
         step: Training steps taken.
     """
-    network = config.network
-    if isinstance(network, EfficientNetLite):
-        network = replace(network, pretrained=False)  # its weights come with the model
     return Description(
-        network=network,
+        network=config.network.without_weights(),  # its weights come with the model
         classes=classes,
         mean=mean,
         std=std,
@@ -104,20 +105,6 @@ def describe(
         step=step,
         data=config.data,
     )
-
-
-def plain(value: Any) -> Any:
-    """Settings as JSON values; a dataclass is an object that names its class."""
-    match value:
-        case Enum():
-            return value.value
-        case tuple():
-            return [plain(part) for part in value]
-        case _ if is_dataclass(value) and not isinstance(value, type):
-            own = {item.name: plain(getattr(value, item.name)) for item in fields(value)}
-            return {"class": type(value).__name__} | own
-        case _:
-            return value
 
 
 def _whole_numbers(value: Any) -> Iterator[int]:
@@ -133,21 +120,3 @@ def _whole_numbers(value: Any) -> Iterator[int]:
         case Settings():
             names = [item.name for item in fields(value) if not item.name.endswith("seed")]  # type: ignore[arg-type]
             yield from _whole_numbers(tuple(getattr(value, name) for name in names))
-
-
-def _read(value: Any, hint: Any) -> Any:
-    """What `plain` made of a field of this type, which says what settings it can hold."""
-    match value:
-        case dict():
-            known = {each.__name__: each for each in get_args(hint) or (hint,) if isinstance(each, type)}
-            if value["class"] not in known:
-                raise ValueError(f"{shown(value['class'])} must be {' or '.join(known)}")
-            kind = known[value["class"]]
-            hints = get_type_hints(kind)
-            return kind(**{key: _read(part, hints[key]) for key, part in value.items() if key != "class"})
-        case list():
-            return tuple(_read(part, None) for part in value)
-        case _ if isinstance(hint, type) and issubclass(hint, Enum):
-            return hint(value)
-        case _:
-            return value

@@ -22,7 +22,6 @@ from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.inference.model import CONFIG, Model, build_model, load_model, parameter_count, save_model
-from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_published
 
 CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
@@ -98,7 +97,7 @@ def published_model(path: Path, name: str) -> Model:
         ValueError: The file is missing, unreadable, or of another architecture.
     """
     settings = PUBLISHED[name]
-    segmentor = build_segmentor(settings, len(CITYSCAPES_CLASSES))
+    segmentor = settings.build(len(CITYSCAPES_CLASSES))
     load_published(segmentor, path)
     large = name == "hrda"
     description = Description(

@@ -34,7 +34,6 @@ from tests.benchmarks.step import Domains
 from trainables import training
 from trainables.config import Experiment, SelfTraining
 from trainables.data.classes import CITYSCAPES_CLASSES
-from trainables.models.build import build_segmentor
 from trainables.randomness import Streams
 from trainables.recipes import PAPER, dacs, daformer, hrda, mfm, mic
 from trainables.running.initial import assemble, in_layout
@@ -118,7 +117,7 @@ def step_memory(config: Experiment) -> Needed:
     assert isinstance(config.adaptation, SelfTraining)
     watch, streams, names = Watch(META), Streams(0), CITYSCAPES_CLASSES
     with META:
-        student = build_segmentor(config.network, len(names))
+        student = config.network.build(len(names))
     state = assemble(config, streams, student.to(META), Domains(names))  # type: ignore[arg-type]
     state.tasks.to(META)
     trained = [p for module in (state.student, state.tasks) for p in module.parameters() if p.requires_grad]

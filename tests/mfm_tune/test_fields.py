@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mfm_tune.criteria import Criterion
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import AtLeast1, IntRange, Number, Range, Settings, Size
+from mfm_tune.fields import AtLeast1, IntRange, Makes, Number, Range, Settings, Size
 from mfm_tune.program import Program
 from mfm_tune.search_space import Asha, Choice, Float, Grid, Integer, Median, Search, Tpe
 from mfm_tune.space import Axis, Published, Quoted, Study, Table
@@ -56,6 +56,88 @@ def test_settings_of_ones_own_are_checked_alike() -> None:
     assert Own(layers=(3, 4)).layers == (3, 4)
     with pytest.raises(ValueError, match=r"^Own\.weight must lie in \[0, 2\], got 3\.$"):
         Own(weight=3)
+
+
+class Tool(Settings):
+    """The base of what makes a tool."""
+
+    def make(self) -> str:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Hammer(Tool):
+    """Makes one."""
+
+    weight: int = 1
+
+    def make(self) -> str:
+        return "hammer"
+
+
+@dataclass(frozen=True)
+class Mallet(Hammer):
+    """Would be made as a hammer."""
+
+
+class Unfinished(Hammer):
+    """Its field is none: the decorator is missing."""
+
+    length: int = 3
+
+    def make(self) -> str:
+        return "unfinished"
+
+
+@dataclass(frozen=True)
+class Blueprint(Tool):
+    """Makes nothing."""
+
+
+@dataclass(frozen=True)
+class Tools:
+    """As `Tool`, but no settings."""
+
+    def make(self) -> str:
+        return "tools"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box(Settings):
+    """Holds what makes a tool."""
+
+    tool: Annotated[Any, Makes("a tool", "make", Tool)] = Hammer()
+    tools: tuple[Annotated[Any, Makes("a tool", "make", Tool)], ...] = (Hammer(),)
+
+
+WANTED = "Box.tool must be settings of a tool (a frozen dataclass derived from Tool with a make of its own), got "
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (3, "3."),
+        (Hammer, "<class 'tests.mfm_tune.test_fields.Hammer'>."),
+        (Tools(), "Tools()."),
+        (Blueprint(), "Blueprint(), which has no method make; give it one."),
+        (
+            Mallet(),
+            "Mallet(weight=1), which inherits make from Hammer and would be taken for one; give it a make of its own.",
+        ),
+        (Unfinished(), "Unfinished(weight=1), which is no frozen dataclass; decorate it with @dataclass(frozen=True)."),
+    ],
+)
+def test_what_makes_itself_is_of_a_class_with_a_method_of_its_own(value: object, told: str) -> None:
+    """Any such class fits, known or not; one that inherits the method would be recorded as itself and made as its
+    parent."""
+    assert Box(tool=Hammer(weight=2)).tool.make() == "hammer"
+    with pytest.raises(ValueError) as refused:
+        Box(tool=value)
+    assert str(refused.value) == WANTED + told
+    with pytest.raises(
+        ValueError, match=r"^Box\.tools must be one or more settings that each have a make of their own, "
+    ):
+        Box(tools=(Hammer(), value))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,6 +13,7 @@ import pytest
 from mfm_tune.fields import Settings
 from trainables import config
 from trainables.config import (
+    HRDA,
     SGD,
     AdamW,
     Blur,
@@ -108,8 +109,8 @@ def test_these_are_the_sentences() -> None:
         lambda: Blur(sigma=(2, 1)): "Blur.sigma must be two positive numbers, the smaller first, got (2, 1).",
         lambda: Execution(compile=1): "Execution.compile must be True or False, got 1.",  # type: ignore[arg-type]
         lambda: RealPhotographs(folder=3): "RealPhotographs.folder must be a string, got 3.",  # type: ignore[arg-type]
-        lambda: replace(dacs(MINI), network=Mfm()): "Experiment.network must be SmallDeepLab, DeepLabV2, DAFormer, "  # type: ignore[arg-type]
-        "SegFormer, HRDA or EfficientNetLite, got Mfm(...).",
+        lambda: replace(dacs(MINI), network=Mfm()): "Experiment.network must be settings of a network "  # type: ignore[arg-type]
+        "(a frozen dataclass derived from Network with a build of its own), got Mfm(...).",
         lambda: replace(dacs(MINI), auxiliary=("mfm",)): "Experiment.auxiliary must hold settings of auxiliary tasks "
         "(frozen dataclasses with a weight), got 'mfm'.",
         lambda: Rebuilder(dim=20, heads=8): "Rebuilder.dim must be a multiple of heads, got 20 with 8 heads.",
@@ -120,6 +121,7 @@ def test_these_are_the_sentences() -> None:
         assert str(refused.value) == sentence
 
 
+@dataclasses.dataclass(frozen=True)
 class Timm(SmallDeepLab):
     """A network of someone's own, in name alone."""
 
@@ -132,6 +134,10 @@ class MyTeacher(SelfTraining):
     """A method of someone's own, in name alone."""
 
 
+class DeepDAFormer(DAFormer):
+    """A network within another's settings."""
+
+
 class DeepMiT(MiT):
     """An encoder within a network's settings."""
 
@@ -139,18 +145,27 @@ class DeepMiT(MiT):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: replace(dacs(MINI), network=Timm()), "Experiment.network must be SmallDeepLab, DeepLabV2, .+ Timm"),
+        (lambda: HRDA(base=DeepDAFormer()), "HRDA.base must be DeepLabV2 or DAFormer, got DeepDAFormer"),
         (lambda: replace(dacs(MINI), optimizer=Lion()), "Experiment.optimizer must be AdamW or SGD, got Lion"),
         (lambda: replace(dacs(MINI), adaptation=MyTeacher()), "Experiment.adaptation must be SelfTraining, .+ MyT"),
         (lambda: DAFormer(encoder=DeepMiT()), "DAFormer.encoder must be MiT, got DeepMiT"),
     ],
 )
 def test_a_subclass_is_not_trained_as_its_parent(make: Callable[[], object], sentence: str) -> None:
-    """Code goes by the class: the ledger would say Timm, and a SmallDeepLab would be trained and exported."""
+    """Code goes by the class: the ledger would say Lion, and AdamW would train."""
     with pytest.raises(
         ValueError, match=rf"^{sentence}.+, a subclass that would be taken for (\w+); give \1 itself\.$"
     ):
         make()
+
+
+def test_a_network_that_inherits_its_build_is_not_trained_as_its_parent() -> None:
+    """The ledger would say Timm, and a SmallDeepLab would be trained and exported."""
+    sentence = (
+        r"^Experiment\.network must .+, got Timm\(...\), which inherits build from SmallDeepLab and would be taken "
+    )
+    with pytest.raises(ValueError, match=sentence + r"for one; give it a build of its own\.$"):
+        replace(dacs(MINI), network=Timm())
 
 
 def test_a_subclass_of_an_experiment_is_no_experiment() -> None:

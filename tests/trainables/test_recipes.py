@@ -35,7 +35,6 @@ from trainables.config import (
     ToyCity,
 )
 from trainables.data.open import open_domains
-from trainables.models.build import build_segmentor
 from trainables.models.encoders import MiTEncoder, mit_strides
 from trainables.optimization import learning_rate_factor
 from trainables.randomness import Streams
@@ -190,7 +189,7 @@ def test_small_networks_are_small_and_of_the_family(scale: Scale) -> None:
     for method in METHODS:
         config, full = method(scale), method(PAPER)
         with torch.device("meta"):
-            count = sum(p.numel() for p in build_segmentor(config.network, 12).parameters())
+            count = sum(p.numel() for p in config.network.build(12).parameters())
         assert count < 500_000
         if method is not dacs:  # DACS's small network is a residual one of its own
             assert type(config.network) is type(full.network)

@@ -11,7 +11,8 @@ from mfm_tune.fields import (
 )
 from trainables.experiment.adaptation import Adaptation, SelfTraining
 from trainables.experiment.data import Data, RareClassSampling, SourceHoldout
-from trainables.experiment.networks import Initial, Network
+from trainables.experiment.kinds import AnyNetwork
+from trainables.experiment.networks import Initial
 from trainables.experiment.tasks import Mfm, Task
 from trainables.experiment.training import SGD, AdamW, Evaluation, Execution, Schedule
 
@@ -21,7 +22,7 @@ class Experiment(Settings):
     """One complete training run, but for its seed."""
 
     data: Data
-    network: Network
+    network: AnyNetwork
     initial: Initial
     adaptation: Adaptation
     auxiliary: tuple[Any, ...] = ()  # settings of auxiliary tasks (see Auxiliary), in the order they are evaluated

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from mfm_tune.fields import (
     AtLeast0,
@@ -16,6 +16,10 @@ from mfm_tune.fields import (
     Size,
     UnitInterval,
 )
+from trainables.experiment.kinds import Network
+
+if TYPE_CHECKING:
+    from trainables.models.segmentor import Segmentor
 
 Stages = tuple[AtLeast1, AtLeast1, AtLeast1, AtLeast1]  # one number each
 Depth = Annotated[int, IntRange(1, 200)]  # blocks of a stage
@@ -30,7 +34,7 @@ class Norm(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SmallDeepLab(Settings):
+class SmallDeepLab(Network):
     """A small residual encoder (stride 4) with the DeepLab-V2 head: the embedded benchmark's network.
 
     Args:
@@ -45,9 +49,14 @@ class SmallDeepLab(Settings):
     dilations: tuple[AtLeast1, ...] = (1, 2)
     rates: tuple[AtLeast1, ...] = (2, 4)
 
+    def build(self, num_classes: int) -> Segmentor:
+        from trainables.models.small import SmallDeepLabSegmentor
+
+        return SmallDeepLabSegmentor(self, num_classes)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeepLabV2(Settings):
+class DeepLabV2(Network):
     """DeepLab-V2 with ResNet-v1c at output stride 8 (Chen et al. 2017; the default is ResNet-101, 43,219,846
     parameters).
 
@@ -62,6 +71,11 @@ class DeepLabV2(Settings):
     base_width: AtLeast1 = 64
     stem_width: Annotated[int, IntRange(2, step=2)] = 64
     rates: tuple[AtLeast1, ...] = (6, 12)
+
+    def build(self, num_classes: int) -> Segmentor:
+        from trainables.models.deeplabv2 import DeepLabV2Segmentor
+
+        return DeepLabV2Segmentor(self, num_classes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,7 +103,7 @@ class MiT(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DAFormer(Settings):
+class DAFormer(Network):
     """MiT with the DAFormer head: embeddings of all stages, fused by a depthwise-separable ASPP (Hoyer et al. 2022)."""
 
     encoder: MiT = field(default_factory=MiT)
@@ -98,18 +112,28 @@ class DAFormer(Settings):
     rates: tuple[AtLeast1, ...] = (1, 6, 12, 18)
     dropout: BelowOne = 0.1
 
+    def build(self, num_classes: int) -> Segmentor:
+        from trainables.models.daformer import DAFormerSegmentor
+
+        return DAFormerSegmentor(self, num_classes)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegFormer(Settings):
+class SegFormer(Network):
     """MiT with the SegFormer head."""
 
     encoder: MiT = field(default_factory=MiT)
     embed_dim: AtLeast1 = 768
     dropout: BelowOne = 0.1
 
+    def build(self, num_classes: int) -> Segmentor:
+        from trainables.models.segformer import SegFormerSegmentor
+
+        return SegFormerSegmentor(self, num_classes)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HRDA(Settings):
+class HRDA(Network):
     """LR context and HR detail crop around a base network (Hoyer et al. 2022).
 
     Args:
@@ -124,9 +148,14 @@ class HRDA(Settings):
     detail_weight: UnitInterval = 0.1
     attention_dim: AtLeast1 = 256
 
+    def build(self, num_classes: int) -> Segmentor:
+        from trainables.models.hrda import HRDASegmentor
+
+        return HRDASegmentor(self, num_classes)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class EfficientNetLite(Settings):
+class EfficientNetLite(Network):
     """timm's EfficientNet-Lite0, its stages summed at stride 4 under the DeepLab-V2 head, for real images on a CPU.
 
     Args:
@@ -139,8 +168,23 @@ class EfficientNetLite(Settings):
     channels: AtLeast1 = 64
     rates: tuple[AtLeast1, ...] = (1, 2, 4, 6)
 
+    @property
+    def brings_weights(self) -> bool:
+        return self.pretrained
 
-Network = SmallDeepLab | DeepLabV2 | DAFormer | SegFormer | HRDA | EfficientNetLite
+    def check_weights(self) -> None:
+        if self.pretrained:
+            from trainables.models.efficientnet import imagenet_file
+
+            imagenet_file()
+
+    def without_weights(self) -> EfficientNetLite:
+        return replace(self, pretrained=False)
+
+    def build(self, num_classes: int) -> Segmentor:
+        from trainables.models.efficientnet import EfficientNetLiteSegmentor
+
+        return EfficientNetLiteSegmentor(self, num_classes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from trainables import tensor_file
 from trainables.description import Description
-from trainables.models.build import build_segmentor
 from trainables.models.segmentor import Segmentor
 
 WEIGHTS = "model.safetensors"
@@ -63,7 +62,7 @@ def build_model(description: Description, weights: Mapping[str, Tensor], origin:
         ValueError: The weights are those of another architecture.
     """
     with torch.device("meta"):  # takes no memory: weights of another size must not fill it
-        own = build_segmentor(description.network, len(description.classes)).state_dict()
+        own = description.network.build(len(description.classes)).state_dict()
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     wrong += [name for name in weights if name not in own]
     if wrong:
@@ -71,7 +70,7 @@ def build_model(description: Description, weights: Mapping[str, Tensor], origin:
             f"{origin} holds weights of another architecture than the {type(description.network).__name__} that its "
             f"description names: {len(wrong)} tensors do not fit (first: {wrong[0]}); give the file that belongs to it."
         )
-    segmentor = build_segmentor(description.network, len(description.classes))
+    segmentor = description.network.build(len(description.classes))
     segmentor.to(next(tensor.dtype for tensor in weights.values() if tensor.is_floating_point()))
     segmentor.load_state_dict(dict(weights))
     return Model(segmentor.to(memory_format=memory_format(description)).eval(), description)

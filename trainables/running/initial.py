@@ -16,10 +16,8 @@ from trainables import tensor_file
 from trainables.adaptation.teacher import Teacher
 from trainables.config import (
     AdamW,
-    EfficientNetLite,
     Experiment,
     ImageNetWeights,
-    Network,
     Precision,
     Schedule,
     SelfTraining,
@@ -27,12 +25,11 @@ from trainables.config import (
 )
 from trainables.cuda_graphs import GraphedModule
 from trainables.data.domains import Domains
-from trainables.description import plain
-from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_encoder
 from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
 from trainables.randomness import Streams
+from trainables.settings_json import plain
 from trainables.step_data import Batch
 from trainables.tasks.build import build_tasks
 from trainables.tasks.feature_distance import FeatureDistanceTask
@@ -59,7 +56,7 @@ def begin(
     imagenet_encoder = None
     match config.initial:
         case WarmStart():
-            if brings_weights(config.network):
+            if config.network.brings_weights:
                 imagenet_encoder = copy.deepcopy(student.encoder)
             student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device, tell))
         case ImageNetWeights():
@@ -77,22 +74,14 @@ def check_weights(config: Experiment, data: Mapping[str, str]) -> None:
     """
     if isinstance(config.initial, ImageNetWeights):
         _weights_file(config.initial, data)
-    if brings_weights(config.network):
-        from trainables.models.efficientnet import imagenet_file
-
-        imagenet_file()
-
-
-def brings_weights(network: Network) -> bool:
-    """Whether a network starts from ImageNet weights by itself."""
-    return isinstance(network, EfficientNetLite) and network.pretrained
+    config.network.check_weights()
 
 
 def new_student(config: Experiment, streams: Streams, num_classes: int, device: torch.device) -> Segmentor:
     """A network at its random initial weights, a function of the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.torch_seed("init", 0))
-        student = build_segmentor(config.network, num_classes)
+        student = config.network.build(num_classes)
     dtype = torch.float64 if config.execution.precision is Precision.FLOAT64 else torch.float32
     student = student.to(device=device, dtype=dtype)
     return student.to(memory_format=torch.channels_last) if config.execution.channels_last else student

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import sys
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,7 +17,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from mfm_tune import fields
 from tests.trainables.models.tiny import built
 from tests.trainables.trained import finished_trial
 from trainables import export, tensor_file
@@ -24,11 +24,12 @@ from trainables.config import DAFormer, DeepLabV2, EfficientNetLite, MiT, Networ
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description, describe
 from trainables.inference.model import CONFIG, WEIGHTS, load_model, parameter_count
-from trainables.models.build import build_segmentor
 from trainables.models.segmentor import Segmentor
 from trainables.recipes import PAPER, SMOKE, dacs, daformer, hrda, mfm, mic
 from trainables.running.trial import Trial
+from trainables.settings_json import UnknownClass, imported_classes
 
+OURS = [kind for kind in imported_classes(Network) if kind.__module__.startswith("trainables.")]
 MEAN, STD = (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)
 
 
@@ -75,7 +76,7 @@ def test_files_of_a_model_can_be_read_by_whom_the_umask_says(
 def test_the_exported_model_is_the_plain_segmentor(trial: Trial, tmp_path: Path) -> None:
     """No Rebuilder, no teacher, no moments: the tensors, and so the cost, of the same network without MFM."""
     export.main([str(trial.folder), str(tmp_path)])
-    plain = build_segmentor(hrda(SMOKE).network, 12)
+    plain = hrda(SMOKE).network.build(12)
     stored = load_file(tmp_path / WEIGHTS)
     assert {name: array.shape for name, array in stored.items()} == {n: a.shape for n, a in plain.state_dict().items()}
     assert parameter_count(load_model(tmp_path).segmentor) == parameter_count(plain)
@@ -109,27 +110,72 @@ def test_a_description_survives_json(network: object) -> None:
     assert Description.from_json(json.loads(json.dumps(description.to_json()))) == description
 
 
-@pytest.mark.parametrize("kind", get_args(Network), ids=lambda kind: kind.__name__)
-def test_whatever_network_can_be_trained_can_be_exported(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No list beside the type of `Experiment.network` says so: a network that joins it later is exported as well."""
+@pytest.mark.parametrize("kind", OURS, ids=lambda kind: kind.__name__)
+def test_whatever_network_can_be_trained_can_be_exported(kind: type[Network]) -> None:
+    """No list beside the type of `Experiment.network` says so: a network that is written later is exported as well."""
 
     @dataclass(frozen=True, kw_only=True, slots=True)
     class Later(kind):  # type: ignore[misc, valid-type]  # a class that is known at run time only
-        """What `Network` will hold one day."""
+        """What `Experiment.network` will hold one day."""
 
-    monkeypatch.setattr("trainables.description.Network", Network | Later)
-    monkeypatch.setattr("mfm_tune.fields._types", fields._types.__wrapped__)  # which remembers a class's types
-    config = replace(dacs(SMOKE), network=kind())
-    for network in (config.network, Later()):
-        described = replace(describe(config, CITYSCAPES_CLASSES, MEAN, STD, 3), network=network)
+        def build(self, num_classes: int) -> Segmentor:
+            """As its parent."""
+            return kind.build(self, num_classes)
+
+    for network in (kind(), Later()):
+        described = describe(replace(dacs(SMOKE), network=network), CITYSCAPES_CLASSES, MEAN, STD, 3)
+        assert type(described.network) is type(network)
         assert Description.from_json(json.loads(json.dumps(described.to_json()))) == described
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mine(Network):
+    """A network of someone's own."""
+
+    width: int = 8
+
+    def build(self, num_classes: int) -> Segmentor:
+        return SmallDeepLab(widths=(self.width, 16, 24)).build(num_classes)
+
+
+def test_a_network_of_ones_own_is_written_with_its_module_and_found_where_it_is_imported() -> None:
+    """Where it is not, its module and its name are in the sentence; nothing is imported because a file names it."""
+    described = describe(replace(dacs(SMOKE), network=Mine(width=16)), CITYSCAPES_CLASSES, MEAN, STD, 3).to_json()
+    assert described["network"] == {"class": "Mine", "module": __name__, "width": 16}
+    assert Description.from_json(described).network == Mine(width=16)
+    missing = described | {"network": {"class": "Yours", "module": "antigravity.nets"}}
+    with pytest.raises(
+        UnknownClass, match=r"^it was made with Yours of antigravity\.nets, .+ give its file with --code nets\.py\.$"
+    ):
+        Description.from_json(missing)
+    assert "antigravity" not in sys.modules
+
+
+def test_of_two_classes_of_one_name_the_one_of_the_named_module_is_read() -> None:
+    """A file that was renamed is found by its class alone, as long as that is the only one."""
+
+    def other(module: str) -> type[Network]:
+        made: type[Network] = dataclass(frozen=True)(type("Mine", (Network,), {"build": Mine.build, "width": 8}))
+        made.__module__ = module
+        return made
+
+    described = describe(replace(dacs(SMOKE), network=Mine()), CITYSCAPES_CLASSES, MEAN, STD, 3).to_json()
+    renamed = described | {"network": {"class": "Mine", "module": "renamed"}}
+    assert type(Description.from_json(renamed).network) is Mine
+    kinds = [other("first"), other("second")]
+    assert type(Description.from_json(described).network) is Mine
+    assert (
+        type(Description.from_json(described | {"network": {"class": "Mine", "module": "second"}}).network) is kinds[1]
+    )
+    with pytest.raises(UnknownClass, match=r"several of that name \(first, second, tests\..+\), none of this module"):
+        Description.from_json(renamed)
 
 
 def test_an_unknown_network_is_named_with_those_that_are_known() -> None:
     """A model of a later version, say."""
     described = describe(dacs(SMOKE), CITYSCAPES_CLASSES, MEAN, STD, 3).to_json()
-    with pytest.raises(ValueError, match=r"does not fit \('Timm' must be SmallDeepLab or DeepLabV2 or .+\); export"):
-        Description.from_json(described | {"network": {"class": "Timm"}})
+    with pytest.raises(ValueError, match=r"does not fit \('Later' must be SmallDeepLab or DeepLabV2 or .+\); export"):
+        Description.from_json(described | {"network": {"class": "Later"}})
 
 
 @pytest.mark.parametrize("make", [dacs, daformer, hrda, mic])
@@ -198,7 +244,7 @@ def test_weights_of_another_architecture_are_one_sentence(
 ) -> None:
     """A checkpoint whose header names one network and whose tensors are another's."""
     _, numbers = tensor_file.load(trial.folder / export.FINAL)
-    other = build_segmentor(dacs(SMOKE).network, 12)
+    other = dacs(SMOKE).network.build(12)
     tensor_file.save(tmp_path / "other.safetensors", dict(other.state_dict()), numbers)
     told = refused([str(tmp_path / "other.safetensors"), str(tmp_path / "out")], capsys)
     assert "another architecture than the HRDA" in told
@@ -288,7 +334,7 @@ def test_at_full_size_the_exported_model_is_the_student_at_the_baselines_cost(
         assert torch.equal(exported.predict(image), student.predict(image))
     assert parameter_count(exported) == count
     with torch.device("meta"):
-        baseline = build_segmentor(make(PAPER).network, 19).eval()
+        baseline = make(PAPER).network.build(19).eval()
     assert parameter_count(baseline) == count
     assert operations(exported.to("meta")) == operations(baseline) > 0
 

@@ -8,7 +8,6 @@ from torch import nn
 
 from tests.trainables.models.tiny import TINY_DAFORMER, TINY_DLV2, TINY_HRDA, built
 from trainables.config import HRDA, DAFormer, DeepLabV2, MiT, Network, SegFormer, SmallDeepLab
-from trainables.models.build import build_segmentor
 from trainables.models.encoders import MiTEncoder
 from trainables.randomness import Streams
 
@@ -42,7 +41,7 @@ def parameters(module: nn.Module) -> int:
 def test_networks_have_their_published_size(network: Network, encoder: int, total: int) -> None:
     """With 19 classes; HRDA adds an attention head to its base."""
     with torch.device("meta"):
-        segmentor = build_segmentor(network, 19)
+        segmentor = network.build(19)
     assert parameters(segmentor.encoder) == encoder
     assert parameters(segmentor) == parameters(segmentor.encoder) + parameters(segmentor.decoder) == total
 

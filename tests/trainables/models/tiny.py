@@ -10,7 +10,6 @@ from torch import Tensor
 from tests.trainables.golden_cases import Arrays, packed
 from trainables.config import HRDA, DAFormer, DeepLabV2, MiT, Network
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
-from trainables.models.build import build_segmentor
 from trainables.models.pretrained import load_segmentor_tensors
 from trainables.models.segmentor import Segmentor
 
@@ -28,7 +27,7 @@ def built(network: Network, classes: int = 19, seed: int = 0) -> Segmentor:
     """A network at the initial weights of a seed, in eval mode."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build_segmentor(network, classes).eval()
+        return network.build(classes).eval()
 
 
 def recorded(network: Network, arrays: Arrays, group: str = "weights") -> Segmentor:
