@@ -40,7 +40,7 @@ class Confirmation(StudyCommand):
         return write_search_report(self.search, session.state, folder, storage=session.storage.root, code=session.code)
 
     def _terminal_text(self) -> str:
-        from mfm_tune.report.write import terminal_search
+        from mfm_tune.report.terminal import terminal_search
 
         return terminal_search(self.search, self.session.state, code=self.session.code)
 

@@ -202,7 +202,7 @@ class StudyCommand:
         return write_report(self.study, session.state, folder, storage=session.storage.root, fingerprints=prints)
 
     def _terminal_text(self) -> str:
-        from mfm_tune.report.write import terminal_table
+        from mfm_tune.report.terminal import terminal_table
 
         prints = self.session.code.digests(self.study.configs())
         return terminal_table(self.study, self.session.state, fingerprints=prints)

@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from rich import box
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from mfm_tune.ledger.state import LedgerState
+from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.report.search_sections import search_summary, selection, selection_bias
 from mfm_tune.report.sentences import directions, headline, how_to_read, without_effect
 from mfm_tune.report.tables import Kind, Printed, Row, printed
-from mfm_tune.results.search import SearchResults
-from mfm_tune.results.study import Results
+from mfm_tune.results.search import collect_search
+from mfm_tune.results.study import Results, collect
+from mfm_tune.search_space import Search
+from mfm_tune.space import Study
 
 WIDE = 110  # from this width on, the second metric and the cost are printed too
 LEAST = 60
 
 
-def in_columns(results: Results, width: int | None = None) -> str:
-    """All tables and the main claims as text without escape codes, lines at most `width` long."""
+def terminal_table(
+    study: Study, state: LedgerState, *, fingerprints: Mapping[str, str] | None = None, width: int | None = None
+) -> str:
+    """The tables of a study and what they show, as lines without escape codes that are at most `width` long (None: as
+    wide as this terminal)."""
+    return _of_study(collect(study, state, fingerprints), width)
+
+
+def terminal_search(
+    search: Search, state: LedgerState, *, code: TrainingCode | None = None, width: int | None = None
+) -> str:
+    """What a search found, what the choice was worth, how label-free criteria would have chosen, and the table of what
+    it confirmed; `width` as in `terminal_table`."""
+    found = collect_search(search, state, code)
+    sections = [section for section in (selection_bias(found), selection(found)) if section and section.rows]
+    grids = [_grid(section.title, section.headings, section.rows) for section in sections]
+    shown = _rendered([*map(Text, search_summary(found)), *grids], _columns(width))
+    return f"{shown}\n{_of_study(found.results, width)}"
+
+
+def _of_study(results: Results, width: int | None) -> str:
     columns = _columns(width)
     lines: list[RenderableType] = []
     for table in (printed(results, each) for each in results.tables):
@@ -30,17 +53,6 @@ def in_columns(results: Results, width: int | None = None) -> str:
         lines += [Text(f"  [{index}] {note}") for index, note in enumerate(table.footnotes, 1)]
     sentences = (*headline(results), *directions(results), *without_effect(results), how_to_read(results))
     return _rendered([*lines, *map(Text, sentences)], columns)
-
-
-def search_in_columns(found: SearchResults, width: int | None = None) -> str:
-    """What a search found: sentences, what the choice was worth, how label-free criteria would have chosen."""
-    lines: list[RenderableType] = [*map(Text, search_summary(found))]
-    lines += [
-        _grid(section.title, section.headings, section.rows)
-        for section in (selection_bias(found), selection(found))
-        if section is not None and section.rows
-    ]
-    return _rendered(lines, _columns(width))
 
 
 def _columns(width: int | None) -> int:

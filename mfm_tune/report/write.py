@@ -6,10 +6,11 @@ byte. Files are replaced whole, so a reader never sees half of one. What cannot 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from mfm_tune.errors import typed
@@ -18,18 +19,14 @@ from mfm_tune.ledger.storage import replacing
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.report.charts import Figure
 from mfm_tune.report.classes import class_figures
-from mfm_tune.report.content import Content
 from mfm_tune.report.csv_files import classes_csv, explored_csv, table_csv, trials_csv
+from mfm_tune.report.documents import Content, html, latex, markdown
 from mfm_tune.report.figures import figures
-from mfm_tune.report.html import html
-from mfm_tune.report.latex import latex
-from mfm_tune.report.markdown import markdown
 from mfm_tune.report.pictures import strips
 from mfm_tune.report.search_figures import search_figures
 from mfm_tune.report.search_sections import search_text
 from mfm_tune.report.sections import Text, study_text
-from mfm_tune.report.tables import Printed, class_grids, printed, trial_grid
-from mfm_tune.report.terminal import in_columns, search_in_columns
+from mfm_tune.report.tables import class_grids, printed, trial_grid
 from mfm_tune.results.search import collect_search
 from mfm_tune.results.study import Results, collect
 from mfm_tune.search.importance import importances
@@ -78,8 +75,8 @@ def write_report(
     Raises:
         OSError: The folder cannot be written.
     """
-    results, pieces = collect(study, state, fingerprints), _Pieces()
-    return _report(folder, storage, pieces, results, partial(study_text, results), {}, {})
+    results = collect(study, state, fingerprints)
+    return _written(_Writer(folder), results, storage, partial(study_text, results))
 
 
 def write_search_report(
@@ -97,22 +94,26 @@ def write_search_report(
     Raises:
         OSError: The folder cannot be written.
     """
-    found, pieces = collect_search(search, state, code), _Pieces()
-    candidates = partial(importances, found.points, search.parameters, search.criterion)
-    shares = pieces.made("importances", candidates) or ()
-    figures = pieces.made("figures of the search", partial(search_figures, found, shares)) or {}
-    text = partial(search_text, found, shares, tuple(figures))
-    return _report(
-        folder, storage, pieces, found.results, text, figures, {"tables/explored.csv": partial(explored_csv, found)}
-    )
+    found, writer = collect_search(search, state, code), _Writer(folder)
+    shares = writer.made("importances", partial(importances, found.points, search.parameters, search.criterion)) or ()
+    drawn = writer.made("figures of the search", partial(search_figures, found, shares)) or {}
+    text = partial(search_text, found, shares, tuple(drawn))
+    return _written(writer, found.results, storage, text, drawn, {"tables/explored.csv": partial(explored_csv, found)})
 
 
-@dataclass
-class _Pieces:
-    """Makes the pieces of a report: an error costs the piece, and is named."""
+class _Writer:
+    """Makes and writes the pieces of a report: an error costs the piece, and is named.
 
-    lost: list[str] = field(default_factory=list)
-    error: Exception | None = None  # the last one
+    Attributes:
+        files: What was written, by name.
+        lost: A sentence for each piece that could not be made or written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.files: dict[str, bytes] = {}
+        self.lost: list[str] = []
+        self._error: Exception | None = None  # the last one
 
     def made(self, what: str, make: Callable[[], T]) -> T | None:
         """What `make` gives; None where it raised."""
@@ -120,40 +121,70 @@ class _Pieces:
             return make()
         except Exception as error:  # whatever it is, the other pieces are good
             self.lost.append(f"The report lacks {what}: {typed(error)}")
-            self.error = error
+            self._error = error
             return None
 
-    def encoded(self, makers: Mapping[str, Callable[[], str]]) -> dict[str, bytes]:
-        """The contents of files by name; those that could not be made are left out."""
-        contents = {name: self.made(name, partial(_encoded, make)) for name, make in makers.items()}
-        return {name: content for name, content in contents.items() if content is not None}
+    def write(self, name: str, make: Callable[[], str]) -> None:
+        """Write a file, where it can be made."""
+
+        def written() -> bytes:
+            content = make().encode()
+            with replacing(self.folder / name) as temporary:
+                temporary.write_bytes(content)
+            return content
+
+        content = self.made(name, written)
+        if content is not None:
+            self.files[name] = content
+
+    def finished(self) -> ReportFiles:
+        """Remove what an earlier report had and this one has not."""
+        if not self.files and self._error is not None:
+            raise self._error
+        written = {name: self.folder / name for name in self.files}
+        for pattern in (HTML_NAME, MARKDOWN_NAME, "figures/*.svg", "tables/*.csv", "tables/*.tex"):
+            for path in self.folder.glob(pattern):
+                if path.is_file() and path not in written.values():
+                    path.unlink(missing_ok=True)
+        return ReportFiles(
+            html=self.folder / HTML_NAME,
+            markdown=self.folder / MARKDOWN_NAME,
+            tables=tuple(path for name, path in written.items() if name.startswith("tables/")),
+            figures=tuple(path for name, path in written.items() if name.startswith("figures/")),
+            lost=tuple(self.lost),
+        )
 
 
-def _encoded(make: Callable[[], str]) -> bytes:
-    return make().encode()
-
-
-def _report(
-    folder: Path,
-    storage: Path,
-    pieces: _Pieces,
+def _written(
+    writer: _Writer,
     results: Results,
+    storage: Path,
     text: Callable[[], Text],
-    figures_of_search: Mapping[str, Figure],
-    files_of_search: Mapping[str, Callable[[], str]],
+    figures_of_search: Mapping[str, Figure] = MappingProxyType({}),
+    files_of_search: Mapping[str, Callable[[], str]] = MappingProxyType({}),
 ) -> ReportFiles:
-    """Make every piece once, and write them."""
+    """Make every piece once, and write it."""
     drawn = {
-        **(pieces.made("figures", partial(figures, results)) or {}),
-        **(pieces.made("figures of classes", partial(class_figures, results)) or {}),
+        **(writer.made("figures", partial(figures, results)) or {}),
+        **(writer.made("figures of classes", partial(class_figures, results)) or {}),
         **figures_of_search,
     }
-    shown = pieces.made("the pictures", partial(strips, results, storage)) or ()
-    tables = [pieces.made(table.table.title, partial(printed, results, table)) for table in results.tables]
+    shown = writer.made("the pictures", partial(strips, results, storage)) or ()
+    tables = [writer.made(table.table.title, partial(printed, results, table)) for table in results.tables]
     ready = tuple(table for table in tables if table is not None)
-    files = pieces.encoded({**_tables(results, ready), **files_of_search})
-    written = files | pieces.encoded({f"figures/{name}.svg": figure.file for name, figure in drawn.items()})
-    said = pieces.made("its text", text)
+    makers: dict[str, Callable[[], str]] = {
+        "tables/trials.csv": partial(trials_csv, results),
+        "tables/classes.csv": partial(classes_csv, results),
+    }
+    makers |= {f"tables/{table.table.name}.csv": partial(table_csv, results, table) for table in results.tables}
+    makers |= {f"tables/{table.name}.tex": partial(latex, table) for table in ready}
+    for name, make in (makers | dict(files_of_search)).items():
+        writer.write(name, make)
+    files = {name.removeprefix("tables/"): data for name, data in writer.files.items()}
+    for name, figure in drawn.items():
+        writer.write(f"figures/{name}.svg", figure.file)
+
+    said = writer.made("its text", text)
     if said is not None:
         content = Content(
             study=results.study,
@@ -163,64 +194,8 @@ def _report(
             strips=shown,
             classes=class_grids(results),
             trials=trial_grid(results),
-            files={name.removeprefix("tables/"): data for name, data in files.items()},
+            files=files,
         )
-        written |= pieces.encoded({HTML_NAME: partial(html, content), MARKDOWN_NAME: partial(markdown, content)})
-    return _written(folder, written, pieces)
-
-
-def _tables(results: Results, printed_tables: Iterable[Printed]) -> dict[str, Callable[[], str]]:
-    """What makes the files that hold tables, by name."""
-    makers: dict[str, Callable[[], str]] = {
-        "tables/trials.csv": partial(trials_csv, results),
-        "tables/classes.csv": partial(classes_csv, results),
-    }
-    makers |= {f"tables/{table.table.name}.csv": partial(table_csv, results, table) for table in results.tables}
-    return makers | {f"tables/{table.name}.tex": partial(latex, table) for table in printed_tables}
-
-
-def _written(folder: Path, contents: Mapping[str, bytes], pieces: _Pieces) -> ReportFiles:
-    written = [name for name, data in contents.items() if pieces.made(name, partial(_write, folder / name, data))]
-    if not written and pieces.error is not None:
-        raise pieces.error
-    _remove_others(folder, {folder / name for name in written})
-    return ReportFiles(
-        html=folder / HTML_NAME,
-        markdown=folder / MARKDOWN_NAME,
-        tables=tuple(folder / name for name in written if name.startswith("tables/")),
-        figures=tuple(folder / name for name in written if name.startswith("figures/")),
-        lost=tuple(pieces.lost),
-    )
-
-
-def _remove_others(folder: Path, written: Set[Path]) -> None:
-    """Remove what an earlier report had and this one has not."""
-    for pattern in (HTML_NAME, MARKDOWN_NAME, "figures/*.svg", "tables/*.csv", "tables/*.tex"):
-        for path in folder.glob(pattern):
-            if path.is_file() and path not in written:
-                path.unlink(missing_ok=True)
-
-
-def _write(path: Path, content: bytes) -> bool:
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
-    return True
-
-
-def terminal_table(
-    study: Study,
-    state: LedgerState,
-    *,
-    fingerprints: Mapping[str, str] | None = None,
-    width: int | None = None,
-) -> str:
-    """The tables and what they say, for a terminal of `width` columns (None: as wide as this one)."""
-    return in_columns(collect(study, state, fingerprints), width)
-
-
-def terminal_search(
-    search: Search, state: LedgerState, *, code: TrainingCode | None = None, width: int | None = None
-) -> str:
-    """What a search found, and the table of what it confirmed, for a terminal of `width` columns."""
-    found = collect_search(search, state, code)
-    return f"{search_in_columns(found, width)}\n{in_columns(found.results, width)}"
+        writer.write(HTML_NAME, partial(html, content))
+        writer.write(MARKDOWN_NAME, partial(markdown, content))
+    return writer.finished()

@@ -22,7 +22,8 @@ from mfm_tune.identity import config_id
 from mfm_tune.ledger.records import trial_folder
 from mfm_tune.program import Outcome
 from mfm_tune.report.charts import SHEET
-from mfm_tune.report.write import ReportFiles, terminal_table, write_report
+from mfm_tune.report.terminal import terminal_table
+from mfm_tune.report.write import ReportFiles, write_report
 from mfm_tune.space import OOM, Axis, Paper, Published, Quoted, Study, Table
 from tests.mfm_tune.made_ledger import FINGERPRINT, MACHINE, MadeLedger, stub, stub_study
 from tests.mfm_tune.stub_program import StubConfig

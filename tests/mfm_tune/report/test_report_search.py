@@ -19,7 +19,8 @@ from mfm_tune.criteria import AGREEMENT, CRITERIA, SOFT_NEIGHBOURHOOD_DENSITY, T
 from mfm_tune.program import Outcome
 from mfm_tune.report.csv_files import explored_csv
 from mfm_tune.report.search_sections import ORACLE, search_summary
-from mfm_tune.report.write import ReportFiles, terminal_search, write_search_report
+from mfm_tune.report.terminal import terminal_search
+from mfm_tune.report.write import ReportFiles, write_search_report
 from mfm_tune.results.search import SearchResults, chosen_by, collect_search, pruning
 from mfm_tune.results.statistics import Verdict
 from mfm_tune.search.candidates import candidates_of

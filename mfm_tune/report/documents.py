@@ -1,0 +1,135 @@
+"""The report's documents, each printed by its template: the HTML page, Markdown, and a table as LaTeX for booktabs.
+
+Everything that a template prints is escaped for its format, unless it is markup already: drawings, style sheets and
+what a template writes itself. The page needs no network, no scripts and no other file.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from mfm_tune.report.charts import TEMPLATES, Figure
+from mfm_tune.report.pictures import Strip
+from mfm_tune.report.sections import Text
+from mfm_tune.report.tables import Entry, Grid, Printed
+from mfm_tune.results.statistics import Verdict
+from mfm_tune.space import Study
+
+_CLASSES = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}
+_LATEX = {
+    **{character: f"\\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "×": r"$\times$",
+    "λ": r"$\lambda$",
+    "Δ": r"$\Delta$",
+    "…": r"\dots{}",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """Everything that the page and the Markdown print.
+
+    Args:
+        figures: By file name.
+        strips: Predictions beside each other.
+        classes: Network -> mean IoU of each class.
+        trials: The number of each seed.
+        files: What lies beside the report in `tables/`, by name.
+    """
+
+    study: Study
+    text: Text
+    tables: tuple[Printed, ...]
+    figures: Mapping[str, Figure]
+    strips: tuple[Strip, ...]
+    classes: Mapping[str, Grid]
+    trials: Grid
+    files: Mapping[str, bytes]
+
+    def files_of(self, table: Printed | None) -> dict[str, bytes]:
+        """The files of one table; None: those that are of no table."""
+        names = {f"{each.name}.{ending}": each for each in self.tables for ending in ("csv", "tex")}
+        return {name: data for name, data in self.files.items() if names.get(name) is table}
+
+
+def html(content: Content) -> str:
+    """The page: light and dark, wide and narrow."""
+    return _printed("report.html", None, content=content)
+
+
+def markdown(content: Content) -> str:
+    """The same tables and sentences as the page, with the figures as files beside it."""
+    return _printed("report.md", _for_markdown, content=content).rstrip() + "\n"
+
+
+def latex(table: Printed) -> str:
+    """A table as a `tabular` with its footnotes as comments above it, to be read in by \\input."""
+    return _printed("table.tex", _for_latex, table=table)
+
+
+def _printed(template: str, escape: Callable[[str], str] | None, **values: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        finalize=escape and partial(_finalized, escape),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "css_class": _css_class,
+        "drawing": _drawing,
+        "data_uri": _data_uri,
+        "line": lambda text: Markup(_line(text)),
+        "style": lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8")),
+    }
+    return environment.get_template(template).render(values)
+
+
+def _finalized(escape: Callable[[str], str], value: object) -> Markup:
+    return value if isinstance(value, Markup) else Markup(escape(str(value)))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _for_markdown(text: str) -> str:
+    """Text that Markdown prints as it is, on one line and inside a table."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~])", r"\\\1", _line(text))
+
+
+def _for_latex(text: str) -> str:
+    """Text that LaTeX prints as it is; line ends become spaces."""
+    return "".join(_LATEX.get(character, character) for character in _line(text))
+
+
+def _css_class(entry: Entry) -> str:
+    return _CLASSES.get(entry.verdict, "") if entry.verdict else ""
+
+
+def _drawing(figure: Figure, name: str) -> Markup:
+    return Markup(figure.inline(f"figure-{name}"))
+
+
+def _data_uri(content: bytes, name: str) -> str:
+    """A file as a link that carries it."""
+    kind = "text/csv" if name.endswith(".csv") else "text/plain"
+    return f"data:{kind};charset=utf-8;base64,{base64.b64encode(content).decode()}"
