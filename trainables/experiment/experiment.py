@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, field, is_dataclass
-from typing import Any, get_args
+from typing import Any
 
 from mfm_tune.fields import (
     AtLeast1,
@@ -13,7 +14,7 @@ from trainables.experiment.adaptation import Adaptation, SelfTraining
 from trainables.experiment.data import Data, RareClassSampling, SourceHoldout
 from trainables.experiment.kinds import AnyNetwork
 from trainables.experiment.networks import Initial
-from trainables.experiment.tasks import Mfm, Task
+from trainables.experiment.tasks import Mfm
 from trainables.experiment.training import SGD, AdamW, Evaluation, Execution, Schedule
 
 
@@ -42,11 +43,7 @@ class Experiment(Settings):
                     "Experiment.auxiliary must hold settings of auxiliary tasks (frozen dataclasses with a weight), "
                     f"got {task!r}."
                 )
-            if kind not in get_args(Task) and not callable(getattr(task, "build", None)):
-                raise ValueError(
-                    f"Experiment.auxiliary holds a {kind.__name__}, which has no method build(segmentor, streams); "
-                    "give it one that returns an AuxiliaryTask."
-                )
+            _check_build(kind)
             if kinds.count(kind) > 1:
                 raise ValueError(f"Experiment.auxiliary holds {kind.__name__} twice; give each task once.")
         if self.auxiliary and not isinstance(self.adaptation, SelfTraining):
@@ -59,3 +56,18 @@ class Experiment(Settings):
     def mfm(self) -> Mfm | None:
         """The settings of MFM, or None."""
         return next((task for task in self.auxiliary if isinstance(task, Mfm)), None)
+
+
+def _check_build(kind: type) -> None:
+    """See that settings of a task build it themselves: a `build` that is inherited makes the parent's task."""
+    own = vars(kind).get("build")
+    if not callable(own):
+        raise ValueError(
+            f"Experiment.auxiliary holds a {kind.__name__}, which has no method build(setting) of its own; "
+            "give it one that returns an AuxiliaryTask."
+        )
+    if len(inspect.signature(own).parameters) != 2:
+        raise ValueError(
+            f"Experiment.auxiliary holds a {kind.__name__}, whose method is build{inspect.signature(own)}; "
+            "define it as build(self, setting), with the student, the streams and more in a TaskSetting."
+        )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol
 
 from mfm_tune.fields import (
     AtLeast0,
@@ -19,16 +20,25 @@ from mfm_tune.fields import (
     UnitInterval,
 )
 
+if TYPE_CHECKING:
+    from trainables.tasks.task import AuxiliaryTask, TaskSetting
+
 
 class Auxiliary(Protocol):
-    """Settings of an auxiliary task: a frozen dataclass with a weight, multiplied with the task's loss.
+    """Settings of an auxiliary task: a frozen dataclass with a weight and a `build` of its own.
 
-    The project's own tasks are the members of `Task`; a task of your own, derived from one of them or not, has a method
-    `build(segmentor, streams)` that imports and returns it (README, "A task of one's own").
+    `build` imports what it makes late, so that declaring a config needs no torch (README, "A task of one's own").
     """
 
     @property
-    def weight(self) -> float: ...
+    def weight(self) -> float:
+        """Multiplies the task's loss; a task with weight 0 is not built."""
+
+    def build(self, setting: TaskSetting) -> AuxiliaryTask:
+        """The task at its initial weights, drawn from torch's global generator, which the caller has seeded."""
+
+
+Task = Auxiliary
 
 
 class Objective(Enum):
@@ -159,6 +169,14 @@ class Mfm(Settings):
     attention: AttentionSource = AttentionSource.REBUILT
     start_step: AtLeast0 = 0
 
+    initial_stream: ClassVar[str] = "rebuilder init"  # what its initial weights are drawn from
+
+    def build(self, setting: TaskSetting) -> AuxiliaryTask:
+        """The task (`trainables.tasks.mfm`)."""
+        from trainables.tasks.mfm import MfmTask
+
+        return MfmTask(self, setting.adaptation, setting.student, setting.image_size)
+
     def _check_together(self) -> None:
         if self.rebuilder is None and self.objective is not Objective.PIXEL_CLASSIFICATION:
             raise ValueError(
@@ -183,6 +201,12 @@ class FeatureDistance(Settings):
     min_ratio: Annotated[float, Number(0, 1, open_low=True)] = 0.75
     classes: tuple[Annotated[int, IntRange(0, 254)], ...] = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
 
+    def build(self, setting: TaskSetting) -> AuxiliaryTask:
+        """The task (`trainables.tasks.feature_distance`)."""
+        from trainables.tasks.feature_distance import FeatureDistanceTask
+
+        return FeatureDistanceTask(self, copy.deepcopy(setting.imagenet_encoder), setting.student.strides[-1])
+
 
 class MaskedView(Enum):
     """Which image masked image consistency sees (the reference's `separatetrg`, `separatetrgaug`, `separate`)."""
@@ -201,6 +225,12 @@ class MaskedConsistency(Settings):
     block: AtLeast1 = 32  # pixels; 64 for 1024 x 1024
     view: MaskedView = MaskedView.TARGET_AUGMENTED
 
+    def build(self, setting: TaskSetting) -> AuxiliaryTask:
+        """The task (`trainables.tasks.masked_consistency`)."""
+        from trainables.tasks.masked_consistency import MaskedConsistencyTask
+
+        return MaskedConsistencyTask(self, setting.adaptation)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureDropout(Settings):
@@ -208,6 +238,12 @@ class FeatureDropout(Settings):
 
     weight: NotNegative = 1.0
     probability: BelowOne = 0.4
+
+    def build(self, setting: TaskSetting) -> AuxiliaryTask:
+        """The task (`trainables.tasks.feature_dropout`)."""
+        from trainables.tasks.feature_dropout import FeatureDropoutTask
+
+        return FeatureDropoutTask(self)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -218,6 +254,12 @@ class DropBlock(Settings):
     probability: BelowOne = 0.4  # 1 - keep_prob
     block: AtLeast1 = 3  # feature cells
 
+    def build(self, setting: TaskSetting) -> AuxiliaryTask:
+        """The task (`trainables.tasks.dropblock`)."""
+        from trainables.tasks.dropblock import DropBlockTask
+
+        return DropBlockTask(self)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskedImageModelling(Settings):
@@ -227,5 +269,8 @@ class MaskedImageModelling(Settings):
     ratio: BelowOne = 0.6
     patch: AtLeast1 = 32  # pixels of what the encoder sees
 
+    def build(self, setting: TaskSetting) -> AuxiliaryTask:
+        """The task (`trainables.tasks.masked_image`)."""
+        from trainables.tasks.masked_image import MaskedImageTask
 
-Task = Mfm | FeatureDistance | MaskedConsistency | FeatureDropout | DropBlock | MaskedImageModelling
+        return MaskedImageTask(self, setting.student, setting.image_size)

@@ -32,8 +32,7 @@ from trainables.randomness import Streams
 from trainables.settings_json import plain
 from trainables.step_data import Batch
 from trainables.tasks.build import build_tasks
-from trainables.tasks.feature_distance import FeatureDistanceTask
-from trainables.tasks.task import AuxiliaryTask
+from trainables.tasks.task import AuxiliaryTask, TaskSetting
 from trainables.training import State, supervised_step
 
 COMPILED_FORMS = 64  # sizes and modes that a process compiles a module's code for
@@ -104,15 +103,21 @@ def assemble(
     teacher, tasks = None, nn.ModuleList()
     if isinstance(config.adaptation, SelfTraining):
         teacher = Teacher(student, config.adaptation.momentum)
-        size = config.data.training_size
-        tasks = build_tasks(config.auxiliary, config.adaptation, student, streams, size, imagenet_encoder)
+        setting = TaskSetting(
+            student=student,
+            adaptation=config.adaptation,
+            streams=streams,
+            image_size=config.data.training_size,
+            imagenet_encoder=student.encoder if imagenet_encoder is None else imagenet_encoder,
+        )
+        tasks = build_tasks(config.auxiliary, setting)
         tasks.to(device=reference.device, dtype=reference.dtype)
     groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
     optimizer = build_optimizer(groups, config.optimizer)
     student.train()
     networks = [student, *([teacher.network] if teacher else [])]
     encoders = [network.encoder for network in networks]
-    encoders += [task.imagenet_encoder for task in tasks if isinstance(task, FeatureDistanceTask)]
+    encoders += [encoder for task in tasks if isinstance(task, AuxiliaryTask) for encoder in task.encoders()]
     compiled = config.execution.compile
     graphs = config.execution.cuda_graphs and reference.device.type == "cuda"
     if compiled:

@@ -1,99 +1,57 @@
-"""From settings to auxiliary tasks."""
+"""From settings to auxiliary tasks at their initial weights."""
 
 from __future__ import annotations
 
-import copy
 import zlib
-from typing import Any, get_args
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
-from trainables.config import (
-    DropBlock,
-    FeatureDistance,
-    FeatureDropout,
-    MaskedConsistency,
-    MaskedImageModelling,
-    Mfm,
-    SelfTraining,
-    Task,
-)
-from trainables.models.segmentor import Segmentor
-from trainables.randomness import Streams
-from trainables.tasks.feature_distance import FeatureDistanceTask
-from trainables.tasks.masked_consistency import MaskedConsistencyTask
-from trainables.tasks.mfm import MfmTask
-from trainables.tasks.task import AuxiliaryTask
+from trainables.tasks.task import AuxiliaryTask, TaskSetting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from trainables.config import Auxiliary
+
+TAKEN = ("source", "mixed")  # names in the logs that the step itself uses
 
 
-def build_tasks(
-    settings: tuple[object, ...],
-    adaptation: SelfTraining,
-    student: Segmentor,
-    streams: Streams,
-    image_size: tuple[int, int],
-    imagenet_encoder: nn.Module | None = None,
-) -> nn.ModuleList:
+def build_tasks(auxiliary: Iterable[Auxiliary], setting: TaskSetting) -> nn.ModuleList:
     """The tasks in the order of their settings; one with weight 0 is not built, so it costs and changes nothing.
 
     Each task's initial weights come from a stream of its own, so that one task never moves another's.
 
     Args:
-        settings: `Experiment.auxiliary`.
-        student: At its initial weights.
-        image_size: (rows, columns) of a training image.
-        imagenet_encoder: What the feature distance keeps a copy of; None takes the student's encoder.
+        auxiliary: `Experiment.auxiliary`.
+        setting: What the tasks are built into.
+
+    Raises:
+        ValueError: A `build` returns no AuxiliaryTask, or a task's name is taken.
     """
-    anchor = student.encoder if imagenet_encoder is None else imagenet_encoder
     tasks = nn.ModuleList()
-    for one in settings:
-        if getattr(one, "weight", 1.0) == 0:
+    for one in auxiliary:
+        if one.weight == 0:
             continue
-        purpose = "rebuilder init" if isinstance(one, Mfm) else "task init"
+        kind = type(one)
+        stream = getattr(kind, "initial_stream", "task init")
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(streams.torch_seed(purpose, 0, zlib.crc32(type(one).__name__.encode())))
-            if type(one) in get_args(Task):
-                tasks.append(_build(one, adaptation, student, image_size, anchor))  # type: ignore[arg-type]  # one of Task's
-            else:
-                tasks.append(_own_task(one, student, streams))
+            torch.manual_seed(setting.streams.torch_seed(stream, 0, zlib.crc32(kind.__name__.encode())))
+            task = one.build(setting)
+        _check(task, kind.__name__, [*TAKEN, *(str(other.name) for other in tasks)])
+        tasks.append(task)
     return tasks
 
 
-def _build(
-    settings: Task,
-    adaptation: SelfTraining,
-    student: Segmentor,
-    image_size: tuple[int, int],
-    imagenet_encoder: nn.Module,
-) -> AuxiliaryTask:
-    match settings:
-        case Mfm():
-            return MfmTask(settings, adaptation, student, image_size)
-        case FeatureDistance():
-            return FeatureDistanceTask(settings, copy.deepcopy(imagenet_encoder), student.strides[-1])
-        case MaskedConsistency():
-            return MaskedConsistencyTask(settings, adaptation)
-        case FeatureDropout():
-            from trainables.tasks.feature_dropout import FeatureDropoutTask
-
-            return FeatureDropoutTask(settings)
-        case DropBlock():
-            from trainables.tasks.dropblock import DropBlockTask
-
-            return DropBlockTask(settings)
-        case MaskedImageModelling():
-            from trainables.tasks.masked_image import MaskedImageTask
-
-            return MaskedImageTask(settings, student, image_size)
-
-
-def _own_task(settings: Any, student: Segmentor, streams: Streams) -> AuxiliaryTask:
-    """The task that settings of one's own build; that they can, `Experiment` has seen to."""
-    task = settings.build(student, streams)
+def _check(task: object, settings: str, taken: list[str]) -> None:
     if not isinstance(task, AuxiliaryTask):
         raise ValueError(
-            f"{type(settings).__name__}.build must return an AuxiliaryTask, got {type(task).__name__}; "
+            f"{settings}.build must return an AuxiliaryTask, got {type(task).__name__}; "
             "derive the task from trainables.tasks.task.AuxiliaryTask."
         )
-    return task
+    if task.name in taken:
+        raise ValueError(
+            f"{type(task).__name__}.name must be a name that no other term of the loss has, got '{task.name}'; "
+            f"taken are {', '.join(taken)}."
+        )

@@ -43,6 +43,10 @@ class FeatureDistanceTask(AuxiliaryTask):
         self.imagenet_encoder.eval()
         return self
 
+    def encoders(self) -> tuple[nn.Module, ...]:
+        """The frozen encoder."""
+        return (self.imagenet_encoder,)
+
     def loss(self, view: StepView) -> Tensor:
         """The mean distance over the thing cells of the source batch; 0 where there is none."""
         assert view.source_encoded is not None

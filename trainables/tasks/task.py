@@ -3,10 +3,37 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from trainables.step_data import StepView
+
+if TYPE_CHECKING:
+    from trainables.config import SelfTraining
+    from trainables.models.segmentor import Segmentor
+    from trainables.randomness import Streams
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskSetting:
+    """What a task is built into.
+
+    Args:
+        student: At its initial weights; `channels`, `strides` and `num_classes` give the shapes of features and logits.
+        adaptation: The self-training that the task is added to.
+        streams: Every draw.
+        image_size: (rows, columns) of a training image.
+        imagenet_encoder: The encoder at its ImageNet weights, or the student's own where its initial weights are these
+            or stand in their place; copy it before you keep it.
+    """
+
+    student: Segmentor
+    adaptation: SelfTraining
+    streams: Streams
+    image_size: tuple[int, int]
+    imagenet_encoder: nn.Module
 
 
 class AuxiliaryTask(nn.Module):
@@ -34,3 +61,7 @@ class AuxiliaryTask(nn.Module):
     @abstractmethod
     def loss(self, view: StepView) -> Tensor:
         """The unweighted loss of this step, a scalar with a graph."""
+
+    def encoders(self) -> tuple[nn.Module, ...]:
+        """Whole encoders of its own, whose passes may be compiled or recorded as those of the student are."""
+        return ()

@@ -19,6 +19,7 @@ from trainables.config import (
     MaskedImageModelling,
     Mfm,
     Rebuilder,
+    SelfTraining,
 )
 from trainables.models.segmentor import Segmentor
 from trainables.randomness import Streams
@@ -26,7 +27,7 @@ from trainables.recipes import MINI, dacs
 from trainables.running.initial import new_student
 from trainables.step_data import StepView
 from trainables.tasks.build import build_tasks
-from trainables.tasks.task import AuxiliaryTask
+from trainables.tasks.task import AuxiliaryTask, TaskSetting
 
 SMALL = Mfm(grid=(2, 4), rebuilder=Rebuilder(dim=16, heads=2, blocks=1))
 ALL = (
@@ -57,9 +58,9 @@ class SourceEntropy(AuxiliaryTask):
         return (log.exp() * log).sum(dim=1).mean()
 
 
-def entropy(segmentor: Segmentor, streams: Streams) -> AuxiliaryTask:
+def entropy(setting: TaskSetting) -> AuxiliaryTask:
     """Build it from the shapes of the features."""
-    return SourceEntropy(2.0, segmentor.channels[-1])
+    return SourceEntropy(2.0, setting.student.channels[-1])
 
 
 def test_all_tasks_train_side_by_side(tmp_path: Path) -> None:
@@ -99,7 +100,15 @@ def test_a_tasks_initial_weights_do_not_depend_on_others() -> None:
     def initial(*settings: object, seed: int = 0) -> dict[str, Tensor]:
         config = smoke(*settings)
         student = new_student(config, Streams(0), 12, torch.device("cpu"))
-        tasks = build_tasks(config.auxiliary, config.adaptation, student, Streams(seed), (32, 64))  # type: ignore[arg-type]
+        assert isinstance(config.adaptation, SelfTraining)
+        setting = TaskSetting(
+            student=student,
+            adaptation=config.adaptation,
+            streams=Streams(seed),
+            image_size=(32, 64),
+            imagenet_encoder=student.encoder,
+        )
+        tasks = build_tasks(config.auxiliary, setting)
         (mfm,) = (t for t in tasks if getattr(t, "name", "") == "mfm")
         return dict(mfm.state_dict())
 
@@ -109,7 +118,7 @@ def test_a_tasks_initial_weights_do_not_depend_on_others() -> None:
 
 
 def test_a_task_of_ones_own_learns_with_its_own_rate() -> None:
-    """It needs `build(segmentor, streams)`; its parameters are trained and stay out of the student."""
+    """It needs `build(setting)`; its parameters are trained and stay out of the student."""
     state = started(smoke(Own(entropy)))
     (task,) = state.tasks
     rates = {id(p): group["base"] for group in state.optimizer.param_groups for p in group["params"]}
@@ -131,8 +140,25 @@ class Sharper(Mfm):
 class Entropic(FeatureDropout):
     """Derived from the project's own settings, and built by itself."""
 
-    def build(self, segmentor: Segmentor, streams: Streams) -> AuxiliaryTask:
-        return entropy(segmentor, streams)
+    def build(self, setting: TaskSetting) -> AuxiliaryTask:
+        return entropy(setting)
+
+
+class Former(FeatureDropout):
+    """Built from the network and the draws, as earlier versions called it."""
+
+    def build(self, segmentor: Segmentor, streams: Streams) -> AuxiliaryTask:  # type: ignore[override]
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Namesake:
+    """A second task under the name of another."""
+
+    weight: float = 1.0
+
+    def build(self, setting: TaskSetting) -> AuxiliaryTask:
+        return entropy(setting)
 
 
 def test_settings_derived_from_the_projects_own_build_their_own_task() -> None:
@@ -150,18 +176,28 @@ def test_settings_that_build_no_task_are_one_sentence() -> None:
         ValueError, match=r"^Experiment\.auxiliary must hold settings of auxiliary tasks .+, got 'mfm'\."
     ):
         smoke("mfm")
-    with pytest.raises(ValueError, match=r"holds a Weighted, which has no method build\(segmentor, streams\)"):
+    with pytest.raises(ValueError, match=r"holds a Weighted, which has no method build\(setting\) of its own"):
         smoke(Weighted())
-    with pytest.raises(ValueError, match=r"holds a Sharper, which has no method build\(segmentor, streams\)"):
+    with pytest.raises(ValueError, match=r"holds a Sharper, which has no method build\(setting\) of its own"):
         smoke(Sharper())
+    with pytest.raises(
+        ValueError, match=r"holds a Former, whose method is build\(self, segmentor.+define it as build\("
+    ):
+        smoke(Former())
     with pytest.raises(ValueError, match=r"Own\.build must return an AuxiliaryTask, got int"):
-        started(smoke(Own(lambda segmentor, streams: 3)))
+        started(smoke(Own(lambda setting: 3)))
+
+
+def test_two_tasks_of_one_name_are_one_sentence() -> None:
+    """The second would take the first one's place in the log, and draw its dropout."""
+    with pytest.raises(ValueError, match=r"name that no other term of the loss has, got 'entropy'; taken are source, "):
+        started(smoke(Own(entropy), Namesake()))
 
 
 @pytest.mark.parametrize("at", [0, 2])
 def test_nan_in_a_term_is_the_outcome_diverged(tmp_path: Path, at: int) -> None:
     """The trial ends with outcome `diverged`, names the term, and keeps no final weights."""
-    report, final = train(smoke(Own(lambda segmentor, streams: NotANumber(at))), tmp_path)
+    report, final = train(smoke(Own(lambda setting: NotANumber(at))), tmp_path)
     assert report["outcome"] == "diverged"
     assert "loss/nan" in report["error"]
     assert "not a finite number" in report["error"]

@@ -12,13 +12,12 @@ from torch import Tensor, nn
 from trainables import tensor_file
 from trainables.config import HRDA, DAFormer, Experiment, MiT, SelfTraining, ToyCity
 from trainables.data.open import open_domains
-from trainables.models.segmentor import Segmentor
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, dacs
 from trainables.running.initial import begin, in_layout
 from trainables.running.trial import FINAL, Report, Trial
 from trainables.step_data import StepView
-from trainables.tasks.task import AuxiliaryTask
+from trainables.tasks.task import AuxiliaryTask, TaskSetting
 from trainables.training import State, self_training_step
 
 CPU = torch.device("cpu")
@@ -114,9 +113,9 @@ class NotANumber(AuxiliaryTask):
 class Own:
     """Settings of a task of one's own."""
 
-    make: Callable[[Segmentor, Streams], object] = field(metadata={"identity": False})
+    make: Callable[[TaskSetting], object] = field(metadata={"identity": False})
     weight: float = 1.0
 
-    def build(self, segmentor: Segmentor, streams: Streams) -> object:
+    def build(self, setting: TaskSetting) -> object:
         """The task."""
-        return self.make(segmentor, streams)
+        return self.make(setting)
