@@ -52,7 +52,7 @@ class Segmentation:
         mfm = config.mfm
         if mfm is not None and mfm.weight != 0 and mfm.rebuilder is not None:
             tasks.append(f"{mfm.rebuilder.dim}x{mfm.rebuilder.blocks} on {mfm.grid[0]}x{mfm.grid[1]}")
-        parts = [type(config.network).__name__, ADAPTATIONS[type(config.adaptation)], *tasks]
+        parts = [config.network.label, ADAPTATIONS[type(config.adaptation)], *tasks]
         return f"{self.benchmark(config)}: {' + '.join(parts)}, batch {config.batch_size}"
 
     def class_names(self, config: Experiment) -> tuple[str, ...]:

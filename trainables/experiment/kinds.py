@@ -13,7 +13,9 @@ from mfm_tune.fields import Makes, Settings
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 
 if TYPE_CHECKING:
-    from trainables.models.segmentor import Segmentor
+    from torch import nn
+
+    from trainables.models.segmentor import Encoder, Head, Segmentor
 
 
 class TakesImages(Settings):
@@ -48,10 +50,67 @@ class TakesImages(Settings):
         return self
 
 
+class EncoderSettings(TakesImages):
+    """Settings of an encoder."""
+
+    __slots__ = ()
+
+    @property
+    def label(self) -> str:
+        """What the time that it takes depends on most, in a word or two."""
+        return type(self).__name__
+
+    @abstractmethod
+    def build(self) -> Encoder:
+        """An encoder at initial weights drawn from torch's global CPU generator.
+
+        Raises:
+            ValueError: Settings that cannot be built, or weights that are not there.
+        """
+
+
+class HeadSettings(Settings):
+    """Settings of a head, which can be put on any encoder."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def build(self, channels: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> Head:
+        """A head at initial weights drawn from torch's global CPU generator.
+
+        Args:
+            channels, strides: Of the encoder's stages, fine to coarse.
+            num_classes: K.
+
+        Raises:
+            ValueError: It cannot be put on such an encoder.
+        """
+
+    def attention(self, channels: tuple[int, ...], num_classes: int, dim: int) -> nn.Module:
+        """The head that weighs HRDA's detail against its context; it reads the same stages.
+
+        Args:
+            channels: Of the stages that the head reads, fine to coarse.
+            num_classes: K.
+            dim: Its width, for heads that have one.
+        """
+        raise NotImplementedError
+
+    @property
+    def gives_attention(self) -> bool:
+        """Whether HRDA can be put around it."""
+        return type(self).attention is not HeadSettings.attention
+
+
 class Network(TakesImages):
     """Settings of a segmentation network."""
 
     __slots__ = ()
+
+    @property
+    def label(self) -> str:
+        """What the time of a step depends on most, in a word or two."""
+        return type(self).__name__
 
     @abstractmethod
     def build(self, num_classes: int) -> Segmentor:
@@ -64,5 +123,22 @@ class Network(TakesImages):
             ValueError: Settings that cannot be built, or weights that are not there.
         """
 
+    def attention(self, segmentor: Segmentor, num_classes: int, dim: int) -> nn.Module:
+        """The head that weighs HRDA's detail against its context; it reads the same stages.
 
+        Args:
+            segmentor: Of these settings.
+            num_classes: K.
+            dim: Its width, for heads that have one.
+        """
+        raise NotImplementedError
+
+    @property
+    def gives_attention(self) -> bool:
+        """Whether HRDA can be put around it."""
+        return type(self).attention is not Network.attention
+
+
+AnyEncoder = Annotated[EncoderSettings, Makes("an encoder", "build", EncoderSettings)]
+AnyHead = Annotated[HeadSettings, Makes("a head", "build", HeadSettings)]
 AnyNetwork = Annotated[Network, Makes("a network", "build", Network)]

@@ -22,6 +22,36 @@ from trainables.randomness import Streams
 Pyramid = tuple[Tensor, ...]  # stages from fine to coarse, each [B, C_i, H_i, W_i]
 
 
+class Encoder(nn.Module):
+    """From an image to its pyramid.
+
+    Attributes:
+        channels: C_i of the stages, fine to coarse.
+        strides: Stride s_i of each stage relative to the image.
+    """
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, image: Tensor) -> Pyramid:
+        """[B, 3, H, W] -> [B, C_i, ceil(H / s_i), ceil(W / s_i)], a tensor for each stage."""
+
+
+class Head(nn.Module):
+    """From the stages that it reads to logits.
+
+    Attributes:
+        decoded_stages: Indices of these stages in the pyramid; the first one has the resolution of the logits.
+    """
+
+    decoded_stages: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, *stages: Tensor) -> Tensor:
+        """[B, C_i, h_i, w_i] of the decoded stages -> [B, K, h, w]."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """What a network's encoder saw of an image.
