@@ -34,7 +34,7 @@ DECLARATIONS = {
 COMMANDS = {"run", "ui", "sync", "diff"}
 PLATFORM = {
     "commands": ("one command, from options to exit code", "*"),
-    "report": ("prints results, computes none", "results search planning ledger"),
+    "report": ("prints results, computes none", "display results search planning ledger"),
     "display": ("what is seen while trials run", "search planning ledger"),
     "tracking": ("the MLflow mirror of the ledger", "results ledger"),
     "results": ("numbers from the ledger", "search planning ledger"),
@@ -69,7 +69,7 @@ DOORS = {
     "optuna": ("mfm_tune.search.",),
     "jinja2": ("mfm_tune.report.",),
     "matplotlib": ("mfm_tune.report.",),
-    "rich": ("mfm_tune.display.", "mfm_tune.report."),
+    "rich": ("mfm_tune.display.", "mfm_tune.report.terminal"),
     "torch": ("trainables.",),
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
     "trainables": ("trainables.", "search_spaces."),

@@ -1,10 +1,17 @@
-"""What is shown on a terminal while trials run: a table that fills up. Imports rich when it is shown."""
+"""What is shown on a terminal while trials run: a table that fills up."""
 
 from __future__ import annotations
 
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
+from rich.columns import Columns
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table as Grid
+from rich.text import Text
+
+from mfm_tune.display.grid import grid
 from mfm_tune.display.lines import end_text
 from mfm_tune.display.progress import Progress, Snapshot
 from mfm_tune.ledger.records import Trial, TrialRecord
@@ -12,17 +19,11 @@ from mfm_tune.ledger.storage import Storage
 from mfm_tune.program import Outcome
 from mfm_tune.space import Table, paper_text
 
-if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
-
 
 class LiveTable:
     """For terminals: progress, what runs, and all tables with mean ± std so far, redrawn twice a second."""
 
     def __init__(self, progress: Progress, storage: Storage, console: Console | None = None) -> None:
-        from rich.console import Console
-        from rich.live import Live
-
         self._progress = progress
         self._storage = storage
         self._console = console or Console()
@@ -38,23 +39,16 @@ class LiveTable:
         self._live.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._live.stop()  # the tables of the report, or of the interruption, follow
 
     def update(self, trial: Trial, record: TrialRecord) -> None:
         """Take in what became of a trial; one that failed is named above the table."""
         self._progress.update(trial, record)
         if record.outcome is Outcome.FAILED:
-            from rich.text import Text
-
             self._console.print(Text(end_text(self._progress, trial, record, self._storage), style="red"))
 
     def _picture(self) -> RenderableType:
-        from rich.columns import Columns
-        from rich.console import Group
-
         now = self._progress.snapshot()
         tables = Columns(self.tables(), padding=(1, 2))
         return Group(self._bar(now), *self._running(now), tables)
@@ -64,10 +58,6 @@ class LiveTable:
         return [self._table(table) for table in self._progress.plan.tables]
 
     def _bar(self, now: Snapshot) -> RenderableType:
-        from rich.progress_bar import ProgressBar
-        from rich.table import Table as Grid
-        from rich.text import Text
-
         mirror = f"  MLflow {now.mirror}" if now.mirror else ""
         grid = Grid.grid(padding=(0, 1))
         grid.add_row(
@@ -77,22 +67,10 @@ class LiveTable:
         return grid
 
     def _running(self, now: Snapshot) -> list[RenderableType]:
-        from rich.text import Text
-
         return [Text(f"  {each.name}  step {each.step}/{each.planned_steps}", style="dim") for each in now.running[:8]]
 
     def _table(self, table: Table) -> RenderableType:
-        from rich import box
-        from rich.table import Table as Grid
-        from rich.text import Text
-
         metric = table.metric or self._progress.plan.study.metric
-        grid = Grid(title=Text(table.title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
-        grid.add_column(Text(table.axis.name))
-        grid.add_column(Text(metric), justify="right", min_width=10)
-        grid.add_column("paper", justify="right")
-        for cell in self._progress.plan.cells:
-            if cell.table == table.name:
-                so_far = Text(self._progress.cell_text(cell, metric))
-                grid.add_row(Text(cell.level), so_far, Text(paper_text(cell.paper)))
-        return grid
+        cells = [cell for cell in self._progress.plan.cells if cell.table == table.name]
+        rows = [(cell.level, self._progress.cell_text(cell, metric), paper_text(cell.paper)) for cell in cells]
+        return grid(table.title, (table.axis.name, metric, "paper"), rows)
