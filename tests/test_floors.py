@@ -72,6 +72,7 @@ DOORS = {
     "rich": ("mfm_tune.display.", "mfm_tune.report.terminal"),
     "torch": ("trainables.",),
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),
+    "huggingface_hub": ("trainables.models.hub",),
     "trainables": ("trainables.", "search_spaces."),
     "mfm_tune": ("mfm_tune.", "search_spaces.", "trainables."),
     "search_spaces": ("search_spaces.",),
