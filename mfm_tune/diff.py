@@ -13,12 +13,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from mfm_tune.commands.comparison import describe, find
 from mfm_tune.commands.options import Parser
 from mfm_tune.console import steady_streams
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.ledger.file import FILE_NAME
 from mfm_tune.ledger.state import read_ledger
+from mfm_tune.results.comparison import describe, find
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mfm_tune.errors import StorageError
+from mfm_tune.ledger.cells import DeclaredCell, declared_cells
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.ledger.uri import without_password_of
@@ -21,12 +22,10 @@ from mfm_tune.tracking.pictures import Matrix, confusion_files, picture_files, t
 from mfm_tune.tracking.reader import Batch, LedgerReader, Row
 from mfm_tune.tracking.runs import (
     NOTE,
-    DeclaredCell,
     Kind,
     Run,
     RunStatus,
     cell_run,
-    declared_cells,
     experiment_name,
     study_experiment,
     study_key,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mfm_tune.ledger.cells import DeclaredCell, declared_cells, study_configs
 from mfm_tune.ledger.file import check_version, event_of
 from mfm_tune.ledger.records import TrialRecord, completes, is_number
 from mfm_tune.ledger.schema import Event
@@ -22,7 +23,7 @@ from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
 from mfm_tune.tracking.params import VaryingFields, clean_key
-from mfm_tune.tracking.runs import DeclaredCell, declared_cells, experiment_name, trial_run_key
+from mfm_tune.tracking.runs import experiment_name, trial_run_key
 
 
 class BrokenLedgerError(Exception):
@@ -194,7 +195,7 @@ class LedgerReader:
             self._count_cells(name, event["time"], batch, record.config_id)
 
     def _studies_of(self, config_id: str) -> list[tuple[str, str]]:
-        return [name for name, study in self.state.studies.items() if config_id in _configs(study)]
+        return [name for name, study in self.state.studies.items() if config_id in study_configs(study)]
 
     def _final_numbers(self, record: TrialRecord) -> dict[str, float]:
         """The metrics of the study or search at the end, and their best, under names that only finished trials have."""
@@ -242,13 +243,6 @@ class LedgerReader:
 
 def _experiment(record: TrialRecord) -> str:
     return experiment_name(record.benchmark, record.profile)
-
-
-def _configs(study: Event) -> set[str]:
-    """Ids of all configs that a study's numbers rest on."""
-    cells = list(declared_cells(study))
-    compared = {cell.against for cell in cells if cell.against is not None}
-    return {cell.config_id for cell in cells} | compared | set(study["references"].values())
 
 
 def _metrics(declared: Event) -> tuple[str, ...]:

@@ -9,10 +9,11 @@ Tags (all begin with `mfm.`): `kind` trial|cell|study, `key` (unique in a ledger
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mfm_tune.ledger.cells import DeclaredCell, declared_cells
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
@@ -20,42 +21,12 @@ from mfm_tune.program import Outcome
 from mfm_tune.space import row_name
 from mfm_tune.tracking.params import clean_key, leaves, param_name, value_text
 
-RESERVED = frozenset(
-    {
-        "axis",
-        "benchmark",
-        "config_id",
-        "delivered",
-        "delivered_files",
-        "device",
-        "duplicate_of",
-        "fingerprint",
-        "in",
-        "key",
-        "kind",
-        "ledger",
-        "level",
-        "metric",
-        "order",
-        "outcome",
-        "paper",
-        "point",
-        "precision",
-        "profile",
-        "report",
-        "search",
-        "seed",
-        "seeds",
-        "stage",
-        "step",
-        "study",
-        "table",
-        "threads",
-        "torch",
-        "trained",
-        "trial_key",
-    }
-)  # tags of our own, which no axis may overwrite
+RESERVED = {  # tags of our own, which no axis may overwrite
+    "axis", "benchmark", "config_id", "delivered", "delivered_files", "device", "duplicate_of", "fingerprint", "in",
+    "key", "kind", "ledger", "level", "metric", "order", "outcome", "paper", "point", "precision", "profile",
+    "report", "search", "seed", "seeds", "stage", "step", "study", "table", "threads", "torch", "trained",
+    "trial_key",
+}  # fmt: skip
 NOTE = "mlflow.note.content"
 RUNNING = "running"  # of a trial that has no outcome yet
 LINES_OF_ERROR = 30
@@ -79,13 +50,10 @@ class RunStatus(Enum):
     KILLED = "KILLED"
 
 
-_STATUS = {
+_STATUS = {  # of the other outcomes: failed
     None: RunStatus.RUNNING,
     Outcome.FINISHED: RunStatus.FINISHED,
     Outcome.STOPPED: RunStatus.KILLED,
-    Outcome.OOM: RunStatus.FAILED,
-    Outcome.DIVERGED: RunStatus.FAILED,
-    Outcome.FAILED: RunStatus.FAILED,
 }
 
 
@@ -105,51 +73,6 @@ class Run:
     params: Mapping[str, str] = field(default_factory=dict)
     status: RunStatus = RunStatus.RUNNING
     ended: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeclaredCell:
-    """A cell as a study event declares it."""
-
-    study: str
-    profile: str
-    table: str
-    axis: str
-    level: str
-    trained: str | None
-    paper: float | str | None
-    config_id: str
-    against: str | None
-    metric: str
-    order: int
-    seeds: tuple[int, ...]
-
-    @property
-    def key(self) -> str:
-        """Unique in a ledger."""
-        return f"cell/{self.study}/{self.profile}/{self.table}/{self.level}"
-
-
-def declared_cells(study: Event) -> Iterator[DeclaredCell]:
-    """The cells of a study event in printing order."""
-    order = 0
-    for table in study["tables"]:
-        for cell in table["cells"]:
-            yield DeclaredCell(
-                study=study["study"],
-                profile=study["profile"],
-                table=table["name"],
-                axis=table["axis"],
-                level=str(cell["level"]),
-                trained=cell.get("trained"),
-                paper=cell.get("paper"),
-                config_id=cell["config_id"],
-                against=cell.get("against"),
-                metric=table["metric"],
-                order=order,
-                seeds=tuple(study["seeds"]),
-            )
-            order += 1
 
 
 def experiment_name(benchmark: str, profile: str) -> str:
@@ -207,7 +130,7 @@ def trial_run(state: LedgerState, record: TrialRecord, ledger: str, varying: Seq
         started=record.started or 0,
         tags=_trial_tags(state, record, ledger),
         params=_params(state, record, varying),
-        status=_STATUS[record.outcome],
+        status=_STATUS.get(record.outcome, RunStatus.FAILED),
         ended=record.ended,
     )
 

@@ -18,10 +18,11 @@ from enum import Enum
 from typing import Any
 from urllib.parse import quote
 
+from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.schema import Event
 from mfm_tune.program import Outcome
 from mfm_tune.tracking.params import clean_key
-from mfm_tune.tracking.runs import Kind, declared_cells, table_tag
+from mfm_tune.tracking.runs import Kind, table_tag
 
 TAG = "mlflow.sharedViewState."
 TRIED = ((3, 17),)  # (major, minor) of MLflow

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from mfm_tune import diff
-from mfm_tune.commands.comparison import labels_of
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.records import trial_key
 from mfm_tune.ledger.state import read_ledger
+from mfm_tune.results.comparison import labels_of
 from mfm_tune.results.statistics import paired_difference
 from tests.mfm_tune.made_search import BASELINE, MadeSearch
 from tests.mfm_tune.tracking.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, retrained, write

@@ -15,13 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mfm_tune.criteria import TARGET_ENTROPY
+from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.events import search_event
 from mfm_tune.ledger.records import trial_key
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.results.statistics import paired_difference
 from mfm_tune.tracking.params import VaryingFields, clean_key, param_name
 from mfm_tune.tracking.reader import BrokenLedgerError, LedgerReader, Row
-from mfm_tune.tracking.runs import RunStatus, axis_tag, cell_run, declared_cells, trial_run, trial_run_key
+from mfm_tune.tracking.runs import RunStatus, axis_tag, cell_run, trial_run, trial_run_key
 from tests.mfm_tune.made_search import stub_search
 from tests.mfm_tune.tracking.tracking_ledger import (
     CLASSES,

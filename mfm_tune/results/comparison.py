@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.identity import Canonical, difference
+from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
@@ -16,7 +17,6 @@ from mfm_tune.results.statistics import CONFIDENCE, Summary, Verdict, paired_dif
 from mfm_tune.results.trials import ConfigResult
 from mfm_tune.search.candidates import candidate_name
 from mfm_tune.space import row_name
-from mfm_tune.tracking.runs import declared_cells
 
 LONGEST_VALUE = 40
 MOST_NAMED = 5
