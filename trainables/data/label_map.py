@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-from trainables.data.labels import NUM_CLASSES, LabelMap, TrainIds, UnknownIds
+from trainables.data.labels import NUM_CLASSES, LabelMap, TrainIds, UnknownColours, first_place
 from trainables.data.readers import Found, Reader, by_ids, pair, read_colours
 from trainables.data.splits import Split
 from trainables.geometry import IGNORE
@@ -43,14 +43,6 @@ class Patterns:
 
     images: str
     labels: str | None
-
-
-class UnknownColours(UnknownIds):
-    """A colour label holds colours that its label map does not list."""
-
-    def __init__(self, codes: list[int]) -> None:
-        super().__init__(codes)
-        self.args = (", ".join(f"#{code:06x}" for code in codes),)
 
 
 def read_label_map(path: Path) -> Reader:
@@ -162,7 +154,7 @@ def _by_colours(codes: Mapping[int, int], others: int | None) -> Callable[[Path]
         present, where = np.unique(packed, return_inverse=True)
         unknown = [int(code) for code in present if int(code) not in codes]
         if unknown and others is None:
-            raise UnknownColours(unknown)
+            raise UnknownColours(unknown, first_place(np.isin(packed, unknown)))
         table = np.array([codes.get(int(code), others) for code in present], dtype=np.uint8)
         return table[where].reshape(packed.shape)
 

@@ -22,6 +22,7 @@ TrainIds = npt.NDArray[np.uint8]
 NUM_CLASSES = len(CITYSCAPES_CLASSES)
 UNKNOWN = 254  # what an id that the data set does not define becomes on the way; never stored
 MOST_CLASSES = UNKNOWN  # 0 to 253
+NAMED_IDS = 8  # unknown ids that a message names
 
 
 class UnknownIds(ValueError):
@@ -29,11 +30,36 @@ class UnknownIds(ValueError):
 
     Args:
         ids: The ids, ascending.
+        first: (row, column) of the first pixel that has one.
     """
 
-    def __init__(self, ids: Iterable[int]) -> None:
+    kind = "ids"
+
+    def __init__(self, ids: Iterable[int], first: tuple[int, int]) -> None:
         self.ids = tuple(ids)
-        super().__init__(", ".join(str(label_id) for label_id in self.ids))
+        named = ", ".join(self.written(label_id) for label_id in self.ids[:NAMED_IDS])
+        more = f" and {len(self.ids) - NAMED_IDS} more" if len(self.ids) > NAMED_IDS else ""
+        super().__init__(f"{self.kind} {named}{more}, first at row {first[0]}, column {first[1]}")
+
+    def written(self, label_id: int) -> str:
+        """An id as messages show it."""
+        return str(label_id)
+
+
+class UnknownColours(UnknownIds):
+    """A colour label holds colours (0xRRGGBB) that its table does not list."""
+
+    kind = "colours"
+
+    def written(self, label_id: int) -> str:
+        """A colour as messages show it."""
+        return f"#{label_id:06x}"
+
+
+def first_place(mask: npt.NDArray[np.bool_]) -> tuple[int, int]:
+    """(row, column) of the first pixel of a mask [H, W], from 0."""
+    row, column = divmod(int(mask.argmax()), mask.shape[1])
+    return row, column
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +89,11 @@ class LabelMap:
             UnknownIds: An id is not one of the data set's.
         """
         if ids.dtype != np.uint8 and int(ids.max(initial=0)) > 255:
-            raise UnknownIds(int(label_id) for label_id in np.unique(ids[ids > 255]))
+            raise UnknownIds(np.unique(ids[ids > 255]).tolist(), first_place(ids > 255))
         train_ids = self.table[ids]
         strange = train_ids == UNKNOWN
         if strange.any():
-            raise UnknownIds(int(label_id) for label_id in np.unique(ids[strange]))
+            raise UnknownIds(np.unique(ids[strange]).tolist(), first_place(strange))
         return train_ids
 
 

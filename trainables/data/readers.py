@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
@@ -39,6 +39,7 @@ class Fault(Enum):
     UNREADABLE_LABEL = "unreadable or truncated label"
     SIZES_DIFFER = "image and label of different size"
     UNKNOWN_IDS = "unknown label ids"
+    SAME_NAME = "two files of one name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +98,8 @@ class Reader:
         scored: The split that is evaluated when the data set is a target.
         training_size: The box that training images are fitted into by default; None keeps their own size.
         classes: Names of the classes, in the order of the ids that labels are decoded to.
+        places: Class -> where a table of one's own names it, such as `classes.csv, line 3`.
+        digest: Of what labels are decoded by, where a file has it and not the code.
         find: Pairs the files of a split in a root folder.
         train_ids: Decodes a label file to class ids [H, W], 255 where nothing is trained; raises `UnknownIds`, or one
             of `DECODING_ERRORS`.
@@ -107,6 +110,8 @@ class Reader:
     scored: Split | None = None
     training_size: Size | None = None
     classes: tuple[str, ...] = CITYSCAPES_CLASSES
+    places: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
     find: Callable[[Path, Split], Found]
     train_ids: Callable[[Path], TrainIds]
 
@@ -225,7 +230,7 @@ def read_train_ids(reader: Reader, path: Path) -> TrainIds:
     try:
         return reader.train_ids(path)
     except UnknownIds as error:
-        raise BrokenSample(Fault.UNKNOWN_IDS, path, f"ids {error}") from None
+        raise BrokenSample(Fault.UNKNOWN_IDS, path, str(error)) from None
     except DECODING_ERRORS as error:
         raise BrokenSample(Fault.UNREADABLE_LABEL, path, _why(error)) from None
 

@@ -22,7 +22,7 @@ def silent(part: str, done: int, total: int, broken: int) -> None:
 
 
 def problems_of(reader: Reader, root: Path, *splits: Split) -> list[Problem]:
-    return check(reader, root, splits or (Split.TRAIN,), 2, silent)
+    return list(check(reader, root, splits or (Split.TRAIN,), 2, silent).problems)
 
 
 def broken_gta(root: Path) -> None:

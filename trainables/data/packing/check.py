@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from trainables.data.labels import TrainIds
+import numpy as np
+import numpy.typing as npt
+
+from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.progress import Progress
 from trainables.data.packing.resize import Pixels, Size
 from trainables.data.readers import (
@@ -24,6 +27,7 @@ from trainables.data.readers import (
 from trainables.data.splits import Split
 
 EXAMPLES = 3
+RARE = 1e-4  # share of the labelled pixels under which a class is named
 
 
 class BrokenFiles(ValueError):
@@ -35,10 +39,17 @@ class BrokenFiles(ValueError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(problems)
-        super().__init__(
-            f"{_files(len(problems))} broken, missing or in the wrong place (see the table); mend them, or prepare "
-            "with --skip-broken to leave them out."
-        )
+        if len(self.problems) == 1:
+            (one,) = self.problems
+            super().__init__(
+                f"1 file is broken, missing or in the wrong place: {one.path}, {one.fault.value} ({one.detail}); mend "
+                "it, or prepare with --skip-broken to leave it out."
+            )
+        else:
+            super().__init__(
+                f"{len(problems)} files are broken, missing or in the wrong place (see the table); mend them, or "
+                "prepare with --skip-broken to leave them out."
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,22 +103,67 @@ def read_sample(reader: Reader, sample: Sample) -> tuple[Pixels, TrainIds | None
     return image, label
 
 
-def check(reader: Reader, root: Path, splits: Iterable[Split], workers: int, progress: Progress) -> list[Problem]:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of decoding every file.
+
+    Args:
+        problems: Broken files.
+        pixels: By labelled split: pixels of each class, and of 255 in the last place, [classes + 1].
+    """
+
+    problems: tuple[Problem, ...]
+    pixels: Mapping[Split, Sequence[int]]
+
+
+def check(reader: Reader, root: Path, splits: Iterable[Split], workers: int, progress: Progress) -> Checked:
     """Decode every file of the splits.
 
     Args:
         progress: Receives the split, images done, images in all, and problems so far.
     """
     problems: list[Problem] = []
+    pixels: dict[Split, Sequence[int]] = {}
     for split in splits:
+        counts = np.zeros(len(reader.classes) + 1, dtype=np.int64)
         surveyed = survey(reader, root, split, workers, progress)
         problems += surveyed.problems
         with ThreadPoolExecutor(workers) as pool:
             decoded = pool.map(lambda entry: _decode(reader, entry.sample, root), surveyed.samples)
-            for done, problem in enumerate(decoded, start=1):
-                problems += [problem] if problem else []
+            for done, result in enumerate(decoded, start=1):
+                if isinstance(result, Problem):
+                    problems.append(result)
+                else:
+                    counts += result
                 progress(split.value, done, len(surveyed.samples), len(problems))
-    return problems
+        if any(entry.sample.label for entry in surveyed.samples):
+            pixels[split] = counts.tolist()
+    return Checked(tuple(problems), pixels)
+
+
+def class_warnings(reader: Reader, pixels: Mapping[Split, Sequence[int]]) -> list[str]:
+    """A sentence for the classes that labels of a split never show, and one for each that they hardly show.
+
+    Args:
+        reader: Whose labels they are.
+        pixels: As in `Checked`.
+    """
+    sentences = []
+    for split, counts in pixels.items():
+        total = sum(counts[:-1])
+        where = {name: f"{name} ({reader.places[name]})" if name in reader.places else name for name in reader.classes}
+        absent = [where[name] for name, count in zip(reader.classes, counts, strict=False) if not count]
+        if absent:
+            sentences.append(
+                f"No pixel of {split.value} is {', '.join(absent)}: add images that show it, or leave it out."
+            )
+        for name, count in zip(reader.classes, counts, strict=False):
+            if 0 < count < RARE * total:
+                sentences.append(
+                    f"Only {100 * count / total:.2g} % of the labelled pixels of {split.value} are {where[name]}: add "
+                    f"images that show it, or merge it with another class: under {100 * RARE:g} % it is hardly learnt."
+                )
+    return sentences
 
 
 def table(problems: Sequence[Problem]) -> str:
@@ -125,10 +181,6 @@ def table(problems: Sequence[Problem]) -> str:
     return "\n".join(lines)
 
 
-def _files(count: int) -> str:
-    return "1 file is" if count == 1 else f"{count} files are"
-
-
 def _look(sample: Sample, root: Path) -> Surveyed | Problem:
     try:
         size = image_size(sample.image, Fault.UNREADABLE_IMAGE)
@@ -141,12 +193,13 @@ def _look(sample: Sample, root: Path) -> Surveyed | Problem:
     return Surveyed(sample, size)
 
 
-def _decode(reader: Reader, sample: Sample, root: Path) -> Problem | None:
+def _decode(reader: Reader, sample: Sample, root: Path) -> Problem | npt.NDArray[np.int64]:
     try:
-        read_sample(reader, sample)
+        _, label = read_sample(reader, sample)
     except BrokenSample as broken:
         return broken.problem(root)
-    return None
+    classes = len(reader.classes)
+    return np.zeros(classes + 1, dtype=np.int64) if label is None else pixels_by_class(label, classes)
 
 
 def _sizes_differ(label: Path, image_size: Size, label_size: Size) -> BrokenSample:

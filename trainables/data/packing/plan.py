@@ -141,6 +141,8 @@ def _plan_digest(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> str:
     }
     if job.reader.classes != CITYSCAPES_CLASSES:
         content["classes"] = job.reader.classes
+    if job.reader.digest:
+        content["labels"] = job.reader.digest
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,0 +1,207 @@
+"""The options of `python -m trainables.data`, and the jobs that they describe."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainables.command_line import SIZE, Parser
+from trainables.data.class_table import read_class_table
+from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.data.datasets import dataset_names, find_dataset
+from trainables.data.label_map import NAME, read_label_map
+from trainables.data.own_folders import OwnFolders, folder_reader
+from trainables.data.packing.manifest import Codec, Manifest
+from trainables.data.packing.plan import Job
+from trainables.data.packing.resize import Size
+from trainables.data.readers import Reader
+from trainables.data.splits import Split
+
+FOLDER = "folder"  # one's own data
+NATIVE = "native"
+CITYSCAPES = "cityscapes"  # for --class-list
+OWN = ("name", "images", "labels", "classes", "class_list", "val_images", "val_labels", "validation")
+
+
+def make_parser(description: str) -> Parser:
+    """The parser of all commands; the command is the argument `command`."""
+    parser = Parser(prog="python -m trainables.data", description=description)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    packing = commands.add_parser("prepare", help="pack a data set into a store; a stopped run is continued")
+    _add_native(packing)
+    packing.add_argument("--out", type=Path, required=True, metavar="STORE", help="the store's folder")
+    packing.add_argument(
+        "--size", type=_size, default=argparse.SUPPRESS, metavar="ROWSxCOLUMNS",
+        help="box that training images are fitted into, or native (which serves every size); default: the paper's",
+    )  # fmt: skip
+    packing.add_argument(
+        "--evaluation-size", type=_size, default=argparse.SUPPRESS, metavar="ROWSxCOLUMNS",
+        help="the same for images that are evaluated, whose labels keep their own size; default: as for training",
+    )  # fmt: skip
+    packing.add_argument("--codec", choices=[codec.value for codec in Codec], default=Codec.RAW.value)
+    packing.add_argument("--quality", type=_quality, default=95, help="of JPEG, 1 to 100; default: 95")
+    packing.add_argument("--skip-broken", action="store_true", help="leave broken files out instead of refusing")
+    checking = commands.add_parser("check", help="decode every native file and list what is wrong")
+    _add_native(checking)
+    showing = commands.add_parser("info", help="what a store holds: class shares, and a contact sheet of overlays")
+    showing.add_argument("store", type=Path)
+    showing.add_argument("--sheet", type=Path, metavar="PNG", help="default: beside the store")
+    verifying = commands.add_parser("verify", help="compare every byte of a store with its checksums")
+    verifying.add_argument("store", type=Path)
+    return parser
+
+
+def _add_native(parser: argparse.ArgumentParser) -> None:
+    names = dataset_names()
+    parser.add_argument("dataset", choices=[*names, FOLDER], metavar="DATASET", help=f"{', '.join(names)} or {FOLDER}")
+    parser.add_argument("--root", type=Path, metavar="FOLDER", help="where its native files lie")
+    parser.add_argument("--splits", nargs="+", choices=[split.value for split in Split], help="default: all it has")
+    parser.add_argument("--workers", type=_count, default=os.cpu_count() or 1, help="threads; default: one a core")
+    own = parser.add_argument_group(f"one's own data ({FOLDER}); a place is a folder, or a quoted pattern with one *")
+    own.add_argument("--name", help="what the store is called in --data NAME=STORE")
+    own.add_argument("--images", metavar="PLACE", help="training images")
+    own.add_argument("--labels", metavar="PLACE", help="their labels; without, they are unlabelled")
+    own.add_argument("--classes", type=Path, metavar="TABLE", help="CSV with id,class or colour,class, or JSON")
+    own.add_argument(
+        "--class-list", metavar="STORE",
+        help=f"number the classes as in this store, or as {CITYSCAPES}'; default: in the order of --classes",
+    )  # fmt: skip
+    own.add_argument("--val-images", metavar="PLACE", help="images that are evaluated")
+    own.add_argument("--val-labels", metavar="PLACE", help="their labels")
+    own.add_argument("--validation", type=_share, metavar="SHARE", help="evaluate the last images by name, such as 0.2")
+    own.add_argument("--label-map", type=Path, metavar="JSON", help="describes folders in --root with trainIds")
+
+
+def make_job(arguments: argparse.Namespace) -> Job:
+    """What `prepare` packs.
+
+    Raises:
+        ValueError: The options do not fit together, or a file that they name cannot be used.
+    """
+    reader, root = find_reader(arguments)
+    box = getattr(arguments, "size", reader.training_size)
+    return Job(
+        reader=reader,
+        root=root,
+        out=arguments.out,
+        splits=find_splits(arguments, reader),
+        box=box,
+        evaluation_box=getattr(arguments, "evaluation_size", box),
+        codec=Codec(arguments.codec),
+        quality=arguments.quality,
+        workers=arguments.workers,
+        skip_broken=arguments.skip_broken,
+    )
+
+
+def find_reader(arguments: argparse.Namespace) -> tuple[Reader, Path]:
+    """The reader that the options describe, and the folder of its files.
+
+    Raises:
+        ValueError: The options do not fit together, or a file that they name cannot be used.
+    """
+    given = [f"--{option.replace('_', '-')}" for option in OWN if getattr(arguments, option) is not None]
+    if given and arguments.dataset == FOLDER and arguments.label_map is None:
+        return _own_folders(arguments)
+    if given:
+        other = "--label-map" if arguments.dataset == FOLDER else arguments.dataset
+        raise ValueError(f"{given[0]} must be given with {FOLDER} alone, got it with {other}; leave it out.")
+    if (arguments.dataset == FOLDER) != (arguments.label_map is not None):
+        raise ValueError(
+            f"--images and --classes, or --root and --label-map must be given with {FOLDER} and with nothing else, got "
+            f"{arguments.dataset}; they name one's own folders and classes."
+        )
+    if arguments.root is None:
+        raise ValueError(f"--root must be given with {arguments.dataset}: the folder of the native files.")
+    if not arguments.root.is_dir():
+        raise ValueError(f"--root must be the folder of the native files, but {arguments.root} is not there.")
+    if arguments.dataset == FOLDER:
+        return read_label_map(arguments.label_map), arguments.root
+    return find_dataset(arguments.dataset), arguments.root
+
+
+def _own_folders(arguments: argparse.Namespace) -> tuple[Reader, Path]:
+    for option in ("name", "images", "classes"):
+        if getattr(arguments, option) is None:
+            raise ValueError(f"--{option} must be given with {FOLDER}; see --help.")
+    if arguments.root is not None:
+        raise ValueError(f"--root must not be given with --images, got {arguments.root}; leave it out.")
+    if not NAME.fullmatch(arguments.name):
+        raise ValueError(f"--name must be lower-case letters, digits and dashes, got {arguments.name!r}.")
+    if (arguments.val_images is None) != (arguments.val_labels is None):
+        raise ValueError("--val-images and --val-labels must be given together; add the missing one.")
+    if arguments.validation is not None and (arguments.labels is None or arguments.val_images is not None):
+        wrong = "without --labels" if arguments.labels is None else "with --val-images"
+        raise ValueError(f"--validation must be given with --labels and without --val-images, got it {wrong}.")
+    places = {name: getattr(arguments, name) for name in ("images", "labels", "val_images", "val_labels")}
+    for option, place in places.items():
+        _check_place(f"--{option.replace('_', '-')}", place)
+    folders = OwnFolders(**places, validation=arguments.validation)
+    table = read_class_table(arguments.classes, _class_list(arguments.class_list))
+    return folder_reader(arguments.name, folders, table), folders.root
+
+
+def _check_place(option: str, place: str | None) -> None:
+    if place is None:
+        return
+    if "*" in str(Path(place).parent) or place.count("*") > 1:
+        raise ValueError(f"{option} must be a folder, or a pattern with one * in the name of the files, got {place!r}.")
+    folder = Path(place).parent if "*" in place else Path(place)
+    if not folder.is_dir():
+        raise ValueError(f"{option} must be a folder, or a pattern such as '{place}/*.png', but {folder} is not there.")
+
+
+def _class_list(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    return CITYSCAPES_CLASSES if text == CITYSCAPES else Manifest.read(Path(text)).classes
+
+
+def find_splits(arguments: argparse.Namespace, reader: Reader) -> tuple[Split, ...]:
+    """The splits that are asked for, or all that the data set has.
+
+    Raises:
+        ValueError: It has no such split.
+    """
+    if arguments.splits is None:
+        return reader.splits
+    chosen = tuple(split for split in Split if split.value in arguments.splits)
+    missing = [split for split in chosen if split not in reader.splits]
+    if missing:
+        raise ValueError(f"--splits must be of {listed(reader.splits)} for {reader.dataset}, got {missing[0].value}.")
+    return chosen
+
+
+def listed(splits: Sequence[Split]) -> str:
+    """Splits as messages show them."""
+    return " and ".join(split.value for split in splits)
+
+
+def _size(text: str) -> Size | None:
+    found = SIZE.fullmatch(text)
+    if found is None and text != NATIVE:
+        raise argparse.ArgumentTypeError(f"must be ROWSxCOLUMNS, such as 720x1280, or {NATIVE}, got {text!r}")
+    return None if found is None else (int(found[1]), int(found[2]))
+
+
+def _share(text: str) -> float:
+    if not re.fullmatch(r"0?\.[0-9]{1,9}", text) or float(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a share above 0 and below 1, such as 0.2, got {text!r}")
+    return float(text)
+
+
+def _quality(text: str) -> int:
+    return _within(text, 1, 100)
+
+
+def _count(text: str) -> int:
+    return _within(text, 1, 1024)
+
+
+def _within(text: str, low: int, high: int) -> int:
+    if not text.isdecimal() or not low <= int(text) <= high:
+        raise argparse.ArgumentTypeError(f"must be an integer from {low} to {high}, got {text!r}")
+    return int(text)
