@@ -18,6 +18,7 @@ from trainables.models.segmentor import Segmentor, upsample
 from trainables.models.sliding import slide
 from trainables.randomness import Streams
 from trainables.selection import TargetCriteria
+from trainables.step_data import Pass
 
 
 class ConfusionMatrix:
@@ -158,7 +159,7 @@ def with_target_statistics(
     with torch.no_grad():
         for batch in range(batches):
             image = domains.target(streams, batch, batch_size).image
-            network(image, network.draw_box(streams, "detail crop, auxiliary target pass", batch, size_of(image)))
+            network(image, Pass("auxiliary target", batch, streams).box(network, image))
     return network
 
 

@@ -1,5 +1,7 @@
 """What one training step passes on: batches, pseudo-labels, mixed images, and the view that auxiliary tasks have.
 
+`Pass` draws what a network draws in one pass.
+
 B batch, H and W rows and columns.
 """
 
@@ -7,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import torch
 
 from trainables.geometry import size_of
 
@@ -69,6 +73,34 @@ class Mixed:
 
 
 @dataclass(frozen=True, slots=True)
+class Pass:
+    """One pass of a network over images: its dropout and HRDA's HR detail crop, functions of (seed, name, step).
+
+    Args:
+        name: `source`, `mixed`, `auxiliary target`, ...; passes of one name in a step see the same detail crop.
+        step: The training step.
+        streams: Every draw.
+    """
+
+    name: str
+    step: int
+    streams: Streams
+
+    def begin(self, network: Segmentor, image: Tensor) -> Box | None:
+        """Seed the dropout of a pass over images [B, 3, H, W], and draw the detail crop; None for other networks."""
+        self.seed_dropout()
+        return self.box(network, image)
+
+    def seed_dropout(self, item: int = 0) -> None:
+        """Seed torch's global generator for dropout and drop path; `item` tells apart what shares the pass's name."""
+        torch.manual_seed(self.streams.torch_seed(f"dropout, {self.name} pass", self.step, item))
+
+    def box(self, network: Segmentor, image: Tensor) -> Box | None:
+        """HRDA's HR detail crop of images [B, 3, H, W]; None for other networks."""
+        return network.draw_box(self.streams, f"detail crop, {self.name} pass", self.step, size_of(image))
+
+
+@dataclass(frozen=True, slots=True)
 class StepView:
     """What an auxiliary task sees of one training step.
 
@@ -89,4 +121,4 @@ class StepView:
 
     def box(self, image: Tensor, name: str = "auxiliary target") -> Box | None:
         """HRDA's HR detail crop for a pass of this name over an image [B, 3, H, W]; None for other networks."""
-        return self.student.draw_box(self.streams, f"detail crop, {name} pass", self.step, size_of(image))
+        return Pass(name, self.step, self.streams).box(self.student, image)

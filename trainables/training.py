@@ -20,11 +20,10 @@ from trainables.adaptation.pseudo_label import pseudo_label
 from trainables.adaptation.teacher import Teacher
 from trainables.config import AdamW, Experiment, Precision, SelfTraining
 from trainables.cuda_graphs import GraphedModule
-from trainables.geometry import Box, size_of
 from trainables.models.segmentor import SegmentationLoss, Segmentor
 from trainables.optimization import clip_gradients, set_learning_rate
 from trainables.randomness import Streams
-from trainables.step_data import Batch, Mixed, PseudoLabel, StepView
+from trainables.step_data import Batch, Mixed, Pass, PseudoLabel, StepView
 from trainables.tasks.task import AuxiliaryTask
 
 Losses = dict[str, Tensor]  # name -> scalar on the device, without a graph
@@ -91,7 +90,7 @@ def supervised_step(state: State, batch: Batch) -> Losses:
     """One iteration of plain cross-entropy: source-only, source pre-training, and the target-supervised oracle."""
     set_learning_rate(state.optimizer, state.config.schedule, state.step)
     _clear_gradients(state)
-    box = begin_pass(state, "source", batch.image)
+    box = Pass("source", state.step, state.streams).begin(state.student, batch.image)
     with autocast(state):
         loss = state.student.loss(state.student(batch.image, box), _label(batch))
     losses = backward("source", loss)
@@ -104,7 +103,7 @@ def supervised_step(state: State, batch: Batch) -> Losses:
 def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
     """L_sup, and the tasks that look at the source pass's own features before its graph is freed."""
     student, source = state.student, view.source
-    box = begin_pass(state, "source", source.image)
+    box = Pass("source", view.step, view.streams).begin(student, source.image)
     with autocast(state):
         encoded = student.encode(source.image, box)
         loss = student.loss(student.decode(encoded), _label(source))
@@ -119,7 +118,7 @@ def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> L
 def mixed_term(state: State, mixed: Mixed) -> Losses:
     """L_uda: cross-entropy on mixed images, weighted by the pseudo-labels' confidence."""
     student = state.student
-    box = begin_pass(state, "mixed", mixed.image)
+    box = Pass("mixed", state.step, state.streams).begin(student, mixed.image)
     with autocast(state):
         loss = student.loss(student(mixed.image, box), mixed.label, mixed.weight)
     return backward("mixed", loss)
@@ -127,7 +126,7 @@ def mixed_term(state: State, mixed: Mixed) -> Losses:
 
 def task_term(state: State, view: StepView, task: AuxiliaryTask) -> Losses:
     """weight * L_task, on a graph of its own."""
-    seed_dropout(state, "auxiliary target", zlib.crc32(task.name.encode()))
+    Pass("auxiliary target", view.step, view.streams).seed_dropout(zlib.crc32(task.name.encode()))
     with autocast(state):
         loss = task.weight * task.loss(view)
     loss.backward()
@@ -148,17 +147,6 @@ def autocast(state: State) -> Iterator[None]:
         return
     with torch.autocast(next(state.student.parameters()).device.type, dtype=torch.bfloat16):
         yield
-
-
-def begin_pass(state: State, name: str, image: Tensor) -> Box | None:
-    """Seed the dropout of a pass over an image [B, 3, H, W], and draw HRDA's box; None for other networks."""
-    seed_dropout(state, name)
-    return state.student.draw_box(state.streams, f"detail crop, {name} pass", state.step, size_of(image))
-
-
-def seed_dropout(state: State, name: str, item: int = 0) -> None:
-    """Make the dropout and drop-path masks of a pass a function of (seed, name, step, item)."""
-    torch.manual_seed(state.streams.torch_seed(f"dropout, {name} pass", state.step, item))
 
 
 def _clear_gradients(state: State) -> None:
