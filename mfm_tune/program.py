@@ -6,7 +6,7 @@ a search space hands it over. Configs are frozen dataclasses that only the progr
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
@@ -135,3 +135,44 @@ class DataCheck(Protocol):
         Raises:
             ValueError: One is not, in one sentence.
         """
+
+
+class Weights(Protocol):
+    """One file of published weights that configs start from. Only `download` uses the network."""
+
+    @property
+    def name(self) -> str:
+        """What `--data NAME=PATH` calls the file; known in no time, without third-party imports."""
+
+    def description(self) -> str:
+        """What it is, from where, and under which licence.
+
+        Raises:
+            ValueError: Nothing is published under the name, in one sentence.
+        """
+
+    def cached(self) -> str | None:
+        """Where an earlier download lies on this machine; None where there is none.
+
+        Raises:
+            ValueError: As above.
+        """
+
+    def download(self, say: Callable[[str], None]) -> str:
+        """Get the file, after saying what it is, from where, its licence and its size. Returns its path.
+
+        Raises:
+            ValueError: It cannot be had, or is not what it should be, in one sentence; nothing of it is left.
+        """
+
+
+@runtime_checkable
+class PublishedWeights(Protocol):
+    """What a program may have besides: weights that it can get by name, and never does unasked.
+
+    The platform finds or, with `--download`, gets them before anything is trained, and hands their paths to trials in
+    `data`, like files that were given.
+    """
+
+    def weights(self, configs: Sequence[Any]) -> Sequence[Weights]:
+        """What the configs start from, each file once."""

@@ -72,6 +72,8 @@ def _run(options: Options, argv: Sequence[str]) -> int:
         print(chosen.notice)
     if options.address_from_environment and not (options.simulate or options.report_only):
         print(f"RAY_ADDRESS names a cluster, {options.address}: trials run there, unless --address says otherwise.")
+    if not (options.simulate or options.report_only):
+        session.find_weights()
     if options.plan:
         return command.plan()
     if options.simulate:

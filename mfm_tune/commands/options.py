@@ -37,6 +37,7 @@ class Options:
     address_from_environment: bool = False
     storage: Path = DEFAULT_STORAGE
     data: Mapping[str, str] = field(default_factory=dict)
+    download: bool = False
     reuse: bool = False
     retrain: bool = False
     retry: frozenset[Outcome] = frozenset()
@@ -101,6 +102,7 @@ def parse_options(argv: Sequence[str]) -> Options:
         address_from_environment=from_environment is not None,
         storage=given.storage.absolute(),
         data=_data(given.data),
+        download=given.download,
         reuse=given.reuse,
         retrain=given.retrain,
         retry=frozenset(retry),
@@ -129,7 +131,10 @@ def _parser() -> Parser:
     add("--seeds", metavar="0,1,2", help="these seeds instead of the study's")
     add("--profile", metavar="NAME", help="smoke (seconds), mini (a laptop) or paper; default: paper where its data "
         "sets are given, else mini")  # fmt: skip
-    add("--data", metavar="NAME=PATH", nargs="+", action="extend", default=[], help="where a data set lies")
+    add("--data", metavar="NAME=PATH", nargs="+", action="extend", default=[], help="where a data set lies, or a "
+        "file of weights")  # fmt: skip
+    add("--download", action="store_true", help="get published weights that are not on this machine, and say before "
+        "what, from where, under which licence")  # fmt: skip
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--plan", action="store_true", help="say what would be done, and do nothing")
     what.add_argument("--probe", action="store_true", help="measure two steps of each cost that the ledger does not "
@@ -167,6 +172,9 @@ def _check_together(given: argparse.Namespace) -> None:
             "--slots is how many trials --plan, --probe and --simulate count on; when trials run, the machines decide, "
             "and --cpus-per-trial and --gpus-per-trial."
         )
+    if given.download and (given.simulate or given.report_only):
+        other = "--simulate" if given.simulate else "--report-only"
+        raise OptionError(f"--download gets weights to train from, and {other} trains nothing; give one of them.")
     if given.no_tracking and given.tracking_uri:
         raise OptionError(
             "--tracking-uri says where MLflow is, and --no-tracking that there is none; give one of them."

@@ -9,9 +9,9 @@ import os
 import secrets
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -30,6 +30,7 @@ from mfm_tune.planning.forecast import Slots
 from mfm_tune.planning.loading import Loaded
 from mfm_tune.planning.plan import Choice, Plan, changed_code, results_of_other_code
 from mfm_tune.planning.profiles import PAPER
+from mfm_tune.planning.weights import copied_into, find_weights, weights_of
 from mfm_tune.program import Program
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
@@ -94,6 +95,7 @@ class Session:
         self._argv = argv
         self._import_paths = tuple(dict.fromkeys((str(loaded.root), str(REPOSITORY))))
         self._ledger: Ledger | None = None
+        self._weights: Mapping[str, str] = {}  # found on this machine, by name
 
     # The ledger
 
@@ -159,6 +161,27 @@ class Session:
                 flush=True,
             )
 
+    # Weights
+
+    def find_weights(self) -> None:
+        """Find the published weights that trials start from, or get them with --download, as if they were given.
+
+        Raises:
+            OptionError: Some are not on this machine, or cannot be got.
+        """
+        options, weights = self.options, weights_of(self.declared)
+        missing = [each for name, each in weights.items() if name not in options.data]
+        say = partial(print, flush=True)
+        self._weights = find_weights(missing, download=options.download, only_say=options.plan, say=say)
+
+    @property
+    def _data_of_trials(self) -> dict[str, str]:
+        """What was given and found. Other machines have no cache of the hub's, and read copies in the storage."""
+        found = self._weights
+        if self.options.address is not None:
+            found = copied_into(self.storage.root / "shared" / "weights", found)
+        return {**self.options.data, **found}
+
     # The mirror
 
     def check_tracking(self) -> None:
@@ -213,7 +236,7 @@ class Session:
         """How trials are run."""
         return EngineOptions(
             storage=self.storage.root,
-            data=self.options.data,
+            data=self._data_of_trials,
             cpus_per_trial=self.options.cpus_per_trial,
             gpus_per_trial=self.gpus_per_trial,
             address=self.options.address,

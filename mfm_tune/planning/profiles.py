@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mfm_tune.errors import OptionError
 from mfm_tune.planning.loading import Loaded
+from mfm_tune.planning.weights import weights_of
 from mfm_tune.program import DataCheck
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
@@ -59,16 +60,11 @@ def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *
     """See that data sets are known, that they are what they should be, and, in order to train, that none is missing.
 
     Raises:
-        OptionError: A name that no profile of the search space needs, a path that does not exist or that the program
+        OptionError: A name that no profile of the search space knows, a path that does not exist or that the program
             refuses, or a data set that is missing.
     """
-    known = list(dict.fromkeys(name for declared in loaded.declared.values() for name in declared.needs))
-    for name, path in data.items():
-        if name not in known:
-            there = f"it knows {', '.join(known)}" if known else "it needs none"
-            raise OptionError(f"--data names '{name}', which {loaded.path} does not know; {there}.")
-        if not Path(path).exists():
-            raise OptionError(f"--data {name}={path} does not exist; give the path of the data set.")
+    if data:
+        _check_names(loaded, data)
     missing = [name for name in study.needs if name not in data]
     if to_train and missing:
         raise OptionError(_what_to_type(study, missing))
@@ -78,6 +74,17 @@ def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *
             program.check_data(list(study.configs().values()), data)
         except (ValueError, OSError) as error:
             raise OptionError(str(error)) from error
+
+
+def _check_names(loaded: Loaded, data: Mapping[str, str]) -> None:
+    names = [name for declared in loaded.declared.values() for name in (*declared.needs, *weights_of(declared))]
+    known = ", ".join(dict.fromkeys(names))
+    for name, path in data.items():
+        if name not in names:
+            there = f"it knows {known}" if known else "it needs none"
+            raise OptionError(f"--data names '{name}', which {loaded.path} does not know; {there}.")
+        if not Path(path).exists():
+            raise OptionError(f"--data {name}={path} does not exist; give the path of the data set.")
 
 
 def _what_to_type(study: Study | Search, missing: Sequence[str]) -> str:
