@@ -20,6 +20,13 @@ CARLA_0_9_14_IDS = (
     "1>0 2>1 3>2 4>3 5>4 6>5 7>6 8>7 9>8 10>9 11>10 12>11 13>12 14>13 15>14 16>15 17>16 18>17 19>18 24>0 25>1"
 )
 
+MAPILLARY_IDS = (
+    "13>0 24>0 41>0 2>1 15>1 17>2 6>3 3>4 45>5 47>5 48>6 50>7 30>8 29>9 27>10 19>11 20>12 21>12 22>12 55>13 61>14 "
+    "54>15 58>16 57>17 52>18"
+)
+IDD_LEVEL_3_IDS = "0>0 2>1 3>9 4>11 5>12 6>17 7>18 9>13 10>14 11>15 14>3 15>4 18>7 19>6 20>5 22>2 24>8 25>10"
+FIRST_19 = " ".join(f"{number}>{number}" for number in range(19))
+
 Array = np.ndarray
 
 
@@ -142,6 +149,48 @@ def carlascapes(root: Path, name: str, pixels: Array, ids: Array) -> None:
     write(root / f"{name}_img.png", png(pixels))
     write(root / f"{name}_labelIds.png", png(ids))
     write(root / f"{name}_color.png", png(pixels))
+
+
+def bdd100k(root: Path, split: str, name: str, pixels: Array, label: Array) -> None:
+    """`images/10k/SPLIT/NAME.jpg` (here a PNG) and `labels/sem_seg/masks/SPLIT/NAME.png`, and colours beside them."""
+    write(root / "images" / "10k" / split / f"{name}.jpg", png(pixels))
+    write(root / "labels" / "sem_seg" / "masks" / split / f"{name}.png", png(label))
+    write(root / "labels" / "sem_seg" / "colormaps" / split / f"{name}.png", png(pixels))
+
+
+def mapillary(root: Path, folder: str, name: str, pixels: Array, ids: Array, labels: str = "labels") -> None:
+    """`FOLDER/images/NAME.jpg`, `FOLDER/LABELS/NAME.png` (a palette image), and the instances that lie beside them."""
+    write(root / folder / "images" / f"{name}.jpg", png(pixels))
+    write(root / folder / labels / f"{name}.png", png(ids, bytes(768)))
+    write(root / folder / "instances" / f"{name}.png", png(ids.astype(np.uint16) * 256))
+
+
+def idd(root: Path, split: str, frame: str, pixels: Array, ids: Array, kind: str = "png") -> None:
+    """`leftImg8bit/SPLIT/DRIVE/FRAME_leftImg8bit.KIND`, `gtFine/.._gtFine_labellevel3Ids.png`, and the polygons."""
+    write(root / "leftImg8bit" / split / f"{frame}_leftImg8bit.{kind}", png(pixels))
+    write(root / "gtFine" / split / f"{frame}_gtFine_labellevel3Ids.png", png(ids))
+    write(root / "gtFine" / split / f"{frame}_gtFine_polygons.json", b"{}")
+
+
+def idd_lite(root: Path, split: str, frame: str, pixels: Array, ids: Array) -> None:
+    """`leftImg8bit/SPLIT/DRIVE/ID_image.jpg`, `gtFine/SPLIT/DRIVE/ID_label.png`, and the instances beside them."""
+    write(root / "leftImg8bit" / split / f"{frame}_image.jpg", png(pixels))
+    write(root / "gtFine" / split / f"{frame}_label.png", png(ids))
+    write(root / "gtFine" / split / f"{frame}_inst_label.png", png(ids.astype(np.uint16) * 1000))
+
+
+def synscapes(root: Path, name: str, pixels: Array, ids: Array) -> None:
+    """`img/rgb/N.png`, `img/class/N.png`, and the enlarged image."""
+    write(root / "img" / "rgb" / f"{name}.png", png(pixels))
+    write(root / "img" / "rgb-2k" / f"{name}.png", png(pixels.repeat(2, axis=0)))
+    write(root / "img" / "class" / f"{name}.png", png(ids))
+
+
+def urbansyn(root: Path, number: str, pixels: Array, ids: Array) -> None:
+    """`rgb/rgb_N.png`, `ss/ss_N.png`, and the colours beside them."""
+    write(root / "rgb" / f"rgb_{number}.png", png(pixels))
+    write(root / "ss" / f"ss_{number}.png", png(ids))
+    write(root / "ss_colour" / f"ss_colour_{number}.png", png(pixels))
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:

@@ -17,7 +17,7 @@ from trainables.data.datasets.synthia import read_red
 from trainables.data.label_map import read_label_map
 from trainables.data.labels import CAMVID_VIEW
 from trainables.data.packing.check import read_sample
-from trainables.data.readers import Reader, read_colours, read_image
+from trainables.data.readers import Fault, Reader, read_colours, read_image
 from trainables.data.scored import SYNTHIA_MEANS
 from trainables.data.splits import Split
 
@@ -130,6 +130,63 @@ def test_carlascapes_reads_the_ids_of_carla_0_9_14(tmp_path: Path) -> None:
     assert_reads(
         find_dataset("carlascapes"), tmp_path, Split.TRAIN, "Town10HD_1", native.train_ids(ids, native.CARLA_0_9_14_IDS)
     )
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_bdd100k_reads_train_ids_of_both_downloads(tmp_path: Path, split: str) -> None:
+    native.bdd100k(tmp_path / "new", split, "0a0a0b1a-7c39d841", PIXELS, TRAIN_IDS)
+    native.write(tmp_path / "old" / "seg" / "images" / split / "0a0a0b1a-7c39d841.jpg", native.png(PIXELS))
+    label = tmp_path / "old" / "seg" / "labels" / split / "0a0a0b1a-7c39d841_train_id.png"
+    native.write(label, native.png(TRAIN_IDS))
+    for download in ("new", "old"):
+        assert_reads(find_dataset("bdd100k"), tmp_path / download, Split(split), "0a0a0b1a-7c39d841", TRAIN_IDS)
+
+
+@pytest.mark.parametrize("labels", ["labels", "v1.2/labels"])
+@pytest.mark.parametrize(("split", "folder"), [("train", "training"), ("val", "validation")])
+def test_mapillary_reads_the_66_ids_of_version_1_2(tmp_path: Path, split: str, folder: str, labels: str) -> None:
+    ids = native.all_ids(66)
+    native.mapillary(tmp_path, folder, "-0y0OBnl", PIXELS, ids, labels)
+    expected = native.train_ids(ids, native.MAPILLARY_IDS)
+    assert_reads(find_dataset("mapillary"), tmp_path, Split(split), "-0y0OBnl", expected)
+
+
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_idd_reads_the_ids_of_level_3(tmp_path: Path, kind: str) -> None:
+    ids = native.all_ids(27)
+    ids[ids == 26] = 255
+    native.idd(tmp_path, "train", "12/frame0029", PIXELS, ids, kind)
+    expected = native.train_ids(ids, native.IDD_LEVEL_3_IDS)
+    assert_reads(find_dataset("idd"), tmp_path, Split.TRAIN, "12/frame0029", expected)
+
+
+def test_idd_with_polygons_alone_names_the_tool_that_draws_its_labels(tmp_path: Path) -> None:
+    native.idd(tmp_path, "train", "12/frame0029", PIXELS, native.all_ids(26))
+    (tmp_path / "gtFine" / "train" / "12" / "frame0029_gtFine_labellevel3Ids.png").unlink()
+    (problem,) = find_dataset("idd").find(tmp_path, Split.TRAIN).problems
+    assert (problem.fault, problem.path) == (Fault.EMPTY_FOLDER, "gtFine/train")
+    assert "createLabels.py --id-type level3Ids" in problem.detail
+
+
+def test_idd_lite_keeps_its_seven_classes_and_leaves_instances_alone(tmp_path: Path) -> None:
+    ids = native.all_ids(8)
+    ids[ids == 7] = 255
+    native.idd_lite(tmp_path, "val", "135/330189", PIXELS, ids)
+    reader = find_dataset("idd-lite")
+    assert reader.classes == ("drivable", "non-drivable", "living", "vehicle", "roadside", "far", "sky")
+    assert_reads(reader, tmp_path, Split.VAL, "135/330189", ids)
+
+
+def test_synscapes_reads_label_ids_at_the_native_size(tmp_path: Path) -> None:
+    ids = native.all_ids(34)
+    native.synscapes(tmp_path, "1", PIXELS, ids)
+    assert_reads(find_dataset("synscapes"), tmp_path, Split.TRAIN, "1", native.train_ids(ids, native.CITYSCAPES_IDS))
+
+
+def test_urbansyn_pairs_by_number_and_ignores_what_is_unlabelled(tmp_path: Path) -> None:
+    ids = native.all_ids(20)
+    native.urbansyn(tmp_path, "0001", PIXELS, ids)
+    assert_reads(find_dataset("urbansyn"), tmp_path, Split.TRAIN, "0001", native.train_ids(ids, native.FIRST_19))
 
 
 def label_map(folder: Path, **content: object) -> Path:

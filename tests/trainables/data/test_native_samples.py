@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainables.data.__main__ import main
 from trainables.data.datasets import find_dataset
 from trainables.data.label_map import read_label_map
-from trainables.data.packing.check import read_sample
+from trainables.data.packing.check import check, read_sample
+from trainables.data.packing.format import Store
 from trainables.data.readers import Fault, Reader, read_ids, read_image
 from trainables.data.splits import Split
 
@@ -116,3 +118,34 @@ def test_a_gta_frame_without_its_label_reads_and_is_named_as_a_fault(samples: Pa
     (problem,) = find_dataset("gta").find(root, Split.TRAIN).problems
     assert problem.fault is Fault.IMAGE_WITHOUT_LABEL
     assert read_image(root / problem.path).shape == (1052, 1914, 3)
+
+
+def test_every_frame_of_idd_lite_reads_with_the_shares_of_its_classes(shared: Path) -> None:
+    """1,403 + 99 images; percent of the pixels of the training labels, to a tenth."""
+    reader = find_dataset("idd-lite")
+    root = shared / "data" / "cities" / "idd_lite"
+    checked = check(reader, root, reader.splits, 2, lambda part, done, total, broken: None)
+    assert checked.problems == ()
+    assert [len(reader.find(root, split).samples) for split in reader.splits] == [1403, 99]
+    pixels = np.array(checked.pixels[Split.TRAIN][:-1])
+    shares = 100 * pixels / pixels.sum()
+    np.testing.assert_allclose(shares, [32.4, 2.2, 1.3, 8.1, 11.2, 26.0, 18.9], atol=0.06)
+
+
+def test_camvid_by_a_table_has_the_classes_of_idd_lite(shared: Path, tmp_path: Path) -> None:
+    """A pair of two real cities with seven classes, by two commands."""
+    cities = shared / "data" / "cities"
+    merged = ["sky", "far", "roadside", "drivable", "non-drivable", "far", *["roadside"] * 2, "vehicle", "living"]
+    rows = [f"{number},{name}" for number, name in enumerate([*merged, "ignore", "void"])]
+    (tmp_path / "camvid7.csv").write_text("\n".join(["id,class", *rows]))
+    folder = cities / "camvid"
+    small = ["--size", "96x128", "--workers", "2"]
+    native = ["prepare", "idd-lite", "--root", str(cities / "idd_lite"), "--splits", "val", *small]
+    assert main([*native, "--out", str(tmp_path / "idd")]) == 0
+    options = ["--name", "camvid7", "--images", str(folder / "val"), "--labels", str(folder / "valannot")]
+    options += ["--classes", str(tmp_path / "camvid7.csv"), "--class-list", str(tmp_path / "idd")]
+    assert main(["prepare", "folder", *options, "--out", str(tmp_path / "camvid7"), *small]) == 0
+    camvid = Store(tmp_path / "camvid7").manifest
+    assert camvid.classes == Store(tmp_path / "idd").manifest.classes
+    assert camvid.splits[Split.TRAIN].images == 101
+    assert all(count > 0 for count in camvid.splits[Split.TRAIN].pixels)
