@@ -12,6 +12,7 @@ from trainables.experiment.adaptation import (
 )
 from trainables.experiment.data import (
     Data,
+    DomainPair,
     PackedPair,
     RareClassSampling,
     RealPhotographs,

@@ -3,8 +3,8 @@
 python -m trainables.evaluate models/mine --data cityscapes=/stores/cityscapes
 python -m trainables.evaluate models/mine --data toy-city
 
-NAME=STORE is a store that `python -m trainables.data prepare` made, whose labelled evaluation split is used; it
-serves models with Cityscapes' 19 classes. `toy-city` is the embedded benchmark, as the model was trained on it;
+NAME=STORE is any store that `python -m trainables.data prepare` made, whose labelled evaluation split is used; it
+serves models of its classes. `toy-city` is the embedded benchmark, as the model was trained on it;
 `realpair=FOLDER` is the folder of real images. 255 is ignored; all numbers are in percent.
 """
 
@@ -22,15 +22,15 @@ import torch
 from torch import Tensor
 
 from trainables.command_line import Parser, exit_status
-from trainables.config import Evaluation, PackedPair, RealPhotographs, SourceDataset, TargetDataset, ToyCity
-from trainables.data.classes import CITYSCAPES_CLASSES
-from trainables.data.domains import Example
+from trainables.config import Evaluation
+from trainables.data.domains import Example, Opening
+from trainables.data.given import differing
 from trainables.data.images import StoredImages
 from trainables.data.labels import view_of
 from trainables.data.packing.format import Store
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.packing.resize import whole
-from trainables.data.scored import further_means, scored_classes
+from trainables.data.scored import SYNTHIA, evaluated_classes, evaluated_means
 from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
 from trainables.inference.model import Model, in_use, load_model
@@ -39,22 +39,22 @@ TOY_CITY = "toy-city"
 
 
 class StoredExamples:
-    """The evaluated split of a store, for a model with Cityscapes' classes.
+    """The evaluated split of a store, for a model with its classes.
 
     Args:
-        name: The data set.
-        store: Its store.
+        store: The store.
         model: Normalises images; its size is the box that they are fitted into.
     """
 
-    def __init__(self, name: TargetDataset, store: Store, model: Model) -> None:
+    def __init__(self, store: Store, model: Model) -> None:
         split = store.split(store.manifest.check_scored(store.folder))
         split.check_box(model.description.size)
         self._images = StoredImages(split, model.description.size, own_label_size=True)
         self._model = model
-        pair = PackedPair(source=SourceDataset.SYNTHIA, target=name)  # the one with means over some of the classes
-        self.scored, self.means = scored_classes(pair), further_means(pair)
-        self._view = view_of(self.scored)
+        classes, target = store.manifest.classes, store.manifest.dataset
+        self.scored = evaluated_classes(classes, target)
+        self.means = evaluated_means(classes, SYNTHIA, target)  # the source with means over some of the classes
+        self._view = view_of(self.scored, classes)
         self._scored_class = self._view.of_outputs(next(model.segmentor.parameters()).device)
 
     def __len__(self) -> int:
@@ -68,7 +68,7 @@ class StoredExamples:
             yield Example(self._model.normalised(pixels.unsqueeze(0)), label.to(self._scored_class.device).long())
 
     def merge(self, scores: Tensor) -> Tensor:
-        """The evaluated class of the best network class: [B, 19, H, W] -> [B, H, W]."""
+        """The evaluated class of the best network class: [B, K, H, W] -> [B, H, W]."""
         return self._scored_class[scores.argmax(dim=1)]
 
 
@@ -105,34 +105,33 @@ def open_examples(data: str, model: Model) -> tuple[Scored, int | None]:
     """
     name, _, path = data.partition("=")
     device = next(model.segmentor.parameters()).device
-    trained_on = model.description.data
+    description = model.description
+    trained_on = description.data
+    if trained_on is not None and name == trained_on.evaluation_name:
+        opening = Opening({name: path} if path else {}, device, mean=description.mean, std=description.std)
+        return trained_on.open(opening), getattr(trained_on, "validation_images", None)
     if name == TOY_CITY:
-        if not isinstance(trained_on, ToyCity):
-            raise ValueError(
-                f"--data {TOY_CITY} needs a model that was trained on it, and this one {_was(model.description)}."
-            )
-        from trainables.data.toy_city.domains import ToyCityDomains
-
-        return ToyCityDomains(trained_on, device), trained_on.validation_images
-    if isinstance(trained_on, RealPhotographs) and name == trained_on.folder:
-        from trainables.data.pairs import open_real_photographs
-
-        return open_real_photographs(trained_on, {name: path}, device), None
-    names = [dataset.value for dataset in TargetDataset]
-    if name not in names or not path:
-        raise ValueError(f"--data must be {TOY_CITY}, or NAME=STORE with NAME one of {', '.join(names)}, got '{data}'.")
-    if model.description.classes != CITYSCAPES_CLASSES:
-        raise ValueError(
-            f"--data {name} needs a model with Cityscapes' {len(CITYSCAPES_CLASSES)} classes, and this one "
-            f"{_was(model.description)}."
-        )
-    stored = StoredExamples(TargetDataset(name), _store(name, Path(path)), model)
+        raise ValueError(f"--data {TOY_CITY} needs a model that was trained on it, and this one {_was(description)}.")
+    if not path:
+        raise ValueError(f"--data must be {TOY_CITY}, or NAME=STORE the store of a data set, got '{data}'.")
+    stored = StoredExamples(_store(name, Path(path), description), model)
     return stored, len(stored)
 
 
-def _store(name: str, path: Path) -> Store:
-    store = Store(path)
-    store.manifest.check_dataset(name, f"--data {name}={path}")
+def _store(name: str, path: Path, description: Description) -> Store:
+    """A store of this name, with the classes of a model.
+
+    Raises:
+        ValueError: It is another.
+    """
+    store, given = Store(path), f"--data {name}={path}"
+    store.manifest.check_dataset(name, given)
+    classes = store.manifest.classes
+    if classes != description.classes:
+        raise ValueError(
+            f"{given} must have the model's {len(description.classes)} classes, but has {len(classes)} and "
+            f"{differing(description.classes, classes)}; the model {_was(description)}, so give a store of those."
+        )
     return store
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from trainables.config import (
     Experiment,
-    PackedPair,
-    RealPhotographs,
     SelfTraining,
     SourceOnly,
     TargetSupervised,
-    ToyCity,
 )
 from trainables.data.scored import (
     AGREEMENT,
@@ -21,8 +18,6 @@ from trainables.data.scored import (
     INFORMATION_MAXIMISATION,
     SOFT_NEIGHBOURHOOD_DENSITY,
     SOURCE_MIOU,
-    further_means,
-    scored_classes,
 )
 
 if TYPE_CHECKING:
@@ -34,9 +29,19 @@ ADAPTATIONS = {SelfTraining: "DACS", SourceOnly: "source-only", TargetSupervised
 
 @dataclass(frozen=True)
 class Segmentation:
-    """Unsupervised domain-adaptive semantic segmentation."""
+    """Unsupervised domain-adaptive semantic segmentation.
+
+    Args:
+        packages: Whose code trains.
+        data: Name -> path of what is given: stores name their classes.
+    """
 
     packages: tuple[str, ...] = ("trainables",)
+    data: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def with_data(self, data: Mapping[str, str]) -> Segmentation:
+        """The same program where data sets lie at these paths."""
+        return replace(self, data=dict(data))
 
     def planned_steps(self, config: Experiment) -> int:
         """Training steps of one trial, the source pre-training (shared by all trials of a seed) not counted.
@@ -57,7 +62,7 @@ class Segmentation:
 
     def class_names(self, config: Experiment) -> tuple[str, ...]:
         """Names of the scored classes."""
-        return scored_classes(config.data)
+        return config.data.class_names(self.data)
 
     def metrics(self, config: Experiment) -> tuple[str, ...]:
         """Keys that a finished trial reports; what ends in `/` stands for all keys that begin so.
@@ -66,8 +71,9 @@ class Segmentation:
             ValueError: The config is none of this program's.
         """
         networks = ("student", "teacher") if isinstance(_experiment(config).adaptation, SelfTraining) else ("student",)
-        scores = ["miou", "accuracy", *further_means(config.data)]
-        scores += [f"iou/{name}" for name in scored_classes(config.data)]
+        names = config.data.class_names(self.data)
+        scores = ["miou", "accuracy", *config.data.further_means(self.data)]
+        scores += [f"iou/{name}" for name in names] or ["iou/"]
         found = [f"{network}/{score}" for network in networks for score in scores]
         if config.source_holdout is not None:
             found.append(SOURCE_MIOU)
@@ -80,13 +86,7 @@ class Segmentation:
 
     def benchmark(self, config: Experiment) -> str:
         """Name of the data and the scale."""
-        match config.data:
-            case ToyCity(image_size=(rows, columns), source=source):
-                return f"toy-city-{source.value}-{rows}x{columns}"
-            case RealPhotographs():
-                return "camvid"
-            case PackedPair(source=source, target=target, crop_size=(rows, columns)):
-                return f"{source.value}-{target.value}-{rows}x{columns}"
+        return config.data.benchmark
 
     def store_commands(self, configs: Sequence[Experiment]) -> dict[str, str]:
         """The commands that make the stores which the configs read, by data set."""

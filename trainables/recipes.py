@@ -26,7 +26,6 @@ from trainables.config import (
     PackedPair,
     PhotoMetricDistortion,
     RareClassSampling,
-    RealPhotographs,
     Rebuilder,
     SelectionCriteria,
     SelfTraining,
@@ -217,12 +216,14 @@ def from_synthia(scale: Scale) -> Scale:
 
 def _from_synthia(data: Data) -> Data:
     match data:
-        case RealPhotographs():
-            raise ValueError("Scale.data must be ToyCity or PackedPair for SYNTHIA as the source, got RealPhotographs.")
         case ToyCity():
             return replace(data, source=SourceStyle.DIORAMA)
         case PackedPair(source_size=(_, columns)):
             return replace(data, source=SourceDataset.SYNTHIA, source_size=(columns * 760 // 1280, columns))
+        case _:
+            raise ValueError(
+                f"Scale.data must be ToyCity or PackedPair for SYNTHIA as the source, got {type(data).__name__}."
+            )
 
 
 def _daformer_scale(scale: Scale) -> DAFormerScale:

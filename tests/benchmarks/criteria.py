@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import torch
 
-from trainables.data.open import open_domains
+from trainables.data.domains import open_domains
 from trainables.evaluation import evaluate, source_miou
 from trainables.randomness import Streams
 from trainables.recipes import MINI, dacs, with_selection_criteria

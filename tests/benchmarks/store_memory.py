@@ -8,7 +8,7 @@ page that 8 processes share counts an eighth in each.
 
 First batch: a store of 24,966 images, as many as GTA has, of 32 x 64 pixels each. Their index, which is what opening
 reads, is as large as GTA's; their shards are small and in the page cache, so a disk's latency for the few images of one
-batch is not in the figure. Measured in a new process from `open_packed_pair` to two source and two target crops.
+batch is not in the figure. Measured in a new process from `PackedPair.open` to two source and two target crops.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from PIL import Image
 
 from trainables.config import PackedPair, RareClassSampling
 from trainables.data.datasets import find_dataset
+from trainables.data.domains import Opening
 from trainables.data.packing.format import Store
 from trainables.data.packing.pack import prepare
 from trainables.data.packing.plan import Job, make_plan
 from trainables.data.packing.progress import ProgressLine
-from trainables.data.pairs import open_packed_pair
 from trainables.data.readers import Reader
 from trainables.data.splits import Split
 from trainables.randomness import Streams
@@ -130,7 +130,7 @@ def open_and_read(data: dict[str, str], sampling: RareClassSampling | None) -> f
     torch.set_num_threads(1)
     torch.zeros(1).add_(1)  # torch's own start is the trial's
     started = time.perf_counter()
-    domains = open_packed_pair(TINY, data, torch.device("cpu"), sampling)
+    domains = TINY.open(Opening(data, torch.device("cpu"), sampling))
     streams = Streams(0)
     domains.source(streams, 0, 2)
     domains.target(streams, 0, 2)

@@ -30,7 +30,7 @@ from trainables.config import (
     SmallDeepLab,
     ToyCity,
 )
-from trainables.data.open import open_domains
+from trainables.data.domains import open_domains
 from trainables.randomness import Streams
 from trainables.recipes import DAFormerScale, Scale, dacs, daformer, hrda, mfm, mic, oracle, source_only
 from trainables.running.environment import machine, set_numerics

@@ -8,7 +8,7 @@ import torch
 
 from tests.trainables.tasks.training import CPU, FEW, with_hrda
 from trainables.config import DeepLabV2, Experiment
-from trainables.data.open import open_domains
+from trainables.data.domains import open_domains
 from trainables.evaluation import BATCH_NORMS, with_target_statistics
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, source_only

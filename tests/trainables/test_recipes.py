@@ -34,7 +34,7 @@ from trainables.config import (
     SourceStyle,
     ToyCity,
 )
-from trainables.data.open import open_domains
+from trainables.data.domains import open_domains
 from trainables.models.encoders import MiTEncoder, mit_strides
 from trainables.optimization import learning_rate_factor
 from trainables.randomness import Streams

@@ -17,9 +17,8 @@ from torch import Tensor
 from mfm_tune.identity import canonical, config_id
 from tests.trainables.trained import tiny
 from trainables.config import Evaluation, Experiment, SelectionCriteria, SourceHoldout
-from trainables.data.domains import Example
+from trainables.data.domains import Example, open_domains
 from trainables.data.holdout import divide
-from trainables.data.open import open_domains
 from trainables.data.scored import (
     AGREEMENT,
     ENTROPY,

@@ -61,12 +61,39 @@ def draw_source_crop(
     return Crop(box, flip)
 
 
+def draw_crop_of_class(
+    generator: np.random.Generator, label: TrainIds, crop_size: Size, max_share: float, class_id: int
+) -> Crop | None:
+    """A window around a uniformly drawn pixel of a class; None where the label does not show it.
+
+    Up to 11 are drawn until no class fills `max_share` of the labelled pixels, as by `draw_source_crop`.
+    """
+    places = np.flatnonzero(label == class_id)
+    if not len(places):
+        return None
+    size = (label.shape[0], label.shape[1])
+    for _ in range(REPEATS + 1):
+        row, column = divmod(int(generator.choice(places)), size[1])
+        box = draw_box_around(generator, size, crop_size, row, column)
+        if max_share >= 1 or is_mixed(pixels_by_class(box_of(label, box), IGNORE), max_share):
+            break
+    return Crop(box, bool(generator.random() < 0.5))
+
+
+def draw_box_around(generator: np.random.Generator, size: Size, crop_size: Size, row: int, column: int) -> Box:
+    """One of the windows that hold a pixel, uniformly drawn."""
+    height, width = min(size[0], crop_size[0]), min(size[1], crop_size[1])
+    top = int(generator.integers(max(0, row - height + 1), min(row, size[0] - height) + 1))
+    left = int(generator.integers(max(0, column - width + 1), min(column, size[1] - width) + 1))
+    return Box(top, left, height, width)
+
+
 def _draw_mixed_box(
     generator: np.random.Generator, label: TrainIds, crop_size: Size, max_share: float
 ) -> tuple[Box, npt.NDArray[np.int64]]:
     for _ in range(REPEATS + 1):
         box = draw_box(generator, (label.shape[0], label.shape[1]), crop_size)
-        counts = pixels_by_class(box_of(label, box))
+        counts = pixels_by_class(box_of(label, box), IGNORE)  # whatever the number of classes
         if max_share >= 1 or is_mixed(counts, max_share):
             break
     return box, counts
@@ -76,7 +103,7 @@ def is_mixed(counts: npt.NDArray[np.int64], max_share: float) -> bool:
     """Whether at least two classes are there and none fills `max_share` of the labelled pixels or more.
 
     Args:
-        counts: Pixels by trainId, 255 last: [20].
+        counts: Pixels by trainId, 255 last: [K + 1].
     """
     labelled = counts[:-1]
     return bool((labelled > 0).sum() > 1 and labelled.max() / labelled.sum() < max_share)

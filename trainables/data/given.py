@@ -9,13 +9,18 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 from trainables.config import Experiment, ImageNetWeights, PackedPair, RealPhotographs
-from trainables.data.packing.manifest import MANIFEST, Manifest
+from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.data.datasets import dataset_names
+from trainables.data.packing.manifest import MANIFEST, Manifest, StoreError
 from trainables.data.splits import LAYOUT, PLACES
+from trainables.experiment.data import StoreUse
 
+FOLDER = "folder"  # what `prepare` calls one's own data
 REAL_PAIR = "realpair"  # the data set, whatever its folder is called in --data
 Box = tuple[int, int]
 LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that torch.save began files with up to 1.5
@@ -26,12 +31,14 @@ def prepare_command(dataset: str, box: Box | None, evaluation_box: Box | None = 
     """What to type.
 
     Args:
-        dataset: Name of the data set.
+        dataset: Name of the data set; one that nobody knows is a folder of one's own.
         box: (rows, columns) that training images are fitted into; None is their native size, which serves every other.
         evaluation_box: The same for evaluation images, where the data set is a target.
     """
     name = _capitals(dataset)
-    command = f"python -m trainables.data prepare {dataset} --root {name}_FOLDER --out {store_name(dataset)}"
+    known = dataset in dataset_names()
+    reader = dataset if known else f"{FOLDER} --label-map {name}.json"
+    command = f"python -m trainables.data prepare {reader} --root {name}_FOLDER --out {store_name(dataset)}"
     command += " --size native" if box is None else f" --size {box[0]}x{box[1]}"
     if evaluation_box is not None:
         command += f" --evaluation-size {evaluation_box[0]}x{evaluation_box[1]}"
@@ -48,20 +55,18 @@ def store_commands(configs: Iterable[Experiment]) -> dict[str, str]:
 
     Configs that see a data set at different sizes (HRDA's is twice DAFormer's) share a store of native size.
     """
-    boxes: dict[str, set[tuple[Box, Box | None]]] = {}
-    real: dict[str, str] = {}
+    uses: dict[str, set[StoreUse]] = {}
     for config in configs:
-        if isinstance(config.data, RealPhotographs):
-            real[config.data.folder] = prepare_command(REAL_PAIR, None)
-        if isinstance(config.data, PackedPair):
-            pair = config.data
-            boxes.setdefault(pair.source.value, set()).add((pair.source_size, None))
-            boxes.setdefault(pair.target.value, set()).add((pair.target_size, pair.evaluation_size))
-    pairs = {
-        name: prepare_command(name, *sizes.pop()) if len(sizes) == 1 else prepare_command(name, None)
-        for name, sizes in boxes.items()
-    }
-    return pairs | real
+        for use in config.data.stores():
+            uses.setdefault(use.name, set()).add(use)
+    return {name: _command(wanted) for name, wanted in uses.items()}
+
+
+def _command(uses: Collection[StoreUse]) -> str:
+    first, *others = uses
+    if others:
+        return prepare_command(first.dataset, None)
+    return prepare_command(first.dataset, first.box, first.evaluation_box)
 
 
 def check_given(configs: Iterable[Experiment], data: Mapping[str, str]) -> None:
@@ -74,20 +79,90 @@ def check_given(configs: Iterable[Experiment], data: Mapping[str, str]) -> None:
     Raises:
         ValueError: One is something else.
     """
-    read = dict.fromkeys(each for config in configs for each in (config.data, config.initial))  # each once
-    for each in read:
-        match each:
-            case PackedPair(source=source, target=target):
-                if source.value in data:
-                    _store(source.value, Path(data[source.value])).check_source(Path(data[source.value]))
-                if target.value in data:
-                    _store(target.value, Path(data[target.value])).check_target(Path(data[target.value]))
-            case RealPhotographs(folder=name) if name in data:
-                _real_images(name, Path(data[name]))
-            case ImageNetWeights() if each.value in data:
-                check_weights_file(Path(data[each.value]), f"--data {each.value}")
-            case _:
-                pass
+    configs = list(configs)
+    for pair in dict.fromkeys(config.data for config in configs):  # each once
+        pair.check(data)
+    for initial in dict.fromkeys(config.initial for config in configs):
+        if isinstance(initial, ImageNetWeights) and initial.value in data:
+            check_weights_file(Path(data[initial.value]), f"--data {initial.value}")
+
+
+# -- stores ------------------------------------------------------------------------------------------------------------
+
+
+def check_stores(pair: PackedPair, data: Mapping[str, str]) -> None:
+    """See that given stores are those of a pair's names, can be its source and target, and have its classes.
+
+    Raises:
+        ValueError: One cannot.
+    """
+    found = {name: _store(name, Path(data[name])) for name in (pair.source, pair.target) if name in data}
+    if pair.source in found:
+        found[pair.source].check_source(Path(data[pair.source]))
+    if pair.target in found:
+        found[pair.target].check_target(Path(data[pair.target]))
+    check_classes(pair, {f"--data {name}={data[name]}": manifest.classes for name, manifest in found.items()})
+
+
+def check_classes(pair: PackedPair, stores: Mapping[str, tuple[str, ...]]) -> None:
+    """See that stores have the classes of a pair, or all the same where it names none.
+
+    Args:
+        pair: Of these stores.
+        stores: What names a store, such as `--data gta=PATH` -> its classes.
+
+    Raises:
+        ValueError: They differ; the sentence says in what.
+    """
+    wanted = {} if pair.classes is None else {"PackedPair.classes": pair.classes}
+    (first, classes), *others = {**wanted, **stores}.items() or [("", ())]
+    for name, own in others:
+        if own != classes:
+            raise StoreError(
+                f"{name} must have the classes of {first}, in their order, but {differing(classes, own)}; prepare one "
+                f"of them again, with the other's list of classes{' or correct the setting' if wanted else ''}."
+            )
+
+
+def differing(wanted: tuple[str, ...], own: tuple[str, ...]) -> str:
+    """In what two lists of classes differ: `lacks fern and has moss instead`."""
+    missing, further = (
+        ", ".join(name for name in one if name not in other) for one, other in ((wanted, own), (own, wanted))
+    )
+    if missing and further:
+        return f"lacks {missing} and has {further} instead"
+    if missing or further:
+        return f"lacks {missing}" if missing else f"has {further} besides"
+    place = next(index for index, (one, other) in enumerate(zip(wanted, own, strict=True)) if one != other)
+    return f"class {place} is {own[place]} where it is {wanted[place]} there"
+
+
+def classes_of(pair: PackedPair, data: Mapping[str, str]) -> tuple[str, ...]:
+    """The classes of a pair's stores: as its settings name them, else those of a given store, else of a known data set.
+
+    None of them where nothing is known yet. A store that cannot be read is passed over here: `check_stores` refuses it.
+    """
+    if pair.classes is not None:
+        return pair.classes
+    for name in (pair.target, pair.source):
+        found = _classes_in(Path(data[name])) if name in data else ()
+        if found:
+            return found
+    return CITYSCAPES_CLASSES if {pair.source, pair.target} & set(dataset_names()) else ()
+
+
+def _classes_in(folder: Path) -> tuple[str, ...]:
+    try:
+        return _classes_read(folder, (folder / MANIFEST).stat().st_mtime_ns)
+    except (StoreError, OSError):
+        return ()
+
+
+@lru_cache
+def _classes_read(folder: Path, changed: int) -> tuple[str, ...]:
+    """Read once for each state of the manifest."""
+    del changed
+    return Manifest.read(folder).classes
 
 
 def _store(name: str, folder: Path) -> Manifest:
@@ -96,7 +171,16 @@ def _store(name: str, folder: Path) -> Manifest:
     return manifest
 
 
-def _real_images(name: str, folder: Path) -> None:
+def check_real_images(pair: RealPhotographs, data: Mapping[str, str]) -> None:
+    """See that a given folder has images, or is a store of such a folder.
+
+    Raises:
+        ValueError: It has none.
+    """
+    name = pair.folder
+    if name not in data:
+        return
+    folder = Path(data[name])
     if (folder / MANIFEST).is_file():
         Manifest.read(folder).check_dataset(REAL_PAIR, f"--data {name}={folder}")
         return
@@ -106,6 +190,9 @@ def _real_images(name: str, folder: Path) -> None:
                 f"--data {name}={folder} must be a folder with {LAYOUT}, but has no images in {place}/images; give the "
                 "folder of the photographs, or a store that `python -m trainables.data prepare realpair` made of it."
             )
+
+
+# -- weights -----------------------------------------------------------------------------------------------------------
 
 
 def check_weights_file(path: Path, given: str) -> None:

@@ -41,7 +41,7 @@ def divide(images: int, holdout: SourceHoldout | None) -> Division:
 
 
 def without(pixels: Counts, held_out: npt.NDArray[np.int64]) -> Counts:
-    """Pixel counts by image and class, [N, 20], in which held-out images show nothing, so that none is drawn."""
+    """Pixel counts by image and class, [N, K + 1], in which held-out images show nothing, so that none is drawn."""
     if not len(held_out):
         return pixels
     kept = pixels.copy()

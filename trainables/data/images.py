@@ -18,11 +18,12 @@ from PIL import Image
 
 from trainables.data.crops import box_of
 from trainables.data.datasets.realpair import DATASET, indices_of_parts
-from trainables.data.labels import TrainIds, UnknownIds
+from trainables.data.labels import TrainIds, UnknownIds, pixels_by_class
 from trainables.data.packing.format import PackedSplit, Store
 from trainables.data.packing.manifest import MANIFEST
 from trainables.data.packing.resize import Pixels, Size, fit_size, resize_label
 from trainables.data.readers import DECODING_ERRORS, BrokenSample, Found, read_image
+from trainables.data.sampling import Counts
 from trainables.data.splits import LAYOUT, PLACES, Split
 from trainables.geometry import Box
 
@@ -44,6 +45,9 @@ class Images(Protocol):
 
     def label(self, index: int) -> TrainIds:
         """[h, w] in trainIds, at the size that is seen, or (images that are evaluated) at the label's own."""
+
+    def pixels(self) -> Counts:
+        """Pixels by image and trainId, at the label's native size or as seen, 255 last: [N, K + 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,9 @@ class StoredImages:
     def label(self, index: int) -> TrainIds:
         return self.split.label(index) if self.own_label_size else self.split.sized_label(index, self.size(index))
 
+    def pixels(self) -> Counts:
+        return self.split.pixels
+
 
 @dataclass(frozen=True, slots=True)
 class ReadImages:
@@ -104,6 +111,9 @@ class ReadImages:
     def label(self, index: int) -> TrainIds:
         assert self.labels is not None, "these images have no labels"
         return self.labels[index]
+
+    def pixels(self) -> Counts:
+        return np.stack([pixels_by_class(self.label(index)) for index in range(len(self))])
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,23 +115,34 @@ class View:
     Args:
         classes: Names of the evaluated classes.
         of_train_id: Evaluated class of each trainId [256], uint8; 255 where a trainId has none.
+        outputs: How many the network has.
     """
 
     classes: tuple[str, ...]
     of_train_id: TrainIds
+    outputs: int = NUM_CLASSES
 
     def of_label(self, label: TrainIds) -> torch.Tensor:
         """Evaluated class of each pixel of a label [h, w], uint8."""
         return torch.from_numpy(self.of_train_id[label])
 
     def of_outputs(self, device: torch.device) -> torch.Tensor:
-        """Evaluated class of each of the network's outputs, [19], int64."""
-        return torch.from_numpy(self.of_train_id[:NUM_CLASSES].astype(np.int64)).to(device)
+        """Evaluated class of each of the network's outputs, [outputs], int64."""
+        return torch.from_numpy(self.of_train_id[: self.outputs].astype(np.int64)).to(device)
 
 
-def view_of(classes: tuple[str, ...]) -> View:
-    """The view of evaluated classes (`trainables.data.scored.scored_classes`)."""
-    return CAMVID_VIEW if classes == CAMVID_CLASSES else CITYSCAPES_VIEW
+def view_of(evaluated: tuple[str, ...], classes: tuple[str, ...]) -> View:
+    """The view of evaluated classes.
+
+    Args:
+        evaluated: Their names (`trainables.data.scored.evaluated_classes`).
+        classes: Names of the network's outputs.
+    """
+    if evaluated == CAMVID_CLASSES and classes == CITYSCAPES_CLASSES:
+        return CAMVID_VIEW
+    table = np.full(256, IGNORE, dtype=np.uint8)
+    table[: len(classes)] = np.arange(len(classes))
+    return View(classes, table, len(classes))
 
 
 def _view(classes: tuple[str, ...], members: Mapping[str, tuple[str, ...]]) -> View:
@@ -142,7 +153,6 @@ def _view(classes: tuple[str, ...], members: Mapping[str, tuple[str, ...]]) -> V
     return View(classes, table)
 
 
-CITYSCAPES_VIEW = _view(CITYSCAPES_CLASSES, {name: (name,) for name in CITYSCAPES_CLASSES})
 CAMVID_VIEW = _view(
     CAMVID_CLASSES,
     {

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from trainables.config import RareClassSampling
-from trainables.data.labels import NUM_CLASSES
 
 Counts = npt.NDArray[np.int32] | npt.NDArray[np.int64]
 
@@ -84,7 +83,7 @@ class RareClasses:
     image shows with more than `min_pixels` pixels is left out (the reference implementation stops there).
 
     Args:
-        pixels: Pixels of each trainId by image, 255 in the last place: [N, 20].
+        pixels: Pixels of each trainId by image, 255 in the last place: [N, K + 1].
         settings: T, and the pixel counts that image and crop must exceed.
 
     Raises:
@@ -92,12 +91,12 @@ class RareClasses:
     """
 
     def __init__(self, pixels: Counts, settings: RareClassSampling) -> None:
-        by_class = pixels[:, :NUM_CLASSES].astype(np.int64)
+        by_class = pixels[:, :-1].astype(np.int64)
         totals = by_class.sum(axis=0)
         self.images = {
-            train_id: np.flatnonzero(by_class[:, train_id] > settings.min_pixels) for train_id in range(NUM_CLASSES)
+            train_id: np.flatnonzero(pixels > settings.min_pixels) for train_id, pixels in enumerate(by_class.T)
         }
-        self.classes = np.array([train_id for train_id in range(NUM_CLASSES) if len(self.images[train_id])])
+        self.classes = np.array([train_id for train_id in self.images if len(self.images[train_id])])
         if not len(self.classes):
             raise ValueError(
                 f"RareClassSampling.min_pixels must be below the pixels of a class in some source image, got "

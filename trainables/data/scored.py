@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from trainables.config import Data, PackedPair, RealPhotographs, SourceDataset, TargetDataset, ToyCity
-from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, SYNTHIA_13, SYNTHIA_16, TOY_CITY_CLASSES
+from trainables.config import SourceStyle
+from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, SYNTHIA_13, SYNTHIA_16
 from trainables.data.toy_city.styles import ToyClass, absent_classes, source_style
 
+CAMVID, SYNTHIA = "camvid", "synthia"  # data sets that are evaluated in a way of their own
 Means = Mapping[str, tuple[int, ...]]  # key such as `miou16` -> indices of evaluated classes
 
 # On held-out source images and on unlabelled target images (`trainables.evaluation`, `trainables.selection`).
@@ -27,31 +28,27 @@ CAMVID_FREQUENT = ("sky", "building", "pole", "road", "pavement", "tree", "car",
 CAMVID_MEANS: Means = {"miou8": tuple(CAMVID_CLASSES.index(name) for name in CAMVID_FREQUENT)}
 
 
-def scored_classes(data: Data) -> tuple[str, ...]:
-    """Names of the classes that predictions are evaluated in, in the order of the confusion matrix."""
-    match data:
-        case ToyCity():
-            return TOY_CITY_CLASSES
-        case RealPhotographs() | PackedPair(target=TargetDataset.CAMVID):
-            return CAMVID_CLASSES
-        case PackedPair():
-            return CITYSCAPES_CLASSES
+def evaluated_classes(classes: tuple[str, ...], target: str) -> tuple[str, ...]:
+    """Names of the classes that a target is evaluated in: those of the network, but CamVid's own on CamVid.
+
+    Args:
+        classes: Of the stores.
+        target: Name of the target's store.
+    """
+    return CAMVID_CLASSES if classes == CITYSCAPES_CLASSES and target == CAMVID else classes
 
 
-def further_means(data: Data) -> Means:
+def evaluated_means(classes: tuple[str, ...], source: str, target: str) -> Means:
     """The means over some of the evaluated classes that the field prints beside that over all of them."""
-    match data:
-        case ToyCity(source=source):
-            return _means_without(absent_classes(source_style(source)))
-        case RealPhotographs() | PackedPair(target=TargetDataset.CAMVID):
-            return CAMVID_MEANS
-        case PackedPair(source=SourceDataset.SYNTHIA):
-            return SYNTHIA_MEANS
-        case PackedPair():
-            return {}
+    if classes != CITYSCAPES_CLASSES:
+        return {}
+    if target == CAMVID:
+        return CAMVID_MEANS
+    return SYNTHIA_MEANS if source == SYNTHIA else {}
 
 
-def _means_without(absent: frozenset[ToyClass]) -> Means:
+def toy_city_means(source: SourceStyle) -> Means:
     """The mean over the classes that the source has, as the field evaluates SYNTHIA: `miou10` where two are missing."""
+    absent = absent_classes(source_style(source))
     present = tuple(int(item) for item in ToyClass if item not in absent)
     return {f"miou{len(present)}": present} if absent else {}

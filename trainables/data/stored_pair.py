@@ -11,18 +11,18 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from trainables.config import Margins, PackedPair, RealPhotographs
-from trainables.data.classes import CITYSCAPES_CLASSES
-from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, padded, valid_box
-from trainables.data.domains import Example
+from trainables.config import PackedPair, RealPhotographs
+from trainables.data.crops import Crop, box_of, draw_crop, draw_crop_of_class, draw_source_crop, padded, valid_box
+from trainables.data.domains import Example, Opening, check_class, item_of_class
 from trainables.data.images import Images
 from trainables.data.labels import TrainIds, View
 from trainables.data.packing.resize import Size, whole
 from trainables.data.sampling import Draw, Sampler, Uniform
-from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
+from trainables.geometry import Box
 from trainables.randomness import Streams
 from trainables.step_data import Batch
 
@@ -84,6 +84,7 @@ class Pair:
         held_out: Indices of source images that neither draws.
         target: Training images of the target.
         validation: Labelled images of the target.
+        classes: Names of the ids of labels, and of the network's outputs.
         view: The classes that predictions are evaluated in.
         means: Of `Domains`.
         no_oracle: Why there is no oracle where the target has no training labels.
@@ -95,6 +96,7 @@ class Pair:
     held_out: tuple[int, ...]
     target: Images
     validation: Images
+    classes: tuple[str, ...]
     view: View
     means: Mapping[str, tuple[int, ...]]
     no_oracle: str
@@ -106,38 +108,44 @@ class StoredDomains:
     Args:
         pair: Images and samplers.
         crops: Size and rule of crops.
-        margins: Of pseudo-labels; used where they are measured on the whole image.
-        device: Where batches end up.
+        opening: Device, normalisation, and margins, which are used where they are measured on the whole image.
         layout: Memory format of images.
     """
-
-    classes: tuple[str, ...] = CITYSCAPES_CLASSES
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
 
     def __init__(
         self,
         pair: Pair,
         crops: PackedPair | RealPhotographs,
-        margins: Margins | None,
-        device: torch.device,
+        opening: Opening,
         layout: torch.memory_format = torch.channels_last,
     ) -> None:
         self._pair = pair
         self._crops = crops
-        self._margins = margins
-        self._device = device
+        self._margins = opening.margins
+        self._device = opening.device
         self._layout = layout
-        self.scored: tuple[str, ...] = pair.view.classes
+        self.classes = pair.classes
+        self.mean, self.std = opening.mean, opening.std
+        self.scored = pair.view.classes
         self.means = pair.means
         self._target_sampler = Uniform(len(pair.target))
         self._ahead = OneAhead(self)
-        self._scale = torch.tensor([self.mean, self.std], device=device)
-        self._evaluated_class = pair.view.of_outputs(device)
+        self._images_by_class: dict[int, npt.NDArray[np.int64]] = {}
+        self._scale = torch.tensor([self.mean, self.std], device=self._device)
+        self._evaluated_class = pair.view.of_outputs(self._device)
 
     def source(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Labelled source crops."""
         return self._to_device(self._ahead.take(Request(Kind.SOURCE, streams, step, batch_size)))
+
+    def source_of_class(self, streams: Streams, purpose: str, step: int, class_id: int, count: int) -> Batch:
+        """Labelled source crops that show a class (see `Domains`): images and places in them with equal chance."""
+        check_class(class_id, self.classes)
+        items = []
+        for item in range(count):
+            draws = streams.numpy(purpose, step, item_of_class(class_id, item))
+            items += self._item_of_class(draws, class_id)
+        return self._to_device(self._batch(items) if items else self._no_item())
 
     def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Labelled source crops of a stream of their own, images drawn uniformly whatever the sampler."""
@@ -166,14 +174,16 @@ class StoredDomains:
         return self._examples(self._pair.source, self._pair.held_out)
 
     def merge(self, scores: Tensor) -> Tensor:
-        """The evaluated class of the best network class: [B, 19, H, W] -> [B, H, W]."""
+        """The evaluated class of the best network class: [B, K, H, W] -> [B, H, W]."""
         return self._evaluated_class[scores.max(dim=1).indices]
 
     # -- on the host -------------------------------------------------------------------------------------------------
 
     def read(self, request: Request) -> HostBatch:
         """Draw and copy the crops of a batch; runs in the reading thread or in the caller's."""
-        items = [self._item(request, item) for item in range(request.batch_size)]
+        return self._batch([self._item(request, item) for item in range(request.batch_size)])
+
+    def _batch(self, items: Sequence[_Item]) -> HostBatch:
         image = torch.stack([item.image for item in items])
         labels = [item.label for item in items if item.label is not None]
         valid = tuple(item.valid for item in items if item.valid is not None)
@@ -202,6 +212,27 @@ class StoredDomains:
         label = self._pair.source.label(draw.index)
         crop = draw_source_crop(where, label, self._crops.crop_size, self._crops.max_class_share, draw.wanted)
         return self._cut(self._pair.source, draw.index, crop, label)
+
+    def _item_of_class(self, draws: np.random.Generator, class_id: int) -> list[_Item]:
+        """One crop that shows the class; none where no image does. (A class may be lost when a label is resized.)"""
+        for index in draws.permutation(self._showing(class_id)).tolist():
+            label = self._pair.source.label(index)
+            crop = draw_crop_of_class(draws, label, self._crops.crop_size, self._crops.max_class_share, class_id)
+            if crop is not None:
+                return [self._cut(self._pair.source, index, crop, label)]
+        return []
+
+    def _showing(self, class_id: int) -> npt.NDArray[np.int64]:
+        """Indices of source images that show a class and are not held out."""
+        if class_id not in self._images_by_class:
+            shown = np.flatnonzero(self._pair.source.pixels()[:, class_id])
+            self._images_by_class[class_id] = np.setdiff1d(shown, self._pair.held_out)
+        return self._images_by_class[class_id]
+
+    def _no_item(self) -> HostBatch:
+        """A batch of 0 images."""
+        label = torch.zeros(0, *self._crops.crop_size, dtype=torch.uint8)
+        return HostBatch(label.unsqueeze(3).expand(-1, -1, -1, 3), label, (), None)
 
     def _target_item(self, which: np.random.Generator, where: np.random.Generator, *, labelled: bool) -> _Item:
         target = self._pair.target

@@ -18,7 +18,7 @@ from mfm_tune.identity import config_id
 from trainables import tensor_file
 from trainables.adaptation.photometric import distort, draw_distortion
 from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
-from trainables.data.open import open_domains
+from trainables.data.domains import open_domains
 from trainables.data.scored import SOURCE_MIOU
 from trainables.description import describe
 from trainables.evaluation import Scores, evaluate, source_miou, with_target_statistics

@@ -20,8 +20,8 @@ from PIL import Image
 from trainables.config import Margins, RareClassSampling, RealPhotographs, SourceHoldout
 from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES
+from trainables.data.domains import Opening
 from trainables.data.images import read_folder
-from trainables.data.pairs import open_real_photographs
 from trainables.data.stored_pair import StoredDomains
 from trainables.randomness import Streams
 from trainables.step_data import Batch
@@ -68,7 +68,7 @@ def write_label(path: Path, label: NDArray[np.uint8]) -> None:
 
 def opened(root: Path, config: RealPhotographs = CONFIG) -> StoredDomains:
     read_folder.cache_clear()
-    return open_real_photographs(config, {"realpair": str(root)}, CPU)
+    return config.open(Opening({"realpair": str(root)}, CPU))
 
 
 def greys(domains: StoredDomains, batch: Batch) -> list[int]:
@@ -141,7 +141,7 @@ def test_held_out_source_images_are_never_drawn(root: Path, sampling: RareClassS
     """One image of eight; the rest are drawn, and the held-out one comes whole, with labels in CamVid's classes."""
     read_folder.cache_clear()
     given = {"realpair": str(root)}
-    domains = open_real_photographs(CONFIG, given, CPU, sampling, holdout=SourceHoldout(share=0.1))
+    domains = CONFIG.open(Opening(given, CPU, sampling, holdout=SourceHoldout(share=0.1)))
     (example,) = domains.held_out()
     (held_out,) = greys(domains, Batch(example.image))
     assert example.label.shape == example.image.shape[-2:]
@@ -160,7 +160,7 @@ def test_a_holdout_that_empties_a_part_is_refused_in_one_sentence(root: Path) ->
     for path in (root / "source/images").iterdir():
         (root / "source" / f"{path.stem}.txt").write_text(f"{path.stem}\n")
     with pytest.raises(ValueError, match=r"^SourceHoldout\.share must leave every part of the source an image"):
-        open_real_photographs(CONFIG, {"realpair": str(root)}, CPU, holdout=SourceHoldout(share=0.1))
+        CONFIG.open(Opening({"realpair": str(root)}, CPU, holdout=SourceHoldout(share=0.1)))
 
 
 def test_rare_classes_are_drawn_where_the_config_asks(root: Path) -> None:
@@ -168,7 +168,7 @@ def test_rare_classes_are_drawn_where_the_config_asks(root: Path) -> None:
     write_label(root / "source/labels/carla_1.png", rare)
     read_folder.cache_clear()
     sampling = RareClassSampling(min_pixels=10, min_crop_ratio=0.5)
-    domains = open_real_photographs(CONFIG, {"realpair": str(root)}, CPU, sampling)
+    domains = CONFIG.open(Opening({"realpair": str(root)}, CPU, sampling))
     drawn = [grey for step in range(20) for grey in greys(domains, domains.source(Streams(0), step, 4))]
     assert sum(grey == 1 for grey in drawn) > len(drawn) / 4  # one image of eight shows people
 
@@ -191,7 +191,7 @@ def test_a_source_crop_is_drawn_again_while_one_class_fills_three_quarters_of_it
 def test_the_warm_start_is_drawn_without_rare_class_sampling(root: Path) -> None:
     """All configs of a seed share its weights, whatever they sample afterwards."""
     sampling = RareClassSampling(min_pixels=10)
-    sampled = open_real_photographs(CONFIG, {"realpair": str(root)}, CPU, sampling)
+    sampled = CONFIG.open(Opening({"realpair": str(root)}, CPU, sampling))
     for step in range(3):
         one, other = (domains.warm_start(Streams(0), step, 4) for domains in (sampled, opened(root)))
         assert torch.equal(one.image, other.image)
@@ -200,7 +200,7 @@ def test_the_warm_start_is_drawn_without_rare_class_sampling(root: Path) -> None
 def test_pseudo_labels_inside_margins_of_the_whole_image_do_not_count(root: Path) -> None:
     read_folder.cache_clear()
     margins = Margins(bottom=96, of_size=(96, 128))
-    domains = open_real_photographs(CONFIG, {"realpair": str(root)}, CPU, margins=margins)
+    domains = CONFIG.open(Opening({"realpair": str(root)}, CPU, margins=margins))
     valid = domains.target(Streams(0), 0, 2).valid
     assert valid is not None
     assert [box.height for box in valid] == [0, 0]
@@ -247,7 +247,7 @@ def test_a_store_gives_the_same_pixels_as_its_folder(
             path.unlink()
     read_folder.cache_clear()
     paths = (root, packed(root))
-    folder, store = (open_real_photographs(CONFIG, {"realpair": str(path)}, CPU, sampling) for path in paths)
+    folder, store = (CONFIG.open(Opening({"realpair": str(path)}, CPU, sampling)) for path in paths)
     for step in range(5):
         for stream in ("source", "warm_start", "target", "labelled_target"):
             one, other = (getattr(domains, stream)(Streams(0), step, 4) for domains in (folder, store))
@@ -312,7 +312,7 @@ def test_batches_and_examples_are_those_that_were_recorded(tmp_path: Path, case:
             "holdout": SourceHoldout(share=0.2),
         }
     read_folder.cache_clear()
-    domains = open_real_photographs(CONFIG, {"realpair": str(tmp_path)}, CPU, **settings)
+    domains = CONFIG.open(Opening({"realpair": str(tmp_path)}, CPU, **settings))
     digest = hashlib.sha256()
     for stream in ("source", "warm_start", "target", "labelled_target"):
         for step in range(3):
@@ -357,7 +357,7 @@ def test_miou8_leaves_out_the_classes_that_the_source_hardly_has(root: Path) -> 
 
 def test_without_a_path_one_sentence_says_what_to_type() -> None:
     with pytest.raises(ValueError, match=r"add --data realpair=PATH, a folder with source/images.*\.$"):
-        open_real_photographs(CONFIG, {}, CPU)
+        CONFIG.open(Opening({}, CPU))
 
 
 @pytest.mark.parametrize("place", ["source", "target/train", "target/val"])

@@ -22,10 +22,9 @@ from trainables.config import (
 )
 from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
+from trainables.data.domains import Opening
 from trainables.data.packing.format import PackedSplit
 from trainables.data.packing.manifest import StoreError
-from trainables.data.pairs import open_packed_pair
-from trainables.data.scored import scored_classes
 from trainables.data.stored_pair import HostBatch, Request, StoredDomains
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.randomness import Streams
@@ -68,7 +67,7 @@ def opened(stores: dict[str, str]) -> Opened:
     def open_pair(
         config: PackedPair = PAIR, sampling: RareClassSampling | None = None, margins: Margins | None = None
     ) -> StoredDomains:
-        return open_packed_pair(config, stores, CPU, sampling, margins)
+        return config.open(Opening(stores, CPU, sampling, margins))
 
     return open_pair
 
@@ -162,7 +161,7 @@ def test_images_and_labels_are_cut_at_the_same_place(stores: dict[str, str], tmp
         native.gta(tmp_path / "gta", f"{number}", grey[ids][..., None].repeat(3, axis=2), ids)
     command = f"prepare gta --root {tmp_path / 'gta'} --out {tmp_path / 'store'} --size 72x128 --workers 2"
     assert main(command.split()) == 0
-    domains = open_packed_pair(PAIR, stores | {"gta": str(tmp_path / "store")}, CPU)
+    domains = PAIR.open(Opening(stores | {"gta": str(tmp_path / "store")}, CPU))
     for step in range(10):
         batch = domains.source(Streams(0), step, 2)
         assert batch.label is not None
@@ -215,7 +214,7 @@ def test_validation_gives_every_image_at_network_size_and_labels_at_their_own(op
 def test_camvid_is_scored_on_its_test_split_in_its_own_classes(opened: Opened) -> None:
     camvid = replace(PAIR, target=TargetDataset.CAMVID, target_size=(64, 128), evaluation_size=(64, 128))
     domains = opened(camvid)
-    assert domains.scored == CAMVID_CLASSES == scored_classes(camvid)
+    assert domains.scored == CAMVID_CLASSES == camvid.class_names({})
     assert set(domains.means) == {"miou8"}
     assert domains.classes == CITYSCAPES_CLASSES
     label = next(iter(domains.validation())).label
@@ -259,7 +258,7 @@ def test_the_warm_start_is_drawn_without_rare_class_sampling(opened: Opened) -> 
 def test_batches_on_a_gpu_are_those_of_the_cpu(stores: dict[str, str], opened: Opened) -> None:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
-    domains = open_packed_pair(PAIR, stores, torch.device("cuda"))
+    domains = PAIR.open(Opening(stores, torch.device("cuda")))
     for step in range(3):
         on_cpu, on_gpu = opened().source(Streams(0), step, 2), domains.source(Streams(0), step, 2)
         torch.testing.assert_close(on_gpu.image.cpu(), on_cpu.image, rtol=0, atol=1e-6)
@@ -274,7 +273,7 @@ def test_batches_on_a_gpu_are_those_of_the_cpu(stores: dict[str, str], opened: O
 
 def refusal(config: PackedPair, data: dict[str, str]) -> str:
     with pytest.raises(StoreError) as caught:
-        open_packed_pair(config, data, CPU)
+        config.open(Opening(data, CPU))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -322,7 +321,7 @@ def test_held_out_source_images_are_never_drawn(
         return {index for split, index in seen if split is domains._pair.source.split}  # type: ignore[attr-defined]
 
     monkeypatch.setattr(PackedSplit, "image_window", image_window)
-    domains = open_packed_pair(PAIR, stores, CPU, sampling, holdout=SourceHoldout(share=0.2))
+    domains = PAIR.open(Opening(stores, CPU, sampling, holdout=SourceHoldout(share=0.2)))
     examples = list(domains.held_out())
     held_out = read_of_ours()
     seen.clear()
@@ -334,4 +333,4 @@ def test_held_out_source_images_are_never_drawn(
         domains.source(Streams(0), step, 4)
         domains.warm_start(Streams(0), step, 4)
     assert read_of_ours() == set(range(12)) - held_out
-    assert list(open_packed_pair(PAIR, stores, CPU, sampling).held_out()) == []
+    assert list(PAIR.open(Opening(stores, CPU, sampling)).held_out()) == []

@@ -171,8 +171,8 @@ def test_bad_input_to_predict_is_one_sentence(
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ("cityscapes=nowhere", "needs a model with Cityscapes' 19 classes"),
-        ("imagenet=nowhere", "--data must be toy-city, or NAME=STORE with NAME one of cityscapes"),
+        ("cityscapes=nowhere", "nowhere must be a store made by `python -m trainables.data prepare`"),
+        ("imagenet=nowhere", "nowhere must be a store made by `python -m trainables.data prepare`"),
         ("cityscapes", "--data must be toy-city, or NAME=STORE"),
     ],
 )

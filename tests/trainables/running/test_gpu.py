@@ -25,7 +25,7 @@ from mfm_tune.tune.engine import run_with_ray
 from trainables import tensor_file
 from trainables.config import DAFormer, Experiment, Precision, SelfTraining
 from trainables.cuda_graphs import GraphedModule
-from trainables.data.open import open_domains
+from trainables.data.domains import open_domains
 from trainables.program import Segmentation
 from trainables.randomness import Streams
 from trainables.recipes import MINI, SMOKE, dacs, dacs_mfm, daformer, hrda, mfm, mic

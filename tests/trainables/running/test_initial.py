@@ -11,7 +11,7 @@ import torch
 from tests.trainables.trained import TINY_CITY
 from trainables import tensor_file
 from trainables.config import EfficientNetLite, Experiment, FeatureDistance, RareClassSampling, WarmStart
-from trainables.data.open import open_domains
+from trainables.data.domains import open_domains
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, dacs
 from trainables.running.initial import begin, new_student

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trainables import tensor_file
 from trainables.config import HRDA, DAFormer, Experiment, MiT, SelfTraining, ToyCity
-from trainables.data.open import open_domains
+from trainables.data.domains import open_domains
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, dacs
 from trainables.running.initial import begin, in_layout

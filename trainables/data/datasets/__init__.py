@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from pkgutil import iter_modules
+from typing import TYPE_CHECKING
 
-from trainables.data.readers import Reader
+if TYPE_CHECKING:
+    from trainables.data.readers import Reader
 
 
 def dataset_names() -> list[str]:

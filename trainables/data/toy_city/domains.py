@@ -15,11 +15,10 @@ from torch import Tensor
 from trainables.config import Margins, RareClassSampling, SourceHoldout, ToyCity
 from trainables.data.classes import TOY_CITY_CLASSES
 from trainables.data.crops import Crop, valid_box
-from trainables.data.domains import Example
+from trainables.data.domains import Example, check_class, item_of_class
 from trainables.data.holdout import divide
 from trainables.data.labels import pixels_by_class
 from trainables.data.sampling import RareClasses
-from trainables.data.scored import further_means
 from trainables.data.toy_city.scenes import generator, render
 from trainables.data.toy_city.styles import Style, source_style, target_style
 from trainables.geometry import Box
@@ -28,7 +27,7 @@ from trainables.step_data import Batch
 
 MEAN = (115.0, 115.0, 110.0)  # pixel values, RGB: near the middle of all styles, the same for every config
 STD = (55.0, 55.0, 55.0)
-INDICES, FLIPS = 0, 1  # items of source pre-training's one stream
+INDICES, FLIPS = 0, 1  # items of a stream that draws both
 POOLS_KEPT = 12  # in a worker that goes from config to config; the default pools take 11 MB each
 
 
@@ -91,8 +90,9 @@ class ToyCityDomains:
         self._held_out = _on(device, _part(whole, division.held_out))
         self._target = _on(device, draw_pool(target, size, config.target_images, seed, Pool.TARGET))
         self._validation = _on(device, draw_pool(target, size, config.validation_images, seed, Pool.VALIDATION))
-        self.means = further_means(config)
+        self.means = config.further_means({})
         self._rare = None if sampling is None else RareClasses(_pixels(self._source), sampling)
+        self._by_class: npt.NDArray[np.int64] | None = None  # pixels, once they are asked for
         self._size, self._margins = size, margins
         self._mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(STD, device=device).view(1, 3, 1, 1)
@@ -106,6 +106,17 @@ class ToyCityDomains:
             indices = torch.tensor([draw.index for draw in draws])
         flips = streams.integers("source crop", step, (batch_size,), 0, 2)
         return self._batch(self._source, indices, flips, labelled=True)
+
+    def source_of_class(self, streams: Streams, purpose: str, step: int, class_id: int, count: int) -> Batch:
+        """Labelled source images that show a class (see `Domains`)."""
+        check_class(class_id, self.classes)
+        if self._by_class is None:
+            self._by_class = _pixels(self._source)
+        showing = torch.from_numpy(np.flatnonzero(self._by_class[:, class_id]))
+        shape = (count if len(showing) else 0,)
+        drawn = streams.integers(purpose, step, shape, 0, max(1, len(showing)), item_of_class(class_id, INDICES))
+        flips = streams.integers(purpose, step, shape, 0, 2, item_of_class(class_id, FLIPS))
+        return self._batch(self._source, showing[drawn], flips, labelled=True)
 
     def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Labelled source images for a step of source pre-training (a stream of its own)."""
@@ -165,7 +176,7 @@ class ToyCityDomains:
 
 
 def _pixels(pool: Images) -> npt.NDArray[np.int64]:
-    """Pixels of each class by image, [N, 20] as a store keeps them."""
+    """Pixels of each class by image, [N, K + 1] as a store keeps them."""
     return np.stack([pixels_by_class(label) for label in pool.label.cpu().numpy()])
 
 
