@@ -22,6 +22,7 @@ from trainables.experiment.data import (
     TargetDataset,
     ToyCity,
 )
+from trainables.experiment.encoders import Timm
 from trainables.experiment.experiment import Experiment
 from trainables.experiment.kinds import Network
 from trainables.experiment.networks import (

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from trainables.adaptation.teacher import BATCH_NORMS
+from trainables.models.frozen_norms import BATCH_NORMS
 
 Forward = Callable[..., tuple[Tensor, ...]]
 WARM_UP = 3  # passes before the recording, in which libraries choose and load their kernels

@@ -10,10 +10,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from trainables.adaptation.teacher import BATCH_NORMS
 from trainables.config import Evaluation
 from trainables.data.domains import Domains, Example
 from trainables.geometry import IGNORE, size_of
+from trainables.models.frozen_norms import BATCH_NORMS
 from trainables.models.segmentor import Segmentor, upsample
 from trainables.models.sliding import slide
 from trainables.randomness import Streams

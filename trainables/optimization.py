@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import nn
 
-from trainables.adaptation.teacher import BATCH_NORMS
 from trainables.config import SGD, AdamW, Schedule
+from trainables.models.frozen_norms import BATCH_NORMS
 from trainables.models.segmentor import Segmentor
 from trainables.tasks.task import AuxiliaryTask
 
@@ -29,25 +30,15 @@ def learning_rate_factor(schedule: Schedule, step: int) -> float:
 
 
 def parameter_groups(student: Segmentor, tasks: Iterable[AuxiliaryTask], settings: AdamW | SGD) -> list[Group]:
-    """At most five groups; `base` is the learning rate that the schedule scales.
+    """Groups of parameters; `base` is the learning rate that the schedule scales, the encoder's own first.
 
-    Encoder: weight decay, none on the scales and shifts of norms unless `decay_norms`; other biases have it. (The
-    reference implementation goes by "norm" in a parameter's name, which ResNet's norms do not have, so that they decay:
-    `decay_norms=True`.) Decoder: `head_factor` times the learning rate, weight decay on everything, its norms included.
-    Tasks: their own learning rate, weight decay on matrices only.
+    Encoder: see `encoder_groups`. Decoder: `head_factor` times the learning rate, weight decay on everything, its norms
+    included. Tasks: their own learning rate, weight decay on matrices only.
     """
     decay, base = settings.weight_decay, settings.learning_rate
-    layers = [module for module in student.encoder.modules() if isinstance(module, NORMS)]
-    spared = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
-    if isinstance(settings, SGD) or settings.decay_norms:
-        spared = set()
-    norms = [p for p in student.encoder.parameters() if id(p) in spared]
-    rest = [p for p in student.encoder.parameters() if id(p) not in spared]
-    groups: list[Group] = [
-        {"params": rest, "base": base, "weight_decay": decay},
-        {"params": norms, "base": base, "weight_decay": 0.0},
-        {"params": list(student.decoder.parameters()), "base": base * settings.head_factor, "weight_decay": decay},
-    ]
+    decoder = [p for p in student.decoder.parameters() if p.requires_grad]
+    groups = encoder_groups(student.encoder, settings)
+    groups.append({"params": decoder, "base": base * settings.head_factor, "weight_decay": decay})
     for task in tasks:
         own = base if task.learning_rate is None else task.learning_rate
         trained = [p for p in task.parameters() if p.requires_grad]
@@ -58,6 +49,34 @@ def parameter_groups(student: Segmentor, tasks: Iterable[AuxiliaryTask], setting
             {"params": vectors, "base": own, "weight_decay": 0.0},
         ]
     return [group for group in groups if group["params"]]
+
+
+def encoder_groups(encoder: nn.Module, settings: AdamW | SGD) -> list[Group]:
+    """Groups by share of the learning rate and by weight decay, the largest share first.
+
+    An encoder that knows layers gives `trained_parameters`: parameter, share, whether it decays. Of others the scales
+    and shifts of norms do not decay, other biases do. (The reference implementation goes by "norm" in a parameter's
+    name, which ResNet's norms do not have, so that they decay: `decay_norms=True`, as SGD does.)
+    """
+    whole = isinstance(settings, SGD) or settings.decay_norms
+    parts: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
+    for parameter, share, decays in _encoder_parameters(encoder):
+        parts[share, whole or decays].append(parameter)
+    return [
+        {"params": parts[key], "base": settings.learning_rate * key[0], "weight_decay": settings.weight_decay * key[1]}
+        for key in sorted(parts, reverse=True)
+    ]
+
+
+def _encoder_parameters(encoder: nn.Module) -> Iterable[tuple[nn.Parameter, float, bool]]:
+    """Every parameter that learns, its share of the encoder's learning rate, and whether weights decay on it."""
+    own: Any = getattr(encoder, "trained_parameters", None)
+    if own is not None:
+        given: Iterable[tuple[nn.Parameter, float, bool]] = own()
+        return given
+    layers = [module for module in encoder.modules() if isinstance(module, NORMS)]
+    norms = {id(p) for layer in layers for p in layer.parameters(recurse=False)}
+    return [(p, 1.0, id(p) not in norms) for p in encoder.parameters() if p.requires_grad]
 
 
 def build_optimizer(groups: list[Group], settings: AdamW | SGD) -> torch.optim.Optimizer:

@@ -55,7 +55,7 @@ def instances() -> dict[type, Any]:
         mic(PAPER, mfm(PAPER)),
         source_only(MINI, distortion=PhotoMetricDistortion()),
         SegFormer(), EfficientNetLite(), RealPhotographs(), SGD(), TargetSupervised(), SourceHoldout(),
-        SelectionCriteria(), config.DeepLabV2(),
+        SelectionCriteria(), config.DeepLabV2(), config.Timm("resnet18"),
     ]  # fmt: skip
     left = list(configs)
     while left:

@@ -10,9 +10,8 @@ import torch
 from timm.layers import DropPath
 from torch import nn
 
+from trainables.models.frozen_norms import BATCH_NORMS
 from trainables.models.segmentor import Segmentor
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Teacher:

@@ -27,10 +27,14 @@ Width = Annotated[int, IntRange(8, step=8)]  # GroupNorm's groups have 8 channel
 
 
 class Norm(Enum):
-    """Normalisation layers of the small network: BatchNorm opens a back door between domains, GroupNorm does not."""
+    """Normalisation layers of an encoder: BatchNorm opens a back door between domains, GroupNorm does not.
+
+    FROZEN is BatchNorm whose statistics and affine parameters stay as the weights brought them.
+    """
 
     GROUP = "group"
     BATCH = "batch"
+    FROZEN = "frozen"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +57,13 @@ class SmallDeepLab(Network):
         from trainables.models.small import SmallDeepLabSegmentor
 
         return SmallDeepLabSegmentor(self, num_classes)
+
+    def _check_together(self) -> None:
+        if self.norm is Norm.FROZEN:
+            raise ValueError(
+                "SmallDeepLab.norm must be Norm.GROUP or Norm.BATCH, got Norm.FROZEN; there are no published weights "
+                "whose statistics could stay as they are."
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

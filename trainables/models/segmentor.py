@@ -202,17 +202,20 @@ def upsample(logits: Tensor, size: tuple[int, ...]) -> Tensor:
         return (rows @ (whole.contiguous() @ columns.T)).to(logits.dtype)
 
 
-def interpolation(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The matrix [outputs, inputs] of linear interpolation with pixel centres at (i + 1/2) / size.
+def interpolation(
+    inputs: int, outputs: int, dtype: torch.dtype, device: torch.device, ratio: float | None = None
+) -> Tensor:
+    """The matrix [outputs, inputs] of linear interpolation at centres that are `ratio` inputs apart.
 
-    Compiled code would look through the cache, so it makes the matrix in each pass, on the device: two small kernels.
+    Both grids begin at the same edge; without a ratio they end at the same one, too: inputs / outputs. Compiled code
+    would look through the cache, so it makes the matrix in each pass, on the device: two small kernels.
     """
     make = _interpolation if torch.compiler.is_compiling() else _kept_interpolation
-    return make(inputs, outputs, dtype, device)
+    return make(inputs, outputs, dtype, device, inputs / outputs if ratio is None else ratio)
 
 
-def _interpolation(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    centres = (torch.arange(outputs, dtype=torch.float64, device=device) + 0.5) * (inputs / outputs) - 0.5
+def _interpolation(inputs: int, outputs: int, dtype: torch.dtype, device: torch.device, ratio: float) -> Tensor:
+    centres = (torch.arange(outputs, dtype=torch.float64, device=device) + 0.5) * ratio - 0.5
     distance = centres.clamp(0, inputs - 1).unsqueeze(1) - torch.arange(inputs, dtype=torch.float64, device=device)
     return (1 - distance.abs()).clamp(min=0).to(dtype)
 

@@ -17,7 +17,7 @@ def _norm(kind: Norm, channels: int) -> nn.Module:
     match kind:
         case Norm.GROUP:
             return nn.GroupNorm(channels // CHANNELS_PER_GROUP, channels)
-        case Norm.BATCH:
+        case _:
             return nn.BatchNorm2d(channels)
 
 
