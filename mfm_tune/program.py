@@ -125,6 +125,14 @@ class Program(Protocol):
 
 
 @runtime_checkable
+class KnowsData(Protocol):
+    """What a program may have besides: it knows more of configs once it is told where their data lie."""
+
+    def with_data(self, data: Mapping[str, str]) -> Program:
+        """The same program, which may look at what is given as `--data`: names of classes, say. Raises nothing."""
+
+
+@runtime_checkable
 class DataCheck(Protocol):
     """What a program may have besides: a look at the data that it is given, before anything is planned or trained."""
 

@@ -25,7 +25,7 @@ from mfm_tune.console import quiet_libraries, steady_streams
 from mfm_tune.errors import UserError
 from mfm_tune.execution.signals import RESUME, EngineLost, Interrupted, Interruption
 from mfm_tune.planning.loading import load_search_space, summaries
-from mfm_tune.planning.profiles import check_data, choose
+from mfm_tune.planning.profiles import check_data, choose, with_data
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 
@@ -64,6 +64,7 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     loaded = load_search_space(options.file)
     chosen = choose(loaded, options.profile, options.data)
     declared = chosen.declared if options.seeds is None else replace(chosen.declared, seeds=options.seeds)
+    declared = with_data(declared, options.data)
     session = Session(options, loaded, declared, argv)
     command = command_for(session, declared)
     command.check()

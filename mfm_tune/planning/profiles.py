@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mfm_tune.errors import OptionError
 from mfm_tune.planning.loading import Loaded
 from mfm_tune.planning.weights import weights_of
-from mfm_tune.program import DataCheck
+from mfm_tune.program import DataCheck, KnowsData
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 
@@ -54,6 +54,12 @@ def _why_mini(paper: Study | Search, data: Mapping[str, str]) -> str:
         f"Profile mini, because {why}: small networks on a small benchmark, whose numbers are not the paper's. "
         f"For the paper profile add --data {missing}"
     )
+
+
+def with_data(declared: Study | Search, data: Mapping[str, str]) -> Study | Search:
+    """What is declared, with a program that knows where data lie."""
+    program = declared.program
+    return replace(declared, program=program.with_data(data)) if isinstance(program, KnowsData) else declared
 
 
 def check_data(loaded: Loaded, study: Study | Search, data: Mapping[str, str], *, to_train: bool) -> None:

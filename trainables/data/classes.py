@@ -36,6 +36,8 @@ CAMVID_CLASSES = (
     "pedestrian",
     "bicyclist",
 )
+IDD_LITE_CLASSES = ("drivable", "non-drivable", "living", "vehicle", "roadside", "far", "sky")
+OTHER_CLASSES = {"idd-lite": IDD_LITE_CLASSES}  # of data sets whose labels are not Cityscapes' 19, by name
 TOY_CITY_CLASSES = (
     "road",
     "sidewalk",

@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from trainables.config import Experiment, ImageNetWeights, PackedPair, RealPhotographs
-from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.data.classes import CITYSCAPES_CLASSES, OTHER_CLASSES
 from trainables.data.datasets import dataset_names
 from trainables.data.packing.manifest import MANIFEST, Manifest, StoreError
 from trainables.data.splits import LAYOUT, PLACES
@@ -36,9 +36,11 @@ def prepare_command(dataset: str, box: Box | None, evaluation_box: Box | None = 
         evaluation_box: The same for evaluation images, where the data set is a target.
     """
     name = _capitals(dataset)
-    known = dataset in dataset_names()
-    reader = dataset if known else f"{FOLDER} --label-map {name}.json"
-    command = f"python -m trainables.data prepare {reader} --root {name}_FOLDER --out {store_name(dataset)}"
+    files = f"{dataset} --root {name}_FOLDER"
+    if dataset not in dataset_names():
+        files = f"{FOLDER} --name {dataset} --images {name}_IMAGES --labels {name}_LABELS --classes {name}_TABLE"
+        files += "" if evaluation_box is None else " --validation 0.2"
+    command = f"python -m trainables.data prepare {files} --out {store_name(dataset)}"
     command += " --size native" if box is None else f" --size {box[0]}x{box[1]}"
     if evaluation_box is not None:
         command += f" --evaluation-size {evaluation_box[0]}x{evaluation_box[1]}"
@@ -148,7 +150,8 @@ def classes_of(pair: PackedPair, data: Mapping[str, str]) -> tuple[str, ...]:
         found = _classes_in(Path(data[name])) if name in data else ()
         if found:
             return found
-    return CITYSCAPES_CLASSES if {pair.source, pair.target} & set(dataset_names()) else ()
+    known = [name for name in (pair.target, pair.source) if name in dataset_names()]
+    return OTHER_CLASSES.get(known[0], CITYSCAPES_CLASSES) if known else ()
 
 
 def _classes_in(folder: Path) -> tuple[str, ...]:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from colorsys import hsv_to_rgb
+from itertools import count
+
 import numpy as np
 
 from trainables.data.labels import TrainIds
 from trainables.data.packing.resize import Pixels
+
+GOLDEN = 0.6180339887498949  # of a turn of hue
 
 # Cityscapes' colours by class name, with the names of CamVid's and the embedded benchmark's classes beside them.
 COLOURS: dict[str, tuple[int, int, int]] = {
@@ -38,11 +43,26 @@ COLOURS: dict[str, tuple[int, int, int]] = {
 
 
 def palette(classes: tuple[str, ...]) -> Pixels:
-    """Colours of class ids, [256, 3], uint8; black where nothing is known (255)."""
+    """Colours of class ids, [256, 3], uint8, no two of them alike; black where nothing is known (255).
+
+    Names that Cityscapes, CamVid or the embedded benchmark know have their colours, others one that none has: hues at
+    steps of the golden ratio, in three brightnesses.
+    """
     colours = np.zeros((256, 3), dtype=np.uint8)
+    taken = {COLOURS[name] for name in classes if name in COLOURS} | {(0, 0, 0)}
+    others = (colour for number in count() if (colour := _bright(number)) not in taken)
+    seen: set[tuple[int, int, int]] = set()
     for index, name in enumerate(classes):
-        colours[index] = COLOURS.get(name, (37 * index % 256, 91 * index % 256, 151 * index % 256))
+        own = COLOURS.get(name)
+        colours[index] = next(others) if own is None or own in seen else own
+        seen.add(tuple(colours[index].tolist()))
     return colours
+
+
+def _bright(number: int) -> tuple[int, int, int]:
+    """A saturated colour for each number; neighbours are far apart."""
+    red, green, blue = hsv_to_rgb(number * GOLDEN % 1, 0.75, (0.95, 0.75, 0.55)[number % 3])
+    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def overlay(image: Pixels, label: TrainIds, classes: tuple[str, ...], strength: float = 0.5) -> Pixels:

@@ -17,6 +17,7 @@ from trainables.data.datasets.synthia import read_red
 from trainables.data.label_map import read_label_map
 from trainables.data.labels import CAMVID_VIEW
 from trainables.data.packing.check import read_sample
+from trainables.data.palette import palette
 from trainables.data.readers import Fault, Reader, read_colours, read_image
 from trainables.data.scored import SYNTHIA_MEANS
 from trainables.data.splits import Split
@@ -252,3 +253,14 @@ def test_camvids_view_merges_what_camvid_does_not_tell_apart() -> None:
     merged = [3, 4, 1, 1, 7, 2, 6, 6, 5, 5, 0, 9, 10, 8, 8, 8, 8, 10, 10]
     assert CAMVID_VIEW.of_train_id[:19].tolist() == merged
     assert set(CAMVID_VIEW.of_train_id[19:].tolist()) == {255}
+
+
+@pytest.mark.parametrize("count", [2, 19, 254])
+def test_classes_of_ones_own_have_colours_of_their_own_and_none_is_black(count: int) -> None:
+    """Black is what is not known; names that Cityscapes has keep their colours."""
+    classes = ("road", *(f"fruit {number}" for number in range(count - 1)))
+    colours = {tuple(colour) for colour in palette(classes)[:count].tolist()}
+    assert len(colours) == count
+    assert (128, 64, 128) in colours
+    assert (0, 0, 0) not in colours
+    assert not palette(classes)[count:].any()

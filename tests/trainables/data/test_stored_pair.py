@@ -268,6 +268,62 @@ def test_batches_on_a_gpu_are_those_of_the_cpu(stores: dict[str, str], opened: O
     assert domains.read(Request(next(iter(domains._ahead._waiting)), Streams(0), 0, 2)).image.is_pinned()
 
 
+# -- source images by class ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("class_id", [0, 2, 13])
+def test_source_crops_of_a_class_show_it_and_depend_on_the_stream_alone(opened: Opened, class_id: int) -> None:
+    """Every one of them, whatever else was asked for; another purpose, step or class draws others."""
+    domains = opened()
+    seen = []
+    for step in range(10):
+        batch = domains.source_of_class(Streams(0), "paste", step, class_id, 3)
+        assert batch.image.shape == (3, 3, 48, 48)
+        assert batch.label is not None
+        assert (batch.label == class_id).flatten(1).any(1).all()
+        assert_same(batch, opened().source_of_class(Streams(0), "paste", step, class_id, 3))
+        seen.append(batch.image)
+    assert not torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], domains.source_of_class(Streams(0), "other", 0, class_id, 3).image)
+
+
+def test_crops_of_a_class_are_read_at_the_place_of_their_labels(opened: Opened) -> None:
+    """A crop of a class is a crop that the source has: the pair of image and label is found among its windows."""
+    domains = opened()
+    batch = domains.source_of_class(Streams(0), "paste", 0, 13, 1)
+    assert batch.label is not None
+    source, mean, std = domains._pair.source, torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    found = False
+    for index in range(len(source)):
+        size = source.size(index)
+        image = torch.from_numpy(source.window(index, Box(0, 0, *size)).copy()).sub(mean).div(std).permute(2, 0, 1)
+        both = torch.cat([image, torch.from_numpy(source.label(index).copy()).float()[None]])
+        windows = both.unfold(1, 48, 1).unfold(2, 48, 1).permute(1, 2, 0, 3, 4)
+        own = torch.cat([batch.image, batch.label[:, None].float()], dim=1)[0]
+        found |= min(float((windows - cut).abs().amax((2, 3, 4)).min()) for cut in (own, own.flip(2))) < 1e-5
+    assert found
+
+
+def test_a_class_that_no_source_image_shows_is_an_empty_batch_and_one_that_is_none_a_sentence(opened: Opened) -> None:
+    empty = opened().source_of_class(Streams(0), "paste", 0, 16, 2)  # no trains in these files
+    assert empty.image.shape == (0, 3, 48, 48)
+    assert empty.label is not None
+    assert empty.label.shape == (0, 48, 48)
+    with pytest.raises(ValueError, match=r"^source_of_class needs a class_id from 0 to 18, got 19\.$"):
+        opened().source_of_class(Streams(0), "paste", 0, 19, 2)
+
+
+def test_source_crops_of_a_class_are_never_of_the_holdout(stores: dict[str, str]) -> None:
+    """Half of the images are held out; without a holdout all of them are drawn."""
+    holdout = SourceHoldout(share=0.5)
+    domains = PAIR.open(Opening(stores, CPU, holdout=holdout))
+    drawn = {int(index) for class_id in range(19) for index in domains._showing(class_id)}
+    assert drawn
+    assert not drawn & set(domains._pair.held_out)
+    free = PAIR.open(Opening(stores, CPU))
+    assert {int(index) for class_id in range(19) for index in free._showing(class_id)} == set(range(12))
+
+
 # -- stores that are not there, or are others ------------------------------------------------------------------------
 
 

@@ -288,3 +288,24 @@ def test_held_out_source_images_are_never_drawn(sampling: RareClassSampling | No
 def _either_way(image: torch.Tensor) -> bytes:
     """An image as bytes, the same for its mirror image."""
     return min(image.numpy().tobytes(), image.flip(-1).numpy().tobytes())
+
+
+def test_source_images_of_a_class_show_it_and_are_not_held_out() -> None:
+    """Equal for equal streams; a class that the second source lacks is an empty batch."""
+    config = replace(SMALL, source=SourceStyle.DIORAMA, source_images=12)
+    domains = ToyCityDomains(config, CPU, holdout=SourceHoldout(share=0.5))
+    held_out = [example.image for example in domains.held_out()]
+    for step in range(8):
+        batch = domains.source_of_class(Streams(0), "paste", step, 10, 2)
+        assert batch.label is not None
+        assert (batch.label == 10).flatten(1).any(1).all()
+        again = ToyCityDomains(config, CPU, holdout=SourceHoldout(share=0.5)).source_of_class(
+            Streams(0), "paste", step, 10, 2
+        )
+        assert torch.equal(batch.image, again.image)
+        for image in batch.image:
+            assert not any(torch.equal(image, each[0]) or torch.equal(image.flip(-1), each[0]) for each in held_out)
+    truck = domains.source_of_class(Streams(0), "paste", 0, 11, 2)
+    assert truck.image.shape == (0, 3, *config.image_size)
+    with pytest.raises(ValueError, match=r"^source_of_class needs a class_id from 0 to 11, got -1\.$"):
+        domains.source_of_class(Streams(0), "paste", 0, -1, 2)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from trainables.data.classes import IDD_LITE_CLASSES
 from trainables.data.labels import LabelMap
 from trainables.data.readers import Found, Reader, by_ids, by_stem, pair
 from trainables.data.splits import Split
 from trainables.geometry import IGNORE
 
-CLASSES = ("drivable", "non-drivable", "living", "vehicle", "roadside", "far", "sky")
-LABEL_IDS = LabelMap({label_id: label_id for label_id in range(len(CLASSES))}, [IGNORE])
+LABEL_IDS = LabelMap({label_id: label_id for label_id in range(len(IDD_LITE_CLASSES))}, [IGNORE])
 
 
 def find(root: Path, split: Split) -> Found:
@@ -25,7 +25,7 @@ DATASET = Reader(
     dataset="idd-lite",
     splits=(Split.TRAIN, Split.VAL),
     scored=Split.VAL,
-    classes=CLASSES,
+    classes=IDD_LITE_CLASSES,
     find=find,
     train_ids=by_ids(LABEL_IDS),
 )
