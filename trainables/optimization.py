@@ -33,14 +33,14 @@ def parameter_groups(student: Segmentor, tasks: Iterable[AuxiliaryTask], setting
     """Groups of parameters; `base` is the learning rate that the schedule scales, the encoder's own first.
 
     Encoder: see `encoder_groups`. Decoder: `head_factor` times the learning rate, weight decay on everything, its norms
-    included. Tasks: their own learning rate, weight decay on matrices only.
+    included. Tasks: their own learning rate and factor, weight decay on matrices only.
     """
     decay, base = settings.weight_decay, settings.learning_rate
     decoder = [p for p in student.decoder.parameters() if p.requires_grad]
     groups = encoder_groups(student.encoder, settings)
     groups.append({"params": decoder, "base": base * settings.head_factor, "weight_decay": decay})
     for task in tasks:
-        own = base if task.learning_rate is None else task.learning_rate
+        own = task.learning_rate_factor * (base if task.learning_rate is None else task.learning_rate)
         trained = [p for p in task.parameters() if p.requires_grad]
         matrices = [p for p in trained if sum(size > 1 for size in p.shape) > 1]
         vectors = [p for p in trained if sum(size > 1 for size in p.shape) <= 1]

@@ -104,7 +104,8 @@ class Pass:
 class StepView:
     """What an auxiliary task sees of one training step.
 
-    `source_encoded` is kept, with its graph, only for tasks that share the source pass.
+    `source_encoded` and `mixed_encoded` are there, with their graphs, only for tasks that share the pass
+    (`AuxiliaryTask.shares`).
     """
 
     step: int
@@ -118,6 +119,7 @@ class StepView:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     source_encoded: Encoded | None = None
+    mixed_encoded: Encoded | None = None
 
     def box(self, image: Tensor, name: str = "auxiliary target") -> Box | None:
         """HRDA's HR detail crop for a pass of this name over an image [B, 3, H, W]; None for other networks."""

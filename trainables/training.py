@@ -1,7 +1,8 @@
 """The training step: L = L_sup + L_uda + lambda * L_mfm (Eq. 5), and what it needs to be taken again after a crash.
 
 Each term is propagated back on its own as soon as it is computed, so that the peak memory is that of one term;
-gradients add up and one optimiser step ends the iteration. Every draw comes from (seed, purpose, step).
+gradients add up and one optimiser step ends the iteration. A task's term on the graph of the source or the mixed pass
+goes back together with that pass. Every draw comes from (seed, purpose, step).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from trainables.models.segmentor import SegmentationLoss, Segmentor
 from trainables.optimization import clip_gradients, set_learning_rate
 from trainables.randomness import Streams
 from trainables.step_data import Batch, Mixed, Pass, PseudoLabel, StepView
-from trainables.tasks.task import AuxiliaryTask
+from trainables.tasks.task import AuxiliaryTask, Shares
 
 Losses = dict[str, Tensor]  # name -> scalar on the device, without a graph
 
@@ -67,7 +68,7 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
     teacher.follow(student, step)
     _clear_gradients(state)
 
-    sharing, separate = _by_graph(state.tasks, step)
+    tasks = [task for task in state.tasks if isinstance(task, AuxiliaryTask) and step >= task.start_step]
     with autocast(state):
         pseudo = pseudo_label(teacher.network, target, settings.threshold, settings.margins)
         mixed = _mix(state, settings, source, target, pseudo)
@@ -75,13 +76,17 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
             step, state.streams, student, teacher.network, source, target, pseudo, mixed, state.mean, state.std
         )
 
-    losses = source_term(state, view, sharing)
-    losses |= mixed_term(state, mixed)
-    for task in separate:
-        losses |= task_term(state, view, task)
+    losses = source_term(state, view, [task for task in tasks if task.shares is Shares.SOURCE])
+    losses |= mixed_term(state, view, [task for task in tasks if task.shares is Shares.MIXED])
+    for task in tasks:
+        if task.shares is Shares.NONE:
+            losses |= task_terms(state, view, task)
 
     clip_gradients([student, state.tasks], _clip_norm(state.config))
     state.optimizer.step()
+    with torch.no_grad():
+        for task in tasks:
+            task.after_step(view)
     state.step, state.last = step + 1, view
     return losses | {"pseudo_label_share": pseudo.share}
 
@@ -93,11 +98,11 @@ def supervised_step(state: State, batch: Batch) -> Losses:
     box = Pass("source", state.step, state.streams).begin(state.student, batch.image)
     with autocast(state):
         loss = state.student.loss(state.student(batch.image, box), _label(batch))
-    losses = backward("source", loss)
+    loss.total().backward()
     clip_gradients([state.student], _clip_norm(state.config))
     state.optimizer.step()
     state.step += 1
-    return losses
+    return _named("source", loss)
 
 
 def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
@@ -107,36 +112,73 @@ def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> L
     with autocast(state):
         encoded = student.encode(source.image, box)
         loss = student.loss(student.decode(encoded), _label(source))
-        extra = {task.name: task.weight * task.loss(replace(view, source_encoded=encoded)) for task in sharing}
+    return _named("source", loss) | backward(state, loss, replace(view, source_encoded=encoded), sharing)
+
+
+def mixed_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
+    """L_uda: cross-entropy on mixed images, weighted by the pseudo-labels' confidence; and the tasks on its graph."""
+    student, mixed = state.student, view.mixed
+    box = Pass("mixed", view.step, view.streams).begin(student, mixed.image)
+    with autocast(state):
+        encoded = student.encode(mixed.image, box)
+        loss = student.loss(student.decode(encoded), mixed.label, mixed.weight)
+    return _named("mixed", loss) | backward(state, loss, replace(view, mixed_encoded=encoded), sharing)
+
+
+def task_terms(state: State, view: StepView, task: AuxiliaryTask) -> Losses:
+    """weight * each term of a task, on graphs of their own."""
+    terms = Terms(state, view, task)
+    terms.backward()
+    return terms.losses
+
+
+def backward(state: State, loss: SegmentationLoss, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
+    """Add the gradients of a pass and of the tasks that share it: first terms with the pass, others on their own."""
+    each = [Terms(state, view, task) for task in sharing]
     total = loss.total()
-    for term in extra.values():
-        total = total + term
+    for terms in each:
+        first = terms.take()
+        total = total if first is None else total + first
     total.backward()
-    return _named("source", loss) | {f"loss/{name}": term.detach() for name, term in extra.items()}
+    for terms in each:
+        terms.backward()
+    return {name: value for terms in each for name, value in terms.losses.items()}
 
 
-def mixed_term(state: State, mixed: Mixed) -> Losses:
-    """L_uda: cross-entropy on mixed images, weighted by the pseudo-labels' confidence."""
-    student = state.student
-    box = Pass("mixed", state.step, state.streams).begin(student, mixed.image)
-    with autocast(state):
-        loss = student.loss(student(mixed.image, box), mixed.label, mixed.weight)
-    return backward("mixed", loss)
+class Terms:
+    """The terms of one task in one step, taken one after the other, each with dropout of its own.
 
+    Attributes:
+        losses: Of the terms taken so far, and their sum.
+    """
 
-def task_term(state: State, view: StepView, task: AuxiliaryTask) -> Losses:
-    """weight * L_task, on a graph of its own."""
-    Pass("auxiliary target", view.step, view.streams).seed_dropout(zlib.crc32(task.name.encode()))
-    with autocast(state):
-        loss = task.weight * task.loss(view)
-    loss.backward()
-    return {f"loss/{task.name}": loss.detach()}
+    def __init__(self, state: State, view: StepView, task: AuxiliaryTask) -> None:
+        self.losses: Losses = {}
+        self._state, self._view, self._task = state, view, task
+        self._terms = task.losses(view)
+        self._taken = 0
 
+    def take(self) -> Tensor | None:
+        """weight * the next term, with a graph; None where there is no more."""
+        task = self._task
+        own = f"{task.name} {self._taken}" if self._taken else task.name
+        Pass("auxiliary target", self._view.step, self._view.streams).seed_dropout(zlib.crc32(own.encode()))
+        with autocast(self._state):
+            name, loss = next(self._terms, ("", None))
+            if loss is None:
+                return None
+            weighted = task.weight * loss
+        self._taken += 1
+        whole, value = f"loss/{task.name}", weighted.detach()
+        self.losses[whole] = self.losses[whole] + value if whole in self.losses else value
+        if name:
+            self.losses[f"{whole} {name}"] = value
+        return weighted
 
-def backward(name: str, loss: SegmentationLoss) -> Losses:
-    """Add a term's gradients and name its parts."""
-    loss.total().backward()
-    return _named(name, loss)
+    def backward(self) -> None:
+        """Add the gradients of the terms that are left, one graph at a time."""
+        while (term := self.take()) is not None:
+            term.backward()
 
 
 @contextmanager
@@ -159,12 +201,6 @@ def _mix(state: State, settings: SelfTraining, source: Batch, target: Batch, pse
     mixed = classmix(source, target, pseudo, state.streams, state.step)
     image = augment(mixed.image, settings.jitter, settings.blur, state.streams, state.step, state.mean, state.std)
     return Mixed(image, mixed.label, mixed.weight, mixed.pasted)
-
-
-def _by_graph(tasks: nn.ModuleList, step: int) -> tuple[list[AuxiliaryTask], list[AuxiliaryTask]]:
-    """The tasks that have started, those on the source pass's graph and those with a graph of their own."""
-    started = [task for task in tasks if isinstance(task, AuxiliaryTask) and step >= task.start_step]
-    return [t for t in started if t.shares_source], [t for t in started if not t.shares_source]
 
 
 def _named(name: str, loss: SegmentationLoss) -> Losses:

@@ -251,7 +251,7 @@ def test_a_training_sequence_is_the_references(arrays: Arrays, name: str) -> Non
         assert torch.equal(state.last.pseudo.label, tensor(arrays["pseudo_label"][step]).long())
         assert float(gradient_norm(state)) == pytest.approx(arrays["grad_norm"][step], rel=tolerance)
         if step == 0:
-            assert_first_iteration(state, seen[-1], arrays)
+            assert_first_iteration(state, seen, arrays)
     assert step == meta["iterations"] - 1
     for key, network in (("student_after", state.student), ("teacher_after", state.last.teacher)):
         assert_same(published_tensors(network), packed(arrays, key), key)
@@ -269,8 +269,8 @@ def gradient_norm(state: State) -> Tensor:
     return torch.stack([p.grad.norm() for p in state.student.parameters() if p.grad is not None]).norm()
 
 
-def assert_first_iteration(state: State, last_input: Tensor, arrays: Arrays) -> None:
-    """What the student saw: the mixed batch, last of all the masked one where there is one; and the gradients."""
+def assert_first_iteration(state: State, masked: list[Tensor], arrays: Arrays) -> None:
+    """What the student saw: the mixed batch, and the masked one where there is one; and the gradients."""
     assert state.last is not None
     every = 4 if "iter0/mixed_image_every4" in arrays else 2
     seen = state.last.mixed
@@ -280,7 +280,7 @@ def assert_first_iteration(state: State, last_input: Tensor, arrays: Arrays) -> 
     torch.testing.assert_close(seen.image[..., ::every, ::every], image, rtol=0, atol=1e-4)
     if f"iter0/masked_image_every{every}" in arrays:
         image = tensor(arrays[f"iter0/masked_image_every{every}"]).double()
-        torch.testing.assert_close(last_input[..., ::every, ::every], image, rtol=0, atol=1e-4)
+        torch.testing.assert_close(masked[-1][..., ::every, ::every], image, rtol=0, atol=1e-4)
     assert_same(gradients(state), packed(arrays, "grad0"), "grad0")
 
 

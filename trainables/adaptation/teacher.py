@@ -1,10 +1,11 @@
-"""The EMA teacher: a copy of the student that follows it and labels target images."""
+"""Moving averages of modules: the EMA teacher, which labels target images, and copies of a task's own head."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
 
 import torch
 from timm.layers import DropPath
@@ -13,13 +14,43 @@ from torch import nn
 from trainables.models.frozen_norms import BATCH_NORMS
 from trainables.models.segmentor import Segmentor
 
+M = TypeVar("M", bound=nn.Module)
 
-class Teacher:
-    """An exponential moving average of the student's parameters.
 
-    BatchNorm running statistics are never averaged: the teacher labels with batch statistics (train mode) and its own
-    running statistics move with the target batches it sees, as in the reference implementation. Dropout and drop
-    path are off.
+class MovingAverage(nn.Module, Generic[M]):
+    """An exponential moving average (EMA) of a module's parameters, in a copy that is called like the module.
+
+    A task that keeps one of a head of its own has it in the checkpoint, and not in the optimiser: the copy has no
+    gradients. It follows the head in `AuxiliaryTask.after_step`. BatchNorm running statistics are never averaged; the
+    copy's own move with the batches that it sees.
+
+    Args:
+        module: Copied.
+        momentum: alpha.
+    """
+
+    network: M
+
+    def __init__(self, module: M, momentum: float) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(module).requires_grad_(False)
+        self.momentum = momentum
+
+    def forward(self, *inputs: Any) -> Any:
+        """What the copy gives."""
+        return self.network(*inputs)
+
+    @torch.no_grad()
+    def follow(self, module: M, step: int) -> None:
+        """copy := a copy + (1 - a) module with a = min(1 - 1/(step + 1), alpha); step 0 copies."""
+        a = min(1 - 1 / (step + 1), self.momentum)
+        torch._foreach_lerp_(list(self.network.parameters()), list(module.parameters()), 1 - a)
+
+
+class Teacher(MovingAverage[Segmentor]):
+    """The student's moving average, which labels target images.
+
+    It labels with batch statistics (train mode), as in the reference implementation. Dropout and drop path are off.
 
     Args:
         student: Copied; `network` has no gradients.
@@ -27,8 +58,7 @@ class Teacher:
     """
 
     def __init__(self, student: Segmentor, momentum: float) -> None:
-        self.network: Segmentor = copy.deepcopy(student).requires_grad_(False)
-        self.momentum = momentum
+        super().__init__(student, momentum)
         self.labelling_mode()
 
     def labelling_mode(self) -> None:
@@ -37,12 +67,6 @@ class Teacher:
         for module in self.network.modules():
             if isinstance(module, nn.Dropout | nn.Dropout2d | DropPath):
                 module.eval()
-
-    @torch.no_grad()
-    def follow(self, student: Segmentor, step: int) -> None:
-        """teacher := a teacher + (1 - a) student with a = min(1 - 1/(step + 1), alpha); step 0 copies."""
-        a = min(1 - 1 / (step + 1), self.momentum)
-        torch._foreach_lerp_(list(self.network.parameters()), list(student.parameters()), 1 - a)
 
 
 @contextmanager

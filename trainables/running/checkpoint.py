@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trainables.optimization import set_learning_rate
 from trainables.tensor_file import Arrays, UnusableFile
@@ -29,11 +29,19 @@ def restore(state: State, arrays: Arrays, step: int) -> None:
     Raises:
         UnusableFile: The arrays are those of another architecture; the state is untouched.
     """
-    own = {name: array.shape for name, array in arrays_of(state).items()}
-    given = {name: array.shape for name, array in arrays.items() if name.startswith(NETWORKS)}
+    memory = _memory(state)
+    kept = {name: value for name, value in arrays.items() if name in memory}
+    own = {name: array.shape for name, array in arrays_of(state).items() if name not in kept}
+    given = {name: array.shape for name, array in arrays.items() if name.startswith(NETWORKS) and name not in kept}
     if own != given:
         first = min(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
         raise UnusableFile(f"the checkpoint is of another architecture (first: {first})")
+    device = next(state.student.parameters()).device
+    for name, value in kept.items():
+        module, attribute = memory[name]
+        own_buffer = getattr(module, attribute)
+        if own_buffer is None or own_buffer.shape != value.shape or own_buffer.dtype != value.dtype:
+            setattr(module, attribute, torch.empty_like(value, device=device))
     state.student.load_state_dict(_under(arrays, "student."))
     if state.teacher is not None:
         state.teacher.network.load_state_dict(_under(arrays, "teacher."))
@@ -49,6 +57,18 @@ def restore(state: State, arrays: Arrays, step: int) -> None:
     state.step = step
     if step > 0:
         set_learning_rate(state.optimizer, state.config.schedule, step - 1)  # that of the latest step, for its report
+
+
+def _memory(state: State) -> dict[str, tuple[nn.Module, str]]:
+    """Name -> (module, attribute) of the buffers of tasks, empty ones (None) included.
+
+    What they hold comes with training, and with it their shape.
+    """
+    return {
+        f"tasks.{path}.{name}": (module, name)
+        for path, module in state.tasks.named_modules()
+        for name in module._buffers
+    }
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

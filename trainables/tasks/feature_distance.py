@@ -11,7 +11,7 @@ from trainables.config import FeatureDistance
 from trainables.geometry import IGNORE
 from trainables.losses import masked_mean
 from trainables.step_data import StepView
-from trainables.tasks.task import AuxiliaryTask
+from trainables.tasks.task import AuxiliaryTask, Shares
 
 
 class FeatureDistanceTask(AuxiliaryTask):
@@ -26,7 +26,7 @@ class FeatureDistanceTask(AuxiliaryTask):
     """
 
     name = "feature_distance"
-    shares_source = True
+    shares = Shares.SOURCE
 
     def __init__(self, config: FeatureDistance, imagenet_encoder: nn.Module, stride: int) -> None:
         super().__init__()

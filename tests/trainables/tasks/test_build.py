@@ -27,7 +27,7 @@ from trainables.recipes import MINI, dacs
 from trainables.running.initial import new_student
 from trainables.step_data import StepView
 from trainables.tasks.build import build_tasks
-from trainables.tasks.task import AuxiliaryTask, TaskSetting
+from trainables.tasks.task import AuxiliaryTask, Shares, TaskSetting
 
 SMALL = Mfm(grid=(2, 4), rebuilder=Rebuilder(dim=16, heads=2, blocks=1))
 ALL = (
@@ -44,7 +44,7 @@ class SourceEntropy(AuxiliaryTask):
     """A task of a reader's own, on the source pass's features: a linear probe that should not be sure."""
 
     name = "entropy"
-    shares_source = True
+    shares = Shares.SOURCE
     learning_rate = 1e-2
 
     def __init__(self, weight: float, channels: int) -> None:

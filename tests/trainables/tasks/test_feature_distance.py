@@ -10,6 +10,7 @@ from tests.trainables.tasks.training import names, reached, smoke, started, view
 from trainables.config import FeatureDistance
 from trainables.optimization import parameter_groups
 from trainables.tasks.feature_distance import FeatureDistanceTask, dominant_class, feature_distance
+from trainables.tasks.task import Shares
 
 
 @pytest.mark.parametrize("case", [0, 1, 2])
@@ -80,4 +81,4 @@ def test_the_encoder_learns_and_the_frozen_one_never_does() -> None:
 def test_it_needs_the_source_pass() -> None:
     """It shares the source pass's graph, so that the encoder runs once."""
     _, task = view_and_task(smoke(FeatureDistance()))
-    assert task.shares_source
+    assert task.shares is Shares.SOURCE

@@ -65,6 +65,13 @@ def train(config: Experiment, folder: Path, *, shared: Path | None = None) -> tu
 
 def started(config: Experiment, streams: Streams | None = None) -> State:
     """The state after step 0, whose view is in `state.last`; gradients are cleared."""
+    state = stepped(config, streams)
+    state.optimizer.zero_grad(set_to_none=True)
+    return state
+
+
+def stepped(config: Experiment, streams: Streams | None = None) -> State:
+    """The state after step 0, with the gradients of that step."""
     streams = streams or Streams(0)
     domains = open_domains(config, {}, CPU)
     state = begin(config, streams, domains, Path("/nonexistent"), {}, CPU)
@@ -72,7 +79,6 @@ def started(config: Experiment, streams: Streams | None = None) -> State:
     source = in_layout(domains.source(streams, 0, config.batch_size), config)
     target = in_layout(domains.target(streams, 0, config.batch_size), config)
     self_training_step(state, config.adaptation, source, target)
-    state.optimizer.zero_grad(set_to_none=True)
     return state
 
 
