@@ -11,7 +11,7 @@ from pathlib import Path
 from trainables.command_line import SIZE, Parser
 from trainables.data.class_table import read_class_table
 from trainables.data.classes import CITYSCAPES_CLASSES
-from trainables.data.datasets import dataset_names, find_dataset
+from trainables.data.datasets import dataset_names, find_dataset, load_dataset
 from trainables.data.label_map import NAME, read_label_map
 from trainables.data.own_folders import OwnFolders, folder_reader
 from trainables.data.packing.manifest import Codec, Manifest
@@ -56,7 +56,8 @@ def make_parser(description: str) -> Parser:
 
 def _add_native(parser: argparse.ArgumentParser) -> None:
     names = dataset_names()
-    parser.add_argument("dataset", choices=[*names, FOLDER], metavar="DATASET", help=f"{', '.join(names)} or {FOLDER}")
+    parser.add_argument("dataset", metavar="DATASET", help=f"{', '.join(names)}, {FOLDER}, or that of --code")
+    parser.add_argument("--code", type=Path, metavar="FILE", help="Python file with a DATASET of one's own")
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="where its native files lie")
     parser.add_argument("--splits", nargs="+", choices=[split.value for split in Split], help="default: all it has")
     parser.add_argument("--workers", type=_count, default=os.cpu_count() or 1, help="threads; default: one a core")
@@ -103,6 +104,12 @@ def find_reader(arguments: argparse.Namespace) -> tuple[Reader, Path]:
     Raises:
         ValueError: The options do not fit together, or a file that they name cannot be used.
     """
+    readers = _readers(arguments.code)
+    if arguments.dataset not in (*readers, FOLDER):
+        raise ValueError(
+            f"DATASET: invalid choice: {arguments.dataset!r} (choose from {', '.join((*readers, FOLDER))}); give the "
+            "file of one's own with --code."
+        )
     given = [f"--{option.replace('_', '-')}" for option in OWN if getattr(arguments, option) is not None]
     if given and arguments.dataset == FOLDER and arguments.label_map is None:
         return _own_folders(arguments)
@@ -120,7 +127,12 @@ def find_reader(arguments: argparse.Namespace) -> tuple[Reader, Path]:
         raise ValueError(f"--root must be the folder of the native files, but {arguments.root} is not there.")
     if arguments.dataset == FOLDER:
         return read_label_map(arguments.label_map), arguments.root
-    return find_dataset(arguments.dataset), arguments.root
+    return readers[arguments.dataset], arguments.root
+
+
+def _readers(code: Path | None) -> dict[str, Reader]:
+    own = [] if code is None else [load_dataset(code)]
+    return {name: find_dataset(name) for name in dataset_names()} | {reader.dataset: reader for reader in own}
 
 
 def _own_folders(arguments: argparse.Namespace) -> tuple[Reader, Path]:
