@@ -151,11 +151,11 @@ def with_target_statistics(
     HRDA sees each batch as in training: its context and a detail crop drawn at random.
     """
     network = copy.deepcopy(student)
+    network.train()
     for module in network.modules():
-        if isinstance(module, BATCH_NORMS):
+        if isinstance(module, BATCH_NORMS) and module.training:  # frozen ones stay in evaluation mode
             module.reset_running_stats()
             module.momentum = None  # a plain mean over the batches
-    network.train()
     with torch.no_grad():
         for batch in range(batches):
             image = domains.target(streams, batch, batch_size).image

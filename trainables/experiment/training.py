@@ -107,9 +107,20 @@ class Execution(Settings):
             does not.
         cuda_graphs: Encoders' passes are recorded once and replayed (`trainables.cuda_graphs`); a CPU
             ignores it.
+        checkpointing: The student's encoder keeps inputs of its blocks alone and takes each block again in the backward
+            pass: less memory, more time, the same numbers, and no part of the identity.
     """
 
     precision: Precision = Precision.FLOAT32
     channels_last: bool = True
     compile: bool = False
     cuda_graphs: bool = field(default=False, metadata={"identity": "when set"})
+    checkpointing: bool = field(default=False, metadata={"identity": False})
+
+    def _check_together(self) -> None:
+        if self.checkpointing and (self.compile or self.cuda_graphs):
+            other = "compile" if self.compile else "cuda_graphs"
+            raise ValueError(
+                f"Execution.checkpointing takes blocks again in the backward pass, which {other} records once; set one "
+                "of the two."
+            )

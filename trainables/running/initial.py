@@ -6,6 +6,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -25,6 +26,7 @@ from trainables.config import (
 )
 from trainables.cuda_graphs import GraphedModule
 from trainables.data.domains import Domains
+from trainables.models.checkpointing import checkpoint_blocks
 from trainables.models.pretrained import load_encoder
 from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
@@ -81,6 +83,8 @@ def new_student(config: Experiment, streams: Streams, num_classes: int, device: 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.torch_seed("init", 0))
         student = config.network.build(num_classes)
+    if config.execution.checkpointing:
+        checkpoint_blocks(student.encoder)
     dtype = torch.float64 if config.execution.precision is Precision.FLOAT64 else torch.float32
     student = student.to(device=device, dtype=dtype)
     return student.to(memory_format=torch.channels_last) if config.execution.channels_last else student
@@ -155,7 +159,8 @@ def warm_start(
     other settings, is put aside and made anew.
     """
     machine = (device.type, torch.__version__)
-    of = (config.network, config.data, config.source_holdout, settings, config.execution)
+    arithmetic = replace(config.execution, checkpointing=False)  # which changes no number
+    of = (config.network, config.data, config.source_holdout, settings, arithmetic)
     identity = json.dumps((plain(of), streams.seed, sorted(data.items()), machine), sort_keys=True)
     path = shared / "warm_starts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -15,9 +15,12 @@ from torch import Tensor, nn
 
 from mfm_tune.identity import config_id
 from trainables.config import SGD, AdamW, Norm, Schedule, Timm
+from trainables.evaluation import with_target_statistics
 from trainables.models.segmentor import Encoded, Outputs, Segmentor
 from trainables.models.timm_encoder import TimmEncoder, layout_of, resample
 from trainables.optimization import build_optimizer, parameter_groups, set_learning_rate
+from trainables.randomness import Streams
+from trainables.step_data import Batch
 
 SIZES = ((64, 128), (97, 131))
 FAMILIES = {  # one of each way in which families differ
@@ -249,3 +252,18 @@ def test_every_choice_is_part_of_the_identity() -> None:
         Timm("convnext_tiny", drop_path=0.2), Timm("convnext_tiny", output_stride=16),
     ]  # fmt: skip
     assert len({config_id(each) for each in settings}) == len(settings)
+
+
+def test_the_targets_statistics_leave_frozen_norms_alone() -> None:
+    """AdaBN resets and measures what is trained; frozen statistics would be left at 0 and 1."""
+
+    class Noise:
+        def target(self, streams: Streams, step: int, count: int) -> Batch:
+            return Batch(torch.randn(count, 3, 32, 32))
+
+    for norm in (Norm.BATCH, Norm.FROZEN):
+        student = OneLayer(built(Timm("resnet18", norm=norm)))
+        student.encoder.model.bn1.running_mean.fill_(7.0)
+        adapted = with_target_statistics(student, Noise(), Streams(0), 1, 2)  # type: ignore[arg-type]
+        kept = torch.equal(adapted.encoder.model.bn1.running_mean, student.encoder.model.bn1.running_mean)  # type: ignore[operator,union-attr]
+        assert kept is (norm is Norm.FROZEN)
