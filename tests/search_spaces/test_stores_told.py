@@ -10,7 +10,7 @@ import pytest
 
 from mfm_tune import run
 from mfm_tune.planning.loading import load_search_space
-from trainables.data.__main__ import _parser
+from trainables.data.arguments import make_parser
 from trainables.data.datasets import dataset_names
 from trainables.recipes import PAPER
 
@@ -33,7 +33,7 @@ def as_read(command: str) -> argparse.Namespace:
     """A command as its parser reads it; it must know every word."""
     words = shlex.split(command)
     assert words[:3] == ["python", "-m", "trainables.data"]
-    return _parser().parse_args(words[3:])
+    return make_parser("").parse_args(words[3:])
 
 
 def test_every_paper_profile_and_the_photographs_need_data() -> None:
