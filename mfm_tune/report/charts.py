@@ -75,7 +75,7 @@ class Figure:
     """A drawing with its words.
 
     Args:
-        group: Where the page puts it: seeds, plot, curves, classes, search.
+        group: Where the page puts it: seeds, plot, curves, classes, or the key of a section.
         drawing: Elements of SVG.
         size: Width and height.
         table: The table that it belongs to.

@@ -11,16 +11,14 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from PIL import Image
 
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.program import Outcome
 from mfm_tune.report.classes import pairs
 from mfm_tune.results.study import Results
 from mfm_tune.results.trials import ConfigResult
-
-if TYPE_CHECKING:
-    from PIL import Image
 
 EXAMPLES = 3
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a file that is no picture, or half of one
@@ -105,8 +103,6 @@ def _row(
 
 
 def _picture(storage: Path, paths: Mapping[str, Path], name: str, caption: str, what: str) -> Picture | None:
-    from PIL import Image
-
     image = _opened(storage, paths, name)
     if image is None:
         return None
@@ -122,8 +118,6 @@ def _picture(storage: Path, paths: Mapping[str, Path], name: str, caption: str, 
 
 def _opened(storage: Path, paths: Mapping[str, Path], name: str) -> Image.Image | None:
     """A picture in RGB; None where the trial left none, or it cannot be read."""
-    from PIL import Image
-
     if name not in paths:
         return None
     try:

@@ -22,7 +22,6 @@ from mfm_tune.search.candidates import Candidate, final, values_text
 from mfm_tune.search.importance import Importance
 from mfm_tune.search_space import Choice, Distribution, Integer, Printed
 
-GROUP = "search"
 PAIRED = 3  # parameters whose pairs are drawn as contours
 LEAST_FOR_CONTOURS = 6  # finished trials
 BANDS = [(charts.ACCENT, opacity) for opacity in (0.06, 0.18, 0.32, 0.48, 0.68)]  # of a contour plot
@@ -89,7 +88,9 @@ def _selection_bias(criterion: Criterion, retold: Sequence[Retold]) -> Figure:
         f"{criterion_number(each.summary.mean, criterion)} with held-out seeds"
         for each in retold
     )
-    return charts.figure(axes, GROUP, f"{capital(criterion.label)} while exploring and with held-out seeds", said)
+    return charts.figure(
+        axes, "selection-bias", f"{capital(criterion.label)} while exploring and with held-out seeds", said
+    )
 
 
 def _importance(importances: Sequence[Importance], n: int) -> Figure:
@@ -104,7 +105,7 @@ def _importance(importances: Sequence[Importance], n: int) -> Figure:
     low, high = [each.low for each in importances], [each.high for each in importances]
     axes.hlines(below, low, high, label="range when one trial is left out", **charts.INTERVAL)
     said = "; ".join(f"{each.name}: {each.share:.2f}" for each in importances)
-    return charts.figure(axes, GROUP, f"Importance of each parameter, {n} finished trials", said)
+    return charts.figure(axes, "importance", f"Importance of each parameter, {n} finished trials", said)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -132,7 +133,7 @@ def _slice(found: SearchResults, scored: Scored, name: str) -> Figure:
         axes.axhline(baseline.explored, label=f"{baseline.name}, same seed", zorder=1, **charts.DASHED)
     said = "; ".join(f"{each.values[name]}: {criterion_number(value, criterion)}" for each, value in scored)
     ended = f"; stopped early at {', '.join(str(each.values[name]) for each in found.stopped)}" if found.stopped else ""
-    return charts.figure(axes, GROUP, f"{capital(criterion.label)} against {name}", f"{said}{ended}")
+    return charts.figure(axes, "slices", f"{capital(criterion.label)} against {name}", f"{said}{ended}")
 
 
 def _contour(found: SearchResults, scored: Scored, first: str, second: str) -> Figure:
@@ -157,7 +158,7 @@ def _contour(found: SearchResults, scored: Scored, first: str, second: str) -> F
         f"{first} {each.values[first]}, {second} {each.values[second]}: {criterion_number(value, criterion)}"
         for each, value in scored
     )
-    return charts.figure(axes, GROUP, f"{capital(criterion.label)} over {first} (across) and {second} (up)", said)
+    return charts.figure(axes, "slices", f"{capital(criterion.label)} over {first} (across) and {second} (up)", said)
 
 
 def _fill(axes: Axes, points: Sequence[Mark], values: Sequence[float], criterion: Criterion) -> None:
@@ -242,7 +243,7 @@ def _pruning(found: SearchResults) -> Figure:
     told = found.pruning
     saved = "" if told.saved is None else f"; {100 * told.saved:.0f} % of the planned steps saved"
     said = f"{told.finished} finished, {told.stopped} stopped early{saved}"
-    return charts.figure(axes, GROUP, "Training steps of each explored trial", said)
+    return charts.figure(axes, "pruning", "Training steps of each explored trial", said)
 
 
 def _criterion(found: SearchResults, chosen: ChosenBy) -> Figure:
@@ -260,4 +261,4 @@ def _criterion(found: SearchResults, chosen: ChosenBy) -> Figure:
     choice = [(x, y, f"{title}, chosen") for number, (x, y, title) in points.items() if number == chosen.choice]
     charts.marks(axes, choice, charts.DIAMOND, "its choice")
     said = "; ".join(f"{criterion_number(value, criterion)}: {miou:.1f}" for value, miou, _ in points.values())
-    return charts.figure(axes, GROUP, f"{capital(TARGET_MIOU.label)} against {criterion.label}", said)
+    return charts.figure(axes, "selection", f"{capital(TARGET_MIOU.label)} against {criterion.label}", said)

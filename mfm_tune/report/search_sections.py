@@ -30,11 +30,11 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
     said = study_text(found.results)
     sentences = (*search_summary(found), *said.summary.sentences)
     sections = (
-        selection_bias(found, figures),
-        _importance(found, importances, figures),
+        selection_bias(found),
+        _importance(found, importances),
         _slices(found, importances, figures),
-        _pruning(found, figures),
-        selection(found, figures),
+        _pruning(found),
+        selection(found),
         _explored(found),
     )
     return replace(
@@ -164,7 +164,7 @@ def _others(found: SearchResults) -> Iterator[str]:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def selection_bias(found: SearchResults, figures: Sequence[str] = ()) -> Section | None:
+def selection_bias(found: SearchResults) -> Section | None:
     """The number that each confirmed config was chosen with, beside its mean on held-out seeds."""
     retold: list[Retold] = [*found.confirmed, *found.baselines]
     if not found.confirmed:
@@ -191,7 +191,6 @@ def selection_bias(found: SearchResults, figures: Sequence[str] = ()) -> Section
         ),
         headings=("config", f"{criterion.label} while exploring", "held-out seeds: mean ± std (n)", "change"),
         rows=rows,
-        figures=_named(figures, "search-selection-bias"),
     )
 
 
@@ -203,7 +202,7 @@ def _held_out(each: Retold, found: SearchResults) -> str:
     return f"{criterion_number(told.mean, criterion)}{spread} ({told.n})"
 
 
-def _importance(found: SearchResults, importances: Sequence[Importance], figures: Sequence[str]) -> Section | None:
+def _importance(found: SearchResults, importances: Sequence[Importance]) -> Section | None:
     n, criterion = len(found.finished), found.search.criterion
     title = "Importance of each parameter"
     if not importances:
@@ -236,30 +235,28 @@ def _importance(found: SearchResults, importances: Sequence[Importance], figures
             )
             for each in importances
         ),
-        figures=_named(figures, "search-importance"),
     )
 
 
 def _slices(found: SearchResults, importances: Sequence[Importance], figures: Sequence[str]) -> Section | None:
-    slices, contours = _named(figures, "search-slice-"), _named(figures, "search-contour-")
-    if not slices:
+    if not any(name.startswith("search-slice-") for name in figures):
         return None
     criterion = found.search.criterion
     sentences = [
         f"Each dot is a finished trial of seed {found.search.explore_seed}. Stopped trials lie in a strip of their own "
         "or are hollow: their numbers are of an earlier step and are not drawn."
     ]
-    if contours:
+    if any(name.startswith("search-contour-") for name in figures):
         names = ", ".join(each.name for each in importances[:3])
         sentences.append(
             f"Contours are drawn for the pairs of {names}, the most important parameters. The colour is "
             f"{criterion.label}, interpolated between the dots: where they are few it says little, outside of them "
             "nothing is drawn."
         )
-    return Section(key="slices", title="Slices and contours", sentences=tuple(sentences), figures=(*slices, *contours))
+    return Section(key="slices", title="Slices and contours", sentences=tuple(sentences))
 
 
-def _pruning(found: SearchResults, figures: Sequence[str]) -> Section | None:
+def _pruning(found: SearchResults) -> Section | None:
     told, search = found.pruning, found.search
     if told.saved is None:
         return None
@@ -275,11 +272,10 @@ def _pruning(found: SearchResults, figures: Sequence[str]) -> Section | None:
         ),
         headings=("stopped at step", "of", "trials"),
         rows=tuple((f"{step:,}", f"{planned:,}", str(count)) for (step, planned), count in told.stopped_at.items()),
-        figures=_named(figures, "search-pruning"),
     )
 
 
-def selection(found: SearchResults, figures: Sequence[str] = ()) -> Section | None:
+def selection(found: SearchResults) -> Section | None:
     """How well each label-free criterion would have chosen."""
     if not found.points:
         return None
@@ -321,7 +317,6 @@ def selection(found: SearchResults, figures: Sequence[str] = ()) -> Section | No
             )
             for each in found.chosen_by
         ),
-        figures=_named(figures, "search-criterion-"),
     )
 
 
@@ -348,7 +343,3 @@ def _explored(found: SearchResults) -> Section | None:
         rows=tuple(rows),
         folded=True,
     )
-
-
-def _named(figures: Sequence[str], beginning: str) -> tuple[str, ...]:
-    return tuple(name for name in figures if name.startswith(beginning))

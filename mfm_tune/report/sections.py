@@ -28,10 +28,9 @@ from mfm_tune.results.trials import letter
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A heading, sentences, and perhaps a small table and figures.
+    """A heading, sentences, and perhaps a small table; figures whose group is its key come under it.
 
     Args:
-        figures: Names of the figures that stand under it.
         folded: Whether the page shows the table on request only.
     """
 
@@ -40,7 +39,6 @@ class Section:
     sentences: tuple[str, ...] = ()
     headings: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
-    figures: tuple[str, ...] = ()
     folded: bool = False
 
 

@@ -34,23 +34,27 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Paired:
+class Paired(Summary):
     """Differences a - b over the seeds that both have.
 
     Args:
         per_seed: Seed -> difference, seeds rising.
         mean, std, n: Of the differences.
-        low, high: Ends of the 95 % t-interval of the mean; None for fewer than 2 seeds.
-        smallest_visible: Half the interval's width; None for fewer than 2 seeds.
+        smallest_visible: Half the width of the mean's 95 % t-interval; None for fewer than 2 seeds.
     """
 
     per_seed: Mapping[int, float]
-    mean: float | None
-    std: float | None
-    n: int
-    low: float | None
-    high: float | None
     smallest_visible: float | None
+
+    @property
+    def low(self) -> float | None:
+        """Lower end of the interval; None for fewer than 2 seeds."""
+        return None if self.mean is None or self.smallest_visible is None else self.mean - self.smallest_visible
+
+    @property
+    def high(self) -> float | None:
+        """Upper end of the interval; None for fewer than 2 seeds."""
+        return None if self.mean is None or self.smallest_visible is None else self.mean + self.smallest_visible
 
     @property
     def verdict(self) -> Verdict:
@@ -96,21 +100,10 @@ def summary(values: Iterable[float]) -> Summary:
 def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Paired:
     """The differences a - b, seed by seed, over the seeds that both have."""
     per_seed = {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
-    found = summary(per_seed.values())
-    if found.mean is None or found.std is None:
-        return Paired(
-            per_seed=per_seed, mean=found.mean, std=None, n=found.n, low=None, high=None, smallest_visible=None
-        )
-    half = t_quantile((1 + CONFIDENCE) / 2, found.n - 1) * found.std / math.sqrt(found.n)
-    return Paired(
-        per_seed=per_seed,
-        mean=found.mean,
-        std=found.std,
-        n=found.n,
-        low=found.mean - half,
-        high=found.mean + half,
-        smallest_visible=half,
-    )
+    whole = summary(per_seed.values())
+    mean, std, n = whole.mean, whole.std, whole.n
+    half = None if mean is None or std is None else t_quantile((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
+    return Paired(per_seed=per_seed, mean=mean, std=std, n=n, smallest_visible=half)
 
 
 def t_quantile(p: float, df: int) -> float:
