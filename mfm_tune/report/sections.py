@@ -132,10 +132,12 @@ def _reason(record: TrialRecord) -> str:
 
 def _where(results: Results) -> Section:
     records = results.records
-    hosts = ", ".join(results.hosts) or "no known host"
-    side_by_side = [f"{slots} at a time" if slots else "on a cluster" for slots in results.slots]
+    launches = results.launches
+    hosts = dict.fromkeys(str(launch["host"]) for launch in launches if launch.get("host"))
+    slots = dict.fromkeys(int(launch.get("slots", 0)) for launch in launches)
+    side_by_side = [f"{count} at a time" if count else "on a cluster" for count in slots]
     trials = f", trials {' and '.join(side_by_side)}" if side_by_side else ""
-    sentences = [f"{counted(results.launches, 'launch', 'launches')} on {hosts}{trials}."]
+    sentences = [f"{counted(len(launches), 'launch', 'launches')} on {', '.join(hosts) or 'no known host'}{trials}."]
     if records:
         executed, seconds = sum(each.executed_steps for each in records), sum(each.seconds for each in records)
         needed = sum(each.step for each in records)
@@ -147,7 +149,7 @@ def _where(results: Results) -> Section:
     ends = [each.last_seen for each in records if each.last_seen is not None]
     if starts and ends:
         sentences.append(f"First start {_utc(min(starts))}, last sign of a trial {_utc(max(ends))}.")
-    sentences += [f"Versions: {_listed(versions)}." for versions in results.versions]
+    sentences += dict.fromkeys(f"Versions: {_listed(launch.get('versions') or {})}." for launch in launches)
     sentences += _codes(results)
     if any(table.shows_cost for table in results.tables):
         sentences.append(

@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import chain
 
 from mfm_tune.ledger.records import Status, TrialRecord
+from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
 from mfm_tune.results.trials import ConfigResult, Environment, Mark, environments_of, marks
@@ -131,28 +132,21 @@ class TableResult:
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """All numbers of a study's report.
+    """All numbers of a study's report, each worked out when it is asked for.
 
     Args:
-        references: In the study's order; the first one is the baseline of the others.
         configs: Config id -> trials, distinct, in printing order.
-        main: The other references minus the first: what the study is about.
-        environments: What the finished trials ran on, the most frequent first.
-        launches: How often the study was started.
-        slots: How many trials ran at once, 0 where only a cluster knows; distinct.
+        launches: The events of the study's launches.
     """
 
     study: Study
-    seeds: tuple[int, ...]
-    tables: tuple[TableResult, ...]
-    references: tuple[ConfigResult, ...]
     configs: Mapping[str, ConfigResult]
-    main: tuple[Comparison, ...]
-    environments: tuple[Environment, ...]
-    hosts: tuple[str, ...]
-    versions: tuple[Mapping[str, str], ...]
-    launches: int
-    slots: tuple[int, ...]
+    launches: tuple[Event, ...]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The study's seeds."""
+        return tuple(self.study.seeds)
 
     @property
     def metric(self) -> str:
@@ -163,6 +157,32 @@ class Results:
     def second_metric(self) -> str | None:
         """The study's second metric."""
         return self.study.second_metric
+
+    @cached_property
+    def references(self) -> tuple[ConfigResult, ...]:
+        """In the study's order; the first one is the baseline of the others."""
+        named = self.study.reference_ids.items()
+        return tuple(replace(self.configs[config], name=name) for name, config in named)
+
+    @cached_property
+    def environments(self) -> tuple[Environment, ...]:
+        """What the finished trials ran on, the most frequent first."""
+        return environments_of(self.configs.values())
+
+    @cached_property
+    def main(self) -> tuple[Comparison, ...]:
+        """The other references minus the first: what the study is about."""
+        metric, papers = self.metric, self._papers
+        return tuple(
+            self._comparison(other, self.references[0], metric, papers.get(other.config_id), papers)
+            for other in self.references[1:]
+            if other.config_id != self.references[0].config_id
+        )
+
+    @cached_property
+    def tables(self) -> tuple[TableResult, ...]:
+        """In the study's order."""
+        return tuple(map(self._table, self.study.tables))
 
     @cached_property
     def cells(self) -> tuple[CellResult, ...]:
@@ -210,77 +230,16 @@ class Results:
         """How many trials have each status."""
         return Counter(config.status(seed) for config in self.configs.values() for seed in self.seeds)
 
-
-def collect(study: Study, state: LedgerState, fingerprints: Mapping[str, str] | None = None) -> Results:
-    """The numbers of a study.
-
-    Args:
-        study: What is printed.
-        state: The ledger.
-        fingerprints: Config id -> fingerprint of the code as it is now. For one that is not named, the code that a
-            driver last declared counts.
-    """
-    known = fingerprints or {}
-    configs = {
-        config: ConfigResult(
-            config_id=config,
-            name=study.name_of(config),
-            trials={seed: state.counts(config, seed, known.get(config)) for seed in study.seeds},
-            fingerprint=known.get(config),
-            classes=state.configs[config].classes if config in state.configs else (),
-        )
-        for config in study.configs()
-    }
-    collector = _Collector(study, configs, environments_of(configs.values()))
-    launches = [each for each in state.launches if (each["study"], each["profile"]) == (study.name, study.profile)]
-    versions = (tuple((name, str(each)) for name, each in (of.get("versions") or {}).items()) for of in launches)
-    return Results(
-        study=study,
-        seeds=tuple(study.seeds),
-        tables=tuple(map(collector.table, study.tables)),
-        references=collector.references,
-        configs=configs,
-        main=collector.main(),
-        environments=collector.environments,
-        hosts=tuple(dict.fromkeys(str(each["host"]) for each in launches if each.get("host"))),
-        versions=tuple(map(dict, dict.fromkeys(versions))),
-        launches=len(launches),
-        slots=tuple(dict.fromkeys(int(each.get("slots", 0)) for each in launches)),
-    )
-
-
-@dataclass(frozen=True)
-class _Collector:
-    """What the cells of all tables share while results are put together."""
-
-    study: Study
-    configs: Mapping[str, ConfigResult]
-    environments: tuple[Environment, ...]
-
     @cached_property
-    def references(self) -> tuple[ConfigResult, ...]:
-        named = self.study.reference_ids.items()
-        return tuple(replace(self.configs[config], name=name) for name, config in named)
-
-    @cached_property
-    def papers(self) -> Mapping[str, float]:
+    def _papers(self) -> Mapping[str, float]:
         """Config id -> the paper's number in the first table that has one."""
         return dict(chain.from_iterable(_papers(self.study, table).items() for table in reversed(self.study.tables)))
 
-    def main(self) -> tuple[Comparison, ...]:
-        """The other references minus the first."""
-        metric, papers = self.study.metric, self.papers
-        return tuple(
-            self._comparison(other, self.references[0], metric, papers.get(other.config_id), papers)
-            for other in self.references[1:]
-            if other.config_id != self.references[0].config_id
-        )
-
-    def table(self, table: Table) -> TableResult:
+    def _table(self, table: Table) -> TableResult:
         cells, metric = self.study.cells_of(table), table.metric or self.study.metric
         own = table.axis.against is not None
         baselines = (OWN,) if own else tuple(Baseline(name=each.name, config=each) for each in self.references)
-        papers = {**self.papers, **_papers(self.study, table)}
+        papers = {**self._papers, **_papers(self.study, table)}
         return TableResult(
             table=table,
             metric=metric,
@@ -321,6 +280,30 @@ class _Collector:
             second=paired_difference(config.finals(second), other.finals(second)) if second else None,
             paper=None if paper is None or there is None else paper - there,
         )
+
+
+def collect(study: Study, state: LedgerState, fingerprints: Mapping[str, str] | None = None) -> Results:
+    """The numbers of a study.
+
+    Args:
+        study: What is printed.
+        state: The ledger.
+        fingerprints: Config id -> fingerprint of the code as it is now. For one that is not named, the code that a
+            driver last declared counts.
+    """
+    known = fingerprints or {}
+    configs = {
+        config: ConfigResult(
+            config_id=config,
+            name=study.name_of(config),
+            trials={seed: state.counts(config, seed, known.get(config)) for seed in study.seeds},
+            fingerprint=known.get(config),
+            classes=state.configs[config].classes if config in state.configs else (),
+        )
+        for config in study.configs()
+    }
+    launches = (each for each in state.launches if (each["study"], each["profile"]) == (study.name, study.profile))
+    return Results(study=study, configs=configs, launches=tuple(launches))
 
 
 def _papers(study: Study, table: Table) -> dict[str, float]:
