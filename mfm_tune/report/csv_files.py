@@ -67,21 +67,21 @@ def classes_csv(results: Results) -> str:
 
 
 def explored_csv(found: SearchResults) -> str:
-    """All points of a search, stopped ones with their outcome; `at the last step` says whether numbers compare."""
+    """All candidates of a search, stopped ones with their outcome; `at the last step` says whether numbers compare."""
     rows: list[dict[str, Value]] = []
-    for point in found.points:
-        record = point.record
+    for candidate in found.candidates:
+        record = candidate.record
         rows.append(
             {
-                "trial": point.number,
-                **{name: point.values[name] for name in found.search.parameters},
+                "trial": candidate.number,
+                **{name: candidate.values[name] for name in found.search.parameters},
                 "outcome": outcome_text(record),
-                "at the last step": "yes" if point.outcome is Outcome.FINISHED else "no",
+                "at the last step": "yes" if candidate.outcome is Outcome.FINISHED else "no",
                 "step": record.step if record else 0,
                 "planned_steps": record.planned_steps if record else None,
-                "seed": point.seed,
-                "config_id": point.config_id,
-                "key": point.key,
+                "seed": candidate.seed,
+                "config_id": candidate.config_id,
+                "key": candidate.key,
                 "seconds": round(record.seconds, 3) if record else None,
                 "error": _last_line(record.error if record else ""),
                 **(dict(sorted(record.metrics.items())) if record else {}),

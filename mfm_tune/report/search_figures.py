@@ -17,7 +17,7 @@ from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.program import Outcome
 from mfm_tune.report.charts import Figure, Mark
 from mfm_tune.report.numbers import criterion_number
-from mfm_tune.results.search import ChosenBy, Retold, SearchResults
+from mfm_tune.results.search import ChosenBy, Remeasured, SearchResults
 from mfm_tune.search.candidates import Candidate, final, values_text
 from mfm_tune.search.importance import Importance
 from mfm_tune.search_space import Choice, Distribution, Integer, Printed
@@ -26,7 +26,7 @@ PAIRED = 3  # parameters whose pairs are drawn as contours
 LEAST_FOR_CONTOURS = 6  # finished trials
 BANDS = [(charts.ACCENT, opacity) for opacity in (0.06, 0.18, 0.32, 0.48, 0.68)]  # of a contour plot
 
-Scored = list[tuple[Candidate, float]]  # finished points with their value
+Scored = list[tuple[Candidate, float]]  # finished candidates with their value
 
 
 @charts.house_style
@@ -36,9 +36,9 @@ def search_figures(found: SearchResults, importances: Sequence[Importance]) -> d
 
 
 def _figures(found: SearchResults, importances: Sequence[Importance]) -> Iterator[tuple[str, Figure]]:
-    retold = [*found.confirmed, *found.baselines]
-    if any(each.change is not None for each in retold):
-        yield "search-selection-bias", _selection_bias(found.search.criterion, retold)
+    remeasured = [*found.confirmed, *found.baselines]
+    if any(each.change is not None for each in remeasured):
+        yield "search-selection-bias", _selection_bias(found.search.criterion, remeasured)
     if importances:
         yield "search-importance", _importance(importances, len(found.finished))
     scored = _scored(found, found.search.criterion)
@@ -62,7 +62,7 @@ def capital(text: str) -> str:
 
 
 def _scored(found: SearchResults, criterion: Criterion) -> Scored:
-    pairs = ((each, final(each, criterion)) for each in found.points)
+    pairs = ((each, final(each, criterion)) for each in found.candidates)
     return [(each, value) for each, value in pairs if value is not None]
 
 
@@ -71,14 +71,14 @@ def _scored(found: SearchResults, criterion: Criterion) -> Scored:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def _selection_bias(criterion: Criterion, retold: Sequence[Retold]) -> Figure:
+def _selection_bias(criterion: Criterion, remeasured: Sequence[Remeasured]) -> Figure:
     """A row for each confirmed config: the number it was chosen with, and those of held-out seeds."""
-    axes = charts.rows([each.name for each in retold], criterion.label)
-    told = [(each.name, each.held_out, each.summary.mean) for each in retold]
+    axes = charts.rows([each.name for each in remeasured], criterion.label)
+    told = [(each.name, each.held_out, each.summary.mean) for each in remeasured]
     charts.seeds(
         axes, told, lambda value: criterion_number(value, criterion), ("a held-out seed", "mean of held-out seeds")
     )
-    known = [(row, each.name, each.explored) for row, each in enumerate(retold) if each.explored is not None]
+    known = [(row, each.name, each.explored) for row, each in enumerate(remeasured) if each.explored is not None]
     chosen = [
         (value, row, f"{name}, while exploring: {criterion_number(value, criterion)}") for row, name, value in known
     ]
@@ -86,7 +86,7 @@ def _selection_bias(criterion: Criterion, retold: Sequence[Retold]) -> Figure:
     said = "; ".join(
         f"{each.name}: {criterion_number(each.explored, criterion)} while exploring, "
         f"{criterion_number(each.summary.mean, criterion)} with held-out seeds"
-        for each in retold
+        for each in remeasured
     )
     return charts.figure(
         axes, "selection-bias", f"{capital(criterion.label)} while exploring and with held-out seeds", said
@@ -207,15 +207,15 @@ def _set_ticks(axis: XAxis | YAxis, distribution: Distribution) -> None:
     axis.set_ticks(list(within), labels=[charts.shortened(text, width) for text in within.values()])
 
 
-def _title(point: Candidate, told: str) -> str:
-    return f"{point.name}, {values_text(point.values)}: {told}"
+def _title(candidate: Candidate, told: str) -> str:
+    return f"{candidate.name}, {values_text(candidate.values)}: {told}"
 
 
-def _stopped_title(point: Candidate) -> str:
+def _stopped_title(candidate: Candidate) -> str:
     """No value, because it is of an earlier step."""
-    record = point.record
+    record = candidate.record
     return _title(
-        point, "stopped early" + ("" if record is None else f" at step {record.step} of {record.planned_steps}")
+        candidate, "stopped early" + ("" if record is None else f" at step {record.step} of {record.planned_steps}")
     )
 
 
@@ -228,7 +228,7 @@ def _pruning(found: SearchResults) -> Figure:
     """The steps of each trial, in the order in which they were proposed."""
     kinds: dict[str, list[Mark]] = {"finished": [], "stopped early": [], "ended otherwise": []}
     names = {Outcome.FINISHED: "finished", Outcome.STOPPED: "stopped early"}
-    for each in found.points:
+    for each in found.candidates:
         record = each.record
         if record is not None and record.outcome is not None:
             title = f"{each.name}, {record.outcome.value} at step {record.step} of {record.planned_steps}"

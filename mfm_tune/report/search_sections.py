@@ -11,7 +11,7 @@ from mfm_tune.program import Outcome
 from mfm_tune.report.numbers import counted, criterion_number, in_words, mean_std, metric_name, number, outcome_text
 from mfm_tune.report.search_figures import capital
 from mfm_tune.report.sections import Section, Text, study_text
-from mfm_tune.results.search import Confirmed, Retold, SearchResults
+from mfm_tune.results.search import Confirmed, Remeasured, SearchResults
 from mfm_tune.results.statistics import Verdict, smallest_correlation, summary
 from mfm_tune.search.candidates import final, ranking, values_text
 from mfm_tune.search.importance import LEAST, Importance, best_tenth
@@ -92,17 +92,17 @@ def _summary(found: SearchResults) -> Iterator[str]:
 
 
 def _status(found: SearchResults) -> str:
-    outcomes = Counter("open" if each.outcome is None else each.outcome.value for each in found.points)
+    outcomes = Counter("open" if each.outcome is None else each.outcome.value for each in found.candidates)
     parts = [f"{count} {name}" for name, count in sorted(outcomes.items(), key=lambda item: -item[1])]
     among = f": {', '.join(parts)}" if parts else ""
     search = found.search
-    return f"Explored {len(found.points)} of {search.trials} candidates with seed {search.explore_seed}{among}."
+    return f"Explored {len(found.candidates)} of {search.trials} candidates with seed {search.explore_seed}{among}."
 
 
 def _nothing_found(found: SearchResults) -> Iterator[str]:
     if not found.unbeaten:
         return
-    others = len({each.point.name for each in found.differences if each.point is not found.winner})
+    others = len({each.confirmed.name for each in found.differences if each.confirmed is not found.winner})
     ways = ["the winner by its 95 % interval"] if found.winner is not None else []
     ways += [f"{counted(others, 'other')} after Holm's correction"] if others else []
     yield (
@@ -113,10 +113,9 @@ def _nothing_found(found: SearchResults) -> Iterator[str]:
 
 def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     search, criterion = found.search, found.search.criterion
-    held_out = found.held_out_values(winner, search.metric)
-    said = (
-        f"Winner, rank 1 of exploring and fixed before confirming: {winner.name} ({values_text(winner.point.values)})"
-    )
+    held_out = found.held_out_values(winner.cell.config, search.metric)
+    values = values_text(winner.candidate.values)
+    said = f"Winner, rank 1 of exploring and fixed before confirming: {winner.name} ({values})"
     if not held_out:
         yield f"{said}, {metric_name(search.metric)} {mean_std(winner.cell.summary, len(search.seeds))}."
         return
@@ -131,7 +130,7 @@ def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
         Verdict.INCONCLUSIVE: "the difference is inconclusive",
     }
     for each in found.differences:
-        if each.point is winner:
+        if each.confirmed is winner:
             yield f"{winner.name} minus {each.baseline}: {in_words(each.paired)}; {verdicts[each.paired.verdict]}."
     if winner.change is not None:
         yield (
@@ -152,9 +151,9 @@ def _others(found: SearchResults) -> Iterator[str]:
             "its mean is biased upwards."
         )
     for each in found.differences:
-        if each.point is not winner and found.is_better(each):
+        if each.confirmed is not winner and found.is_better(each):
             yield (
-                f"{each.point.name} minus {each.baseline}: {in_words(each.paired)}; better after Holm's correction "
+                f"{each.confirmed.name} minus {each.baseline}: {in_words(each.paired)}; better after Holm's correction "
                 f"over all {len(found.differences)} differences."
             )
 
@@ -166,7 +165,7 @@ def _others(found: SearchResults) -> Iterator[str]:
 
 def selection_bias(found: SearchResults) -> Section | None:
     """The number that each confirmed config was chosen with, beside its mean on held-out seeds."""
-    retold: list[Retold] = [*found.confirmed, *found.baselines]
+    remeasured: list[Remeasured] = [*found.confirmed, *found.baselines]
     if not found.confirmed:
         return None
     criterion, seeds = found.search.criterion, found.search.seeds
@@ -177,7 +176,7 @@ def selection_bias(found: SearchResults) -> Section | None:
             _held_out(each, found),
             criterion_number(each.change, criterion, sign=True),
         )
-        for each in retold
+        for each in remeasured
     )
     held_out = [seed for seed in seeds if seed != found.search.explore_seed]
     return Section(
@@ -194,7 +193,7 @@ def selection_bias(found: SearchResults) -> Section | None:
     )
 
 
-def _held_out(each: Retold, found: SearchResults) -> str:
+def _held_out(each: Remeasured, found: SearchResults) -> str:
     told, criterion = each.summary, found.search.criterion
     if told.mean is None:
         return number(None)
@@ -206,7 +205,7 @@ def _importance(found: SearchResults, importances: Sequence[Importance]) -> Sect
     n, criterion = len(found.finished), found.search.criterion
     title = "Importance of each parameter"
     if not importances:
-        if not found.points:
+        if not found.candidates:
             return None
         too_few = f"{counted(n, 'trial')} finished, and an importance needs {LEAST}"
         said = f"Not told: {too_few if n < LEAST else 'there is one parameter'}. Stopped trials do not count."
@@ -277,7 +276,7 @@ def _pruning(found: SearchResults) -> Section | None:
 
 def selection(found: SearchResults) -> Section | None:
     """How well each label-free criterion would have chosen."""
-    if not found.points:
+    if not found.candidates:
         return None
     title = "Label-free selection"
     mark = f"{capital(selected_by(found))}."
@@ -321,14 +320,14 @@ def selection(found: SearchResults) -> Section | None:
 
 
 def _explored(found: SearchResults) -> Section | None:
-    if not found.points:
+    if not found.candidates:
         return None
     criterion = found.search.criterion
-    ranked = ranking(found.points, criterion)
+    ranked = ranking(found.candidates, criterion)
     places = {each.number: place for place, each in enumerate(ranked)}
-    points = sorted(found.points, key=lambda each: (places.get(each.number, len(places)), each.number))
+    candidates = sorted(found.candidates, key=lambda each: (places.get(each.number, len(places)), each.number))
     rows = []
-    for each in points:
+    for each in candidates:
         record = each.record
         outcome = outcome_text(record)
         if record is not None and record.outcome is not Outcome.FINISHED and record.planned_steps:

@@ -95,7 +95,9 @@ def write_search_report(
         OSError: The folder cannot be written.
     """
     found, writer = collect_search(search, state, code), _Writer(folder)
-    shares = writer.made("importances", partial(importances, found.points, search.parameters, search.criterion)) or ()
+    shares = (
+        writer.made("importances", partial(importances, found.candidates, search.parameters, search.criterion)) or ()
+    )
     drawn = writer.made("figures of the search", partial(search_figures, found, shares)) or {}
     text = partial(search_text, found, shares, tuple(drawn))
     return _written(writer, found.results, storage, text, drawn, {"tables/explored.csv": partial(explored_csv, found)})

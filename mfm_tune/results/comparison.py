@@ -87,18 +87,18 @@ def _named(trials: Sequence[TrialRecord], counting: Mapping[int, TrialRecord | N
 
 
 def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
-    """What studies and searches call a config, as reports do: references, rows of tables, points of searches."""
+    """What studies and searches call a config, as reports do: references, rows of tables, candidates of searches."""
     named = (
         (name, config_id)
         for declared in (*state.studies.values(), *state.searches.values())
         for name, config_id in declared.get("references", declared.get("baselines", {})).items()
     )
     cells = (cell for study in state.studies.values() for cell in declared_cells(study))
-    points = (point for proposals in state.proposals.values() for point in proposals)
+    proposed = (event for proposals in state.proposals.values() for event in proposals)
     every = (
         *named,
         *((row_name(cell.axis, cell.level), cell.config_id) for cell in cells),
-        *((f"{candidate_name(point['number'])} of {point['search']}", point["config_id"]) for point in points),
+        *((f"{candidate_name(event['number'])} of {event['search']}", event["config_id"]) for event in proposed),
     )
     return tuple(dict.fromkeys(label for label, config_id in every if config_id == config))
 

@@ -26,11 +26,11 @@ _ENDED = (Status.FINISHED, Status.OOM, Status.DIVERGED)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Retold:
+class Remeasured:
     """A config measured twice: while exploring, and by seeds that had no part in the choice.
 
     Args:
-        explored: The criterion of the exploring seed; for a chosen point, the number that it was chosen with.
+        explored: The criterion of the exploring seed; for a chosen candidate, the number that it was chosen with.
         held_out: Seed -> the criterion at the last step, of all other seeds.
     """
 
@@ -51,29 +51,29 @@ class Retold:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Confirmed(Retold):
-    """A point that was chosen.
+class Confirmed(Remeasured):
+    """A candidate that was chosen.
 
     Args:
-        point: What was explored.
-        every: Seed -> the criterion at the last step, of all seeds.
+        candidate: What was explored.
         cell: Its row in the confirmed table.
+        whole: Whether every seed has the criterion at the last step.
     """
 
-    point: Candidate
-    every: Mapping[int, float]
+    candidate: Candidate
     cell: CellResult
+    whole: bool
 
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """A confirmed point minus a baseline in the printed metric, over held-out seeds.
+    """A confirmed candidate minus a baseline in the printed metric, over held-out seeds.
 
     Args:
         corrected: Whether it excludes zero after Holm's correction over all such differences of the search.
     """
 
-    point: Confirmed
+    confirmed: Confirmed
     baseline: str
     paired: Paired
     corrected: bool
@@ -134,29 +134,29 @@ class SearchResults:
     """All that a report says of a search.
 
     Args:
-        points: What was explored, by number.
-        confirmed: The chosen points, in the order of the choice.
+        candidates: What was explored, by number.
+        confirmed: The chosen ones, in the order of the choice.
         results: Of the study that confirms.
         baselines: They were not chosen, so that their change is that of the seeds alone.
         fixed: Whether the choice was made; until then the best so far stand for what will be chosen.
     """
 
     search: Search
-    points: tuple[Candidate, ...]
+    candidates: tuple[Candidate, ...]
     confirmed: tuple[Confirmed, ...]
     results: Results
-    baselines: tuple[Retold, ...]
+    baselines: tuple[Remeasured, ...]
     fixed: bool
 
     @property
     def finished(self) -> tuple[Candidate, ...]:
-        """The points whose trial finished with a value of the criterion: all that an average may see."""
-        return tuple(each for each in self.points if final(each, self.search.criterion) is not None)
+        """Those whose trial finished with a value of the criterion: all that an average may see."""
+        return tuple(each for each in self.candidates if final(each, self.search.criterion) is not None)
 
     @property
     def stopped(self) -> tuple[Candidate, ...]:
-        """The points whose trial the scheduler stopped."""
-        return tuple(each for each in self.points if each.outcome is Outcome.STOPPED)
+        """Those whose trial the scheduler stopped."""
+        return tuple(each for each in self.candidates if each.outcome is Outcome.STOPPED)
 
     @cached_property
     def winner(self) -> Confirmed | None:
@@ -165,54 +165,50 @@ class SearchResults:
         It is fixed before any held-out seed is trained, so that the mean over these is an unbiased estimate. The best
         mean of several is none: of three equal ones it is expected 0.85 standard errors too high.
         """
-        return next((each for each in self.confirmed[:1] if self.fixed and self._is_whole(each)), None)
+        return next((each for each in self.confirmed[:1] if self.fixed and each.whole), None)
 
     @cached_property
     def best_selected(self) -> Confirmed | None:
         """The best mean of the search's own criterion over held-out seeds, which are those that select it.
 
-        Among the chosen points that finished every seed; None before all have ended, and without held-out seeds.
+        Among the chosen candidates that finished every seed; None before all have ended, and without held-out seeds.
         """
-        whole = [each for each in self.confirmed if self._is_whole(each) and each.held_out]
+        whole = [each for each in self.confirmed if each.whole and each.held_out]
         means = {each.name: self.search.criterion.oriented(sum(each.held_out.values())) for each in whole}
         return max(whole, key=lambda each: means[each.name], default=None) if self.all_ended else None
 
     @property
     def all_ended(self) -> bool:
         """Whether the choice was made and no trial of what was chosen is still to be trained."""
-        return self.fixed and all(each in _ENDED for point in self.confirmed for each in point.cell.statuses)
+        return self.fixed and all(status in _ENDED for chosen in self.confirmed for status in chosen.cell.statuses)
 
-    def _is_whole(self, point: Confirmed) -> bool:
-        return len(point.every) == len(self.search.seeds)
-
-    def held_out_values(self, point: Confirmed | ConfigResult, metric: str) -> Mapping[int, float]:
+    def held_out_values(self, config: ConfigResult, metric: str) -> Mapping[int, float]:
         """Seed -> a metric at the last step, of the seeds that had no part in the choice."""
-        config = point if isinstance(point, ConfigResult) else point.cell.config
         return _held_out(config.finals(metric), self.search)
 
     @cached_property
     def differences(self) -> tuple[Difference, ...]:
-        """The chosen points that finished every seed minus each baseline, where a held-out seed has both."""
+        """The chosen candidates that finished every seed minus each baseline, where a held-out seed has both."""
 
-        def values(of: Confirmed | ConfigResult) -> Mapping[int, float]:
-            return self.held_out_values(of, self.search.metric)
+        def values(config: ConfigResult) -> Mapping[int, float]:
+            return self.held_out_values(config, self.search.metric)
 
         pairs = [
-            (point, baseline.name, paired)
-            for point in self.confirmed
+            (chosen, baseline.name, paired)
+            for chosen in self.confirmed
             for baseline in self.results.references
-            if self._is_whole(point) and (paired := paired_difference(values(point), values(baseline))).n
+            if chosen.whole and (paired := paired_difference(values(chosen.cell.config), values(baseline))).n
         ]
-        told = holm([1.0 if paired.p_value is None else paired.p_value for _, _, paired in pairs])
+        rejected = holm([1.0 if paired.p_value is None else paired.p_value for _, _, paired in pairs])
         return tuple(
-            Difference(point=point, baseline=baseline, paired=paired, corrected=each)
-            for (point, baseline, paired), each in zip(pairs, told, strict=True)
+            Difference(confirmed=chosen, baseline=baseline, paired=paired, corrected=corrected)
+            for (chosen, baseline, paired), corrected in zip(pairs, rejected, strict=True)
         )
 
     def is_better(self, difference: Difference) -> bool:
         """Whether a candidate is shown to be better: the winner by its interval, any other one after correction."""
-        told = difference.corrected or difference.point is self.winner
-        return told and difference.paired.verdict is Verdict.BETTER
+        counts = difference.corrected or difference.confirmed is self.winner
+        return counts and difference.paired.verdict is Verdict.BETTER
 
     @cached_property
     def unbeaten(self) -> tuple[str, ...]:
@@ -224,12 +220,12 @@ class SearchResults:
     @cached_property
     def pruning(self) -> Pruning:
         """What stopping early saved."""
-        return pruning(self.points)
+        return pruning(self.candidates)
 
     @cached_property
     def chosen_by(self) -> tuple[ChosenBy, ...]:
         """Each label-free criterion that the finished trials report, judged by target mIoU."""
-        judged = (chosen_by(self.points, criterion) for criterion in CRITERIA if not criterion.oracle)
+        judged = (chosen_by(self.candidates, criterion) for criterion in CRITERIA if not criterion.oracle)
         return tuple(each for each in judged if each.n)
 
 
@@ -241,49 +237,36 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
         state: The ledger.
         code: Of training, as it is now; without it, as a driver last declared it.
     """
-    study = confirmed_study(search, state, code)
-    prints = None if code is None else code.digests(study.configs())
-    results = collect(study, state, prints)
-    chosen_with = _chosen_with(state, search, code)
-    rows = {cell.cell.level: cell for cell in results.cells}
+    study, criterion = confirmed_study(search, state, code), search.criterion
+    results = collect(study, state, None if code is None else code.digests(study.configs()))
+    selection = selection_of(state, search, code)
+    # when candidates were chosen; a stopped trial that is confirmed goes on after that
+    scores = {} if selection is None else dict(zip(selection["config_ids"], selection["scores"], strict=True))
+
+    def confirmed(candidate: Candidate, cell: CellResult) -> Confirmed:
+        values = cell.config.finals(criterion.key)
+        return Confirmed(
+            name=candidate.name,
+            explored=scores.get(candidate.config_id, candidate.score(criterion)),
+            held_out=_held_out(values, search),
+            candidate=candidate,
+            cell=cell,
+            whole=len(values) == len(search.seeds),
+        )
+
+    def baseline(config: ConfigResult) -> Remeasured:
+        record = state.counts(config.config_id, search.explore_seed, config.fingerprint)
+        explored = None if record is None else record.final(criterion.key)
+        return Remeasured(name=config.name, explored=explored, held_out=_held_out(config.finals(criterion.key), search))
+
+    cells = {cell.cell.level: cell for cell in results.cells}
     return SearchResults(
         search=search,
-        points=candidates_of(state, search, code),
-        confirmed=tuple(
-            _confirmed(point, search, rows[point.name], chosen_with) for point in selected(state, search, code)
-        ),
+        candidates=candidates_of(state, search, code),
+        confirmed=tuple(confirmed(each, cells[each.name]) for each in selected(state, search, code)),
         results=results,
-        baselines=tuple(_retold(each, search, state) for each in results.references),
-        fixed=selection_of(state, search, code) is not None,
-    )
-
-
-def _chosen_with(state: LedgerState, search: Search, code: TrainingCode | None) -> Mapping[str, float | None]:
-    """Config id -> the criterion when points were chosen; a stopped trial that is confirmed goes on after that."""
-    selection = selection_of(state, search, code)
-    return {} if selection is None else dict(zip(selection["config_ids"], selection["scores"], strict=True))
-
-
-def _confirmed(
-    point: Candidate, search: Search, cell: CellResult, chosen_with: Mapping[str, float | None]
-) -> Confirmed:
-    values = cell.config.finals(search.criterion.key)
-    return Confirmed(
-        name=point.name,
-        explored=chosen_with.get(point.config_id, point.score(search.criterion)),
-        held_out=_held_out(values, search),
-        point=point,
-        every=values,
-        cell=cell,
-    )
-
-
-def _retold(baseline: ConfigResult, search: Search, state: LedgerState) -> Retold:
-    record = state.counts(baseline.config_id, search.explore_seed, baseline.fingerprint)
-    return Retold(
-        name=baseline.name,
-        explored=None if record is None else record.final(search.criterion.key),
-        held_out=_held_out(baseline.finals(search.criterion.key), search),
+        baselines=tuple(map(baseline, results.references)),
+        fixed=selection is not None,
     )
 
 
@@ -291,11 +274,11 @@ def _held_out(values: Mapping[int, float], search: Search) -> dict[int, float]:
     return {seed: value for seed, value in values.items() if seed != search.explore_seed}
 
 
-def chosen_by(points: Sequence[Candidate], criterion: Criterion) -> ChosenBy:
-    """How well a criterion ranks the finished points by target mIoU."""
+def chosen_by(candidates: Sequence[Candidate], criterion: Criterion) -> ChosenBy:
+    """How well a criterion ranks the finished candidates by target mIoU."""
     pairs = [
         (criterion.oriented(value), miou, each.number)
-        for each in points
+        for each in candidates
         if (value := final(each, criterion)) is not None and (miou := final(each, TARGET_MIOU)) is not None
     ]
     values, mious = [value for value, _, _ in pairs], [miou for _, miou, _ in pairs]
@@ -311,9 +294,9 @@ def chosen_by(points: Sequence[Candidate], criterion: Criterion) -> ChosenBy:
     )
 
 
-def pruning(points: Sequence[Candidate]) -> Pruning:
+def pruning(candidates: Sequence[Candidate]) -> Pruning:
     """What stopping early saved; a stopped trial that was confirmed later has been trained to the end."""
-    records = [each.record for each in points if each.record is not None]
+    records = [each.record for each in candidates if each.record is not None]
     ended = [each for each in records if each.outcome in (Outcome.FINISHED, Outcome.STOPPED)]
     stopped = [each for each in ended if each.outcome is Outcome.STOPPED]
     return Pruning(

@@ -327,7 +327,7 @@ def test_a_search_that_has_just_begun_has_a_report(points: int, tmp_path: Path) 
 
 
 def shares(found: SearchResults) -> tuple[Importance, ...]:
-    return importances(found.points, found.search.parameters, found.search.criterion)
+    return importances(found.candidates, found.search.parameters, found.search.criterion)
 
 
 def test_importance_needs_enough_trials_and_finds_the_parameter_that_matters() -> None:
