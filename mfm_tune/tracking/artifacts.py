@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -20,10 +19,7 @@ def copy_file(artifacts: Path, root: str, name: str, content: bytes | Path) -> N
         raise RefusedError(f"The experiment keeps its artefacts in {root}, not in the storage folder.")
     try:
         with replacing(path) as temporary:
-            if isinstance(content, Path):
-                shutil.copyfile(content, temporary)
-            else:
-                temporary.write_bytes(content)
+            temporary.write_bytes(_bytes(content))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise TroubleError("full", f"{path} cannot be written: {error.strerror}.") from error
@@ -35,10 +31,7 @@ def upload_file(client: MlflowClient, run_id: str, name: str, content: bytes | P
     folder, _, base = name.rpartition("/")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / base
-        if isinstance(content, Path):
-            shutil.copyfile(content, file)
-        else:
-            file.write_bytes(content)
+        file.write_bytes(_bytes(content))
         try:
             with as_trouble():
                 client.log_artifact(run_id, str(file), folder or None)
@@ -48,3 +41,7 @@ def upload_file(client: MlflowClient, run_id: str, name: str, content: bytes | P
             raise
         except Exception as error:  # a store whose client is not installed, or which refuses the credentials
             raise RefusedError(f"{name} cannot be uploaded: {type(error).__name__}: {error}") from error
+
+
+def _bytes(content: bytes | Path) -> bytes:
+    return content.read_bytes() if isinstance(content, Path) else content

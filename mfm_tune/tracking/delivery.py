@@ -41,7 +41,6 @@ PATIENCE = 3  # a file that is refused so often, while runs are taken, is left o
 LARGEST_FILE = 50 * 2**20  # bytes; larger report files stay in the storage folder
 Contents = Mapping[str, bytes | Path]
 Reports = Sequence[Mapping[str, Any]]
-Stamp = tuple[tuple[str, int, int], ...]
 
 
 class Delivery:
@@ -62,7 +61,6 @@ class Delivery:
         self._storage = Storage(target.storage)
         self._refusals: dict[str, int] = {}
         self._sent: dict[str, set[str]] = {}  # names of files of the batch that is being delivered
-        self._stamps: dict[tuple[str, str], Stamp] = {}
 
     def deliver(self, batch: Batch) -> None:
         """Deliver a batch. Delivering it twice changes nothing.
@@ -80,16 +78,12 @@ class Delivery:
                 self._write_trial_files(key, handle, batch.files.get(key, []))
         self._sent.clear()
 
-    def deliver_reports(self) -> bool:
-        """Copy reports that are new or have changed. Returns whether there were any."""
-        changed = False
+    def deliver_reports(self) -> None:
+        """Copy reports that are new or have changed."""
         for (study, profile), event in self._reader.state.studies.items():
             files = _report_files(self._storage, study, profile)
-            stamp = _stamp(files)
-            if files and self._stamps.get((study, profile)) != stamp:
-                changed |= self._write_report(event, files)
-                self._stamps[study, profile] = stamp
-        return changed
+            if files:
+                self._write_report(event, files)
 
     # -- trials --------------------------------------------------------------------------------------------------
 
@@ -175,18 +169,15 @@ class Delivery:
             except RefusedError as error:
                 self._say(f"{key} of {name}: {error}")
 
-    def _write_report(self, event: Event, files: Mapping[str, Path]) -> bool:
+    def _write_report(self, event: Event, files: Mapping[str, Path]) -> None:
         handle = self.store.experiment(study_experiment(event)).runs.get(study_key(event))
         digest = _digest(files)
         if handle is None or handle.deleted or handle.tags.get("mfm.report") == digest:
-            return False
-        if not self._write_files(f"{study_key(event)}/{digest}", handle, lambda: files):
-            return False
-        run = study_run(
-            self._reader.state, event, self._ledger, self._reader.declared_at[event["study"], event["profile"]]
-        )
-        self._write(replace(run, tags={**run.tags, "mfm.report": digest}), [])
-        return True
+            return
+        if self._write_files(f"{study_key(event)}/{digest}", handle, lambda: files):
+            begun = self._reader.declared_at[event["study"], event["profile"]]
+            run = study_run(self._reader.state, event, self._ledger, begun)
+            self._write(replace(run, tags={**run.tags, "mfm.report": digest}), [])
 
     # -- both ----------------------------------------------------------------------------------------------------
 
@@ -248,12 +239,6 @@ def _report_files(storage: Storage, study: str, profile: str) -> dict[str, Path]
         return {str(path.relative_to(folder)): path for path in paths if path.stat().st_size <= LARGEST_FILE}
     except (OSError, StorageError):
         return {}  # it is being replaced, and the next look finds it; or it can have none
-
-
-def _stamp(files: Mapping[str, Path]) -> Stamp:
-    """What tells without reading them whether files may have changed."""
-    stats = {name: path.stat() for name, path in files.items() if path.exists()}
-    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in stats.items())
 
 
 def _digest(files: Mapping[str, Path]) -> str:

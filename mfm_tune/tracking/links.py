@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.tracking.runs import experiment_name, study_experiment, tables_in
 from mfm_tune.tracking.server import experiment_of, server_version, without_user
-from mfm_tune.tracking.views import TAG, View, ViewKind, failures_view, pictures_view, reads_views, table_view
+from mfm_tune.tracking.views import TAG, View, failures_view, pictures_view, reads_views, views_of
 
 
 @dataclass(frozen=True)
@@ -38,24 +38,15 @@ def links(state: LedgerState, address: str) -> list[Link]:
         if experiment is not None and experiment.get("lifecycle_stage") == "active":
             tags = {str(tag["key"]) for tag in experiment.get("tags", [])}
             root, number = without_user(address), str(experiment["experiment_id"])
-            for text, view in _views(state, name, pictures=not saved or f"{TAG}{pictures_view({}).key}" in tags):
-                there = saved and f"{TAG}{view.key}" in tags
-                found.append(
-                    Link(text, root + view.plain_link(number), root + view.saved_link(number) if there else None)
-                )
+            for view in _views(state, name, pictures=not saved or f"{TAG}{pictures_view({}).key}" in tags):
+                there = root + view.link(number, saved=True) if saved and f"{TAG}{view.key}" in tags else None
+                found.append(Link(view.name, root + view.link(number, saved=False), there))
     return found
 
 
-def _views(state: LedgerState, experiment: str, *, pictures: bool) -> Iterator[tuple[str, View]]:
-    for study in state.studies.values():
-        here = tables_in(state, study, experiment)
-        for table in study["tables"]:
-            if table["name"] in here:
-                for kind in ViewKind:
-                    yield f"{study['study']} {table['title']}: {kind.value}", table_view(study, table, kind)
-    yield "failures", failures_view()
-    if pictures:
-        yield "pictures", pictures_view({})
+def _views(state: LedgerState, experiment: str, *, pictures: bool) -> list[View]:
+    of_tables = (views_of(study, tables_in(state, study, experiment)) for study in state.studies.values())
+    return [*chain.from_iterable(of_tables), failures_view(), *([pictures_view({})] if pictures else [])]
 
 
 def _experiments(state: LedgerState) -> tuple[str, ...]:

@@ -13,14 +13,13 @@ import hashlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from mfm_tune.ledger.file import FILE_NAME
 from mfm_tune.ledger.storage import replacing
@@ -155,25 +154,18 @@ class MirrorState:
 
 
 def read_state(target: Target) -> MirrorState | None:
-    """What the mirror that runs, or ran last, said."""
-    content = _read_json(target.state)
+    """What the mirror that runs, or ran last, wrote of itself."""
     try:
-        return MirrorState(
-            pid=int(content["pid"]),
-            word=str(content["word"]),
-            detail=str(content["detail"]),
-            offset=int(content["offset"]),
-            time=float(content["time"]),
-        )
-    except (KeyError, TypeError, ValueError):
+        return MirrorState(**json.loads(target.state.read_bytes()))
+    except (OSError, ValueError, TypeError):
         return None
 
 
 def write_state(target: Target, *, word: str, detail: str, offset: int) -> None:
-    """Say how this process is doing. What cannot be written is left out: it is a word for a display."""
+    """Write how this process is doing. What cannot be written is left out: it is a word for a display."""
     state = MirrorState(pid=os.getpid(), word=word, detail=detail, offset=offset, time=time.time())
-    with suppress(OSError):
-        _write_json(target.state, asdict(state))
+    with suppress(OSError), replacing(target.state) as temporary:
+        temporary.write_text(json.dumps(asdict(state)))
 
 
 def ledger_size(target: Target) -> int:
@@ -188,19 +180,6 @@ def caught_up(target: Target) -> bool:
     """Whether the whole ledger is delivered, by what the last mirror said."""
     state = read_state(target)
     return state is not None and not state.word and state.offset == ledger_size(target)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -230,11 +209,10 @@ class Mirror:
         """Wait until the mirror has caught up, at most so long; then end it, and print what is still missing."""
         if self._process is not None:
             try:
-                _close_input(self._process)
                 with suppress(subprocess.TimeoutExpired):
-                    self._process.wait(timeout_s)
+                    self._process.communicate(timeout=timeout_s)  # closes its input
             finally:
-                _end(self._process)
+                end(self._process, GRACE_S)
         state = read_state(self.target)
         if state is not None and self._process is not None and state.pid == self._process.pid and not state.word:
             print(state.detail, end="\n" if state.detail else "", flush=True)
@@ -275,20 +253,14 @@ def _tell_uri(process: subprocess.Popen[bytes], tracking_uri: str | None) -> Non
             process.stdin.flush()
 
 
-def _close_input(process: subprocess.Popen[bytes]) -> None:
-    if process.stdin is not None:
-        with suppress(OSError):
-            process.stdin.close()
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    if process.poll() is not None:
-        return
-    process.terminate()
+def end(process: subprocess.Popen[bytes], grace_s: float) -> None:
+    """End a process and its children, which are a session of their own, so nobody else's processes."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
     try:
-        process.wait(GRACE_S)
+        process.wait(grace_s)
     except subprocess.TimeoutExpired:
-        process.kill()
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -8,10 +8,9 @@ import re
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    pass
+from PIL import Image
 
 NAMES = uuid.UUID("6f6b5e0c-8f0b-5d0e-9a57-6d666d74756e")  # a namespace of our own for uuid5
 THUMBNAIL = 256  # pixels on the longer side
@@ -44,8 +43,6 @@ def picture_name(trial_key: str, name: str, step: int, time: int) -> str:
 
 
 def _thumbnail(content: bytes) -> bytes:
-    from PIL import Image
-
     with Image.open(io.BytesIO(content)) as image:
         small = image.convert("RGB")
         small.thumbnail((THUMBNAIL, THUMBNAIL))

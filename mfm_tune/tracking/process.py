@@ -11,6 +11,7 @@ mirror a store: a lock keeps a second one waiting.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import threading
@@ -133,24 +134,15 @@ class Driver:
     """
 
     def __init__(self) -> None:
-        self.tracking_uri = _first_line() or None
+        self._pipe = io.FileIO(0, closefd=False)  # unbuffered: a lock on a buffer would outlive the thread below
+        self.tracking_uri = self._pipe.readline().decode().removesuffix("\n") or None
         self.gone = threading.Event()
         threading.Thread(target=self._wait, name="driver", daemon=True).start()
 
     def _wait(self) -> None:
-        with suppress(OSError, ValueError):
-            while os.read(0, 4096):
-                pass
+        with suppress(OSError):
+            self._pipe.readall()
         self.gone.set()
-
-
-def _first_line() -> str:
-    """The first line of standard input, read byte by byte: the end of the file is waited for by another thread."""
-    line = b""
-    with suppress(OSError):
-        while not line.endswith(b"\n") and (byte := os.read(0, 1)):
-            line += byte
-    return line.decode().removesuffix("\n")
 
 
 def follow(target: Target, driver: Driver) -> int:

@@ -8,8 +8,6 @@ REST interface, so that the process that asks stays small.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +24,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.ledger.uri import without_password_of
-from mfm_tune.tracking.mirror import Target, quiet_environment
+from mfm_tune.tracking.mirror import Target, end, quiet_environment
 
 READY_S = 120.0
 GRACE_S = 10.0
@@ -74,7 +72,7 @@ def server(target: Target, port: int = 0) -> Iterator[str]:
         _wait_until_ready(process, address, target, log)
         yield address
     finally:
-        _end(process)
+        end(process, GRACE_S)
 
 
 def _started(target: Target, port: int, log: Path) -> subprocess.Popen[bytes]:
@@ -118,17 +116,6 @@ def _free_port(port: int) -> int:
         except OSError as error:
             raise OptionError(f"--port {port} cannot be had on 127.0.0.1: {error.strerror}; give another.") from None
         return int(probe.getsockname()[1])
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the server and its workers: they are a session of their own, so nobody else's processes."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    try:
-        process.wait(GRACE_S)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def experiment_of(address: str, name: str) -> dict[str, Any] | None:

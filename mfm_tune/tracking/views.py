@@ -15,8 +15,9 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import partial
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.schema import Event
@@ -30,6 +31,18 @@ MOST_RUNS = 30  # drawn in one chart
 MOST_PICTURES = 24
 LONGEST_NOTE = 19_000  # characters; MLflow takes 20,000
 NAMES = uuid.UUID("0f2b2f3c-54c0-5d64-8a6e-6d666d766965")
+
+SECTION = {"uuid": "main", "name": "Main", "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+UNFILTERED = {
+    "startTime": "ALL",
+    "lifecycleFilter": "Active",
+    "datasetsFilter": [],
+    "modelVersionFilter": "All Runs",
+    "runsHiddenMode": "SHOW_ALL",
+    "useGroupedValuesInCharts": True,
+    "hideEmptyCharts": True,
+    "isAccordionReordered": True,
+}
 
 Chart = Mapping[str, Any]
 
@@ -73,51 +86,25 @@ class View:
             "searchFilter": self.search,
             "orderByKey": self.order,
             "orderByAsc": self.rising,
-            "startTime": "ALL",
-            "lifecycleFilter": "Active",
-            "datasetsFilter": [],
-            "modelVersionFilter": "All Runs",
             "selectedColumns": list(self.columns),
-            "runsHiddenMode": "SHOW_ALL",
-            "useGroupedValuesInCharts": True,
-            "hideEmptyCharts": True,
-            "isAccordionReordered": True,
             "groupBy": self._group(),
-            "compareRunSections": [
-                {
-                    "uuid": "main",
-                    "name": "Main",
-                    "display": True,
-                    "isReordered": True,
-                    "deleted": False,
-                    "isGenerated": False,
-                }
-            ],
+            "compareRunSections": [SECTION],
             "compareRunCharts": [self._chart(number, chart) for number, chart in enumerate(self.charts)],
             "chartsSearchFilter": self._only_own_charts(),
+            **UNFILTERED,
         }
         packed = base64.b64encode(zlib.compress(json.dumps(state).encode(), 9)).decode()
         content = {"name": self.name, "createdAt": time, "updatedAt": time, "state": f"deflate;{packed}"}
         return f"{TAG}{self.key}", json.dumps(content)
 
-    def saved_link(self, experiment: str) -> str:
-        """The part of the address after the host that opens the saved view."""
-        chart = "&compareRunsMode=CHART" if self.as_charts else ""
-        share = quote(self.key, safe="")
-        return f"/#/experiments/{experiment}/runs?viewStateShareKey={share}&workflowType=machine_learning{chart}"
-
     def link(self, experiment: str, *, saved: bool) -> str:
-        """The link to the saved view, or to its filter."""
-        return self.saved_link(experiment) if saved else self.plain_link(experiment)
-
-    def plain_link(self, experiment: str) -> str:
-        """The part of the address after the host that opens the same filter without a saved view."""
-        chart = "&compareRunsMode=CHART" if self.as_charts else ""
-        return (
-            f"/#/experiments/{experiment}/runs?searchFilter={quote(self.search, safe='')}"
-            f"&orderByKey={quote(self.order, safe='')}&orderByAsc={str(self.rising).lower()}"
-            f"&workflowType=machine_learning{chart}"
-        )
+        """The part of the address after the host that opens the saved view, or the same filter without one."""
+        plain = {"searchFilter": self.search, "orderByKey": self.order, "orderByAsc": str(self.rising).lower()}
+        query = {"viewStateShareKey": self.key} if saved else plain
+        query["workflowType"] = "machine_learning"
+        if self.as_charts:
+            query["compareRunsMode"] = "CHART"
+        return f"/#/experiments/{experiment}/runs?{urlencode(query, quote_via=quote)}"
 
     def _group(self) -> dict[str, Any] | None:
         if self.group is None:
@@ -130,14 +117,9 @@ class View:
         return f"^({'|'.join(keys)})$" if keys else ""
 
     def _chart(self, number: int, chart: Chart) -> dict[str, Any]:
-        return {
-            "uuid": str(uuid.uuid5(NAMES, f"{self.key}/{number}")),
-            "metricSectionId": "main",
-            "deleted": False,
-            "isGenerated": False,
-            "runsCountToCompare": MOST_RUNS,
-            **chart,
-        }
+        name = str(uuid.uuid5(NAMES, f"{self.key}/{number}"))
+        place = {"metricSectionId": SECTION["uuid"], "deleted": False, "isGenerated": False}
+        return {"uuid": name, **place, "runsCountToCompare": MOST_RUNS, **chart}
 
 
 def reads_views(version: str) -> bool:
@@ -148,17 +130,14 @@ def reads_views(version: str) -> bool:
 
 def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
     """A view of one of a study's tables."""
-    name, title = study["study"], table["title"]
-    key = f"mfm-{name}-{table['name']}-{kind.value}"
-    metric, second = table["metric"], study.get("second_metric")
-    metrics = [metric, *([second] if second and second != metric else [])]
+    name = study["study"]
+    metrics = [clean_key(each) for each in dict.fromkeys(filter(None, (table["metric"], study.get("second_metric"))))]
     tag = table_tag(name, table["name"])
     trials = f"tags.`mfm.kind` = '{Kind.TRIAL.value}' AND tags.`{tag}` IS NOT NULL"
+    view = partial(View, key=f"mfm-{name}-{table['name']}-{kind.value}", name=f"{name} {table['title']}: {kind.value}")
     match kind:
         case ViewKind.CELLS:
-            return View(
-                key=key,
-                name=f"{name} {title}: cells",
+            return view(
                 search=f"tags.`mfm.kind` = '{Kind.CELL.value}' AND tags.`mfm.study` = '{name}' "
                 f"AND tags.`mfm.table` = '{table['name']}'",
                 columns=_cell_columns(study),
@@ -166,10 +145,8 @@ def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
                 charts=tuple({"type": "BAR", "metricKey": number} for number in ("mean", "std")),
             )
         case ViewKind.SEEDS:
-            finals = [clean_key(f"final/{each}") for each in metrics]
-            return View(
-                key=key,
-                name=f"{name} {title}: seeds",
+            finals = [clean_key(f"final/{metric}") for metric in metrics]
+            return view(
                 search=f"{trials} AND tags.`mfm.outcome` = 'finished'",
                 columns=("tags.`mfm.seed`", *(f"metrics.`{final}`" for final in finals)),
                 order=f"tags.`{tag}`",
@@ -177,14 +154,12 @@ def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
                 charts=tuple({"type": "BAR", "metricKey": final} for final in finals),
             )
         case ViewKind.CURVES:
-            return View(
-                key=key,
-                name=f"{name} {title}: curves",
+            return view(
                 search=f"{trials} AND {_not_ended_early()}",
-                columns=("tags.`mfm.seed`", "tags.`mfm.outcome`", f"metrics.`{clean_key(metric)}`"),
+                columns=("tags.`mfm.seed`", "tags.`mfm.outcome`", f"metrics.`{metrics[0]}`"),
                 order=f"tags.`{tag}`",
                 group=tag,
-                charts=tuple(_line(clean_key(each)) for each in metrics),
+                charts=tuple(_line(metric) for metric in metrics),
                 as_charts=True,
             )
 
@@ -197,7 +172,6 @@ def failures_view() -> View:
         search=f"tags.`mfm.kind` = '{Kind.TRIAL.value}' AND tags.`mfm.outcome` != 'finished' "
         "AND tags.`mfm.outcome` != 'running'",
         columns=("tags.`mfm.outcome`", "tags.`mfm.step`", "tags.`mfm.seed`", "tags.`mfm.study`"),
-        order="attributes.start_time",
         rising=False,
     )
 
@@ -219,10 +193,15 @@ def pictures_view(pictures: Mapping[str, int]) -> View:
     )
 
 
+def views_of(study: Event, tables: Collection[str]) -> list[View]:
+    """The views of those of a study's tables that are named."""
+    named = [table for table in study["tables"] if table["name"] in tables]
+    return [table_view(study, table, kind) for table in named for kind in ViewKind]
+
+
 def table_views(study: Event, tables: Collection[str]) -> dict[str, str]:
     """The tags that save the views of those of a study's tables that are named."""
-    named = [table for table in study["tables"] if table["name"] in tables]
-    return dict(table_view(study, table, kind).tag(study["time"]) for table in named for kind in ViewKind)
+    return dict(view.tag(study["time"]) for view in views_of(study, tables))
 
 
 def experiment_views(pictures: Mapping[str, int], studies: Sequence[Event]) -> dict[str, str]:

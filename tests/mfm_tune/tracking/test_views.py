@@ -71,11 +71,11 @@ def test_writing_a_view_twice_gives_the_same_text() -> None:
 def test_links_lead_to_view_or_filter(kind: ViewKind) -> None:
     """The saved link names the key and no filter, beside which MLflow would not look at it; the plain one filters."""
     view = table_view(STUDY, STUDY["tables"][0], kind)
-    saved = parse_qs(urlsplit(urlsplit(view.saved_link("7")).fragment).query)
+    saved = parse_qs(urlsplit(urlsplit(view.link("7", saved=True)).fragment).query)
     assert saved["viewStateShareKey"] == [view.key]
     assert "searchFilter" not in saved
     assert saved["workflowType"] == ["machine_learning"]
-    plain = parse_qs(urlsplit(urlsplit(view.plain_link("7")).fragment).query)
+    plain = parse_qs(urlsplit(urlsplit(view.link("7", saved=False)).fragment).query)
     assert plain["searchFilter"] == [view.search]
     assert plain["orderByKey"] == [view.order]
 
