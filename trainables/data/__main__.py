@@ -57,6 +57,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
     _warn(job.reader, {split: entry.pixels for split, entry in done.manifest.splits.items() if entry.labelled})
     size = gigabytes(sum(entry.bytes for entry in done.manifest.splits.values()))
     print(f"{job.out}: {size}, {done.decoded} images decoded now, {done.kept} before, files left out: {len(left_out)}.")
+    if job.reader.places:
+        name = job.reader.dataset
+        print(f'A source or target of PackedPair as "{name}", with --data {name}={job.out}.')
     return 0
 
 

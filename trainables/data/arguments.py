@@ -8,11 +8,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mfm_tune.fields import FileName
 from trainables.command_line import SIZE, Parser
 from trainables.data.class_table import read_class_table
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.datasets import dataset_names, find_dataset, load_dataset
-from trainables.data.label_map import NAME, read_label_map
+from trainables.data.label_map import read_label_map
 from trainables.data.own_folders import OwnFolders, folder_reader
 from trainables.data.packing.manifest import Codec, Manifest
 from trainables.data.packing.plan import Job
@@ -141,8 +142,8 @@ def _own_folders(arguments: argparse.Namespace) -> tuple[Reader, Path]:
             raise ValueError(f"--{option} must be given with {FOLDER}; see --help.")
     if arguments.root is not None:
         raise ValueError(f"--root must not be given with --images, got {arguments.root}; leave it out.")
-    if not NAME.fullmatch(arguments.name):
-        raise ValueError(f"--name must be lower-case letters, digits and dashes, got {arguments.name!r}.")
+    if not FileName().fits(arguments.name):
+        raise ValueError(f"--name must {FileName().wanted}, got {arguments.name!r}.")
     if (arguments.val_images is None) != (arguments.val_labels is None):
         raise ValueError("--val-images and --val-labels must be given together; add the missing one.")
     if arguments.validation is not None and (arguments.labels is None or arguments.val_images is not None):

@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mfm_tune.fields import OneLine
 from trainables.data.labels import MOST_CLASSES, UNKNOWN, TrainIds, UnknownColours, UnknownIds, first_place
 from trainables.data.readers import read_colours, read_ids
 from trainables.geometry import IGNORE
@@ -122,6 +123,8 @@ def read_class_table(path: Path, order: tuple[str, ...] | None = None) -> ClassT
         code = _code(row, coloured)
         if code in codes:
             raise ValueError(f"{row.place}: {row.code} must be listed once, but is in {lines[code]} too.")
+        if not OneLine().fits(row.name):
+            raise ValueError(f"{row.place}: the name of a class must {OneLine.wanted}, got {row.name!r}.")
         if not _is_no_class(row.name) and row.name not in classes:
             raise ValueError(f"{row.place}: {row.name!r} must be one of --class-list: {', '.join(classes)}.")
         codes[code] = IGNORE if _is_no_class(row.name) else classes.index(row.name)

@@ -41,7 +41,9 @@ def test_two_folders_and_a_table_become_a_store_of_ones_own_name_and_classes(
     assert main(["check", "folder", *labelled(tmp_path)]) == 0
     command = ["prepare", "folder", *labelled(tmp_path, "--validation", "0.4"), "--out", str(tmp_path / "store")]
     assert main(command) == 0
-    assert "Classes: 0 lane, 1 kerb, 2 house." in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Classes: 0 lane, 1 kerb, 2 house." in said
+    assert said.endswith(f'source or target of PackedPair as "mine-a", with --data mine-a={tmp_path / "store"}.\n')
     store = Store(tmp_path / "store")
     assert (store.manifest.dataset, store.manifest.classes, store.manifest.scored) == (
         "mine-a",
@@ -189,6 +191,10 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: own.write_table(root, own.TABLE.replace("30", "#102030")),
         "must list ids or colours, got a colour in",
     ),
+    "a name of two lines": (
+        lambda root: own.write_table(root, 'id,class\n10,lane\n20,"ke\trb"\n'),
+        "classes.csv, line 3: the name of a class must be one line",
+    ),
     "one class": (lambda root: own.write_table(root, "id,class\n10,lane\n"), "must name 2 to 254 classes, got 1"),
 }
 
@@ -235,7 +241,7 @@ def test_a_class_without_pixels_and_one_with_hardly_any_are_named_with_their_lin
         (["--images", "ROOT/images", "--classes", "ROOT/classes.csv"], "--name must be given with folder"),
         (["--name", "a", "--classes", "ROOT/classes.csv"], "--images must be given with folder"),
         (["--name", "a", "--images", "ROOT/images"], "--classes must be given with folder"),
-        (["ALL", "--name", "My City"], "--name must be lower-case letters"),
+        (["ALL", "--name", "My City"], "--name must be 1 to 64 letters, digits,"),
         (["ALL", "--images", "ROOT/nowhere"], "--images must be a folder, or a pattern such as"),
         (["ALL", "--images", "ROOT/*/a.png"], "a pattern with one * in the name of the files"),
         (["ALL", "--validation", "0.2"], "--validation must be given with --labels"),
