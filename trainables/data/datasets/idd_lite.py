@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainables.data.classes import IDD_LITE_CLASSES
-from trainables.data.classes import IDD_LITE_CLASSES
 from trainables.data.labels import LabelMap
 from trainables.data.readers import Found, Reader, by_ids, by_stem, pair
 from trainables.data.splits import Split
