@@ -22,9 +22,10 @@ from trainables.experiment.data import (
     TargetDataset,
     ToyCity,
 )
-from trainables.experiment.encoders import Timm
+from trainables.experiment.encoders import EfficientNetLite0, MiT, Norm, ResNetV1c, SmallResNet, Timm
 from trainables.experiment.experiment import Experiment
-from trainables.experiment.kinds import Network
+from trainables.experiment.heads import DAFormerHead, DeepLabV2Head, DeepLabV3PlusHead, SegFormerHead, SummingHead
+from trainables.experiment.kinds import EncoderSettings, HeadSettings, Network
 from trainables.experiment.networks import (
     HRDA,
     DAFormer,
@@ -32,9 +33,8 @@ from trainables.experiment.networks import (
     EfficientNetLite,
     ImageNetWeights,
     Initial,
-    MiT,
-    Norm,
     SegFormer,
+    Segmenter,
     SmallDeepLab,
     WarmStart,
 )

@@ -15,7 +15,6 @@ from mfm_tune.identity import canonical, difference
 from search_spaces.camvid import METHODS, MINI, SMOKE, STUDIES
 from trainables.config import EfficientNetLite, Experiment, Mfm, RealPhotographs, Rebuilder
 from trainables.data.classes import CAMVID_CLASSES
-from trainables.models.efficientnet import EfficientNetLiteSegmentor
 from trainables.recipes import Scale
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +72,7 @@ def test_the_mask_has_a_cell_for_each_position_of_the_last_stage(scale: Scale) -
     (task,) = METHODS["DACS + MFM"](scale).auxiliary
     assert isinstance(task, Mfm)
     assert isinstance(scale.network, EfficientNetLite)
-    network = EfficientNetLiteSegmentor(replace(scale.network, pretrained=False), 19)
+    network = replace(scale.network, pretrained=False).build(19)
     assert task.grid == network.stage_size(network.decoded_stages[-1], scale.data.training_size)
 
 

@@ -13,7 +13,6 @@ import pytest
 from mfm_tune.fields import Settings
 from trainables import config
 from trainables.config import (
-    HRDA,
     SGD,
     AdamW,
     Blur,
@@ -55,7 +54,9 @@ def instances() -> dict[type, Any]:
         mic(PAPER, mfm(PAPER)),
         source_only(MINI, distortion=PhotoMetricDistortion()),
         SegFormer(), EfficientNetLite(), RealPhotographs(), SGD(), TargetSupervised(), SourceHoldout(),
-        SelectionCriteria(), config.DeepLabV2(), config.Timm("resnet18"),
+        SelectionCriteria(), config.DeepLabV2(), config.Timm("resnet18"), config.EfficientNetLite0(),
+        config.DeepLabV3PlusHead(),
+        *(each.parts for each in (SegFormer(), EfficientNetLite(), SmallDeepLab(), config.DeepLabV2(), DAFormer())),
     ]  # fmt: skip
     left = list(configs)
     while left:
@@ -134,10 +135,6 @@ class MyTeacher(SelfTraining):
     """A method of someone's own, in name alone."""
 
 
-class DeepDAFormer(DAFormer):
-    """A network within another's settings."""
-
-
 class DeepMiT(MiT):
     """An encoder within a network's settings."""
 
@@ -145,7 +142,6 @@ class DeepMiT(MiT):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: HRDA(base=DeepDAFormer()), "HRDA.base must be DeepLabV2 or DAFormer, got DeepDAFormer"),
         (lambda: replace(dacs(MINI), optimizer=Lion()), "Experiment.optimizer must be AdamW or SGD, got Lion"),
         (lambda: replace(dacs(MINI), adaptation=MyTeacher()), "Experiment.adaptation must be SelfTraining, .+ MyT"),
         (lambda: DAFormer(encoder=DeepMiT()), "DAFormer.encoder must be MiT, got DeepMiT"),
@@ -161,11 +157,11 @@ def test_a_subclass_is_not_trained_as_its_parent(make: Callable[[], object], sen
 
 def test_a_network_that_inherits_its_build_is_not_trained_as_its_parent() -> None:
     """The ledger would say Timm, and a SmallDeepLab would be trained and exported."""
-    sentence = (
-        r"^Experiment\.network must .+, got Timm\(...\), which inherits build from SmallDeepLab and would be taken "
-    )
+    sentence = r"\.(network|base) must .+, got Timm\(...\), which inherits build from SmallDeepLab and would be taken "
     with pytest.raises(ValueError, match=sentence + r"for one; give it a build of its own\.$"):
         replace(dacs(MINI), network=Timm())
+    with pytest.raises(ValueError, match=sentence):
+        config.HRDA(base=Timm())
 
 
 def test_a_subclass_of_an_experiment_is_no_experiment() -> None:

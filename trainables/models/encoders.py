@@ -14,20 +14,20 @@ from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 
-from trainables.config import DeepLabV2, MiT
-from trainables.models.segmentor import Pyramid
+from trainables.config import MiT, ResNetV1c
+from trainables.models.segmentor import Encoder, Pyramid
 
 RESNET_STRIDES = (4, 8, 8, 8)
 
 
-class ResNetEncoder(ResNet):
+class ResNetEncoder(Encoder, ResNet):
     """ResNet-v1c (deep stem) at output stride 8: dilations 1, 1, 2, 4, the first block of a stage with the one before.
 
     Args:
         config: Layers and widths; 42,519,392 parameters by default (ResNet-101).
     """
 
-    def __init__(self, config: DeepLabV2) -> None:
+    def __init__(self, config: ResNetV1c) -> None:
         super().__init__(
             Bottleneck,  # type: ignore[arg-type]  # timm means the class and writes the instance
             config.layers,
@@ -37,6 +37,8 @@ class ResNetEncoder(ResNet):
             output_stride=RESNET_STRIDES[-1],
             num_classes=0,
         )
+        self.channels = tuple(4 * config.base_width * factor for factor in (1, 2, 4, 8))
+        self.strides = RESNET_STRIDES
 
     def forward(self, image: Tensor) -> Pyramid:  # type: ignore[override]  # timm's gives logits
         """[B, 3, H, W] -> [B, 4b, H/4, W/4], then [B, 8b], [B, 16b], [B, 32b] at H/8 x W/8, b the base width."""
@@ -53,7 +55,7 @@ def mit_strides(config: MiT) -> tuple[int, ...]:
     return tuple(accumulate(config.strides, mul))
 
 
-class MiTEncoder(PyramidVisionTransformerV2):
+class MiTEncoder(Encoder, PyramidVisionTransformerV2):
     """Mix Transformer; MiT-B5 by default (81,443,008 parameters). Odd sizes are allowed: a stage rounds up.
 
     Args:
@@ -76,6 +78,8 @@ class MiTEncoder(PyramidVisionTransformerV2):
             convolution = self.get_submodule(name)
             assert isinstance(convolution, nn.Conv2d)
             convolution.stride = (stride, stride)  # timm knows the published ones only
+        self.channels = config.dims
+        self.strides = mit_strides(config)
 
     def forward(self, image: Tensor) -> Pyramid:
         """[B, 3, H, W] -> [B, dims[i], H / s, W / s] i = 0 ... 3, s of `mit_strides` (4, 8, 16, 32 by default)."""

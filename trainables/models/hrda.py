@@ -7,16 +7,15 @@ crop, shared by the batch; at inference it is a grid of windows over the whole i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainables.config import HRDA, DAFormer, DeepLabV2
+from trainables.config import HRDA
 from trainables.geometry import Box, size_of
 from trainables.losses import cross_entropy
-from trainables.models.daformer import ConvNormReLU, DAFormerSegmentor, EmbeddingHead, small_classifier
-from trainables.models.deeplabv2 import DeepLabV2Head, DeepLabV2Segmentor
 from trainables.models.segmentor import Encoded, Outputs, Pyramid, SegmentationLoss, Segmentor, laid_out, upsample
 from trainables.models.sliding import average, windows
 from trainables.randomness import Streams
@@ -58,7 +57,8 @@ class HRDASegmentor(Segmentor):
     decoder: HRDADecoder
 
     def __init__(self, config: HRDA, num_classes: int) -> None:
-        base, attention = _parts(config, num_classes)
+        base = config.base.build(num_classes)
+        attention = config.base.attention(base, num_classes, config.attention_dim)
         strides = tuple(CONTEXT_SCALE * stride for stride in base.strides)
         super().__init__(num_classes, base.channels, strides, base.decoded_stages)
         self.detail_crop = config.detail_crop
@@ -66,8 +66,9 @@ class HRDASegmentor(Segmentor):
         self.logit_stride = base.strides[base.decoded_stages[0]]
         self.encoder = base.encoder
         self.decoder = HRDADecoder(base.decoder, attention)
-        if any(side % BOX_STEP for side in config.detail_crop):
-            raise ValueError(f"HRDA.detail_crop must be two multiples of {BOX_STEP}, got {config.detail_crop!r}.")
+        step = math.lcm(BOX_STEP, self.logit_stride)
+        if any(side % step for side in config.detail_crop):
+            raise ValueError(f"HRDA.detail_crop must be two multiples of {step}, got {config.detail_crop!r}.")
 
     def draw_box(self, streams: Streams, purpose: str, step: int, size: tuple[int, int]) -> Box:
         """A detail crop at multiples of 8 pixels.
@@ -184,20 +185,6 @@ class HRDASegmentor(Segmentor):
         if box is not None:
             detail = _inserted(detail, _scaled(box, self.logit_stride), rest)
         return upsample(attention, size) * detail + rest
-
-
-def _parts(config: HRDA, num_classes: int) -> tuple[Segmentor, nn.Module]:
-    """The base network and the attention head that goes with it."""
-    match config.base:
-        case DeepLabV2():
-            base: Segmentor = DeepLabV2Segmentor(config.base, num_classes)
-            return base, DeepLabV2Head(base.channels[-1], num_classes, config.base.rates)
-        case DAFormer():
-            base = DAFormerSegmentor(config.base, num_classes)
-            dim, stages = config.attention_dim, config.base.encoder.dims
-            fusion = ConvNormReLU(len(stages) * dim, dim, 1)
-            head = EmbeddingHead(stages, dim, fusion, dim, num_classes, config.base.dropout)
-            return base, small_classifier(head)
 
 
 def _scaled(box: Box, stride: int) -> Box:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from trainables.models.encoders import MiTEncoder, ResNetEncoder
-from trainables.models.segformer import SegFormerSegmentor
+from trainables.models.segformer import SegFormerHead
 from trainables.models.segmentor import Segmentor
 
 Names = dict[str, tuple[str, ...]]  # our name -> published names, whose tensors are concatenated along dimension 0
@@ -100,7 +100,7 @@ def load_segmentor_tensors(segmentor: Segmentor, tensors: Mapping[str, Tensor], 
     if any(name.startswith(STUDENT) for name in given):
         given = {name.removeprefix(STUDENT): tensor for name, tensor in given.items()}
     names = published_names(segmentor)
-    if isinstance(segmentor, SegFormerSegmentor):  # the published head inherits a classifier that it does not use
+    if isinstance(segmentor.decoder, SegFormerHead):  # the published head inherits a classifier that it does not use
         given = {name: tensor for name, tensor in given.items() if not name.startswith("decode_head.conv_seg.")}
     segmentor.load_state_dict(_mapped(given, names, segmentor.state_dict(), origin))
 
@@ -156,7 +156,7 @@ def published_names(segmentor: Segmentor) -> Names:
     encoder = encoder_namings(segmentor.encoder)[0]
     names = {f"encoder.{own}": tuple(f"backbone.{name}" for name in group) for own, group in encoder.items()}
     decoder = {own: _renamed(own, HEAD_RULES) for own in segmentor.decoder.state_dict()}
-    if isinstance(segmentor, SegFormerSegmentor):
+    if isinstance(segmentor.decoder, SegFormerHead):
         decoder = {own: _renamed(name, SEGFORMER_RULES) for own, name in decoder.items()}
     return names | {f"decoder.{own}": (f"decode_head.{name}",) for own, name in decoder.items()}
 

@@ -1,14 +1,12 @@
-"""The embedded benchmark's network: a small residual encoder with the DeepLab-V2 head (52,104 parameters)."""
+"""The encoder of the embedded benchmark's network (52,104 parameters with its head): small and residual."""
 
 from __future__ import annotations
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trainables.config import Norm, SmallDeepLab
-from trainables.geometry import Box, size_of
-from trainables.models.deeplabv2 import DeepLabV2Head
-from trainables.models.segmentor import Encoded, Outputs, Pyramid, Segmentor
+from trainables.config import Norm, SmallResNet
+from trainables.models.segmentor import Encoder, Pyramid
 
 CHANNELS_PER_GROUP = 8
 
@@ -47,12 +45,17 @@ class ResidualBlock(nn.Module):
         return x if self.stride == 1 else F.avg_pool2d(x, 1, self.stride)
 
 
-class SmallEncoder(nn.Module):
-    """[B, 3, H, W] -> [B, w0, H/2, W/2], [B, w1, H/4, W/4], [B, w2, H/4, W/4]."""
+class SmallEncoder(Encoder):
+    """[B, 3, H, W] -> [B, w0, H/2, W/2], [B, w1, H/4, W/4], [B, w2, H/4, W/4].
 
-    def __init__(self, config: SmallDeepLab) -> None:
+    Args:
+        config: Widths, norm and dilations.
+    """
+
+    def __init__(self, config: SmallResNet) -> None:
         super().__init__()
-        first, second, third = config.widths
+        first, second, third = self.channels = config.widths
+        self.strides = (2, 4, 4)
         self.stem = nn.Conv2d(3, first, 3, 2, 1, bias=False)
         self.stem_norm = _norm(config.norm, first)
         self.stage2 = ResidualBlock(first, second, config.norm, stride=2)
@@ -71,23 +74,3 @@ class SmallEncoder(nn.Module):
         f1 = F.relu(self.stem_norm(self.stem(image)), inplace=True)
         f2 = self.stage2(f1)
         return f1, f2, self.stage3(f2)
-
-
-class SmallDeepLabSegmentor(Segmentor):
-    """The small encoder under the DeepLab-V2 head, which reads the last stage only.
-
-    Args:
-        config: Widths, norm and rates.
-        num_classes: K.
-    """
-
-    def __init__(self, config: SmallDeepLab, num_classes: int) -> None:
-        super().__init__(num_classes, channels=config.widths, strides=(2, 4, 4), decoded_stages=(2,))
-        self.encoder = SmallEncoder(config)
-        self.decoder = DeepLabV2Head(config.widths[-1], num_classes, config.rates)
-
-    def encode(self, image: Tensor, box: Box | None = None) -> Encoded:
-        return Encoded((self.encoder(image),), size_of(image))
-
-    def decode(self, encoded: Encoded) -> Outputs:
-        return Outputs(self.decoder(encoded.pyramids[0][-1]))

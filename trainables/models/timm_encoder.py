@@ -21,8 +21,7 @@ from timm.layers import DropPath
 from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
-from trainables.experiment.encoders import Timm
-from trainables.experiment.networks import Norm
+from trainables.experiment.encoders import Norm, Timm
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, size_of
 from trainables.models.frozen_norms import freeze_norms, hold_norms
 from trainables.models.segmentor import Encoder, Pyramid, interpolation, laid_out

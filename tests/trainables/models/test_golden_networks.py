@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.trainables.golden_cases import Arrays, packed, read, tensor
 from tests.trainables.models.tiny import TINY_DAFORMER, TINY_DLV2, TINY_HRDA, box_of, built, normalised, recorded
-from trainables.config import HRDA, DAFormer, DeepLabV2, MiT, Network, SegFormer
+from trainables.config import HRDA, DAFormer, DeepLabV2, MiT, Network, ResNetV1c, SegFormer
 from trainables.models.deeplabv2 import DeepLabV2Head
 from trainables.models.encoders import MiTEncoder, ResNetEncoder
 from trainables.models.pretrained import load_encoder_tensors, load_segmentor_tensors, published_tensors
@@ -85,7 +85,7 @@ def test_mit_in_float64_gives_the_recorded_stages_too(golden: Path) -> None:
 def test_resnet_gives_the_recorded_stages(golden: Path) -> None:
     """A tiny ResNet-v1c at output stride 8, with its running statistics, gives all four stages."""
     case = read(golden / "resnet_tiny.npz")
-    encoder = ResNetEncoder(DeepLabV2(layers=(1, 1, 2, 1), base_width=2, stem_width=4)).eval()
+    encoder = ResNetEncoder(ResNetV1c(layers=(1, 1, 2, 1), base_width=2, stem_width=4)).eval()
     load_encoder_tensors(encoder, packed(case, "weights"))
     for index, stage in enumerate(encoder(tensor(case["input"])), start=1):
         assert_close(stage, case[f"f{index}"])

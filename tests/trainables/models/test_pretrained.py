@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.trainables.golden_cases import packed, read
 from tests.trainables.models.tiny import RECORDED, TINY_DAFORMER, TINY_DLV2, TINY_HRDA, TINY_MIT, built
 from trainables.config import Network, SegFormer
-from trainables.models.encoders import MiTEncoder, ResNetEncoder
+from trainables.models.encoders import MiTEncoder
 from trainables.models.pretrained import (
     encoder_namings,
     load_encoder,
@@ -118,7 +118,7 @@ def test_mit_names_are_segformers() -> None:
 
 def test_resnet_names_are_open_mmlabs() -> None:
     """The deep stem's names; stages have the same names everywhere."""
-    names = encoder_namings(ResNetEncoder(TINY_DLV2))[0]
+    names = encoder_namings(TINY_DLV2.parts.encoder.build())[0]
     assert names["conv1.6.weight"] == ("stem.6.weight",)
     assert names["bn1.running_var"] == ("stem.7.running_var",)
     assert names["layer3.1.bn2.weight"] == ("layer3.1.bn2.weight",)
