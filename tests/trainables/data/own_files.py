@@ -17,19 +17,21 @@ TABLE = "id,class\n10,lane\n20,kerb\n30,house\n99,ignore\n"
 COLOUR_TABLE = "class,r,g,b\nlane,128,64,128\nkerb,1,2,3\nhouse,70,70,70\nvoid,0,0,0\n"
 
 
-def label(seed: int) -> np.ndarray:
-    """Class numbers 0 to 3 in blocks, all four in every label, [24, 40]."""
-    numbers = native.blocks(*SIZE, [0, 1, 2, 3], seed, cell=6)
+def label(seed: int, size: tuple[int, int] = SIZE) -> np.ndarray:
+    """Class numbers 0 to 3 in blocks, all four in every label, [24, 40] or as `size` is."""
+    numbers = native.blocks(*size, [0, 1, 2, 3], seed, cell=6)
     numbers[:4, :2] = np.arange(4)[:, None]
     return numbers
 
 
-def write_folder(root: Path, images: int, first: int = 0, *, coloured: bool = False) -> None:
+def write_folder(
+    root: Path, images: int, first: int = 0, *, coloured: bool = False, size: tuple[int, int] = SIZE
+) -> None:
     """`images/N.jpg` and `labels/N.png` with ids, or with colours."""
     (root / "images").mkdir(parents=True, exist_ok=True)
     for number in range(first, first + images):
-        numbers = label(number)
-        Image.fromarray(native.smooth(*SIZE, number)).save(root / "images" / f"{number:03d}.jpg", quality=95)
+        numbers = label(number, size)
+        Image.fromarray(native.smooth(*size, number)).save(root / "images" / f"{number:03d}.jpg", quality=95)
         codes = np.array(COLOURS if coloured else IDS, dtype=np.uint8)
         native.write(root / "labels" / f"{number:03d}.png", native.png(codes[numbers]))
 
