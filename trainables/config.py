@@ -60,3 +60,4 @@ from trainables.experiment.tasks import (
     Task,
 )
 from trainables.experiment.training import SGD, AdamW, Evaluation, Execution, Precision, Schedule, SelectionCriteria
+from trainables.experiment.weights import Pretrained, Published

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from trainables.config import (
     Experiment,
+    Pretrained,
     SelfTraining,
     SourceOnly,
     TargetSupervised,
@@ -19,6 +20,8 @@ from trainables.data.scored import (
     SOFT_NEIGHBOURHOOD_DENSITY,
     SOURCE_MIOU,
 )
+from trainables.experiment.weights import published_encoder
+from trainables.models.hub import HubWeights
 
 if TYPE_CHECKING:
     from trainables.running.probe import Probe
@@ -99,6 +102,12 @@ class Segmentation:
         from trainables.data.given import check_given
 
         check_given(configs, data)
+
+    def weights(self, configs: Sequence[Experiment]) -> tuple[HubWeights, ...]:
+        """Published weights that the configs start from, each file once."""
+        named = [config for config in configs if isinstance(config.initial, Pretrained)]
+        found = (HubWeights(published_encoder(config.network)) for config in named)
+        return tuple({each.name: each for each in found}.values())
 
     def open(self, config: Experiment, *, seed: int, folder: str, shared: str, data: Mapping[str, str]) -> Trial:
         """Start or resume a trial in this process (see `trainables.running.trial.Trial`)."""

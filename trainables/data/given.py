@@ -9,16 +9,17 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from trainables.config import Experiment, ImageNetWeights, PackedPair, RealPhotographs
+from trainables.config import Experiment, ImageNetWeights, PackedPair, Pretrained, RealPhotographs
 from trainables.data.classes import CITYSCAPES_CLASSES, OTHER_CLASSES
 from trainables.data.datasets import dataset_names
 from trainables.data.packing.manifest import MANIFEST, Manifest, StoreError
 from trainables.data.splits import LAYOUT, PLACES
 from trainables.experiment.data import StoreUse
+from trainables.experiment.weights import published_encoder
 
 FOLDER = "folder"  # what `prepare` calls one's own data
 REAL_PAIR = "realpair"  # the data set, whatever its folder is called in --data
@@ -84,9 +85,18 @@ def check_given(configs: Iterable[Experiment], data: Mapping[str, str]) -> None:
     configs = list(configs)
     for pair in dict.fromkeys(config.data for config in configs):  # each once
         pair.check(data)
-    for initial in dict.fromkeys(config.initial for config in configs):
-        if isinstance(initial, ImageNetWeights) and initial.value in data:
-            check_weights_file(Path(data[initial.value]), f"--data {initial.value}")
+    for name in _names_of_weights(configs):
+        if name in data:
+            check_weights_file(Path(data[name]), f"--data {name}")
+
+
+def _names_of_weights(configs: Iterable[Experiment]) -> Iterator[str]:
+    for initial, network in dict.fromkeys((config.initial, config.network) for config in configs):
+        match initial:
+            case ImageNetWeights():
+                yield initial.value
+            case Pretrained():
+                yield published_encoder(network).weights_name
 
 
 # -- stores ------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from trainables.experiment.kinds import AnyNetwork
 from trainables.experiment.networks import Initial
 from trainables.experiment.tasks import Mfm
 from trainables.experiment.training import SGD, AdamW, Evaluation, Execution, Schedule
+from trainables.experiment.weights import Pretrained, published_encoder
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +37,8 @@ class Experiment(Settings):
     source_holdout: SourceHoldout | None = field(default=None, metadata={"identity": "when set"})
 
     def _check_together(self) -> None:
+        if isinstance(self.initial, Pretrained):
+            published_encoder(self.network)  # which refuses a network without one
         kinds = [type(task) for task in self.auxiliary]
         for kind, task in zip(kinds, self.auxiliary, strict=True):
             if not (is_dataclass(task) and hasattr(task, "weight")):

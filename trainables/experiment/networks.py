@@ -29,6 +29,7 @@ from trainables.experiment.encoders import (
 )
 from trainables.experiment.heads import DAFormerHead, DeepLabV2Head, SegFormerHead, SummingHead
 from trainables.experiment.kinds import AnyEncoder, AnyHead, AnyNetwork, Network
+from trainables.experiment.weights import Pretrained
 
 if TYPE_CHECKING:
     from torch import nn
@@ -282,4 +283,4 @@ class ImageNetWeights(Enum):
     RESNET101_V1C = "resnet101-v1c"
 
 
-Initial = WarmStart | ImageNetWeights | None
+Initial = WarmStart | ImageNetWeights | Pretrained | None

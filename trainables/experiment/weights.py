@@ -2,25 +2,48 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Annotated, Any, Protocol, runtime_checkable
 
-from mfm_tune.fields import Settings
+from mfm_tune.fields import FileName, Rule, Settings
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
+class HubName(Rule):
+    """A repository of a hub."""
+
+    wanted = "be the OWNER/NAME of a repository"
+    _pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
+
+    def fits(self, value: object) -> bool:
+        """Whether the value can be such a name."""
+        return isinstance(value, str) and self._pattern.fullmatch(value) is not None
+
+
+class SafeFile(Rule):
+    """A file that is read without running what it holds."""
+
+    wanted = "be a .safetensors file of the repository, since reading any other would run what it holds"
+    _pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}\.safetensors")
+
+    def fits(self, value: object) -> bool:
+        """Whether the value is the name of such a file."""
+        return isinstance(value, str) and self._pattern.fullmatch(value) is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Published(Settings):
     """One file of weights on a hub that speaks Hugging Face's protocol.
 
     Args:
         repository: `owner/name`.
-        file: In the repository; .safetensors, since nothing else is read without running what it holds.
-        licence: Of the weights, as their publisher names it; None where unknown.
+        file: In the repository.
+        licence: Of the weights, as their publisher abbreviates it (`apache-2.0`); None where unknown.
     """
 
-    repository: str
-    file: str = "model.safetensors"
-    licence: str | None = None
+    repository: Annotated[str, HubName()]
+    file: Annotated[str, SafeFile()] = "model.safetensors"
+    licence: Annotated[str, FileName()] | None = None
 
 
 @runtime_checkable
@@ -49,10 +72,17 @@ class Pretrained(Settings):
     """
 
 
-def published_encoder(network: Any) -> PublishedEncoder | None:
-    """The part of a network's settings that has published weights: the encoder, that of HRDA's base network, or the
-    network itself; None where none has."""
-    while not hasattr(network, "encoder") and hasattr(network, "base"):
-        network = network.base
-    part = getattr(network, "encoder", network)
-    return part if isinstance(part, PublishedEncoder) else None
+def published_encoder(network: Any) -> PublishedEncoder:
+    """The part of a network's settings that has published weights: the encoder, or that of HRDA's base network.
+
+    Raises:
+        ValueError: There is none.
+    """
+    base = getattr(network, "base", network)
+    encoder = getattr(base, "encoder", base)
+    if isinstance(encoder, PublishedEncoder):
+        return encoder
+    raise ValueError(
+        f"Experiment.initial Pretrained() takes an encoder whose weights are published by name, such as Timm, got "
+        f"{type(encoder).__name__}; give its weights by file (ImageNetWeights), or choose another encoder."
+    )

@@ -42,15 +42,9 @@ class HubWeights:
         """Where the file is published.
 
         Raises:
-            ValueError: Nothing is published for the encoder, or nothing that is read without running it.
+            ValueError: Nothing is published for the encoder.
         """
-        published = self._encoder.published()
-        if not published.file.endswith(".safetensors"):
-            raise ValueError(
-                f"The weights '{self.name}' are published as {published.file} alone, and nothing but .safetensors is "
-                f"taken from a hub; get and convert them, and give the file by --data {self.name}=PATH."
-            )
-        return published
+        return self._encoder.published()
 
     def description(self) -> str:
         """What, from where, and under which licence."""

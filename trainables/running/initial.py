@@ -20,13 +20,16 @@ from trainables.config import (
     Experiment,
     ImageNetWeights,
     Precision,
+    Pretrained,
     Schedule,
     SelfTraining,
     WarmStart,
 )
 from trainables.cuda_graphs import GraphedModule
 from trainables.data.domains import Domains
+from trainables.experiment.weights import published_encoder
 from trainables.models.checkpointing import checkpoint_blocks
+from trainables.models.hub import HubWeights
 from trainables.models.pretrained import load_encoder
 from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
@@ -60,8 +63,8 @@ def begin(
             if config.network.brings_weights:
                 imagenet_encoder = copy.deepcopy(student.encoder)
             student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device, tell))
-        case ImageNetWeights():
-            load_encoder(student, _weights_file(config.initial, data))
+        case ImageNetWeights() | Pretrained():
+            load_encoder(student, _weights_file(config, data))
         case None:
             pass
     return assemble(config, streams, student, domains, imagenet_encoder)
@@ -71,10 +74,10 @@ def check_weights(config: Experiment, data: Mapping[str, str]) -> None:
     """See that the published weights a config starts from are there, before anything is trained.
 
     Raises:
-        ValueError: No file is given for them, or the package that holds them is not installed.
+        ValueError: They are neither given nor on this machine, or the package that holds them is not installed.
     """
-    if isinstance(config.initial, ImageNetWeights):
-        _weights_file(config.initial, data)
+    if isinstance(config.initial, ImageNetWeights | Pretrained):
+        _weights_file(config, data)
     config.network.check_weights()
 
 
@@ -207,14 +210,30 @@ def in_layout(batch: Batch, config: Experiment) -> Batch:
     return Batch(image, batch.label, batch.valid)
 
 
-def _weights_file(weights: ImageNetWeights, data: Mapping[str, str]) -> Path:
-    if weights.value not in data:
+def _weights_file(config: Experiment, data: Mapping[str, str]) -> Path:
+    """Where the weights lie that the encoder starts from."""
+    if isinstance(config.initial, Pretrained):
+        return _published_file(HubWeights(published_encoder(config.network)), data)
+    assert isinstance(config.initial, ImageNetWeights)
+    name = config.initial.value
+    if name not in data:
         source = {
             ImageNetWeights.MIT_B5: "SegFormer's ImageNet checkpoint mit_b5.pth, or Hugging Face's nvidia/mit-b5",
             ImageNetWeights.RESNET101_V1C: "open-mmlab's resnet101_v1c checkpoint",
-        }[weights]
+        }[config.initial]
         raise ValueError(
-            f"initial needs the ImageNet weights '{weights.value}', and nothing is downloaded unasked; "
-            f"get {source}, and add --data {weights.value}=PATH."
+            f"initial needs the ImageNet weights '{name}', and nothing is downloaded unasked; "
+            f"get {source}, and add --data {name}=PATH."
         )
-    return Path(data[weights.value])
+    return Path(data[name])
+
+
+def _published_file(weights: HubWeights, data: Mapping[str, str]) -> Path:
+    """As given, else in the hub's cache of this machine."""
+    path = data.get(weights.name) or weights.cached()
+    if path is None:
+        raise ValueError(
+            f"initial needs the weights '{weights.name}' ({weights.description()}), and nothing is downloaded "
+            f"unasked; add --download, or --data {weights.name}=PATH."
+        )
+    return Path(path)

@@ -155,12 +155,13 @@ def test_what_the_hub_does_not_have_or_does_not_give_is_one_sentence(hub: Hub, c
     assert left(cache) == []
 
 
-def test_a_pickle_is_never_asked_for(hub: Hub) -> None:
-    """Neither is one that calls itself safetensors kept."""
-    assert "are published as pytorch_model.bin alone" in refused(HubWeights(Tiny(file="pytorch_model.bin")))
-    assert hub.asked == []
+def test_a_pickle_is_neither_asked_for_nor_kept(hub: Hub, cache: Path) -> None:
+    """Nothing but .safetensors can be named, and a pickle that calls itself so is removed unread."""
+    with pytest.raises(ValueError, match=r"Published\.file must be a \.safetensors file of the repository"):
+        Published(repository="owner/tiny.first", file="pytorch_model.bin")
     hub.files[NAME] = b"\x80\x02}q\0."
     assert "are no whole .safetensors file, and were removed again" in refused(HubWeights(Tiny()))
+    assert left(cache) == []
 
 
 def test_a_password_in_the_hubs_address_is_not_printed(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
