@@ -152,14 +152,14 @@ def differing(wanted: tuple[str, ...], own: tuple[str, ...]) -> str:
 def classes_of(pair: PackedPair, data: Mapping[str, str]) -> tuple[str, ...]:
     """The classes of a pair's stores: as its settings name them, else those of a given store, else of a known data set.
 
-    None of them where nothing is known yet. A store that cannot be read is passed over here: `check_stores` refuses it.
+    None of them where nothing is known yet. A store that cannot be read, or two that differ, are passed over here:
+    `check_stores` refuses them.
     """
     if pair.classes is not None:
         return pair.classes
-    for name in (pair.target, pair.source):
-        found = _classes_in(Path(data[name])) if name in data else ()
-        if found:
-            return found
+    found = {_classes_in(Path(data[name])) for name in (pair.source, pair.target) if name in data} - {()}
+    if found:
+        return found.pop() if len(found) == 1 else ()
     known = [name for name in (pair.target, pair.source) if name in dataset_names()]
     return OTHER_CLASSES.get(known[0], CITYSCAPES_CLASSES) if known else ()
 
