@@ -6,6 +6,7 @@ import copy
 import subprocess
 import sys
 from contextlib import nullcontext
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from mfm_tune.identity import config_id
+from tests.trainables.models.encoder_walk import HEADS, SIZES, walk
 from trainables.config import SGD, AdamW, Norm, Schedule, Timm
 from trainables.evaluation import with_target_statistics
 from trainables.models.segmentor import Encoded, Outputs, Segmentor
@@ -22,7 +24,6 @@ from trainables.optimization import build_optimizer, parameter_groups, set_learn
 from trainables.randomness import Streams
 from trainables.step_data import Batch
 
-SIZES = ((64, 128), (97, 131))
 FAMILIES = {  # one of each way in which families differ
     "resnet18": (64, 128, 256, 512),
     "convnext_atto": (40, 80, 160, 320),  # rounds odd sizes down
@@ -267,3 +268,21 @@ def test_the_targets_statistics_leave_frozen_norms_alone() -> None:
         adapted = with_target_statistics(student, Noise(), Streams(0), 1, 2)  # type: ignore[arg-type]
         kept = torch.equal(adapted.encoder.model.bn1.running_mean, student.encoder.model.bn1.running_mean)  # type: ignore[operator,union-attr]
         assert kept is (norm is Norm.FROZEN)
+
+
+WALKS = [
+    ("resnet18", "DeepLab-V2"),
+    ("convnext_atto", "DeepLab-V3+"),
+    ("mobilenetv4_conv_small_050", "summing"),
+    ("vit_tiny_patch16_224", "DAFormer"),
+    ("eva02_tiny_patch14_224", "SegFormer"),
+]
+SLOW = [
+    pytest.param(name, head, marks=pytest.mark.slow) for name in FAMILIES for head in HEADS if (name, head) not in WALKS
+]
+
+
+@pytest.mark.parametrize(("name", "head"), [*WALKS, *SLOW])
+def test_an_encoder_trains_evaluates_and_comes_back_from_an_export(name: str, head: str, tmp_path: Path) -> None:
+    """At an odd size; `python -m tests.benchmarks.encoders` goes through timm's families, all heads, and both sizes."""
+    walk(Timm(name), head, SIZES[1], tmp_path)
