@@ -57,7 +57,7 @@ TRAINING = {
 }
 GROUND = {
     *("config", "experiment", "recipes", "description", "randomness", "geometry", "step_data", "losses", "tensor_file"),
-    *("command_line", "settings_json"),
+    *("command_line", "settings_json", "user_code"),
 }
 STEP = {"training", "cuda_graphs", "evaluation", "optimization", "selection"}
 ENDS = {"program", "tune", "export", "predict", "evaluate"}

@@ -34,6 +34,7 @@ from trainables.data.scored import SYNTHIA, evaluated_classes, evaluated_means
 from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
 from trainables.inference.model import Model, in_use, load_model
+from trainables.user_code import add_code_option, load_code
 
 TOY_CITY = "toy-city"
 
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
+    load_code(given.code)
     model = load_model(given.model)
     model.segmentor.to("cuda" if torch.cuda.is_available() else "cpu")
     with in_use(given.model):
@@ -170,6 +172,7 @@ def _parser() -> Parser:
     add("--data", required=True, metavar="NAME=STORE", help=f"labelled images; {TOY_CITY} is the embedded benchmark")
     add("--batch-size", type=int, default=1, help="images at once (1)")
     add("--json", type=Path, metavar="FILE", help="write the numbers there as well")
+    add_code_option(parser)
     return parser
 
 

@@ -23,6 +23,7 @@ from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.inference.model import CONFIG, Model, build_model, load_model, parameter_count, save_model
 from trainables.models.pretrained import load_published
+from trainables.user_code import add_code_option, load_code
 
 CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
 STUDENT = "student."
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
+    load_code(given.code)
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"OUT must be a folder, got the file {given.out}; give another name.")
     name = given.network
@@ -122,6 +124,7 @@ def _parser() -> Parser:
     )
     add("out", metavar="OUT", type=Path, help="folder of the model: model.safetensors and config.json")
     add("--network", choices=list(PUBLISHED), help="the network of a published checkpoint")
+    add_code_option(parser)
     return parser
 
 

@@ -28,6 +28,7 @@ from trainables.data.readers import BrokenSample, read_image
 from trainables.evaluation import predict
 from trainables.inference.model import Model, in_use, load_model
 from trainables.models.segmentor import upsample
+from trainables.user_code import add_code_option, load_code
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -38,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(given: argparse.Namespace) -> None:
+    load_code(given.code)
     if not 0 <= given.strength <= 1:
         raise ValueError(f"--strength must lie in [0, 1], got {given.strength:g}.")
     images = find_images(given.images)
@@ -136,6 +138,7 @@ def _parser() -> Parser:
     add("--out", type=Path, required=True, help="folder of the label maps and overlays")
     add("--size", type=size, metavar="ROWSxCOLUMNS", help="what the network sees (the size of the model's evaluation)")
     add("--strength", type=float, default=0.5, help="share of the colours in the overlay (0.5)")
+    add_code_option(parser)
     return parser
 
 

@@ -47,7 +47,7 @@ def test_one_file_of_ones_own_is_checked_and_packed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (None, "--code must be a Python file with a DATASET, but"),
+        (None, "--code must be a Python file, but"),
         ("1 +\n", "line 1: SyntaxError"),
         ("a = 1\nb = a / 0\n", "line 2: ZeroDivisionError: division by zero."),
         ("a = 1\n", "must have a DATASET = Reader(...), got None."),

@@ -41,6 +41,7 @@ from trainables.running.trial import Trial
 from trainables.settings_json import UnknownClass, imported_classes
 
 OURS = [each for each in imported_classes(Network) if each.__module__.startswith("trainables.") and is_dataclass(each)]
+RECORDED = json.loads((Path(__file__).parents[2] / "golden" / "descriptions.json").read_text())
 MEAN, STD = (1.0, 2.0, 3.0), (4.0, 5.0, 6.0)
 
 
@@ -183,10 +184,29 @@ def test_of_two_classes_of_one_name_the_one_of_the_named_module_is_read() -> Non
         Description.from_json(renamed)
 
 
+@pytest.mark.parametrize("name", list(RECORDED))
+def test_a_model_described_by_earlier_code_has_its_tensors(name: str) -> None:
+    """Recorded before networks built themselves: the description is read, and its network has the tensors of then."""
+    recorded = RECORDED[name]
+    description = Description.from_json(recorded["description"])
+    written = description.to_json()
+    assert written["network"] == recorded["description"]["network"]
+    assert written["data"].items() >= recorded["description"]["data"].items()
+    with torch.device("meta"):
+        state = description.network.build(len(description.classes)).state_dict()
+    assert (len(state), sum(tensor.numel() for tensor in state.values())) == (
+        recorded["tensors"],
+        recorded["parameters"],
+    )
+    assert {key: list(state[key].shape) for key in recorded["some"]} == recorded["some"]
+
+
 def test_an_unknown_network_is_named_with_those_that_are_known() -> None:
     """A model of a later version, say."""
     described = describe(dacs(SMOKE), CITYSCAPES_CLASSES, MEAN, STD, 3).to_json()
-    with pytest.raises(ValueError, match=r"does not fit \('Later' must be SmallDeepLab or DeepLabV2 or .+\); export"):
+    with pytest.raises(
+        ValueError, match=r"does not fit \('Later' must be .+ or SmallDeepLab or DeepLabV2 or .+\); export"
+    ):
         Description.from_json(described | {"network": {"class": "Later"}})
 
 

@@ -5,13 +5,12 @@ A data set of one's own is such a module anywhere: `--code FILE` names it.
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-import traceback
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING
+
+from trainables.user_code import run_file
 
 if TYPE_CHECKING:
     from trainables.data.readers import Reader
@@ -36,19 +35,9 @@ def load_dataset(path: Path) -> Reader:
     Raises:
         ValueError: It is not there, fails, or has no `DATASET`.
     """
-    spec = importlib.util.spec_from_file_location(PREFIX + path.stem, path) if path.is_file() else None
-    if spec is None or spec.loader is None:
-        raise ValueError(f"--code must be a Python file with a DATASET, but {path} is none.")
     from trainables.data.readers import Reader
 
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # whatever the file does
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = error.lineno if isinstance(error, SyntaxError) else lines[-1] if lines else 1
-        raise ValueError(f"--code {path}, line {line}: {type(error).__name__}: {error}.") from None
+    module = run_file(path, PREFIX + path.stem)
     reader = getattr(module, "DATASET", None)
     if not isinstance(reader, Reader):
         raise ValueError(f"--code {path} must have a DATASET = Reader(...), got {reader!r}.")
