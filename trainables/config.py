@@ -3,6 +3,7 @@
 from trainables.experiment.adaptation import (
     Adaptation,
     Blur,
+    ClassMix,
     ColourJitter,
     Margins,
     PhotoMetricDistortion,

@@ -8,7 +8,7 @@ B batch, H and W rows and columns.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 
@@ -57,19 +57,30 @@ class PseudoLabel:
 
 @dataclass(frozen=True, slots=True)
 class Mixed:
-    """Source classes pasted onto target images.
+    """Mixed images, source classes pasted onto target images for example.
 
     Args:
-        image: [B, 3, H, W], normalised, after colour augmentation.
+        image: [B, 3, H, W], normalised; after colour augmentation where the step passes it on.
         label: [B, H, W], int64.
         weight: [B, H, W], float32: 1 on pasted pixels, the pseudo-label's weight elsewhere.
         pasted: 1 where the source was pasted, [B, 1, H, W], bool.
+        share: Multiplies their cross-entropy in L_uda.
+        augmented: Whether the mixer has augmented the colours itself, so that the step does not.
     """
 
     image: Tensor
     label: Tensor
     weight: Tensor
     pasted: Tensor
+    share: float = 1.0
+    augmented: bool = False
+
+
+class SourceOfClass(Protocol):
+    """Draws labelled source images that show a class, as a function of (seed, purpose, step)."""
+
+    def __call__(self, purpose: str, class_id: int, count: int) -> Batch:
+        """As many images of a class; none where no source image shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +116,19 @@ class StepView:
     """What an auxiliary task sees of one training step.
 
     `source_encoded` and `mixed_encoded` are there, with their graphs, only for tasks that share the pass
-    (`AuxiliaryTask.shares`).
+    (`AuxiliaryTask.shares`). `mixed` are the mixer's batches, one or more.
     """
 
     step: int
+    total_steps: int
     streams: Streams
     student: Segmentor
     teacher: Segmentor
     source: Batch
     target: Batch
     pseudo: PseudoLabel
-    mixed: Mixed
+    mixed: tuple[Mixed, ...]
+    source_of_class: SourceOfClass
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     source_encoded: Encoded | None = None

@@ -8,7 +8,7 @@ goes back together with that pass. Every draw comes from (seed, purpose, step).
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.adaptation.augmentation import augment
-from trainables.adaptation.classmix import classmix
+from trainables.adaptation.mixer import Mixer, MixView
 from trainables.adaptation.pseudo_label import pseudo_label
 from trainables.adaptation.teacher import Teacher
 from trainables.config import AdamW, Experiment, Precision, SelfTraining
@@ -40,6 +40,8 @@ class State:
         student: The network that learns and is exported.
         teacher: Its EMA; None without self-training.
         tasks: Auxiliary tasks.
+        mixer: Makes the mixed images; None without self-training.
+        source_of_class: Source images by (purpose, step, class, count), in the config's memory format.
         optimizer: Over the student and the tasks.
         step: Steps taken.
         mean, std: Normalisation of images (pixel values, RGB).
@@ -56,6 +58,8 @@ class State:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     graphed: tuple[GraphedModule, ...] = ()
+    mixer: Mixer | None = None
+    source_of_class: Callable[[str, int, int, int], Batch] | None = None
     step: int = 0
     last: StepView | None = field(default=None, repr=False)
 
@@ -71,13 +75,25 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
     tasks = [task for task in state.tasks if isinstance(task, AuxiliaryTask) and step >= task.start_step]
     with autocast(state):
         pseudo = pseudo_label(teacher.network, target, settings.threshold, settings.margins)
-        mixed = _mix(state, settings, source, target, pseudo)
-        view = StepView(
-            step, state.streams, student, teacher.network, source, target, pseudo, mixed, state.mean, state.std
-        )
+        mixing = _mix_view(state, source, target, pseudo)
+        mixed = mixed_images(state, settings, mixing)
+    view = StepView(
+        step=step,
+        total_steps=mixing.total_steps,
+        streams=state.streams,
+        student=student,
+        teacher=teacher.network,
+        source=source,
+        target=target,
+        pseudo=pseudo,
+        mixed=mixed,
+        source_of_class=mixing.source_of_class,
+        mean=state.mean,
+        std=state.std,
+    )
 
     losses = source_term(state, view, [task for task in tasks if task.shares is Shares.SOURCE])
-    losses |= mixed_term(state, view, [task for task in tasks if task.shares is Shares.MIXED])
+    losses |= mixed_terms(state, view, [task for task in tasks if task.shares is Shares.MIXED])
     for task in tasks:
         if task.shares is Shares.NONE:
             losses |= task_terms(state, view, task)
@@ -115,14 +131,23 @@ def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> L
     return _named("source", loss) | backward(state, loss, replace(view, source_encoded=encoded), sharing)
 
 
-def mixed_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
-    """L_uda: cross-entropy on mixed images, weighted by the pseudo-labels' confidence; and the tasks on its graph."""
-    student, mixed = state.student, view.mixed
-    box = Pass("mixed", view.step, view.streams).begin(student, mixed.image)
-    with autocast(state):
-        encoded = student.encode(mixed.image, box)
-        loss = student.loss(student.decode(encoded), mixed.label, mixed.weight)
-    return _named("mixed", loss) | backward(state, loss, replace(view, mixed_encoded=encoded), sharing)
+def mixed_terms(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
+    """L_uda: cross-entropy on mixed images, weighted by the pseudo-labels' confidence, the shares of several added up.
+
+    The first pass has the tasks on its graph.
+    """
+    student, losses = state.student, dict[str, Tensor]()
+    for index, mixed in enumerate(view.mixed):
+        box = Pass(_numbered("mixed", index), view.step, view.streams).begin(student, mixed.image)
+        with autocast(state):
+            encoded = student.encode(mixed.image, box)
+            loss = student.loss(student.decode(encoded), mixed.label, mixed.weight).times(mixed.share)
+        for name, value in _named("mixed", loss).items():
+            losses[name] = losses[name] + value if name in losses else value
+        if len(view.mixed) > 1:
+            losses[f"loss/mixed {index}"] = loss.main.detach()
+        losses |= backward(state, loss, replace(view, mixed_encoded=encoded), [] if index else sharing)
+    return losses
 
 
 def task_terms(state: State, view: StepView, task: AuxiliaryTask) -> Losses:
@@ -197,10 +222,61 @@ def _clear_gradients(state: State) -> None:
         module.begin_step()
 
 
-def _mix(state: State, settings: SelfTraining, source: Batch, target: Batch, pseudo: PseudoLabel) -> Mixed:
-    mixed = classmix(source, target, pseudo, state.streams, state.step)
-    image = augment(mixed.image, settings.jitter, settings.blur, state.streams, state.step, state.mean, state.std)
-    return Mixed(image, mixed.label, mixed.weight, mixed.pasted)
+def _mix_view(state: State, source: Batch, target: Batch, pseudo: PseudoLabel) -> MixView:
+    def source_of_class(purpose: str, class_id: int, count: int) -> Batch:
+        assert state.source_of_class is not None
+        return state.source_of_class(purpose, step, class_id, count)
+
+    step = state.step
+    return MixView(
+        step=step,
+        total_steps=state.config.schedule.steps,
+        streams=state.streams,
+        source=source,
+        target=target,
+        pseudo=pseudo,
+        source_of_class=source_of_class,
+        mean=state.mean,
+        std=state.std,
+    )
+
+
+def mixed_images(state: State, settings: SelfTraining, given: MixView) -> tuple[Mixed, ...]:
+    """The mixer's images, with colours augmented: all batches or none, each with factors of its own.
+
+    Raises:
+        ValueError: The mixer gives something else.
+    """
+    assert state.mixer is not None
+    with torch.no_grad():
+        mixed = state.mixer.mix(given)
+    if not (isinstance(mixed, tuple) and mixed and all(isinstance(one, Mixed) for one in mixed)):
+        raise ValueError(
+            f"{type(state.mixer).__name__}.mix must return a tuple of one or more Mixed, got {type(mixed).__name__}."
+        )
+    return tuple(_augmented(one, index, settings, given) for index, one in enumerate(mixed))
+
+
+def _augmented(mixed: Mixed, index: int, settings: SelfTraining, given: MixView) -> Mixed:
+    if mixed.augmented:
+        return mixed
+    image = augment(
+        mixed.image,
+        settings.jitter,
+        settings.blur,
+        given.streams,
+        given.step,
+        given.mean,
+        given.std,
+        name=f"{_numbered('mixed', index)} " if index else "",
+        gates="",
+    )
+    return replace(mixed, image=image, augmented=True)
+
+
+def _numbered(name: str, index: int) -> str:
+    """What the draws of one of several batches are called: `mixed`, `mixed 1`, `mixed 2`."""
+    return f"{name} {index}" if index else name
 
 
 def _named(name: str, loss: SegmentationLoss) -> Losses:

@@ -273,7 +273,7 @@ def assert_first_iteration(state: State, masked: list[Tensor], arrays: Arrays) -
     """What the student saw: the mixed batch, and the masked one where there is one; and the gradients."""
     assert state.last is not None
     every = 4 if "iter0/mixed_image_every4" in arrays else 2
-    seen = state.last.mixed
+    (seen,) = state.last.mixed
     assert torch.equal(seen.label, tensor(arrays["iter0/mixed_label"]).long().squeeze(1))
     assert torch.equal(seen.weight, tensor(arrays["iter0/mixed_weight"]))
     image = tensor(arrays[f"iter0/mixed_image_every{every}"]).double()

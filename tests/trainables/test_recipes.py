@@ -316,8 +316,13 @@ def test_the_batches_of_a_seed_do_not_depend_on_mfm_or_mic(family: tuple[Experim
             losses = self_training_step(state, adaptation(config), source, target)
             assert state.last is not None
             if step == 0:
-                found += [losses["loss/source"], losses["loss/mixed"], state.last.pseudo.label, state.last.mixed.label]
-            found += [source.image, source.label, target.image, state.last.mixed.image, state.last.mixed.pasted]
+                found += [
+                    losses["loss/source"],
+                    losses["loss/mixed"],
+                    state.last.pseudo.label,
+                    state.last.mixed[0].label,
+                ]
+            found += [source.image, source.label, target.image, state.last.mixed[0].image, state.last.mixed[0].pasted]
             for purpose in (
                 "detail crop, source pass",
                 "detail crop, mixed pass",

@@ -44,6 +44,7 @@ def augment(
     std: tuple[float, float, float],
     *,
     name: str = "",
+    gates: str | None = None,
     per_image: bool = True,
 ) -> Tensor:
     """Jitter and blur a normalised batch [B, 3, H, W], in its memory format; each happens to the whole batch or not.
@@ -52,14 +53,16 @@ def augment(
         image: Normalised by mean and std (pixel values).
         jitter, blur: None is off.
         name: Begins the names of its streams, so that two augmentations in a step never share a draw ("masked ").
+        gates: Begins the names of the streams that decide whether it happens, where that is not `name`: images that are
+            augmented together or not at all.
         per_image: An order of operations and a sigma for each image (mixed images), or one for the batch (masked image
             consistency); factors are always drawn for each image.
     """
-    given = image
-    if jitter is not None and gate(streams, f"{name}jitter gate", step, jitter.probability):
+    given, gates = image, name if gates is None else gates
+    if jitter is not None and gate(streams, f"{gates}jitter gate", step, jitter.probability):
         draw = draw_jitter(jitter, streams, step, len(image), name, per_image)
         image = jitter_normalised(image, draw, mean, std)
-    if blur is not None and gate(streams, f"{name}blur gate", step, blur.probability):
+    if blur is not None and gate(streams, f"{gates}blur gate", step, blur.probability):
         count = len(image) if per_image else 1
         sigma = streams.uniform(f"{name}blur sigma", step, (count,), *blur.sigma).expand(len(image))
         image = gaussian_blur(image, sigma, reach=5 * blur.sigma[1])

@@ -5,11 +5,20 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from trainables.adaptation.mixer import Mixer, MixView
 from trainables.models.segmentor import laid_out
 from trainables.randomness import Streams
 from trainables.step_data import Batch, Mixed, PseudoLabel
 
 IDS = 256  # label values are bytes; 255 (ignored) takes part like a class, as in the reference implementation
+
+
+class ClassMixer(Mixer):
+    """One batch of mixed images a step; it remembers nothing."""
+
+    def mix(self, given: MixView) -> tuple[Mixed, ...]:
+        """See `classmix`."""
+        return (classmix(given.source, given.target, given.pseudo, given.streams, given.step),)
 
 
 def chosen_classes(label: Tensor, keys: Tensor) -> Tensor:

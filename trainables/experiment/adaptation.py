@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from mfm_tune.fields import (
     AtLeast0,
     AtLeast1,
     BelowOne,
     IntRange,
+    Makes,
     Number,
     Range,
     Settings,
     Size,
     UnitInterval,
 )
+
+if TYPE_CHECKING:
+    from trainables.adaptation.mixer import Mixer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,6 +56,17 @@ class Margins(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClassMix(Settings):
+    """Half of the source classes of a batch are pasted onto target images (Olsson et al. 2021, as in DACS)."""
+
+    def build(self) -> Mixer:
+        """The mixer (`trainables.adaptation.classmix`)."""
+        from trainables.adaptation.classmix import ClassMixer
+
+        return ClassMixer()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SelfTraining(Settings):
     """DACS: an EMA teacher labels target images; source classes are pasted onto them (Tranheden et al. 2021).
 
@@ -60,6 +75,8 @@ class SelfTraining(Settings):
         threshold: The pseudo-label weight q is the share of the batch's pixels with at least this probability.
         jitter, blur: Augmentation of the mixed images; None is off.
         margins: Where pseudo-labels weigh 0; None is nowhere.
+        mixer: What makes the mixed images: ClassMix, or settings of your own whose `build` returns a
+            `trainables.adaptation.mixer.Mixer`.
     """
 
     momentum: BelowOne = 0.99
@@ -67,6 +84,7 @@ class SelfTraining(Settings):
     jitter: ColourJitter | None = field(default_factory=ColourJitter)
     blur: Blur | None = field(default_factory=Blur)
     margins: Margins | None = None
+    mixer: Annotated[Any, Makes("a mixer", "build")] = field(default=ClassMix(), metadata={"identity": "when set"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

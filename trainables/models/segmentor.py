@@ -103,6 +103,10 @@ class SegmentationLoss:
         """The sum of the parts."""
         return self.main if self.detail is None else self.main + self.detail
 
+    def times(self, share: float) -> SegmentationLoss:
+        """Each part multiplied."""
+        return SegmentationLoss(share * self.main, None if self.detail is None else share * self.detail)
+
 
 class Segmentor(nn.Module):
     """A segmentation network.

@@ -9,7 +9,7 @@ from trainables.optimization import set_learning_rate
 from trainables.tensor_file import Arrays, UnusableFile
 from trainables.training import State
 
-NETWORKS = ("student.", "teacher.", "tasks.")
+NETWORKS = ("student.", "teacher.", "tasks.", "mixer.")
 
 
 def arrays_of(state: State) -> Arrays:
@@ -17,7 +17,8 @@ def arrays_of(state: State) -> Arrays:
     arrays = {f"student.{name}": value for name, value in state.student.state_dict().items()}
     if state.teacher is not None:
         arrays |= {f"teacher.{name}": value for name, value in state.teacher.network.state_dict().items()}
-    arrays |= {f"tasks.{name}": value for name, value in state.tasks.state_dict().items()}
+    for prefix, module in _with_memory(state).items():
+        arrays |= {f"{prefix}{name}": value for name, value in module.state_dict().items()}
     for index, moments in state.optimizer.state_dict()["state"].items():
         arrays |= {f"optimizer.{index}.{name}": value for name, value in moments.items() if value is not None}
     return arrays
@@ -36,16 +37,12 @@ def restore(state: State, arrays: Arrays, step: int) -> None:
     if own != given:
         first = min(name for name in own.keys() | given.keys() if own.get(name) != given.get(name))
         raise UnusableFile(f"the checkpoint is of another architecture (first: {first})")
-    device = next(state.student.parameters()).device
-    for name, value in kept.items():
-        module, attribute = memory[name]
-        own_buffer = getattr(module, attribute)
-        if own_buffer is None or own_buffer.shape != value.shape or own_buffer.dtype != value.dtype:
-            setattr(module, attribute, torch.empty_like(value, device=device))
+    _make_room(memory, kept, next(state.student.parameters()).device)
     state.student.load_state_dict(_under(arrays, "student."))
     if state.teacher is not None:
         state.teacher.network.load_state_dict(_under(arrays, "teacher."))
-    state.tasks.load_state_dict(_under(arrays, "tasks."))
+    for prefix, module in _with_memory(state).items():
+        module.load_state_dict(_under(arrays, prefix))
     parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"]]
     moments: dict[int, dict[str, Tensor]] = {}
     for name, value in _under(arrays, "optimizer.").items():
@@ -59,16 +56,28 @@ def restore(state: State, arrays: Arrays, step: int) -> None:
         set_learning_rate(state.optimizer, state.config.schedule, step - 1)  # that of the latest step, for its report
 
 
-def _memory(state: State) -> dict[str, tuple[nn.Module, str]]:
-    """Name -> (module, attribute) of the buffers of tasks, empty ones (None) included.
+def _with_memory(state: State) -> dict[str, nn.Module]:
+    """What remembers something from step to step beside the networks, by the beginning of its names."""
+    return {"tasks.": state.tasks} | ({} if state.mixer is None else {"mixer.": state.mixer})
 
-    What they hold comes with training, and with it their shape.
-    """
+
+def _memory(state: State) -> dict[str, tuple[nn.Module, str]]:
+    """Name -> (module, attribute) of the buffers of tasks and the mixer, empty ones (None) included."""
     return {
-        f"tasks.{path}.{name}": (module, name)
-        for path, module in state.tasks.named_modules()
+        f"{prefix}{path}{'.' if path else ''}{name}": (module, name)
+        for prefix, whole in _with_memory(state).items()
+        for path, module in whole.named_modules()
         for name in module._buffers
     }
+
+
+def _make_room(memory: dict[str, tuple[nn.Module, str]], kept: Arrays, device: torch.device) -> None:
+    """Give buffers the shape and type of what they held: these come with training."""
+    for name, value in kept.items():
+        module, attribute = memory[name]
+        own = getattr(module, attribute)
+        if own is None or own.shape != value.shape or own.dtype != value.dtype:
+            setattr(module, attribute, torch.empty_like(value, device=device))
 
 
 def _laid_out_as(parameter: Tensor, value: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from filelock import FileLock
 from torch import nn
 
 from trainables import tensor_file
+from trainables.adaptation.mixer import Mixer
 from trainables.adaptation.teacher import Teacher
 from trainables.config import (
     AdamW,
@@ -107,7 +108,7 @@ def assemble(
             their place.
     """
     reference = next(student.parameters())
-    teacher, tasks = None, nn.ModuleList()
+    teacher, tasks, mixer = None, nn.ModuleList(), None
     if isinstance(config.adaptation, SelfTraining):
         teacher = Teacher(student, config.adaptation.momentum)
         setting = TaskSetting(
@@ -119,6 +120,7 @@ def assemble(
         )
         tasks = build_tasks(config.auxiliary, setting)
         tasks.to(device=reference.device, dtype=reference.dtype)
+        mixer = build_mixer(config.adaptation, streams).to(device=reference.device, dtype=reference.dtype)
     groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
     optimizer = build_optimizer(groups, config.optimizer)
     student.train()
@@ -130,7 +132,40 @@ def assemble(
     if compiled:
         _compile([network.decoder for network in networks] + ([] if graphs else encoders))
     graphed = tuple(GraphedModule(encoder, compiled=compiled) for encoder in encoders) if graphs else ()
-    return State(config, streams, student, teacher, tasks, optimizer, domains.mean, domains.std, graphed)
+
+    def source_of_class(purpose: str, step: int, class_id: int, count: int) -> Batch:
+        return in_layout(domains.source_of_class(streams, purpose, step, class_id, count), config)
+
+    return State(
+        config,
+        streams,
+        student,
+        teacher,
+        tasks,
+        optimizer,
+        domains.mean,
+        domains.std,
+        graphed,
+        mixer,
+        source_of_class,
+    )
+
+
+def build_mixer(adaptation: SelfTraining, streams: Streams) -> Mixer:
+    """What makes the mixed images.
+
+    Raises:
+        ValueError: Its settings build something else.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(streams.torch_seed("mixer init", 0))
+        mixer = adaptation.mixer.build()
+    if not isinstance(mixer, Mixer):
+        raise ValueError(
+            f"{type(adaptation.mixer).__name__}.build must return a Mixer, got {type(mixer).__name__}; "
+            "derive it from trainables.adaptation.mixer.Mixer."
+        )
+    return mixer
 
 
 def _compile(modules: Iterable[nn.Module]) -> None:

@@ -39,7 +39,7 @@ def save_pictures(folder: Path, student: Segmentor, domains: Domains, last: Step
     if last is not None:
         images["source"] = _photograph(last.source.image[0], domains)
         images["target"] = _photograph(last.target.image[0], domains)
-        images["mixed"] = _photograph(last.mixed.image[0], domains)
+        images["mixed"] = _photograph(last.mixed[0].image[0], domains)
         images["pseudo-label"] = palette(domains.classes)[last.pseudo.label[0].cpu().numpy()]
     for name, pixels in images.items():
         Image.fromarray(pixels).save(folder / f"{name}.png", optimize=True)

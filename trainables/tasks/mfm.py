@@ -102,7 +102,7 @@ class MfmTask(AuxiliaryTask):
             case MfmInput.TARGET:
                 return view.target.image
             case MfmInput.MIXED:
-                return view.mixed.image
+                return view.mixed[0].image
             case MfmInput.TARGET_AUGMENTED:
                 settings = self.adaptation
                 return augment(
@@ -149,7 +149,7 @@ class MfmTask(AuxiliaryTask):
         """Labels and their weights; mixed images carry their own."""
         label, weight = view.pseudo.label, view.pseudo.weight
         if self.config.input is MfmInput.MIXED:
-            label, weight = view.mixed.label, view.mixed.weight
+            label, weight = view.mixed[0].label, view.mixed[0].weight
         match self.config.label_weight:
             case LabelWeight.CONFIDENCE:
                 return label, weight
@@ -158,7 +158,7 @@ class MfmTask(AuxiliaryTask):
             case LabelWeight.PIXEL:
                 sure = (view.pseudo.confidence >= self.adaptation.threshold).to(weight.dtype)
                 if self.config.input is MfmInput.MIXED:
-                    sure = sure.masked_fill(view.mixed.pasted.squeeze(1), 1.0)
+                    sure = sure.masked_fill(view.mixed[0].pasted.squeeze(1), 1.0)
                 return label, sure
 
     def _feature_reconstruction(self, features: Pyramid, target: Pyramid, keep: Tensor) -> Tensor:

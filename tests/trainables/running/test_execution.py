@@ -99,7 +99,7 @@ def test_memory_formats_and_bf16_give_the_same_losses(method: Any) -> None:
     half, half_run = losses(recipe(method, mfm(SMOKE), precision=Precision.BFLOAT16))
     assert run.source.image.is_contiguous(memory_format=torch.channels_last)
     assert run.state.last is not None
-    assert run.state.last.mixed.image.is_contiguous(memory_format=torch.channels_last)
+    assert run.state.last.mixed[0].image.is_contiguous(memory_format=torch.channels_last)
     assert last == pytest.approx(plain, rel=1e-4, abs=1e-6)
     for name, value in plain.items():
         assert half[name] == pytest.approx(value, rel=0.1, abs=2e-2), name

@@ -261,7 +261,7 @@ def test_the_loss_can_be_taken_where_features_were_masked() -> None:
 def test_the_mixed_image_brings_its_own_labels() -> None:
     """`MfmInput.MIXED` at ratio 0 is the mixed term itself: same image, labels and weights."""
     view, task = mfm_of(smoke(replace(SMALL, ratio=0.0, input=MfmInput.MIXED)))
-    wanted = plain_loss(view, view.mixed.label, view.mixed.weight, view.mixed.image)
+    wanted = plain_loss(view, view.mixed[0].label, view.mixed[0].weight, view.mixed[0].image)
     torch.testing.assert_close(task.loss(view), wanted)
 
 
@@ -284,7 +284,7 @@ def test_the_augmented_target_has_draws_of_its_own() -> None:
     for gates in (draws, dict.fromkeys(draws, 0.0)):
         recorded = {(purpose, 0, 0): torch.tensor(value) for purpose, value in gates.items()}
         view, task = mfm_of(config, Recorded(0, recorded))
-        images.append((view.mixed.image, task._image(view)))
+        images.append((view.mixed[0].image, task._image(view)))
     (mixed, target), (plain_mixed, same_target) = images
     assert not torch.equal(mixed, plain_mixed)
     assert torch.equal(target, same_target)
@@ -400,8 +400,8 @@ def test_it_moves_no_other_draw() -> None:
     with_term, plain = started(smoke(SMALL)).last, started(smoke()).last
     assert with_term is not None
     assert plain is not None
-    assert torch.equal(with_term.mixed.image, plain.mixed.image)
-    assert torch.equal(with_term.mixed.label, plain.mixed.label)
+    assert torch.equal(with_term.mixed[0].image, plain.mixed[0].image)
+    assert torch.equal(with_term.mixed[0].label, plain.mixed[0].label)
     assert torch.equal(with_term.pseudo.label, plain.pseudo.label)
 
 

@@ -53,7 +53,7 @@ class Probe(AuxiliaryTask):
 
     def losses(self, view: StepView) -> Iterator[tuple[str, Tensor]]:
         shared = {Shares.SOURCE: view.source_encoded, Shares.MIXED: view.mixed_encoded}.get(self.shares)
-        image = view.source.image if self.shares is Shares.SOURCE else view.mixed.image
+        image = view.source.image if self.shares is Shares.SOURCE else view.mixed[0].image
         first = self.term(view.student.encode(image) if shared is None else shared)
         if not self.split:
             yield "", first + self.term(view.student.encode(view.target.image))
@@ -99,9 +99,9 @@ def test_a_task_on_a_passs_graph_has_the_gradient_of_the_joint_loss(shares: Shar
     assert view is not None
     student = new_student(config, Streams(0), 12, CPU).train()
     probe = Probe(student.channels[-1], shares)
-    source, mixed = student.encode(view.source.image), student.encode(view.mixed.image)
+    source, mixed = student.encode(view.source.image), student.encode(view.mixed[0].image)
     joint = student.loss(student.decode(source), label(view)).total()
-    joint = joint + student.loss(student.decode(mixed), view.mixed.label, view.mixed.weight).total()
+    joint = joint + student.loss(student.decode(mixed), view.mixed[0].label, view.mixed[0].weight).total()
     shared = source if shares is Shares.SOURCE else mixed
     joint = joint + 0.5 * (probe.term(shared) + probe.term(student.encode(view.target.image)))
     joint.backward()

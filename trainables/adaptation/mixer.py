@@ -1,0 +1,57 @@
+"""The interface of a mixer: what it mixes in a step, what it may remember, and what it gives back."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from trainables.step_data import Batch, Mixed, PseudoLabel
+
+if TYPE_CHECKING:
+    from trainables.randomness import Streams
+    from trainables.step_data import SourceOfClass
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MixView:
+    """What a mixer sees of one training step.
+
+    Args:
+        step: The step's number, from 0.
+        total_steps: Steps of the whole run; a phase that begins at a share of the run is measured on it.
+        streams: Every draw.
+        source: Labelled source images.
+        target: Target images, before colour augmentation.
+        pseudo: The teacher's labels of the target; its `confidence` serves masks of one's own.
+        source_of_class: Further source images, drawn by class.
+        mean, std: Normalisation of images (pixel values, RGB).
+    """
+
+    step: int
+    total_steps: int
+    streams: Streams
+    source: Batch
+    target: Batch
+    pseudo: PseudoLabel
+    source_of_class: SourceOfClass
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+
+class Mixer(nn.Module):
+    """Makes the images of L_uda.
+
+    What it remembers from step to step are buffers (`register_buffer`), which are in the checkpoint, so that a resumed
+    trial remembers the same. A buffer may begin empty (None, or no elements) and take the shape of what it holds later.
+    A mixer has no trained parameters, and no part in the exported model.
+    """
+
+    @abstractmethod
+    def mix(self, given: MixView) -> tuple[Mixed, ...]:
+        """One or more batches of mixed images; auxiliary tasks on mixed images see the first.
+
+        Called once a step, in order, without gradients. Colours are augmented afterwards, unless `Mixed.augmented`.
+        """
