@@ -131,8 +131,8 @@ def check_classes(pair: PackedPair, stores: Mapping[str, tuple[str, ...]]) -> No
     for name, own in others:
         if own != classes:
             raise StoreError(
-                f"{name} must have the classes of {first}, in their order, but {differing(classes, own)}; prepare one "
-                f"of them again, with the other's list of classes{' or correct the setting' if wanted else ''}."
+                f"{name} must have the classes of {first}, in their order, but {differing(classes, own)}; prepare the "
+                f"folder of one's own again with --class-list STORE{', or correct the setting' if wanted else ''}."
             )
 
 

@@ -150,20 +150,23 @@ def class_warnings(reader: Reader, pixels: Mapping[Split, Sequence[int]]) -> lis
     """
     sentences = []
     for split, counts in pixels.items():
-        total = sum(counts[:-1])
-        where = {name: f"{name} ({reader.places[name]})" if name in reader.places else name for name in reader.classes}
-        absent = [where[name] for name, count in zip(reader.classes, counts, strict=False) if not count]
+        shown = dict(zip((_placed(reader, name) for name in reader.classes), counts, strict=False))  # 255 is none
+        total = sum(shown.values())
+        absent = [name for name, count in shown.items() if not count]
         if absent:
-            sentences.append(
-                f"No pixel of {split.value} is {', '.join(absent)}: add images that show it, or leave it out."
-            )
-        for name, count in zip(reader.classes, counts, strict=False):
-            if 0 < count < RARE * total:
-                sentences.append(
-                    f"Only {100 * count / total:.2g} % of the labelled pixels of {split.value} are {where[name]}: add "
-                    f"images that show it, or merge it with another class: under {100 * RARE:g} % it is hardly learnt."
-                )
+            remedy = ": add images that show it, or leave it out." if reader.places else "."
+            sentences.append(f"No pixel of {split.value} is {', '.join(absent)}{remedy}")
+        sentences += [
+            f"Only {100 * count / total:.2g} % of the labelled pixels of {split.value} are {name}: add images that "
+            f"show it, or merge it with another class: under {100 * RARE:g} % it is hardly learnt."
+            for name, count in shown.items()
+            if 0 < count < RARE * total
+        ]
     return sentences
+
+
+def _placed(reader: Reader, name: str) -> str:
+    return f"{name} ({reader.places[name]})" if name in reader.places else name
 
 
 def table(problems: Sequence[Problem]) -> str:

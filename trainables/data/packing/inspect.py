@@ -42,7 +42,7 @@ def _shares(manifest: Manifest) -> list[str]:
     if not labelled:
         return ["no labels"]
     width = max(16, *(len(name) for name in manifest.classes))
-    rows = [f"{'trainId and class':{width + 4}}" + "".join(f"{split.value + ' %':>12}" for split in labelled)]
+    rows = [f"{'id and class':{width + 4}}" + "".join(f"{split.value + ' %':>12}" for split in labelled)]
     for index, name in enumerate((*manifest.classes, "ignored")):
         number = 255 if index == len(manifest.classes) else index
         shares = (100 * entry.pixels[index] / max(sum(entry.pixels), 1) for entry in labelled.values())
