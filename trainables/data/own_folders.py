@@ -48,8 +48,8 @@ class OwnFolders:
     def find(self, root: Path, split: Split) -> Found:
         """Pair the files of a split; what is wrong with folders that both splits share is found with the first."""
         if split is Split.VAL and self.val_images is not None:
-            return _pairs(root, split, self.val_images, self.val_labels)
-        found = _pairs(root, split, self.images, self.labels)
+            return _pairs(root, split, self.val_images, self.val_labels, self.images)
+        found = _pairs(root, split, self.images, self.labels, self.val_images)
         if self.validation is None:
             return found
         training, evaluated = _divide(found.samples, self.validation)
@@ -84,7 +84,8 @@ def _divide(samples: tuple[Sample, ...], share: float) -> tuple[tuple[Sample, ..
     return samples[:-evaluated], samples[-evaluated:]
 
 
-def _pairs(root: Path, split: Split, images: str, labels: str | None) -> Found:
+def _pairs(root: Path, split: Split, images: str, labels: str | None, other_images: str | None) -> Found:
+    """Pair files by name; labels of the other split's images may lie among these."""
     seen, problems = _by_name(root, images)
     if labels is None:
         found = pair(root, split, seen, None)
@@ -92,7 +93,9 @@ def _pairs(root: Path, split: Split, images: str, labels: str | None) -> Found:
     masks, more = _by_name(root, labels)
     if seen and not seen.keys() & masks.keys():
         return Found((), (*problems, *more, _nothing_in_common(root, images, labels, seen, masks)))
-    found = pair(root, split, seen, masks)
+    others = _by_name(root, other_images)[0] if other_images else {}
+    own = {name: path for name, path in masks.items() if name in seen or name not in others}
+    found = pair(root, split, seen, own)
     return replace(found, problems=(*problems, *more, *found.problems))
 
 

@@ -74,6 +74,22 @@ def test_a_target_has_images_without_labels_and_is_evaluated_on_others(tmp_path:
     assert names(store.split(Split.VAL)) == ["007", "008"]
 
 
+def test_both_splits_may_have_their_labels_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A label of a validation image lacks no image; one of no image at all does."""
+    own.write_folder(tmp_path, 5)
+    own.write_table(tmp_path)
+    (tmp_path / "val").mkdir()
+    for number in (3, 4):
+        (tmp_path / "images" / f"{number:03d}.jpg").rename(tmp_path / "val" / f"{number:03d}.jpg")
+    both = labelled(tmp_path, "--val-images", str(tmp_path / "val"), "--val-labels", str(tmp_path / "labels"))
+    assert main(["prepare", "folder", *both, "--out", str(tmp_path / "store")]) == 0
+    store = Store(tmp_path / "store")
+    assert (names(store.split(Split.TRAIN)), names(store.split(Split.VAL))) == (["000", "001", "002"], ["003", "004"])
+    native.write(tmp_path / "labels" / "009.png", native.png(own.label(9)))
+    assert main(["check", "folder", *both]) == 2
+    assert "labels/009.png (no image of this name)" in capsys.readouterr().err
+
+
 def test_classes_are_numbered_as_in_another_store_or_as_cityscapes(tmp_path: Path) -> None:
     """So that tables in another order, or with fewer classes, make stores that fit each other."""
     own.write_folder(tmp_path, 2)
