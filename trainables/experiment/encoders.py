@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, IntRange, Number, Rule, Settings
 from trainables.experiment.kinds import EncoderSettings
+from trainables.experiment.weights import Published
 
 if TYPE_CHECKING:
     from trainables.models.segmentor import Encoder
@@ -208,6 +209,21 @@ class Timm(EncoderSettings):
     def std(self) -> tuple[float, float, float]:
         """Of the same images. Imports timm."""
         return self._normalisation()[1]
+
+    @property
+    def weights_name(self) -> str:
+        """What `--data` calls the file of its weights: the name as it is given here."""
+        return self.name
+
+    def published(self) -> Published:
+        """Where the weights of this name's tag, or of the architecture's default tag, are published. Imports timm.
+
+        Raises:
+            ValueError: timm knows of none on the hub.
+        """
+        from trainables.models.timm_weights import published
+
+        return published(self.name)
 
     def _normalisation(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
         from trainables.models.timm_encoder import normalisation

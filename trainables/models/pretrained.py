@@ -17,6 +17,7 @@ import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -105,12 +106,23 @@ def load_segmentor_tensors(segmentor: Segmentor, tensors: Mapping[str, Tensor], 
     segmentor.load_state_dict(_mapped(given, names, segmentor.state_dict(), origin))
 
 
+@runtime_checkable
+class LoadsPublished(Protocol):
+    """An encoder that knows the names of its published tensors itself."""
+
+    def load_published(self, tensors: Mapping[str, Tensor], origin: str) -> None:
+        """Load a file's tensors; a ValueError says that they are those of another architecture, or not all there."""
+
+
 def load_encoder_tensors(encoder: nn.Module, tensors: Mapping[str, Tensor], origin: str = "the tensors") -> None:
     """Load tensors with published names into an encoder; a classifier beside them is left out.
 
     Raises:
         ValueError: They are those of another architecture.
     """
+    if isinstance(encoder, LoadsPublished):
+        encoder.load_published(tensors, origin)
+        return
     given = {
         re.sub(r"^(segformer\.)?encoder\.", "", re.sub(r"^backbone\.", "", name)): tensor
         for name, tensor in tensors.items()

@@ -25,6 +25,7 @@ from trainables.experiment.encoders import Norm, Timm
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, size_of
 from trainables.models.frozen_norms import freeze_norms, hold_norms
 from trainables.models.segmentor import Encoder, Pyramid, interpolation, laid_out
+from trainables.models.timm_weights import load_into
 
 FINEST = 4  # stride of the first stage that heads read
 PLAIN_STRIDES = (4, 8, 16, 32)
@@ -76,6 +77,7 @@ class TimmEncoder(Encoder):
 
     def __init__(self, settings: Timm) -> None:
         super().__init__()
+        self.name = settings.name
         self.layout = layout = layout_of(settings)
         self.channels, self.strides = layout.channels, layout.strides
         self.layer_decay = settings.layer_decay
@@ -127,6 +129,14 @@ class TimmEncoder(Encoder):
             resample(part, stride / self.layout.patch, size)
             for part, stride, size in zip(maps, self.strides, sizes, strict=True)
         ]
+
+    def load_published(self, tensors: Mapping[str, Tensor], origin: str) -> None:
+        """Load a file's tensors, with or without a classifier.
+
+        Raises:
+            ValueError: They are those of another architecture.
+        """
+        load_into(self, self.name, tensors, origin)
 
     def trained_parameters(self) -> Iterator[tuple[nn.Parameter, float, bool]]:
         """Every parameter that learns, its share of the encoder's learning rate, and whether weights decay on it.

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save, save_file
 
@@ -18,7 +19,7 @@ from mfm_tune.identity import config_id
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.program import PublishedWeights
 from tests.trainables.models.loopback_hub import Hub, loopback_hub, use
-from tests.trainables.running.published_small import FROM_PUBLISHED
+from tests.trainables.running.from_published import FROM_PUBLISHED
 from tests.trainables.trained import TINY_CITY
 from trainables.config import Experiment, SmallDeepLab
 from trainables.data.domains import open_domains
@@ -31,14 +32,15 @@ ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 SPACE = '''"""One config, from published weights."""
 from mfm_tune.space import Axis, Study, Table
-from tests.trainables.running.published_small import FROM_PUBLISHED
+from tests.trainables.running.from_published import RESNET18
 from trainables.program import Segmentation
 
-AXIS = Axis(name="threshold", levels=((0.9, None),), make=lambda value: FROM_PUBLISHED)
+AXIS = Axis(name="threshold", levels=((0.9, None),), make=lambda value: RESNET18)
 TABLES = (Table(name="a", title="A", axis=AXIS),)
 STUDY = Study(name="one", title="One", profile="smoke", program=Segmentation(), tables=TABLES, seeds=(0,))
 '''
 CONFIG = replace(FROM_PUBLISHED, data=TINY_CITY)
+Command = Callable[..., subprocess.CompletedProcess[str]]
 NAME = "owner/small/model.safetensors"
 
 
@@ -117,33 +119,46 @@ def test_a_file_of_another_architecture_never_passes_for_weights(tmp_path: Path)
 
 
 def test_a_given_file_that_is_none_is_refused_by_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Cut off, say."""
+    """Cut off, say; and a name that the study does not know."""
     space, half = tmp_path / "space_of_one.py", tmp_path / "half.safetensors"
     space.write_text(SPACE)
     half.write_bytes(save(published())[:200])
-    assert run.main([str(space), "--plan", "--data", f"small={half}"]) == 2
+    assert run.main([str(space), "--plan", "--data", f"resnet18={half}"]) == 2
     assert "is cut off or something else" in capsys.readouterr().err
+    assert run.main([str(space), "--plan", "--data", f"resnet50={half}"]) == 2
+    assert "does not know; it knows resnet18." in capsys.readouterr().err
 
 
-def test_a_command_gets_weights_once_and_goes_on_without_the_hub(tmp_path: Path, hub: Hub) -> None:
-    """In processes of their own, through Ray: unasked nothing, then once with --download, then offline."""
+@pytest.fixture
+def command(tmp_path: Path, hub: Hub) -> Command:
+    """Runs the study of one ResNet-18 in a process of its own, with the hub that has its weights."""
     space = tmp_path / "space_of_one.py"
     space.write_text(SPACE)
+    torch.manual_seed(1)
+    hub.files["timm/resnet18.a1_in1k/model.safetensors"] = save(timm.create_model("resnet18").state_dict())
     variables = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home"), "NO_PROXY": "127.0.0.1"}
 
-    def command(*options: str, **more: str) -> subprocess.CompletedProcess[str]:
+    def run_command(*options: str, **more: str) -> subprocess.CompletedProcess[str]:
         arguments = [sys.executable, "-m", "mfm_tune.run", str(space), "--storage", str(tmp_path / "runs")]
         environment = os.environ | variables | more
         return subprocess.run(
             [*arguments, "--no-tracking", *options], capture_output=True, text=True, cwd=ROOT, env=environment
         )
 
+    return run_command
+
+
+def test_weights_are_got_once_by_command_and_then_the_hub_may_be_away(
+    command: Command, tmp_path: Path, hub: Hub
+) -> None:
+    """Unasked nothing is got; once with --download, through Ray; then offline."""
     refused = command("--plan")
     assert (refused.returncode, refused.stderr.count("\n"), hub.asked) == (2, 1, [])
-    assert "'small' (owner/small (model.safetensors) of " in refused.stderr
+    assert "'resnet18' (timm/resnet18.a1_in1k (model.safetensors) of http://127.0.0.1" in refused.stderr
     trained = command("--download")
     assert trained.returncode == 0, trained.stderr
-    assert "Downloading 'small': owner/small (model.safetensors) of http://127.0.0.1" in trained.stdout
+    assert "Downloading 'resnet18': timm/resnet18.a1_in1k (model.safetensors) of http://127.0.0.1" in trained.stdout
+    assert ", licence apache-2.0, 46.8 MB, into " in trained.stdout
     assert hub.contents_sent == 1
     hub.files.clear()
     hub.asked.clear()
@@ -151,3 +166,13 @@ def test_a_command_gets_weights_once_and_goes_on_without_the_hub(tmp_path: Path,
     assert again.returncode == 0, again.stderr
     assert hub.asked == []
     assert len(read_ledger(tmp_path / "runs" / "ledger.jsonl").trials) == 2
+
+
+def test_a_download_that_is_not_what_it_should_be_trains_nothing(command: Command, tmp_path: Path, hub: Hub) -> None:
+    """Another checksum, say: one sentence, and neither the storage nor the cache has any of it."""
+    hub.corrupt = True
+    refused = command("--download", "--inline")
+    assert (refused.returncode, refused.stderr.count("do not have the checksum")) == (2, 1)
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "runs").exists()
+    assert not list(tmp_path.glob("home/**/*.safetensors"))

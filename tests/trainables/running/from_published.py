@@ -1,11 +1,11 @@
-"""The small encoder as if it were published on a hub, and a config that starts from it."""
+"""Configs that start from published weights: of the small encoder, as if it were published, and of timm's ResNet-18."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from trainables.config import DeepLabV2Head, Pretrained, Published, Segmenter, SmallResNet
+from trainables.config import DeepLabV2Head, Pretrained, Published, Segmenter, SmallResNet, Timm
 from trainables.recipes import SMOKE, dacs
 
 if TYPE_CHECKING:
@@ -30,5 +30,6 @@ class Small(SmallResNet):
 
 
 SHORT = replace(SMOKE, schedule=replace(SMOKE.schedule, steps=2, warmup_steps=1))
-NETWORK = Segmenter(encoder=Small(), head=DeepLabV2Head(rates=(2, 4)))
-FROM_PUBLISHED = replace(dacs(SHORT), network=NETWORK, initial=Pretrained())
+HEAD = DeepLabV2Head(rates=(2, 4))
+FROM_PUBLISHED = replace(dacs(SHORT), network=Segmenter(encoder=Small(), head=HEAD), initial=Pretrained())
+RESNET18 = replace(FROM_PUBLISHED, network=Segmenter(encoder=Timm("resnet18"), head=HEAD))
