@@ -87,7 +87,7 @@ def _class_bars(network: str, pair: Pair, names: Sequence[str]) -> Figure:
             for seed, value in values.items()
         ]
     charts.marks(axes, dots, charts.OVER, "a seed")
-    said = []
+    words = []
     for row, name in enumerate(names):
         key = f"{network}/iou/{name}"
         paired = paired_difference(pair.comparison.config.finals(key), pair.comparison.baseline.finals(key))
@@ -103,5 +103,5 @@ def _class_bars(network: str, pair: Pair, names: Sequence[str]) -> Figure:
             transform=axes.get_yaxis_transform(),
             **look,
         )
-        said.append(f"{name}: {in_words(paired)}")
-    return charts.figure(axes, "classes", f"IoU of each class: {pair.title}", "; ".join(said))
+        words.append(f"{name}: {in_words(paired)}")
+    return charts.figure(axes, "classes", f"IoU of each class: {pair.title}", "; ".join(words))

@@ -51,8 +51,8 @@ def _figure(table: TableResult, axes: Axes, group: str, title: str, description:
 
 def _seeds(table: TableResult) -> Figure:
     axes = charts.rows([cell.cell.level for cell in table.cells], metric_name(table.metric))
-    told = [(cell.cell.level, cell.values, cell.summary.mean) for cell in table.cells]
-    charts.seeds(axes, told, lambda value: number(value, 2))
+    rows = [(cell.cell.level, cell.values, cell.summary.mean) for cell in table.cells]
+    charts.seeds(axes, rows, lambda value: number(value, 2))
     base = table.baseline
     mean = None if base is None else summary(base.finals(table.metric).values()).mean
     if base is not None and mean is not None:
@@ -71,11 +71,11 @@ def _differences(table: TableResult, name: str, comparisons: Sequence[Comparison
     axes.set_xlim(*charts.limits([0.0, *(value for _, each in shown for value in _extent(each))]))
     axes.axvline(0, zorder=1, **charts.ZERO)
     paired = [None if each is None else each.paired for each in comparisons]
-    told = [
+    rows = [
         (level, each.per_seed if each else {}, each.mean if each else None)
         for level, each in zip(levels, paired, strict=True)
     ]
-    charts.seeds(axes, told, lambda value: signed(value, 2))
+    charts.seeds(axes, rows, lambda value: signed(value, 2))
     intervals = [(row, each.paired.low, each.paired.high) for row, each in shown if each.paired.low is not None]
     if intervals:
         at, low, high = zip(*intervals, strict=True)
@@ -208,7 +208,7 @@ def _curve(
     axes.set(xlim=charts.limits(steps), ylim=ends)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     styles = _styles(list(configs), outside=len(configs) > len(table.cells))
-    said = []
+    finals = []
     for name, lines in curves.items():
         for seed, line in lines.items():
             title = f"{name}, seed {seed}: {number(line[-1][1], 2)} at step {line[-1][0]}"
@@ -217,8 +217,8 @@ def _curve(
         if lines:
             charts.line(axes, mean, styles[name], name, name)
         if mean:
-            said.append(f"{name} {number(mean[-1][1])}")
-    words = f"Means of finished seeds at the last step: {', '.join(said) or 'none'}"
+            finals.append(f"{name} {number(mean[-1][1])}")
+    words = f"Means of finished seeds at the last step: {', '.join(finals) or 'none'}"
     return _figure(table, axes, "curves", f"{metric_name(metric)} while training", words)
 
 

@@ -74,22 +74,22 @@ def _scored(found: SearchResults, criterion: Criterion) -> Scored:
 def _selection_bias(criterion: Criterion, remeasured: Sequence[Remeasured]) -> Figure:
     """A row for each confirmed config: the number it was chosen with, and those of held-out seeds."""
     axes = charts.rows([each.name for each in remeasured], criterion.label)
-    told = [(each.name, each.held_out, each.summary.mean) for each in remeasured]
+    rows = [(each.name, each.held_out, each.summary.mean) for each in remeasured]
     charts.seeds(
-        axes, told, lambda value: criterion_number(value, criterion), ("a held-out seed", "mean of held-out seeds")
+        axes, rows, lambda value: criterion_number(value, criterion), ("a held-out seed", "mean of held-out seeds")
     )
     known = [(row, each.name, each.explored) for row, each in enumerate(remeasured) if each.explored is not None]
     chosen = [
         (value, row, f"{name}, while exploring: {criterion_number(value, criterion)}") for row, name, value in known
     ]
     charts.marks(axes, chosen, charts.DIAMOND, "while exploring")
-    said = "; ".join(
+    words = "; ".join(
         f"{each.name}: {criterion_number(each.explored, criterion)} while exploring, "
         f"{criterion_number(each.summary.mean, criterion)} with held-out seeds"
         for each in remeasured
     )
     return charts.figure(
-        axes, "selection-bias", f"{capital(criterion.label)} while exploring and with held-out seeds", said
+        axes, "selection-bias", f"{capital(criterion.label)} while exploring and with held-out seeds", words
     )
 
 
@@ -104,8 +104,8 @@ def _importance(importances: Sequence[Importance], n: int) -> Figure:
     below = [row + 0.25 for row in range(len(importances))]
     low, high = [each.low for each in importances], [each.high for each in importances]
     axes.hlines(below, low, high, label="range when one trial is left out", **charts.INTERVAL)
-    said = "; ".join(f"{each.name}: {each.share:.2f}" for each in importances)
-    return charts.figure(axes, "importance", f"Importance of each parameter, {n} finished trials", said)
+    words = "; ".join(f"{each.name}: {each.share:.2f}" for each in importances)
+    return charts.figure(axes, "importance", f"Importance of each parameter, {n} finished trials", words)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -131,9 +131,9 @@ def _slice(found: SearchResults, scored: Scored, name: str) -> Figure:
     baseline = next((each for each in found.baselines if each.explored is not None), None)
     if baseline and baseline.explored is not None:
         axes.axhline(baseline.explored, label=f"{baseline.name}, same seed", zorder=1, **charts.DASHED)
-    said = "; ".join(f"{each.values[name]}: {criterion_number(value, criterion)}" for each, value in scored)
+    words = "; ".join(f"{each.values[name]}: {criterion_number(value, criterion)}" for each, value in scored)
     ended = f"; stopped early at {', '.join(str(each.values[name]) for each in found.stopped)}" if found.stopped else ""
-    return charts.figure(axes, "slices", f"{capital(criterion.label)} against {name}", f"{said}{ended}")
+    return charts.figure(axes, "slices", f"{capital(criterion.label)} against {name}", f"{words}{ended}")
 
 
 def _contour(found: SearchResults, scored: Scored, first: str, second: str) -> Figure:
@@ -141,10 +141,10 @@ def _contour(found: SearchResults, scored: Scored, first: str, second: str) -> F
     criterion, parameters = found.search.criterion, found.search.parameters
     axes = charts.chart(250, first)
 
-    def points(told: Iterable[tuple[Candidate, str]]) -> list[Mark]:
+    def points(titled: Iterable[tuple[Candidate, str]]) -> list[Mark]:
         return [
             (_place(parameters[first], each.values[first]), _place(parameters[second], each.values[second]), title)
-            for each, title in told
+            for each, title in titled
         ]
 
     finished = points((each, _title(each, criterion_number(value, criterion))) for each, value in scored)
@@ -154,11 +154,11 @@ def _contour(found: SearchResults, scored: Scored, first: str, second: str) -> F
     _set_ticks(axes.xaxis, parameters[first])
     _set_ticks(axes.yaxis, parameters[second])
     axes.set(xlim=(-0.04, 1.04), ylim=(-0.04, 1.04))
-    said = "; ".join(
+    words = "; ".join(
         f"{first} {each.values[first]}, {second} {each.values[second]}: {criterion_number(value, criterion)}"
         for each, value in scored
     )
-    return charts.figure(axes, "slices", f"{capital(criterion.label)} over {first} (across) and {second} (up)", said)
+    return charts.figure(axes, "slices", f"{capital(criterion.label)} over {first} (across) and {second} (up)", words)
 
 
 def _fill(axes: Axes, points: Sequence[Mark], values: Sequence[float], criterion: Criterion) -> None:
@@ -207,8 +207,8 @@ def _set_ticks(axis: XAxis | YAxis, distribution: Distribution) -> None:
     axis.set_ticks(list(within), labels=[charts.shortened(text, width) for text in within.values()])
 
 
-def _title(candidate: Candidate, told: str) -> str:
-    return f"{candidate.name}, {values_text(candidate.values)}: {told}"
+def _title(candidate: Candidate, text: str) -> str:
+    return f"{candidate.name}, {values_text(candidate.values)}: {text}"
 
 
 def _stopped_title(candidate: Candidate) -> str:
@@ -240,19 +240,19 @@ def _pruning(found: SearchResults) -> Figure:
     axes.set_ylim(bottom=0)
     axes.grid(visible=False, axis="x")
     axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
-    told = found.pruning
-    saved = "" if told.saved is None else f"; {100 * told.saved:.0f} % of the planned steps saved"
-    said = f"{told.finished} finished, {told.stopped} stopped early{saved}"
-    return charts.figure(axes, "pruning", "Training steps of each explored trial", said)
+    cost = found.pruning
+    saved = "" if cost.saved is None else f"; {100 * cost.saved:.0f} % of the planned steps saved"
+    words = f"{cost.finished} finished, {cost.stopped} stopped early{saved}"
+    return charts.figure(axes, "pruning", "Training steps of each explored trial", words)
 
 
 def _criterion(found: SearchResults, chosen: ChosenBy) -> Figure:
     """A label-free criterion against target mIoU, a dot a finished trial."""
     criterion = chosen.criterion
-    told = {each.number: (value, final(each, TARGET_MIOU)) for each, value in _scored(found, criterion)}
+    values = {each.number: (value, final(each, TARGET_MIOU)) for each, value in _scored(found, criterion)}
     points = {
         number: (value, miou, f"trial {number}: {criterion_number(value, criterion)}, {TARGET_MIOU.label} {miou:.1f}")
-        for number, (value, miou) in told.items()
+        for number, (value, miou) in values.items()
         if miou is not None
     }
     direction = "more is better" if criterion.larger_is_better else "less is better"
@@ -260,5 +260,5 @@ def _criterion(found: SearchResults, chosen: ChosenBy) -> Figure:
     charts.marks(axes, list(points.values()), charts.DOT, "a finished trial")
     choice = [(x, y, f"{title}, chosen") for number, (x, y, title) in points.items() if number == chosen.choice]
     charts.marks(axes, choice, charts.DIAMOND, "its choice")
-    said = "; ".join(f"{criterion_number(value, criterion)}: {miou:.1f}" for value, miou, _ in points.values())
-    return charts.figure(axes, "selection", f"{capital(TARGET_MIOU.label)} against {criterion.label}", said)
+    words = "; ".join(f"{criterion_number(value, criterion)}: {miou:.1f}" for value, miou, _ in points.values())
+    return charts.figure(axes, "selection", f"{capital(TARGET_MIOU.label)} against {criterion.label}", words)

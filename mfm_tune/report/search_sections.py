@@ -27,8 +27,8 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
     Args:
         figures: The names of those that were drawn.
     """
-    said = study_text(found.results)
-    sentences = (*search_summary(found), *said.summary.sentences)
+    study = study_text(found.results)
+    sentences = (*search_summary(found), *study.summary.sentences)
     sections = (
         selection_bias(found),
         _importance(found, importances),
@@ -38,12 +38,12 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
         _explored(found),
     )
     return replace(
-        said,
+        study,
         subtitle=(
             f"Search {found.search.name}, profile {found.search.profile}, {selected_by(found)}. "
-            f"{_status(found)} Confirmed: {said.subtitle.partition('. ')[2]}"
+            f"{_status(found)} Confirmed: {study.subtitle.partition('. ')[2]}"
         ),
-        summary=replace(said.summary, sentences=sentences),
+        summary=replace(study.summary, sentences=sentences),
         leading=tuple(section for section in sections if section is not None),
     )
 
@@ -77,11 +77,11 @@ def _summary(found: SearchResults) -> Iterator[str]:
     elif found.confirmed:
         yield f"Not confirmed yet: {', '.join(each.name for each in found.confirmed)}."
     yield from _others(found)
-    told = found.pruning
-    if told.saved is not None and told.stopped:
+    cost = found.pruning
+    if cost.saved is not None and cost.stopped:
         yield (
-            f"Early stopping saved {100 * told.saved:.0f} % of the steps of {told.finished + told.stopped} trials "
-            f"({told.spent:,} of {told.planned:,} were trained); stopped trials enter no average and no correlation."
+            f"Early stopping saved {100 * cost.saved:.0f} % of the steps of {cost.finished + cost.stopped} trials "
+            f"({cost.spent:,} of {cost.planned:,} were trained); stopped trials enter no average and no correlation."
         )
     seeds = [seed for seed in search.seeds if seed != search.explore_seed]
     if not seeds:
@@ -115,13 +115,13 @@ def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     search, criterion = found.search, found.search.criterion
     held_out = found.held_out_values(winner.cell.config, search.metric)
     values = values_text(winner.candidate.values)
-    said = f"Winner, rank 1 of exploring and fixed before confirming: {winner.name} ({values})"
+    text = f"Winner, rank 1 of exploring and fixed before confirming: {winner.name} ({values})"
     if not held_out:
-        yield f"{said}, {metric_name(search.metric)} {mean_std(winner.cell.summary, len(search.seeds))}."
+        yield f"{text}, {metric_name(search.metric)} {mean_std(winner.cell.summary, len(search.seeds))}."
         return
     seeds = ", ".join(map(str, held_out))
     yield (
-        f"{said}; held out, with {'seed' if len(held_out) == 1 else 'seeds'} {seeds}, which had no part in the choice: "
+        f"{text}; held out, with {'seed' if len(held_out) == 1 else 'seeds'} {seeds}, which had no part in the choice: "
         f"{metric_name(search.metric)} {mean_std(summary(held_out.values()), len(held_out))}."
     )
     verdicts = {
@@ -194,11 +194,11 @@ def selection_bias(found: SearchResults) -> Section | None:
 
 
 def _held_out(each: Remeasured, found: SearchResults) -> str:
-    told, criterion = each.summary, found.search.criterion
-    if told.mean is None:
+    held_out, criterion = each.summary, found.search.criterion
+    if held_out.mean is None:
         return number(None)
-    spread = "" if told.std is None else f" ± {criterion_number(told.std, criterion)}"
-    return f"{criterion_number(told.mean, criterion)}{spread} ({told.n})"
+    spread = "" if held_out.std is None else f" ± {criterion_number(held_out.std, criterion)}"
+    return f"{criterion_number(held_out.mean, criterion)}{spread} ({held_out.n})"
 
 
 def _importance(found: SearchResults, importances: Sequence[Importance]) -> Section | None:
@@ -208,8 +208,8 @@ def _importance(found: SearchResults, importances: Sequence[Importance]) -> Sect
         if not found.candidates:
             return None
         too_few = f"{counted(n, 'trial')} finished, and an importance needs {LEAST}"
-        said = f"Not told: {too_few if n < LEAST else 'there is one parameter'}. Stopped trials do not count."
-        return Section(key="importance", title=title, sentences=(said,))
+        text = f"Not told: {too_few if n < LEAST else 'there is one parameter'}. Stopped trials do not count."
+        return Section(key="importance", title=title, sentences=(text,))
     sentences = [
         f"How much the best tenth of n = {n} finished trials differ in a parameter from all of them, as a share "
         f"(PED-ANOVA, by {criterion.label}). Stopped trials have no value of the last step and do not count, so this "
@@ -256,8 +256,8 @@ def _slices(found: SearchResults, importances: Sequence[Importance], figures: Se
 
 
 def _pruning(found: SearchResults) -> Section | None:
-    told, search = found.pruning, found.search
-    if told.saved is None:
+    cost, search = found.pruning, found.search
+    if cost.saved is None:
         return None
     scheduler = "nothing is stopped early" if search.scheduler is None else str(search.scheduler)
     return Section(
@@ -265,12 +265,12 @@ def _pruning(found: SearchResults) -> Section | None:
         title="Pruning history",
         sentences=(
             f"Sampler: {search.sampler}. Scheduler: {scheduler}.",
-            f"{counted(told.finished, 'trial')} finished and {told.stopped} were stopped; together they trained "
-            f"{told.spent:,} of {told.planned:,} planned steps, so {100 * told.saved:.1f} % were saved. Baselines are "
+            f"{counted(cost.finished, 'trial')} finished and {cost.stopped} were stopped; together they trained "
+            f"{cost.spent:,} of {cost.planned:,} planned steps, so {100 * cost.saved:.1f} % were saved. Baselines are "
             "never stopped and are not counted.",
         ),
         headings=("stopped at step", "of", "trials"),
-        rows=tuple((f"{step:,}", f"{planned:,}", str(count)) for (step, planned), count in told.stopped_at.items()),
+        rows=tuple((f"{step:,}", f"{planned:,}", str(count)) for (step, planned), count in cost.stopped_at.items()),
     )
 
 
