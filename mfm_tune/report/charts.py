@@ -187,9 +187,14 @@ def seeds(
     marks(axes, means, MEAN, names[1])
 
 
+def beside(axes: Axes, x: float, row: float, text: str, style: Style) -> None:
+    """A text at a row, `x` in widths of the drawing."""
+    axes.text(x, row, text, va="center", transform=axes.get_yaxis_transform(), **style)
+
+
 def say(axes: Axes, row: float, text: str) -> None:
     """A word in a row without marks."""
-    axes.text(0.01, row, text, va="center", transform=axes.get_yaxis_transform(), **APART)
+    beside(axes, 0.01, row, text, APART)
 
 
 def shortened(text: str, width: float) -> str:

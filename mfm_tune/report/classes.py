@@ -91,17 +91,8 @@ def _class_bars(network: str, pair: Pair, names: Sequence[str]) -> Figure:
     for row, name in enumerate(names):
         key = f"{network}/iou/{name}"
         paired = paired_difference(pair.comparison.config.finals(key), pair.comparison.baseline.finals(key))
-        look = {
-            "color": VERDICT[paired.verdict],
-            "weight": "normal" if paired.verdict is Verdict.INCONCLUSIVE else "bold",
-        }
-        axes.text(
-            1.02,
-            row,
-            difference(paired).removesuffix(" (1 seed)"),
-            va="center",
-            transform=axes.get_yaxis_transform(),
-            **look,
-        )
+        weight = "normal" if paired.verdict is Verdict.INCONCLUSIVE else "bold"
+        text = difference(paired).removesuffix(" (1 seed)")
+        charts.beside(axes, 1.02, row, text, {"color": VERDICT[paired.verdict], "weight": weight})
         words.append(f"{name}: {in_words(paired)}")
     return charts.figure(axes, "classes", f"IoU of each class: {pair.title}", "; ".join(words))

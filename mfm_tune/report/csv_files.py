@@ -133,15 +133,11 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
 
 
 def _difference(name: str, paired: Paired | None) -> dict[str, Value]:
-    if paired is None:
-        return dict.fromkeys((f"{name} {part}" for part in ("mean", "low", "high", "visible from", "n")), None)
-    return {
-        f"{name} mean": paired.mean,
-        f"{name} low": paired.low,
-        f"{name} high": paired.high,
-        f"{name} visible from": paired.smallest_visible,
-        f"{name} n": paired.n,
-    }
+    parts: dict[str, Value] = dict.fromkeys(("mean", "low", "high", "visible from", "n"))
+    if paired is not None:
+        numbers = (paired.mean, paired.low, paired.high, paired.smallest_visible, paired.n)
+        parts = dict(zip(parts, numbers, strict=True))
+    return {f"{name} {part}": value for part, value in parts.items()}
 
 
 def _csv(rows: Iterable[Mapping[str, Value]]) -> str:
