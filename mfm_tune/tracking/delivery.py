@@ -33,7 +33,7 @@ from mfm_tune.tracking.runs import (
     tables_in,
     trial_run,
 )
-from mfm_tune.tracking.store import Handle, TrackingStore
+from mfm_tune.tracking.store import FILES_MARK, Handle, TrackingStore
 from mfm_tune.tracking.trouble import ArtifactTroubleError, RefusedError
 from mfm_tune.tracking.views import experiment_note, experiment_views, table_views
 
@@ -97,10 +97,11 @@ class Delivery:
     def _write_trial_files(self, key: str, handle: Handle, reports: Reports) -> None:
         """Write those of a trial's files that its run lacks: its config, and what reports have."""
         marks = [f"{report['step']}/{report['time']}" for report in reports]
-        if handle.files_mark in marks:
-            reports = reports[marks.index(handle.files_mark) + 1 :]
-        if reports or not handle.files_mark:
-            self._write_files(key, handle, partial(self._trial_files, key, reports, begun=bool(handle.files_mark)))
+        mark = handle.tags.get(FILES_MARK)
+        if mark in marks:
+            reports = reports[marks.index(mark) + 1 :]
+        if reports or not mark:
+            self._write_files(key, handle, partial(self._trial_files, key, reports, begun=bool(mark)))
             self.store.mark_files(handle, marks[-1] if marks else "config")
 
     def _trial_files(self, key: str, reports: Reports, *, begun: bool) -> Contents:
@@ -119,17 +120,15 @@ class Delivery:
     def _write_study(self, name: tuple[str, str], batch: Batch) -> None:
         state = self._reader.state
         event = state.studies[name]
-        known = {cell.key: cell_run(state, cell, self._ledger, self._numbers(cell)) for cell in declared_cells(event)}
-        runs = [run for run in known.values() if run is not None]
+        numbers = self._reader.numbers
+        cells = [cell_run(state, cell, self._ledger, numbers.get(cell.key, {})) for cell in declared_cells(event)]
+        runs = [run for run in cells if run is not None]
         for run in runs:
             self._write(run, batch.rows.get(run.key, []))
         if runs:
             self._write(study_run(state, event, self._ledger, self._reader.declared_at[name]), [])
         for experiment in dict.fromkeys(run.experiment for run in runs):
             self._write_views(experiment)
-
-    def _numbers(self, cell: DeclaredCell) -> Mapping[str, float]:
-        return self._reader.numbers.get(cell.key, {})
 
     def _retire(self, cell: DeclaredCell) -> None:
         """Take a cell that its study no longer declares out of the tables; no trial will end it any more."""

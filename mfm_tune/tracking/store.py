@@ -47,8 +47,7 @@ class Handle:
     Args:
         root: Its artefact URI.
         deleted: Somebody deleted it, and nothing is written to it any more.
-        tags, params, status, ended: As MLflow has them.
-        mark, files_mark: Those of the last row and of the last files that it has; empty where it has none.
+        tags, params, status, ended: As MLflow has them; among the tags the marks of what it has.
     """
 
     run_id: str
@@ -58,8 +57,6 @@ class Handle:
     params: set[str]
     status: str
     ended: int | None
-    mark: str = ""
-    files_mark: str = ""
 
 
 @dataclass
@@ -189,7 +186,7 @@ class TrackingStore:
         """Note in a run how far it has its files."""
         with self._writing():
             self.client.log_batch(handle.run_id, tags=_tags({FILES_MARK: mark}))
-        handle.files_mark = mark
+        handle.tags[FILES_MARK] = mark
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -229,8 +226,8 @@ class TrackingStore:
 
     def _found(self, run: MlflowRun) -> Handle:
         handle = _as_handle(run)
-        if not self.from_start:
-            handle.mark, handle.files_mark = handle.tags.get(MARK, ""), handle.tags.get(FILES_MARK, "")
+        if self.from_start:
+            handle.tags = {key: value for key, value in handle.tags.items() if key not in (MARK, FILES_MARK)}
         return handle
 
     def _chosen(self, runs: Sequence[MlflowRun]) -> MlflowRun:
@@ -276,7 +273,7 @@ class TrackingStore:
 
     def _write_rows(self, handle: Handle, _run: Run, rows: list[Row]) -> None:
         """Write what the run lacks, in pieces that get smaller where a server is too slow for them, and stay small."""
-        there = next((number for number, row in enumerate(rows, 1) if row.mark == handle.mark), 0)
+        there = next((number for number, row in enumerate(rows, 1) if row.mark == handle.tags.get(MARK)), 0)
         del rows[:there]
         while rows:
             piece = [Metric(row.key, row.value, row.time, row.step) for row in rows[: self._piece]]
@@ -288,7 +285,7 @@ class TrackingStore:
                 if "timed out" in str(error):
                     self._piece = max(LEAST_ROWS, self._piece // 4)
                 raise
-            handle.mark = mark
+            handle.tags[MARK] = mark
             self.rows += len(piece)
             del rows[: len(piece)]
 
@@ -305,18 +302,16 @@ class TrackingStore:
             del handle.tags[key]
 
     def _write_status(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
-        if (handle.status, handle.ended) == (run.status.value, run.ended):
+        status, running = run.status.value, run.status is RunStatus.RUNNING
+        if handle.status == status and (running or handle.ended == run.ended):
             return
-        if run.status is RunStatus.RUNNING:
-            if handle.status == run.status.value:
-                return
-            with self._writing():
-                self.client.update_run(handle.run_id, status=run.status.value)
-        else:
-            with self._writing():
-                self.client.set_terminated(handle.run_id, status=run.status.value, end_time=run.ended)
-            handle.ended = run.ended
-        handle.status = run.status.value
+        with self._writing():
+            if running:
+                self.client.update_run(handle.run_id, status=status)
+            else:
+                self.client.set_terminated(handle.run_id, status=status, end_time=run.ended)
+                handle.ended = run.ended
+        handle.status = status
 
 
 def _is_deleted(run: MlflowRun) -> bool:
