@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import math
 import os
 import sys
 import threading
@@ -137,42 +138,37 @@ class Driver:
         self._pipe = io.FileIO(0, closefd=False)  # unbuffered: a lock on a buffer would outlive the thread below
         self.tracking_uri = self._pipe.readline().decode().removesuffix("\n") or None
         self.gone = threading.Event()
+        self._deadline = math.inf
         threading.Thread(target=self._wait, name="driver", daemon=True).start()
 
     def _wait(self) -> None:
         with suppress(OSError):
             self._pipe.readall()
+        self._deadline = time.monotonic() + DRAIN_S
         self.gone.set()
+
+    def is_overdue(self, after_s: float = 0.0) -> bool:
+        """Whether it will have been gone for longer than `DRAIN_S` after so many seconds."""
+        return time.monotonic() + after_s > self._deadline
 
 
 def follow(target: Target, driver: Driver) -> int:
-    """Deliver until the driver is gone and all is delivered, or `DRAIN_S` after that."""
+    """Deliver until the driver is gone and all is delivered, or `DRAIN_S` after that.
+
+    The mirror of an earlier driver is waited for: it ends by itself.
+    """
     lock = FileLock(target.lock)
-    if not _locked(lock, driver):
-        return 1
-    with lock:
-        return _follow(target, driver, Mirroring(target))
-
-
-def _locked(lock: FileLock, driver: Driver) -> bool:
-    """Wait for the mirror of an earlier driver to end; it does so by itself."""
-    deadline = None
-    while deadline is None or time.monotonic() < deadline:
-        try:
-            lock.acquire(timeout=POLL_S)
-            return True
-        except Timeout:
-            if deadline is None and driver.gone.is_set():
-                deadline = time.monotonic() + DRAIN_S
-    return False
+    while not driver.is_overdue():
+        with suppress(Timeout), lock.acquire(timeout=POLL_S):
+            return _follow(target, driver, Mirroring(target))
+    return 1
 
 
 def _follow(target: Target, driver: Driver, mirroring: Mirroring) -> int:
-    delay, deadline = 0.0, None
+    delay = 0.0
     while True:
         last = driver.gone.is_set()  # asked before delivering: what the driver wrote is then in the ledger
-        if last and deadline is None:
-            deadline = time.monotonic() + DRAIN_S
+        if last:
             mirroring.look_at_reports()
         taken = mirroring.taken
         trouble = _one_pass(target, mirroring)
@@ -180,7 +176,7 @@ def _follow(target: Target, driver: Driver, mirroring: Mirroring) -> int:
             return 0
         stuck = trouble and mirroring.taken == taken  # else a server that misses some requests is asked on
         delay = min(LONGEST_WAIT_S, 2 * delay) if stuck and delay else float(trouble)
-        if deadline is not None and time.monotonic() + delay > deadline:
+        if driver.is_overdue(delay):
             return 1
         if last:
             time.sleep(delay)
