@@ -144,9 +144,9 @@ def _csv(rows: Iterable[Mapping[str, Value]]) -> str:
     listed = [{_as_text(name): _as_text(value) for name, value in row.items()} for row in rows]
     names = list(dict.fromkeys(name for row in listed for name in row))
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(names)
-    writer.writerows([row.get(name, "") for name in names] for row in listed)
+    writer = csv.DictWriter(file, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(listed)
     return file.getvalue()
 
 

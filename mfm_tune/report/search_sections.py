@@ -44,7 +44,7 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
             f"{_status(found)} Confirmed: {study.subtitle.partition('. ')[2]}"
         ),
         summary=replace(study.summary, sentences=sentences),
-        leading=tuple(section for section in sections if section is not None),
+        leading=tuple(filter(None, sections)) if found.candidates else (),
     )
 
 
@@ -201,12 +201,10 @@ def _held_out(each: Remeasured, found: SearchResults) -> str:
     return f"{criterion_number(held_out.mean, criterion)}{spread} ({held_out.n})"
 
 
-def _importance(found: SearchResults, importances: Sequence[Importance]) -> Section | None:
+def _importance(found: SearchResults, importances: Sequence[Importance]) -> Section:
     n, criterion = len(found.finished), found.search.criterion
     title = "Importance of each parameter"
     if not importances:
-        if not found.candidates:
-            return None
         too_few = f"{counted(n, 'trial')} finished, and an importance needs {LEAST}"
         text = f"Not told: {too_few if n < LEAST else 'there is one parameter'}. Stopped trials do not count."
         return Section(key="importance", title=title, sentences=(text,))
@@ -274,10 +272,8 @@ def _pruning(found: SearchResults) -> Section | None:
     )
 
 
-def selection(found: SearchResults) -> Section | None:
+def selection(found: SearchResults) -> Section:
     """How well each label-free criterion would have chosen."""
-    if not found.candidates:
-        return None
     title = "Label-free selection"
     mark = f"{capital(selected_by(found))}."
     if not found.chosen_by:
@@ -319,9 +315,7 @@ def selection(found: SearchResults) -> Section | None:
     )
 
 
-def _explored(found: SearchResults) -> Section | None:
-    if not found.candidates:
-        return None
+def _explored(found: SearchResults) -> Section:
     criterion = found.search.criterion
     ranked = ranking(found.candidates, criterion)
     places = {each.number: place for place, each in enumerate(ranked)}
