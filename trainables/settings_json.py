@@ -12,6 +12,7 @@ from enum import Enum
 from typing import Any, get_args, get_type_hints
 
 from mfm_tune.fields import Settings, shown
+from mfm_tune.identity import WHEN_SET
 
 ROOM = "trainables"
 
@@ -21,14 +22,20 @@ class UnknownClass(ValueError):
 
 
 def plain(value: Any) -> Any:
-    """Settings as JSON values; a dataclass is an object that names its class."""
+    """Settings as JSON values; a dataclass is an object that names its class.
+
+    Fields that came later are left out while they have their default, as they are of an identity: what names a shared
+    file by these values finds the one that was made before.
+    """
     match value:
         case Enum():
             return value.value
         case tuple():
             return [plain(part) for part in value]
         case _ if is_dataclass(value) and not isinstance(value, type):
-            own = {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+            later = [item for item in fields(value) if item.metadata.get("identity") == WHEN_SET]
+            unset = {item.name for item in later if getattr(value, item.name) == item.default}
+            own = {item.name: plain(getattr(value, item.name)) for item in fields(value) if item.name not in unset}
             return _named(type(value)) | own
         case _:
             return value

@@ -106,6 +106,13 @@ def test_two_folders_end_in_a_report_by_their_own_classes_and_a_model_that_is_ev
     with open(report / "tables" / "trials.csv", newline="", encoding="utf-8") as file:
         finals = {row["config_id"]: float(row["student/miou"]) for row in csv.DictReader(file)}
     assert numbers["mIoU"] == pytest.approx(finals[trial.parent.name], abs=0.05)
+    shutil.copytree(folder / "mine-b", tmp_path / "mine-b")
+    own.write_table(tmp_path / "mine-b", RENAMED)
+    other = prepare(tmp_path, "mine-b", "--validation", "0.4")
+    capsys.readouterr()
+    assert evaluate.main([str(tmp_path / "model"), f"--data=mine-b={other}"]) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "must have the model's 3 classes, but has 3 and lacks kerb and has curb instead; the model was" in sentence
     image = folder / "mine-b" / "images" / f"{IMAGES:03d}.jpg"
     assert predict.main([str(tmp_path / "model"), str(image), "--out", str(tmp_path)]) == 0
     with Image.open(tmp_path / f"{IMAGES:03d}_labels.png") as labels:
@@ -173,15 +180,15 @@ BROKEN: dict[str, tuple[Way, str]] = {
     ),
     "a target that lacks a class": (
         lambda f, t: command(f, b=other_table(f, t, FEWER)),
-        "mine-a-store, in their order, but lacks kerb; prepare one of them again",
+        "mine-a-store, in their order, but lacks kerb; prepare the folder of one's own again",
     ),
     "a class of another name": (
         lambda f, t: command(f, b=other_table(f, t, RENAMED)),
-        "but lacks kerb and has curb instead; prepare one of them again",
+        "but lacks kerb and has curb instead; prepare the folder of one's own again",
     ),
     "classes in another order": (
         lambda f, t: command(f, b=other_table(f, t, OTHER_ORDER)),
-        "but class 0 is kerb where it is lane there; prepare one of them again",
+        "but class 0 is kerb where it is lane there; prepare the folder of one's own again",
     ),
     "settings that name other classes": (
         lambda f, t: edited(f, t, NAMED),

@@ -11,10 +11,12 @@ from mfm_tune.identity import config_id
 from tests.trainables.trained import tiny
 from trainables.config import DomainPair, PackedPair, SourceDataset, TargetDataset, ToyCity
 from trainables.data.classes import CITYSCAPES_CLASSES
+from trainables.data.datasets import dataset_names, find_dataset
 from trainables.data.domains import Domains, Opening
 from trainables.program import Segmentation
 from trainables.recipes import PAPER, SMOKE, dacs
 from trainables.running.trial import Trial
+from trainables.settings_json import plain, read_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +59,7 @@ def test_classes_that_are_not_named_are_no_part_of_the_id_and_named_ones_are() -
 def test_classes_are_those_of_the_settings_or_of_a_known_data_set_and_none_are_made_up() -> None:
     assert PackedPair(source="gta", target="mine").class_names({}) == CITYSCAPES_CLASSES
     assert PackedPair(source="mine-a", target="mine-b").class_names({}) == ()
+    assert PackedPair(source="mine", target="idd-lite").class_names({}) == find_dataset("idd-lite").classes
     named = PackedPair(source="mine-a", target="mine-b", classes=("fern", "moss"))
     assert named.class_names({}) == ("fern", "moss")
     assert "student/iou/" in Segmentation().metrics(replace(dacs(PAPER), data=replace(named, classes=None)))
@@ -85,3 +88,17 @@ def test_a_subclass_of_a_pair_that_only_inherits_how_it_is_opened_is_refused() -
 
     with pytest.raises(ValueError, match=r"^Experiment\.data must be settings of a pair of domains .* inherits open"):
         replace(dacs(SMOKE), data=Suburb())
+
+
+@pytest.mark.parametrize("name", dataset_names())
+def test_a_plan_knows_the_classes_of_every_data_set_that_has_a_reader(name: str) -> None:
+    """Without importing the reader."""
+    assert PackedPair(source=name, target="mine").class_names({}) == find_dataset(name).classes
+
+
+def test_settings_that_came_later_are_not_written_while_they_are_unset() -> None:
+    """Source pre-training is shared by its settings as JSON: weights that were made before are found again."""
+    assert "classes" not in plain(PackedPair())
+    named = PackedPair(classes=("fern", "moss"))
+    assert plain(named)["classes"] == ["fern", "moss"]
+    assert [read_settings(plain(each), DomainPair) for each in (PackedPair(), named)] == [PackedPair(), named]

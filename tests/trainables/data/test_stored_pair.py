@@ -268,6 +268,17 @@ def test_batches_on_a_gpu_are_those_of_the_cpu(stores: dict[str, str], opened: O
     assert domains.read(Request(next(iter(domains._ahead._waiting)), Streams(0), 0, 2)).image.is_pinned()
 
 
+def test_images_are_normalised_by_what_the_network_takes(stores: dict[str, str], opened: Opened) -> None:
+    """Batches and validation alike; ImageNet's constants are the default."""
+    own = PAIR.open(Opening(stores, CPU, mean=(127.5, 127.5, 127.5), std=(127.5, 127.5, 127.5)))
+    assert (own.mean, own.std) == ((127.5,) * 3, (127.5,) * 3)
+    mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    pairs = [(own.source(Streams(0), 0, 2).image, opened().source(Streams(0), 0, 2).image)]
+    pairs += [(next(own.validation()).image, next(opened().validation()).image)]
+    for image, default in pairs:
+        torch.testing.assert_close(image * 127.5 + 127.5, default * std + mean, rtol=0, atol=1e-3)
+
+
 # -- source images by class ------------------------------------------------------------------------------------------
 
 
