@@ -4,8 +4,8 @@ python -m trainables.export runs/trials/0123456789ab/s0-01234567 models/mine
 python -m trainables.export hrda.pth models/hrda --network hrda
 
 The first form takes a trial's folder, or its `final.safetensors` or `checkpoint.safetensors`. The second takes a whole
-published checkpoint of DAFormer, HRDA or MIC (or DeepLab-V2 of that family) for Cityscapes' 19 classes. Nothing in
-a file is unpickled as code.
+published checkpoint of DAFormer, HRDA or MIC (or DeepLab-V2 of that family), or of SegFormer with MiT-B5, for
+Cityscapes' 19 classes. Nothing in a file is unpickled as code.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 from trainables import tensor_file
 from trainables.command_line import Parser, exit_status
-from trainables.config import HRDA, DAFormer, DeepLabV2, Network
+from trainables.config import HRDA, DAFormer, DeepLabV2, Network, SegFormer
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
@@ -30,7 +30,13 @@ STUDENT = "student."
 
 
 # Networks of published checkpoints; MIC's is HRDA's.
-PUBLISHED: dict[str, Network] = {"deeplabv2": DeepLabV2(), "daformer": DAFormer(), "hrda": HRDA()}
+PUBLISHED: dict[str, Network] = {
+    "deeplabv2": DeepLabV2(),
+    "daformer": DAFormer(),
+    "segformer": SegFormer(),
+    "hrda": HRDA(),
+}
+LARGE = ("segformer", "hrda")  # published for whole images of Cityscapes, in windows of 1024 x 1024
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -89,7 +95,7 @@ def _file_of(source: Path) -> Path:
 
 
 def published_model(path: Path, name: str) -> Model:
-    """A published checkpoint, to be used as it was published: fitted into 512 x 1024 pixels, HRDA at twice that.
+    """A published checkpoint, to be used as it was published: fitted into 512 x 1024 pixels, or twice that.
 
     Args:
         path: The file.
@@ -101,7 +107,7 @@ def published_model(path: Path, name: str) -> Model:
     settings = PUBLISHED[name]
     segmentor = settings.build(len(CITYSCAPES_CLASSES))
     load_published(segmentor, path)
-    large = name == "hrda"
+    large = name in LARGE
     description = Description(
         network=settings,
         classes=CITYSCAPES_CLASSES,

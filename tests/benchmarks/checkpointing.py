@@ -24,9 +24,9 @@ import torch
 
 from tests.benchmarks.memory import GIB, fused_attention, step_memory
 from tests.benchmarks.step import Run
-from trainables.config import Execution, Experiment, Network
+from trainables.config import DAFormer, Execution, Experiment
 from trainables.models.checkpointing import checkpoint_blocks
-from trainables.models.daformer import DAFormerSegmentor
+from trainables.models.segmentor import Segmentor
 from trainables.recipes import PAPER, daformer, mfm
 from trainables.running.environment import machine, peak_memory_mib, set_numerics
 
@@ -63,8 +63,8 @@ def own_step(config: Experiment) -> tuple[float, float]:
 def living_tensors(config: Experiment) -> float:
     """GiB of living tensors at their peak on the meta device, where nothing is computed."""
 
-    def build(network: Network, num_classes: int) -> DAFormerSegmentor:
-        segmentor = DAFormerSegmentor(network, num_classes)  # type: ignore[arg-type]
+    def build(network: DAFormer, num_classes: int) -> Segmentor:
+        segmentor = network.parts.build(num_classes)
         if config.execution.checkpointing:
             checkpoint_blocks(segmentor.encoder)
         return segmentor

@@ -29,6 +29,7 @@ from trainables.config import (
     PackedPair,
     PhotoMetricDistortion,
     RareClassSampling,
+    SegFormer,
     SelfTraining,
     SourceDataset,
     SourceStyle,
@@ -51,6 +52,7 @@ from trainables.recipes import (
     mic,
     oracle,
     original_dacs,
+    segformer,
     source_only,
 )
 from trainables.running import trial
@@ -60,7 +62,7 @@ from trainables.training import Losses, State, self_training_step, supervised_st
 
 CPU = torch.device("cpu")
 SMALL = (SMOKE, MINI)
-METHODS = (dacs, daformer, hrda, mic)
+METHODS = (dacs, daformer, segformer, hrda, mic)
 
 
 def adaptation(config: Experiment) -> SelfTraining:
@@ -119,6 +121,16 @@ def test_daformer_has_its_published_parts() -> None:
     things = (6, 7, 11, 12, 13, 14, 15, 16, 17, 18)
     assert config.auxiliary == (FeatureDistance(weight=0.005, min_ratio=0.75, classes=things),)
     assert config.evaluation.slide is None
+
+
+def test_segformer_has_its_published_parts() -> None:
+    """MiT-B5 under embeddings of 768 channels, from ImageNet weights; the rest is DACS."""
+    config = segformer(PAPER)
+    assert config.network == SegFormer(encoder=MiT(), embed_dim=768)
+    assert config.initial is ImageNetWeights.MIT_B5
+    assert config.optimizer == daformer(PAPER).optimizer
+    same = dacs(PAPER)
+    assert replace(config, network=same.network, initial=same.initial, optimizer=same.optimizer) == same
 
 
 def test_hrda_has_its_published_parts() -> None:

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.trainables.models.tiny import built
-from tests.trainables.trained import finished_trial
+from tests.trainables.trained import finished_trial, tiny
 from trainables import export, tensor_file
 from trainables.config import (
     DAFormer,
@@ -36,7 +36,7 @@ from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description, describe
 from trainables.inference.model import CONFIG, WEIGHTS, load_model, parameter_count
 from trainables.models.segmentor import Segmentor
-from trainables.recipes import PAPER, SMOKE, dacs, daformer, hrda, mfm, mic
+from trainables.recipes import PAPER, SMOKE, dacs, daformer, hrda, mfm, mic, segformer
 from trainables.running.trial import Trial
 from trainables.settings_json import UnknownClass, imported_classes
 
@@ -221,22 +221,36 @@ def test_a_recipe_is_described_with_its_data(make: object, scale: object) -> Non
     assert (back.data, back.network, back.slide) == (config.data, config.network, config.evaluation.slide)
 
 
-def test_a_published_checkpoint_becomes_a_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the reference's names, and a teacher beside it that is left out (a small DAFormer plays the part)."""
+@pytest.mark.parametrize(("name", "make"), [("hrda", hrda), ("segformer", segformer)])
+def test_a_published_checkpoint_becomes_a_model(
+    name: str, make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the reference's names, and a teacher beside it that is left out (a small network plays the part)."""
     from trainables.models.pretrained import published_names
 
-    small = hrda(SMOKE).network
-    monkeypatch.setitem(export.PUBLISHED, "hrda", small)
+    small = make(SMOKE).network
+    monkeypatch.setitem(export.PUBLISHED, name, small)
     network = built(small)
     state = network.state_dict()
-    published = {f"model.{group[0]}": state[name] for name, group in published_names(network).items()}
-    teacher = {name.replace("model.", "ema_model.", 1): array + 1 for name, array in published.items()}
-    torch.save({"state_dict": published | teacher}, tmp_path / "hrda.pth")
-    assert export.main([str(tmp_path / "hrda.pth"), str(tmp_path / "model"), "--network", "hrda"]) == 0
+    published = {f"model.{group[0]}": state[own] for own, group in published_names(network).items()}
+    teacher = {key.replace("model.", "ema_model.", 1): array + 1 for key, array in published.items()}
+    torch.save({"state_dict": published | teacher}, tmp_path / "published.pth")
+    assert export.main([str(tmp_path / "published.pth"), str(tmp_path / "model"), "--network", name]) == 0
     image = torch.rand(1, 3, 32, 64)
     model = load_model(tmp_path / "model")
     assert torch.equal(model.segmentor.predict(image), network.predict(image))
     assert (model.description.size, model.description.slide) == ((1024, 2048), (1024, 1024))
+
+
+def test_a_trained_segformer_is_exported(tmp_path: Path) -> None:
+    """The recipe with MFM, a few steps: the exported model gives the student's logits."""
+    trial = finished_trial(tmp_path / "trial", tiny(segformer(SMOKE, mfm(SMOKE))))
+    assert export.main([str(trial.folder), str(tmp_path / "model")]) == 0
+    model = load_model(tmp_path / "model")
+    assert model.description.network == segformer(SMOKE).network
+    assert trial._state is not None
+    image = torch.rand(1, 3, 32, 64)
+    assert torch.equal(model.segmentor.predict(image), trial._state.student.eval().predict(image))
 
 
 # -- wrong input: exit code 2 and one sentence ------------------------------------------------------------------------
