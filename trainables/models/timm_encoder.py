@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from trainables.experiment.encoders import Norm, Timm
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, size_of
-from trainables.models.frozen_norms import freeze_norms, hold_norms
 from trainables.models.segmentor import Encoder, Pyramid, interpolation, laid_out
 from trainables.models.timm_weights import load_into
 
@@ -89,16 +88,8 @@ class TimmEncoder(Encoder):
         if plain and not layout.normalised:  # EVA-02's final norm belongs to its classifier
             self.norms = nn.ModuleList(nn.LayerNorm(layout.channels[0]) for _ in layout.indices)
         self.unread = layout.names - set(self.model.state_dict())
-        self.frozen = settings.norm is Norm.FROZEN
-        if self.frozen:
-            freeze_norms(self.model)
-
-    def train(self, mode: bool = True) -> TimmEncoder:
-        """Switch the mode of everything but frozen norms, which stay in evaluation mode."""
-        super().train(mode)
-        if self.frozen:
-            hold_norms(self.model)
-        return self
+        if settings.norm is Norm.FROZEN:
+            self.freeze()
 
     def forward(self, image: Tensor) -> Pyramid:
         """[B, 3, H, W] -> [B, C_i, ceil(H / s_i), ceil(W / s_i)], s_i of `strides`."""
