@@ -5,7 +5,8 @@ python -m trainables.export hrda.pth models/hrda --network hrda
 
 The first form takes a trial's folder, or its `final.safetensors` or `checkpoint.safetensors`. The second takes a whole
 published checkpoint of DAFormer, HRDA or MIC (or DeepLab-V2 of that family), or of SegFormer with MiT-B5, for
-Cityscapes' 19 classes. Nothing in a file is unpickled as code.
+Cityscapes' 19 classes. Nothing in a file is unpickled as code; classes of your own are those of the files that
+`--code my_study.py` names, here as in predict and evaluate.
 """
 
 from __future__ import annotations

@@ -6,10 +6,10 @@ is where it is missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from mfm_tune.fields import Settings, shown
 from mfm_tune.identity import WHEN_SET
@@ -56,11 +56,23 @@ def read_settings(value: Any, hint: Any) -> Any:
             own = {key: part for key, part in value.items() if key not in ("class", "module")}
             return kind(**{key: read_settings(part, hints[key]) for key, part in own.items()})
         case list():
-            return tuple(read_settings(part, None) for part in value)
-        case _ if isinstance(hint, type) and issubclass(hint, Enum):
-            return hint(value)
+            return tuple(read_settings(part, kind) for part, kind in zip(value, _parts(hint, len(value)), strict=True))
         case _:
-            return value
+            return _member(value, hint)
+
+
+def _parts(hint: Any, length: int) -> Sequence[Any]:
+    """The types of a tuple's parts, where a field of this type is or may be one."""
+    kinds = next((get_args(each) for each in (hint, *get_args(hint)) if get_origin(each) is tuple), ())
+    if len(kinds) == 2 and kinds[1] is Ellipsis:
+        return kinds[:1] * length
+    return kinds if len(kinds) == length else (None,) * length
+
+
+def _member(value: Any, hint: Any) -> Any:
+    """The member of an enum that has this value, where a field of this type is or may be one; else the value."""
+    enums = [each for each in (hint, *get_args(hint)) if isinstance(each, type) and issubclass(each, Enum)]
+    return next((member for kind in enums for member in kind if member.value == value), value)
 
 
 def _named(kind: type) -> dict[str, str]:
