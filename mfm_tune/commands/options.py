@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.ledger.uri import OPTION as TRACKING_URI
@@ -85,37 +87,11 @@ def parse_options(argv: Sequence[str]) -> Options:
     given = _parser().parse_args(argv)
     _check_together(given)
     from_environment = _address_of_environment(given)
-    retry = {outcome for outcome, asked in _retries(given) if asked}
-    return Options(
-        file=given.file,
-        plan=given.plan,
-        probe=given.probe,
-        simulate=given.simulate,
-        slots=None if given.slots is None else _whole("--slots", given.slots),
-        report_only=given.report_only,
-        only=tuple(given.only),
-        seeds=None if given.seeds is None else _seeds(given.seeds),
-        profile=given.profile,
-        asha=given.asha,
-        inline=given.inline,
-        address=given.address or from_environment,
-        address_from_environment=from_environment is not None,
-        storage=given.storage.absolute(),
-        data=_data(given.data),
-        download=given.download,
-        reuse=given.reuse,
-        retrain=given.retrain,
-        retry=frozenset(retry),
-        cpus_per_trial=_whole("--cpus-per-trial", given.cpus_per_trial),
-        gpus_per_trial=None if given.gpus_per_trial is None else _gpus(given.gpus_per_trial),
-        tracking_uri=given.tracking_uri,
-        tracking=not given.no_tracking,
-        verbose=given.verbose,
-    )
-
-
-def _retries(given: argparse.Namespace) -> tuple[tuple[Outcome, bool], ...]:
-    return (Outcome.OOM, given.retry_oom), (Outcome.DIVERGED, given.retry_diverged)
+    values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value 
+              for name, value in vars(given).items()}  # fmt: skip
+    values |= {"address": given.address or from_environment, "storage": given.storage.absolute()}
+    values |= {"data": _by_name(given.data), "retry": frozenset(given.retry)}
+    return Options(**values, address_from_environment=from_environment is not None)
 
 
 def _parser() -> Parser:
@@ -128,11 +104,11 @@ def _parser() -> Parser:
     add("file", metavar="FILE", nargs="?", type=Path, help="a search space; without it those there are are listed")
     add("--only", metavar="AXIS", nargs="+", action="extend", default=[], help="only these axes or tables (references "
         "are always part of it)")  # fmt: skip
-    add("--seeds", metavar="0,1,2", help="these seeds instead of the study's")
+    add("--seeds", metavar="0,1,2", type=_seeds, help="these seeds instead of the study's")
     add("--profile", metavar="NAME", help="smoke (seconds), mini (a laptop) or paper; default: paper where its data "
         "sets are given, else mini")  # fmt: skip
-    add("--data", metavar="NAME=PATH", nargs="+", action="extend", default=[], help="where a data set lies, or a "
-        "file of weights")  # fmt: skip
+    add("--data", metavar="NAME=PATH", nargs="+", action="extend", default=[], type=_data, help="where a data set lies, "
+        "or a file of weights")  # fmt: skip
     add("--download", action="store_true", help="get published weights that are not on this machine, and say before "
         "what, from where, under which licence")  # fmt: skip
     what = parser.add_mutually_exclusive_group()
@@ -142,22 +118,24 @@ def _parser() -> Parser:
     what.add_argument("--simulate", action="store_true", help="replay the ledger's curves: what --asha would have "
         "saved, and which winner it would have picked")  # fmt: skip
     what.add_argument("--report-only", action="store_true", help="write the report from the ledger, and train nothing")
-    add("--slots", metavar="N", help="with --plan, --probe, --simulate: trials side by side; default: as many as fit "
-        "on this machine")  # fmt: skip
+    add("--slots", metavar="N", type=partial(_whole, "--slots"), help="with --plan, --probe, --simulate: trials side "
+        "by side; default: as many as fit on this machine")  # fmt: skip
     code = parser.add_mutually_exclusive_group()
     code.add_argument("--reuse", action="store_true", help="accept results of other training code")
     code.add_argument("--retrain", action="store_true", help="train again what other training code has finished")
-    add("--retry-oom", action="store_true", help="try again what ran out of memory")
-    add("--retry-diverged", action="store_true", help="try again what diverged")
+    add("--retry-oom", dest="retry", action="append_const", const=Outcome.OOM, default=[], help="try again what ran "
+        "out of memory")  # fmt: skip
+    add("--retry-diverged", dest="retry", action="append_const", const=Outcome.DIVERGED, help="try again what diverged")
     add("--asha", action="store_true", help="let ASHA stop trials early; they resume when run without it")
     add("--inline", action="store_true", help="one trial after the other in this process, without Ray")
     add("--address", metavar="ADDRESS", help="a Ray cluster, such as auto or HOST:6379; default: RAY_ADDRESS, "
         "else Ray on this machine")  # fmt: skip
-    add("--cpus-per-trial", metavar="N", default="1", help="CPU cores of one trial (1)")
-    add("--gpus-per-trial", metavar="X", help="GPUs of one trial, fractions allowed; default: 1 for the paper profile "
-        "where there is one, else 0")  # fmt: skip
+    add("--cpus-per-trial", metavar="N", type=partial(_whole, "--cpus-per-trial"), default=1, help="CPU cores of one "
+        "trial (1)")  # fmt: skip
+    add("--gpus-per-trial", metavar="X", type=_gpus, help="GPUs of one trial, fractions allowed; default: 1 for "
+        "the paper profile where there is one, else 0")  # fmt: skip
     parser.add_tracking_uri()
-    add("--no-tracking", action="store_true", help="no MLflow")
+    add("--no-tracking", dest="tracking", action="store_false", help="no MLflow")
     add("-v", "--verbose", action="store_true", help="say more: what the libraries print, and tracebacks")
     return parser
 
@@ -175,7 +153,7 @@ def _check_together(given: argparse.Namespace) -> None:
     if given.download and (given.simulate or given.report_only):
         other = "--simulate" if given.simulate else "--report-only"
         raise OptionError(f"--download gets weights to train from, and {other} trains nothing; give one of them.")
-    if given.no_tracking and given.tracking_uri:
+    if given.tracking_uri and not given.tracking:
         raise OptionError(
             "--tracking-uri says where MLflow is, and --no-tracking that there is none; give one of them."
         )
@@ -201,16 +179,18 @@ def _seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
-def _data(given: Sequence[str]) -> dict[str, str]:
-    paths: dict[str, str] = {}
-    for text in given:
-        name, equals, path = text.partition("=")
-        if not name or not equals or not path:
-            raise OptionError(f"--data must be NAME=PATH, got '{text}'; such as --data cityscapes=/data/cityscapes.")
-        if name in paths:
+def _data(text: str) -> tuple[str, str]:
+    name, equals, path = text.partition("=")
+    if not name or not equals or not path:
+        raise OptionError(f"--data must be NAME=PATH, got '{text}'; such as --data cityscapes=/data/cityscapes.")
+    return name, str(Path(path).expanduser().absolute())
+
+
+def _by_name(paths: Sequence[tuple[str, str]]) -> dict[str, str]:
+    for name, count in Counter(name for name, _ in paths).items():
+        if count > 1:
             raise OptionError(f"--data names '{name}' twice; give it once.")
-        paths[name] = str(Path(path).expanduser().absolute())
-    return paths
+    return dict(paths)
 
 
 def _whole(option: str, text: str) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
@@ -31,7 +32,7 @@ def launch_event(declared: Study | Search, launch: str, argv: Sequence[str], slo
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "argv": [without_password(each) for each in argv],
-        "versions": _versions(),
+        "versions": versions_of(RECORDED_VERSIONS),
         "slots": slots,
     }
 
@@ -230,11 +231,10 @@ def _benchmark(study: Study) -> str:
     return ", ".join(names)
 
 
-def _versions() -> dict[str, str]:
+def versions_of(packages: Iterable[str]) -> dict[str, str]:
+    """The version of Python, and of each package that is installed: training needs neither ray nor mlflow."""
     versions = {"python": platform.python_version()}
-    for name in RECORDED_VERSIONS:
-        try:
+    for name in packages:
+        with suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue  # training needs neither ray nor mlflow
     return versions

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from mfm_tune.ledger.schema import Event
 from mfm_tune.program import Outcome, Report
@@ -85,7 +85,7 @@ class ConfigRecord:
 
     config: Mapping[str, Any]
     benchmark: str
-    classes: tuple[str, ...]
+    classes: Sequence[str]
     planned_steps: int
     cost_class: str
 
@@ -163,31 +163,19 @@ class ProbeRecord:
         return self.step_s + self.evaluation_s * self.evaluations / self.planned_steps
 
 
+R = TypeVar("R", ConfigRecord, ProbeRecord)
+
+
 def finals(records: Mapping[int, TrialRecord | None], metric: str) -> dict[int, float]:
     """Seed -> the metric at the last step, of finished trials only; what is no number is left out."""
     values = {seed: record.final(metric) for seed, record in records.items() if record is not None}
     return {seed: value for seed, value in values.items() if value is not None}
 
 
-def config_record(event: Event) -> ConfigRecord:
-    """The config of a `config` event."""
-    return ConfigRecord(
-        config=event["config"],
-        benchmark=event["benchmark"],
-        classes=tuple(event["classes"]),
-        planned_steps=event["planned_steps"],
-        cost_class=event["cost_class"],
-    )
-
-
-def probe_record(event: Event) -> ProbeRecord:
-    """What a `probe` event measured."""
-    return ProbeRecord(
-        step_s=event["step_s"],
-        evaluation_s=event["evaluation_s"],
-        evaluations=event["evaluations"],
-        planned_steps=event["planned_steps"],
-    )
+def record_of(kind: type[R], event: Event) -> R:
+    """The record of a `config` or `probe` event, which has the record's fields by their names."""
+    values: Event = {each.name: event[each.name] for each in fields(kind)}
+    return kind(**values)
 
 
 def reported(record: TrialRecord, event: Event) -> TrialRecord:

@@ -18,14 +18,15 @@ from mfm_tune.ledger.records import (
     ProbeRecord,
     ReportOf,
     TrialRecord,
-    config_record,
     ended,
     finals,
-    probe_record,
+    record_of,
     reported,
 )
 from mfm_tune.ledger.schema import Event
 from mfm_tune.program import Outcome
+
+STARTED = ("key", "config_id", "seed", "fingerprint", "folder", "study", "profile", "benchmark")  # of a `start` event
 
 
 class LedgerState:
@@ -67,11 +68,11 @@ class LedgerState:
             case "selection":
                 self.selections.setdefault((event["search"], event["profile"]), []).append(self._selection(event))
             case "config":
-                self.configs.setdefault(event["config_id"], config_record(event))
+                self.configs.setdefault(event["config_id"], record_of(ConfigRecord, event))
             case "reuse":
                 self.reuse.add((event["from"], event["to"]))
             case "probe":
-                self.probes[event["benchmark"], event["cost_class"]] = probe_record(event)
+                self.probes[event["benchmark"], event["cost_class"]] = record_of(ProbeRecord, event)
             case "start":
                 self._start(event)
             case "report":
@@ -165,14 +166,7 @@ class LedgerState:
         if known is None:
             config = self.configs.get(event["config_id"])
             known = TrialRecord(
-                key=key,
-                config_id=event["config_id"],
-                seed=event["seed"],
-                fingerprint=event["fingerprint"],
-                folder=event["folder"],
-                study=event["study"],
-                profile=event["profile"],
-                benchmark=event["benchmark"],
+                **{name: event[name] for name in STARTED},
                 planned_steps=config.planned_steps if config else 0,
                 started=now,
             )

@@ -57,7 +57,7 @@ class ConfigResult:
     trials: Mapping[int, TrialRecord | None]
     name: str = ""
     fingerprint: str | None = None  # of the code as it is now, where the caller knows it
-    classes: tuple[str, ...] = ()
+    classes: Sequence[str] = ()
 
     def status(self, seed: int) -> Status:
         """The status of a seed's trial."""

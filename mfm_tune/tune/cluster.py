@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import ray
 
@@ -28,8 +28,9 @@ JOINED_S = 45.0  # and the head of a cluster, which may be started again by its 
 OBJECT_STORE_BYTES = 128 * 2**20  # the manifest and reports are all that goes through it
 
 
-class Cluster:
-    """A connection to Ray, as a context.
+@contextmanager
+def joined(options: EngineOptions) -> Iterator[None]:
+    """A connection to Ray, left again at the end, also where joining fails half-way.
 
     Args:
         options: `address` None starts a Ray of our own, which ends with the context. (Ray, told nothing, would join any
@@ -37,106 +38,99 @@ class Cluster:
 
     Raises:
         OptionError: The address does not answer, or is none that a driver can join.
+        UserError: Ray does not start on this machine.
     """
-
-    def __init__(self, options: EngineOptions) -> None:
-        self._options = options
-        self._opened = ExitStack()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as opened:
-            self._open(opened)
-            self._opened = opened.pop_all()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._opened.__exit__(kind, error, trace)
-
-    def _open(self, opened: ExitStack) -> None:
-        """Start or join, and leave behind what is to be done at the end, also where this fails half-way."""
-        address, environment = self._options.address, _runtime_environment(self._options)
-        if address is None:
+    with ExitStack() as opened:
+        if options.address is None:
             check_loopback()
             folder = opened.enter_context(private_folder())
             opened.push(_shut_down)
-            self._start(folder, environment)
-            return
-        check_address(address)
-        opened.push(_shut_down)
+            _start(folder, options)
+        else:
+            check_address(options.address)
+            opened.push(_shut_down)
+            _join(options.address, options)
+        yield
+
+
+def _join(address: str, options: EngineOptions) -> None:
+    try:
+        _init(options, address=address)
+    except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+        raise OptionError(
+            f"--address {address} cannot be joined: {_first_line(error)}; start the cluster, give HOST:PORT of its "
+            "head, or leave --address out (and RAY_ADDRESS unset) to use this machine."
+        ) from error
+
+
+def _start(folder: Path, options: EngineOptions) -> None:
+    """Start a Ray of our own. A busy machine may need longer than Ray waits, so a second try is made.
+
+    Raises:
+        UserError: It does not start.
+    """
+    local = {
+        "address": "local",
+        "include_dashboard": False,
+        "object_store_memory": OBJECT_STORE_BYTES,
+        "_temp_dir": str(folder),
+    }
+    for last_try in (False, True):
         try:
-            self._init(address=address, runtime_env=environment)
-        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-            raise OptionError(
-                f"--address {address} cannot be joined: {_first_line(error)}; start the cluster, give HOST:PORT of its "
-                "head, or leave --address out (and RAY_ADDRESS unset) to use this machine."
+            with _no_questions_to_the_network():
+                _init(options, **local)
+            return
+        except Exception as error:  # Ray has no class of its own for what prevents a start
+            ray.shutdown()
+            slow = "timed out" in str(error).lower()
+            if slow and not last_try:
+                continue
+            raise UserError(
+                "Ray did not start on this machine within its time, in two tries; give the same command again "
+                "when the machine is less busy, or give --inline."
+                if slow
+                else f"Ray cannot be started on this machine: {_first_line(error)}; -v says more, "
+                "and --inline does without Ray."
             ) from error
 
-    def _start(self, folder: Path, environment: dict[str, Any]) -> None:
-        """Start a Ray of our own. A busy machine may need longer than Ray waits, so a second try is made.
 
-        Raises:
-            UserError: It does not start.
-        """
-        local = {
-            "address": "local",
-            "include_dashboard": False,
-            "object_store_memory": OBJECT_STORE_BYTES,
-            "_temp_dir": str(folder),
-        }
-        for last_try in (False, True):
-            try:
-                with _no_questions_to_the_network():
-                    self._init(**local, runtime_env=environment)
-                return
-            except Exception as error:  # Ray has no class of its own for what prevents a start
-                ray.shutdown()
-                slow = "timed out" in str(error).lower()
-                if slow and not last_try:
-                    continue
-                raise UserError(
-                    "Ray did not start on this machine within its time, in two tries; give the same command again "
-                    "when the machine is less busy, or give --inline."
-                    if slow
-                    else f"Ray cannot be started on this machine: {_first_line(error)}; -v says more, "
-                    "and --inline does without Ray."
-                ) from error
+def _init(options: EngineOptions, **arguments: Any) -> None:
+    ray.init(
+        runtime_env=_runtime_environment(options),
+        log_to_driver=options.verbose,
+        logging_level=logging.INFO if options.verbose else logging.CRITICAL,
+        configure_logging=True,
+        **arguments,
+    )
 
-    def _init(self, **arguments: Any) -> None:
-        ray.init(
-            log_to_driver=self._options.verbose,
-            logging_level=logging.INFO if self._options.verbose else logging.CRITICAL,
-            configure_logging=True,
-            **arguments,
-        )
 
-    def parts(self) -> tuple[Part, ...]:
-        """The processes without which no trial can run: the cluster's head, and what runs workers on this machine."""
-        here = ray.get_runtime_context()
-        nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-        node = next(node for node in nodes if node["NodeID"] == here.get_node_id())
-        return (
-            Part("GCS", here.gcs_address, OWN_S if self._options.address is None else JOINED_S),
-            Part("raylet", f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}", OWN_S),
-        )
+def parts(options: EngineOptions) -> tuple[Part, ...]:
+    """The processes without which no trial can run: the cluster's head, and what runs workers on this machine."""
+    here = ray.get_runtime_context()
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    node = next(node for node in nodes if node["NodeID"] == here.get_node_id())
+    return (
+        Part("GCS", here.gcs_address, OWN_S if options.address is None else JOINED_S),
+        Part("raylet", f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}", OWN_S),
+    )
 
-    def check_resources(self) -> None:
-        """Raise `OptionError` unless some node can hold one trial: Tune would wait for ever."""
-        nodes = _resources_of_nodes()
-        wanted = {"CPU": float(self._options.cpus_per_trial), "GPU": float(self._options.gpus_per_trial)}
-        for name, option in (("CPU", "--cpus-per-trial"), ("GPU", "--gpus-per-trial")):
-            most = max((node.get(name, 0.0) for node in nodes), default=0.0)
-            if wanted[name] > most:
-                raise OptionError(
-                    f"{option} must be at most {most:g}, what the largest machine has, got {wanted[name]:g}; "
-                    "ask for less, or join a cluster with --address."
-                )
-        if not any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
+
+def check_resources(options: EngineOptions) -> None:
+    """Raise `OptionError` unless some node can hold one trial: Tune would wait for ever."""
+    nodes = _resources_of_nodes()
+    wanted = {"CPU": float(options.cpus_per_trial), "GPU": float(options.gpus_per_trial)}
+    for name, option in (("CPU", "--cpus-per-trial"), ("GPU", "--gpus-per-trial")):
+        most = max((node.get(name, 0.0) for node in nodes), default=0.0)
+        if wanted[name] > most:
             raise OptionError(
-                f"No machine has both {wanted['CPU']:g} CPUs (--cpus-per-trial) and {wanted['GPU']:g} GPUs "
-                "(--gpus-per-trial); ask for less of one."
+                f"{option} must be at most {most:g}, what the largest machine has, got {wanted[name]:g}; "
+                "ask for less, or join a cluster with --address."
             )
+    if not any(all(node.get(name, 0.0) >= amount for name, amount in wanted.items()) for node in nodes):
+        raise OptionError(
+            f"No machine has both {wanted['CPU']:g} CPUs (--cpus-per-trial) and {wanted['GPU']:g} GPUs "
+            "(--gpus-per-trial); ask for less of one."
+        )
 
 
 def _shut_down(kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -15,7 +15,7 @@ from mfm_tune.execution.signals import RESUME, EngineLost, Interrupted, Interrup
 from mfm_tune.ledger.records import Trial
 from mfm_tune.program import Program
 from mfm_tune.tune.environment import check_process, set_environment
-from mfm_tune.tune.reach import Part, Watch
+from mfm_tune.tune.reach import Part, watched
 
 
 def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, options: EngineOptions) -> None:
@@ -38,17 +38,17 @@ def run_with_ray(program: Program, trials: Iterable[Trial], recorder: Recorder, 
     make_folders(trials if isinstance(trials, Sequence) else (), options)
     check_process()
     set_environment(options.address, verbose=options.verbose)
-    from mfm_tune.tune.cluster import Cluster
+    from mfm_tune.tune.cluster import check_resources, joined, parts
     from mfm_tune.tune.nodes import check_nodes
     from mfm_tune.tune.rounds import RayEngine
 
-    with Interruption() as interruption, Cluster(options) as cluster:
+    with Interruption() as interruption, joined(options):
         interruption.listen()  # Ray put its own handler of SIGTERM in place
-        cluster.check_resources()
+        check_resources(options)
         if options.address is not None:
             configs = (trial.config for trial in trials) if isinstance(trials, Sequence) else ()
             check_nodes(program, [*configs, *options.representative_configs], options)
-        with Watch(cluster.parts(), lambda part: interruption.lose(_lost(part))), interruption.upheld():
+        with watched(parts(options), lambda part: interruption.lose(_lost(part))), interruption.upheld():
             RayEngine(program, trials, recorder, options, stop_asked=interruption.came).run()
     if interruption.number is not None:
         raise Interrupted(interruption.number)

@@ -7,7 +7,6 @@ Where a node sees something else, `mismatches` names it, with the remedy.
 from __future__ import annotations
 
 import os
-import platform
 import secrets
 import shutil
 import socket
@@ -16,7 +15,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +25,7 @@ from mfm_tune.errors import NodeError, SearchSpaceError, StorageError, last_line
 from mfm_tune.execution.resources import gpu_devices
 from mfm_tune.execution.settings import EngineOptions
 from mfm_tune.identity import defining_modules
+from mfm_tune.ledger.events import versions_of
 from mfm_tune.planning.fingerprint import TrainingCode, changed_files
 from mfm_tune.program import Program
 
@@ -228,7 +227,7 @@ def look(check: NodeCheck, answer: str) -> NodeReport:
         storage=_storage(Path(check.folder), check.token, answer),
         code=code,
         code_error=code_error,
-        versions=_versions(),
+        versions=versions_of(VERSIONS),
         missing=tuple(name for name, path in check.data.items() if not os.path.exists(path)),
         gpus=gpu_devices(),
     )
@@ -298,13 +297,3 @@ def _code(modules: tuple[str, ...]) -> tuple[Mapping[str, str], str]:
         return TrainingCode(modules).files, ""
     except (SearchSpaceError, ImportError, ValueError) as error:
         return {}, str(error).rstrip(".").split(";")[0]
-
-
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in VERSIONS:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions

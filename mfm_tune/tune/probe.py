@@ -15,7 +15,7 @@ from mfm_tune.execution.probe import Measure, probe_here
 from mfm_tune.execution.settings import EngineOptions
 from mfm_tune.ledger.records import Trial
 from mfm_tune.program import Probe, Program
-from mfm_tune.tune.cluster import Cluster
+from mfm_tune.tune.cluster import check_resources, joined
 from mfm_tune.tune.nodes import check_nodes
 
 
@@ -30,8 +30,8 @@ def on_cluster(program: Program, options: EngineOptions) -> Iterator[Measure]:
         UserError: The cluster cannot be joined, has no such node, one of its nodes lacks what trials need, or the
             program refused what it was given.
     """
-    with Cluster(options) as cluster:
-        cluster.check_resources()
+    with joined(options):
+        check_resources(options)
         check_nodes(program, options.representative_configs, options)
         remote: Any = ray.remote(num_cpus=options.cpus_per_trial, num_gpus=options.gpus_per_trial, max_calls=1)(
             _on_node

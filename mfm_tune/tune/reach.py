@@ -9,11 +9,9 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from mfm_tune.errors import OptionError, UserError
 
@@ -82,37 +80,30 @@ class Part:
     patience_s: float
 
 
-class Watch:
-    """Looks every second whether all parts still listen, as a context.
+@contextmanager
+def watched(parts: Sequence[Part], lost: Callable[[Part], None]) -> Iterator[None]:
+    """Look every second whether all parts still listen.
 
     Args:
         lost: Told the first that does not, once, from a thread of its own.
     """
+    ended = threading.Event()
+    threading.Thread(target=_look, args=(parts, lost, ended), name="watch of Ray", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
-    def __init__(self, parts: Sequence[Part], lost: Callable[[Part], None]) -> None:
-        self._parts = parts
-        self._lost = lost
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._look, name="watch of Ray", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-
-    def _look(self) -> None:
-        heard = dict.fromkeys(self._parts, time.monotonic())
-        while not self._ended.wait(EVERY_S):
-            for part in self._parts:
-                if _listens(part.address):
-                    heard[part] = time.monotonic()
-                elif time.monotonic() - heard[part] > part.patience_s:
-                    self._lost(part)
-                    return
+def _look(parts: Sequence[Part], lost: Callable[[Part], None], ended: threading.Event) -> None:
+    heard = dict.fromkeys(parts, time.monotonic())
+    while not ended.wait(EVERY_S):
+        for part in parts:
+            if _listens(part.address):
+                heard[part] = time.monotonic()
+            elif time.monotonic() - heard[part] > part.patience_s:
+                lost(part)
+                return
 
 
 def _listens(address: str) -> bool:
