@@ -12,6 +12,8 @@ UserError                 one sentence, exit code 2
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mfm_tune.fields import STEERING
 
@@ -47,6 +49,15 @@ class NodeError(UserError):
 
 class ChangedCodeError(UserError):
     """Finished trials carry another fingerprint of the training code."""
+
+
+@contextmanager
+def storage_error(failed: str, remedy: str = "free space, or give another --storage") -> Iterator[None]:
+    """Within, an OSError becomes a `StorageError`: what failed, what the system says of it, and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{failed}: {error.strerror}; {remedy}.") from error
 
 
 def printable(text: str) -> str:

@@ -62,15 +62,15 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     if options.file is None:
         return _list_search_spaces()
     loaded = load_search_space(options.file)
-    chosen = choose(loaded, options.profile, options.data)
-    declared = chosen.declared if options.seeds is None else replace(chosen.declared, seeds=options.seeds)
+    declared, notice = choose(loaded, options.profile, options.data)
+    declared = declared if options.seeds is None else replace(declared, seeds=options.seeds)
     declared = with_data(declared, options.data)
     session = Session(options, loaded, declared, argv)
     command = command_for(session, declared)
     command.check()
     check_data(loaded, declared, options.data, to_train=not options.only_reads)
-    if chosen.notice:
-        print(chosen.notice)
+    if notice:
+        print(notice)
     if options.address_from_environment and not (options.simulate or options.report_only):
         print(f"RAY_ADDRESS names a cluster, {options.address}: trials run there, unless --address says otherwise.")
     if not (options.simulate or options.report_only):

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 from mfm_tune.commands.dry_runs import probe_costs, replay
 from mfm_tune.commands.session import Session
 from mfm_tune.criteria import Criterion
-from mfm_tune.errors import StorageError, printable, typed
+from mfm_tune.errors import StorageError, printable, storage_error, typed
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.execution.signals import RESUME, Interrupted
 from mfm_tune.ledger.events import study_event
 from mfm_tune.ledger.records import Status
 from mfm_tune.ledger.storage import Storage, check_writable
 from mfm_tune.planning.checks import check_study
-from mfm_tune.planning.forecast import CostEstimate, estimate_cost
+from mfm_tune.planning.forecast import estimate_cost
 from mfm_tune.planning.plan import (
     Plan,
     changed_code,
@@ -54,8 +54,7 @@ class StudyCommand:
     def plan(self) -> int:
         """Print what would be trained and what that takes."""
         plan, notice = self.session.previewed(self.planned)
-        cost = self._cost(plan)
-        print("\n".join([*describe(plan, cost.time, cost.cost), *([notice] if notice else [])]))
+        print("\n".join([*describe(plan, *self._cost(plan)), *([notice] if notice else [])]))
         return 0
 
     def probe(self) -> int:
@@ -143,10 +142,10 @@ class StudyCommand:
         where = f"on {address}" if address else f"{slots.count} at a time"
         return (
             f"{self.study.name}, profile {self.study.profile}: {len(plan.cells)} cells, {plan.distinct} configs, "
-            f"{len(plan.trials)} trials ({counted(plan)}), {where}; expected time: {self._cost(plan).time}"
+            f"{len(plan.trials)} trials ({counted(plan)}), {where}; expected time: {self._cost(plan)[0]}"
         )
 
-    def _cost(self, plan: Plan) -> CostEstimate:
+    def _cost(self, plan: Plan) -> tuple[str, str]:
         return estimate_cost(plan.to_do, self.session.state, self.session.slots)
 
     def _run_trials(self, plan: Plan) -> None:
@@ -176,12 +175,8 @@ class StudyCommand:
         """Write the whole study's report, and print its tables and where it lies."""
         storage = self.session.storage
         folder = storage.report(self.study.name, self.study.profile)
-        try:
+        with storage_error(f"The report cannot be written to {folder}"):
             files = self._report_files(folder)
-        except OSError as error:
-            raise StorageError(
-                f"The report cannot be written to {folder}: {error.strerror}; free space, or give another --storage."
-            ) from error
         print(self._tables())
         print(files)
         for sentence in files.lost:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-from mfm_tune.errors import StorageError, UserError
+from mfm_tune.errors import UserError
 from mfm_tune.execution.resources import take_share
-from mfm_tune.execution.settings import EngineOptions
+from mfm_tune.execution.settings import EngineOptions, make_folder
 from mfm_tune.ledger.events import probe_event
 from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.records import Trial
@@ -80,10 +80,7 @@ def in_this_process(program: Program, options: EngineOptions) -> Iterator[Measur
 
 def _measured(measure: Measure, trial: Trial, storage: Path) -> Probe:
     folder = storage / "probe" / trial.key
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"The folder {folder} cannot be made: {error.strerror}; give another --storage.") from error
+    make_folder(folder)
     try:
         return measure(trial, folder)
     finally:

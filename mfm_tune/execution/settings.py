@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
-from mfm_tune.errors import StorageError
+from mfm_tune.errors import storage_error
 from mfm_tune.ledger.records import ReportOf, Trial
 from mfm_tune.search_space import Asha, Scheduler
 
@@ -79,11 +79,11 @@ def make_folders(trials: Iterable[Trial], options: EngineOptions) -> None:
     Raises:
         StorageError: One cannot be made.
     """
-    folder = options.shared
-    try:
+    for folder in (options.shared, *(options.storage / trial.folder for trial in trials)):
+        make_folder(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder with those above it, or raise a `StorageError`."""
+    with storage_error(f"The folder {folder} cannot be made", "give another --storage"):
         folder.mkdir(parents=True, exist_ok=True)
-        for trial in trials:
-            folder = options.storage / trial.folder
-            folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StorageError(f"The folder {folder} cannot be made: {error.strerror}; give another --storage.") from error

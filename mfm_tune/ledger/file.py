@@ -13,11 +13,11 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mfm_tune.errors import StorageError
+from mfm_tune.errors import StorageError, storage_error
 from mfm_tune.ledger.schema import Event, fault
 
 VERSION = 1
@@ -179,10 +179,11 @@ class LedgerWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._mended = False
-        with _as_storage_error(path):
+        self._failed = f"The ledger {path} cannot be written"
+        with storage_error(self._failed):
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            with _as_storage_error(path):
+            with storage_error(self._failed):
                 self._open()
         except BaseException:
             os.close(self._file)
@@ -201,7 +202,7 @@ class LedgerWriter:
         why = fault(finite)
         if why is not None:
             raise StorageError(f"The ledger takes no event in which {why}; correct the program that reports it.")
-        with _as_storage_error(self.path):
+        with storage_error(self._failed):
             self._write(_line(finite))
             if event["event"] in SYNCED:
                 os.fsync(self._file)
@@ -218,7 +219,7 @@ class LedgerWriter:
         """
         if self._mended:
             return None
-        with _as_storage_error(self.path):
+        with storage_error(self._failed):
             kept = self._mend()
         self._mended = True
         return kept
@@ -228,7 +229,7 @@ class LedgerWriter:
         if self._file < 0:
             return
         try:
-            with _as_storage_error(self.path):
+            with storage_error(self._failed):
                 os.fsync(self._file)
         finally:
             os.close(self._file)
@@ -273,14 +274,3 @@ class LedgerWriter:
         if size == len(tail):
             self._write(encoded({"event": "ledger", "version": VERSION, "time": time.time_ns() // 1_000_000}))
         return kept
-
-
-@contextmanager
-def _as_storage_error(path: Path) -> Iterator[None]:
-    """Turn an OSError into one sentence about the file."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"The ledger {path} cannot be written: {error.strerror}; free space, or give another --storage."
-        ) from error

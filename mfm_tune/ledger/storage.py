@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mfm_tune.errors import StorageBusyError, StorageError
+from mfm_tune.errors import StorageBusyError, StorageError, storage_error
 from mfm_tune.fields import FileName
 from mfm_tune.ledger.file import FILE_NAME
 
@@ -129,24 +129,22 @@ def check_writable(storage: Storage) -> None:
     """
     probe = storage.root / f".probe-{os.getpid()}"
     try:
-        storage.root.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(storage.root).free
-        if free < FREE_SPACE:
-            raise StorageError(
-                f"The storage folder {storage.root} has {free // 2**20} MiB of free space, and at least "
-                f"{FREE_SPACE // 2**20} MiB are needed; free some, or give another --storage."
-            )
-        probe.write_bytes(b"probe")
-        probe.unlink()
-    except FileExistsError:
-        raise StorageError(f"The storage {storage.root} is a file, not a folder; give another --storage.") from None
-    except OSError as error:
+        with storage_error(
+            f"The storage folder {storage.root} cannot be written", "make it writable, or give another --storage"
+        ):
+            if storage.root.exists() and not storage.root.is_dir():
+                raise StorageError(f"The storage {storage.root} is a file, not a folder; give another --storage.")
+            storage.root.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(storage.root).free
+            if free < FREE_SPACE:
+                raise StorageError(
+                    f"The storage folder {storage.root} has {free // 2**20} MiB of free space, and at least "
+                    f"{FREE_SPACE // 2**20} MiB are needed; free some, or give another --storage."
+                )
+            probe.write_bytes(b"probe")
+    finally:
         with suppress(OSError):
             probe.unlink(missing_ok=True)
-        raise StorageError(
-            f"The storage folder {storage.root} cannot be written: {error.strerror}; make it writable, "
-            "or give another --storage."
-        ) from error
 
 
 def holder(storage: Storage) -> Holder | None:
@@ -163,14 +161,9 @@ def _holder_file(storage: Storage) -> Path:
 
 
 def _say_who(storage: Storage) -> None:
-    try:
-        with replacing(_holder_file(storage)) as temporary:
-            temporary.write_text(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), time.time()))))
-    except OSError as error:
-        raise StorageError(
-            f"The storage folder {storage.root} cannot be written: {error.strerror}; free space, "
-            "or give another --storage."
-        ) from error
+    failed = f"The storage folder {storage.root} cannot be written"
+    with storage_error(failed), replacing(_holder_file(storage)) as temporary:
+        temporary.write_text(json.dumps(asdict(Holder(socket.gethostname(), os.getpid(), time.time()))))
 
 
 def _busy(storage: Storage) -> StorageBusyError:

@@ -107,28 +107,20 @@ class Slots:
         return "one trial after the other" if self.count == 1 else f"{self.count} trials side by side"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CostEstimate:
-    """Two phrases: the time from start to end, and what is used up."""
-
-    time: str
-    cost: str
-
-
-def estimate_cost(trials: Sequence[Trial], state: LedgerState, slots: Slots) -> CostEstimate:
-    """What trials will take, as far as the ledger has times of them or of their cost class."""
+def estimate_cost(trials: Sequence[Trial], state: LedgerState, slots: Slots) -> tuple[str, str]:
+    """The time from start to end, and what is used up, as far as the ledger has times of trials or their cost class."""
     if not trials:
-        return CostEstimate(time="nothing to do", cost="nothing")
+        return "nothing to do", "nothing"
     expected = forecast(trials, StepTimes(state), slots.count)
     hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
     if expected.wall_s is None:
-        return CostEstimate(
-            time=f"unknown: the ledger has no step time of {unknown_classes(expected.unknown)}; --probe measures it",
-            cost=f"at least {hours}, the others unknown" if expected.busy_s else "unknown",
+        return (
+            f"unknown: the ledger has no step time of {unknown_classes(expected.unknown)}; --probe measures it",
+            f"at least {hours}, the others unknown" if expected.busy_s else "unknown",
         )
-    return CostEstimate(
-        time=f"about {duration(expected.wall_s)}, {slots}",
-        cost=f"about {hours} ({slots.gpus:g} GPUs a trial)" if slots.gpus else f"about {hours}",
+    return (
+        f"about {duration(expected.wall_s)}, {slots}",
+        f"about {hours} ({slots.gpus:g} GPUs a trial)" if slots.gpus else f"about {hours}",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from mfm_tune.errors import OptionError
@@ -16,16 +16,8 @@ from mfm_tune.space import Study
 PAPER, MINI = "paper", "mini"
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """A study or search at the scale that runs, and what the user should know about the choice (may be empty)."""
-
-    declared: Study | Search
-    notice: str = ""
-
-
-def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> Chosen:
-    """What of a search space runs.
+def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> tuple[Study | Search, str]:
+    """The study or search at the scale that runs, and what the user should know about the choice (may be empty).
 
     Raises:
         OptionError: `profile` is not one of the search space's, or there is no sensible default.
@@ -36,14 +28,14 @@ def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> Chos
             raise OptionError(
                 f"--profile got '{profile}', and {loaded.path} has {', '.join(studies)}; give one of these."
             )
-        return Chosen(studies[profile])
+        return studies[profile], ""
     paper = studies.get(PAPER)
     if paper is not None and all(name in data for name in paper.needs):
-        return Chosen(paper)
+        return paper, ""
     if MINI in studies:
-        return Chosen(studies[MINI], "" if paper is None else _why_mini(paper, data))
+        return studies[MINI], "" if paper is None else _why_mini(paper, data)
     if len(studies) == 1:
-        return Chosen(next(iter(studies.values())))
+        return next(iter(studies.values())), ""
     raise OptionError(f"{loaded.path} has the profiles {', '.join(studies)}; say which by --profile.")
 
 

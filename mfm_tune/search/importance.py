@@ -8,8 +8,7 @@ given beside it. The best tenth are as many trials then, so that the range is of
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,11 +49,10 @@ def importances(
         create_trial(params=dict(candidate.values), distributions=distributions, value=value)
         for candidate, value in scored
     ]
-    with _quiet():
-        best = best_tenth(len(trials))
-        shares = _shares(trials, best)
-        every = range(0, len(trials), 1 + len(trials) // LEFT_OUT)
-        without = [_shares(trials[:index] + trials[index + 1 :], best) for index in every]
+    best = best_tenth(len(trials))
+    shares = _shares(trials, best)
+    every = range(0, len(trials), 1 + len(trials) // LEFT_OUT)
+    without = [_shares(trials[:index] + trials[index + 1 :], best) for index in every]
     rows = [
         Importance(
             name=name,
@@ -76,21 +74,9 @@ def _shares(trials: Sequence[FrozenTrial], best: int) -> Mapping[str, float]:
     """Parameters that only ever had one value are left out."""
     import optuna
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # no lines on each study
     study = optuna.create_study(direction="maximize")
     study.add_trials(trials)
     quantile = (best - 0.5) / len(trials)  # Optuna rounds up, to `best`
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=quantile)
     return optuna.importance.get_param_importances(study, evaluator=evaluator)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's lines on each study."""
-    import optuna
-
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
-        yield
-    finally:
-        optuna.logging.set_verbosity(level)

@@ -21,7 +21,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mfm_tune.errors import NodeError, SearchSpaceError, StorageError, last_line
+from mfm_tune.errors import NodeError, SearchSpaceError, last_line, storage_error
 from mfm_tune.execution.resources import gpu_devices
 from mfm_tune.execution.settings import EngineOptions
 from mfm_tune.identity import defining_modules
@@ -98,14 +98,10 @@ def _node_check(program: Program, configs: Sequence[Any], options: EngineOptions
     """A check with its token in the storage, which is removed at the end."""
     folder = options.storage / f".nodes-{secrets.token_hex(4)}"
     token = secrets.token_hex(16)
-    try:
+    failed = f"The storage folder {options.storage} cannot be written"
+    with storage_error(failed, "make it writable, or give another --storage"):
         folder.mkdir(parents=True)
         (folder / MARK).write_text(token)
-    except OSError as error:
-        raise StorageError(
-            f"The storage folder {options.storage} cannot be written: {error.strerror}; make it writable, "
-            "or give another --storage."
-        ) from error
     try:
         yield NodeCheck(folder=str(folder), token=token, modules=modules_of(program, configs), data=options.data)
     finally:

@@ -198,9 +198,11 @@ def test_a_cost_estimate_has_time_and_cost(
     trials: int, state: LedgerState, slots: dict[str, Any], time: str, cost: str
 ) -> None:
     """Wall-clock on the slots, hours of what trials take; what is unknown is said."""
-    said = estimate_cost(plan(state).to_do[:trials], state, Slots(**{"cpus": 1, "gpus": 0.0, **slots}))
-    assert said.time.startswith(time)
-    assert said.cost.startswith(cost)
+    expected_time, expected_cost = estimate_cost(
+        plan(state).to_do[:trials], state, Slots(**{"cpus": 1, "gpus": 0.0, **slots})
+    )
+    assert expected_time.startswith(time)
+    assert expected_cost.startswith(cost)
 
 
 def test_hours_are_of_gpus_where_a_trial_takes_any() -> None:
