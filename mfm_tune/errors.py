@@ -12,11 +12,14 @@ UserError                 one sentence, exit code 2
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from mfm_tune.fields import STEERING
 
+T = TypeVar("T")
+U = TypeVar("U")
 LONGEST_WORD, LONGEST_SENTENCE = 300, 1500  # characters that are printed
 
 
@@ -81,6 +84,20 @@ def in_words(error: BaseException) -> str:
     """What an error of a search space says: that of wrong settings its sentence, any other its type as well."""
     text = _text(error)
     return text if isinstance(error, UserError | ValueError) and text else f"{typed(error)}; correct the file."
+
+
+def asked(function: Callable[[T], U], value: T, where: str) -> U:
+    """What a function of a search space answers.
+
+    Raises:
+        SearchSpaceError: It raised, or wanted to end the process; the sentence says where.
+    """
+    try:
+        return function(value)
+    except SearchSpaceError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise SearchSpaceError(f"{where}: {in_words(error)}") from error
 
 
 def typed(error: BaseException) -> str:

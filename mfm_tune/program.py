@@ -119,9 +119,8 @@ class Program(Protocol):
         """
 
     def trainable(self) -> type:
-        """The Ray Tune class trainable that wraps `open`; its config is `{"trial": key}` and it takes one parameter,
-        `manifest`: a mapping from key to the keyword arguments of `open` and `config`. In a search these stand in the
-        config, as `arguments`."""
+        """The Ray Tune class trainable that wraps `open`; its config is `{"trial": key, "arguments":
+        those of open}`."""
 
 
 @runtime_checkable

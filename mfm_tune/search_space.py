@@ -21,11 +21,10 @@ from typing import Annotated, Any
 
 from mfm_tune.criteria import TARGET_MIOU, Criterion
 from mfm_tune.distributions import Choice, Distribution, Float, Integer, Printed
-from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, IntRange, Line, Name, Profile
+from mfm_tune.errors import SearchSpaceError, asked
+from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, IntRange
 from mfm_tune.identity import config_id
-from mfm_tune.program import Program
-from mfm_tune.space import Config, Declared, asked, check_config, check_line, check_seeds
+from mfm_tune.space import Config, Declared, Experiment, check_config, check_line, check_seeds
 
 __all__ = ["Asha", "Choice", "Distribution", "Float", "Grid", "Integer", "Median", "Other", "Printed", "Random",
            "Sampler", "Scheduler", "Search", "Tpe", "Values"]  # fmt: skip
@@ -139,14 +138,10 @@ Scheduler = Asha | Median
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Declared):
+class Search(Experiment):
     """Ranges to explore, and how the best of what was found is confirmed.
 
     Args:
-        name: Short name in files and tags; the confirmed study and the report carry it.
-        title: One line for people.
-        profile: The scale it runs at: `smoke`, `mini` or `paper`.
-        program: What trains a config (see `mfm_tune.program`).
         parameters: Distributions by name.
         make: The complete config of values by name (options of a `Choice` as they were given). A ValueError says that
             a combination is none; another is drawn.
@@ -161,17 +156,12 @@ class Search(Declared):
             again.
         criterion: By which the best are chosen, and trials stopped early.
         sampler, scheduler: See there; the scheduler None stops nothing.
-        metric, second_metric: The numbers that the confirmed table prints, as in `mfm_tune.space.Study`.
-        needs, comparable, notes: As in `mfm_tune.space.Study`.
+        name, metric, second_metric: Those of the study that confirms, too.
 
     Raises:
         SearchSpaceError: One of these cannot be.
     """
 
-    name: Name
-    title: Line
-    profile: Profile
-    program: Program
     parameters: Mapping[str, Distribution]
     make: Callable[[Values], Config]
     baselines: Mapping[str, Config]
@@ -183,11 +173,6 @@ class Search(Declared):
     criterion: Criterion = TARGET_MIOU
     sampler: Sampler = field(default_factory=Tpe)
     scheduler: Scheduler | None = field(default_factory=Asha)
-    metric: str = "student/miou"
-    second_metric: str | None = "teacher/miou"
-    needs: tuple[str, ...] = ()
-    comparable: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.seeds == ():
@@ -205,11 +190,8 @@ class Search(Declared):
             )
         for name in self.parameters:
             check_line(name, f"Search '{self.name}', a parameter's name")
-        for name, config in self.baselines.items():
-            check_line(name, f"Search '{self.name}', a baseline's name")
-            check_config(config, f"Search '{self.name}', baseline '{name}'")
+        self._check_configs(self.baselines, "baseline")
         check_seeds((self.explore_seed,))
-        check_seeds(self.seeds)
         for values in self.first:
             self._check_first(values)
 

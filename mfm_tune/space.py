@@ -18,7 +18,7 @@ from functools import cached_property
 from itertools import chain
 from typing import Annotated, Any, Final, Generic, TypeVar
 
-from mfm_tune.errors import SearchSpaceError, in_words
+from mfm_tune.errors import SearchSpaceError, asked
 from mfm_tune.fields import Anything, Line, Name, Number, OneLine, Profile, Settings, shown
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
@@ -214,40 +214,56 @@ def row_name(axis: str, level: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study(Declared):
-    """Tables that share seeds, a metric and references.
+class Experiment(Declared):
+    """What a study and a search declare alike.
 
     Args:
         name: Short name in files and tags.
         title: One line for people.
         profile: The scale it runs at: `smoke`, `mini` or `paper`.
         program: What trains a config (see `mfm_tune.program`).
-        tables: Tables and figures, in printing order.
-        references: Configs that every cell is compared with, by the name printed (DACS, default).
         seeds: One trial a config and seed.
         metric: Key of the number that tables print (percent).
         second_metric: Key of the second column, or None (the EMA teacher, say).
         needs: Names of datasets that must be given by `--data NAME=PATH`.
         comparable: What a reader must know before comparing with the paper, one sentence an entry.
         notes: Paragraphs that the report prints at its top.
-
-    Raises:
-        SearchSpaceError: A name twice, no table, seeds that are no distinct non-negative integers, or two levels of
-            one axis that train the same config.
     """
 
     name: Name
     title: Line
     profile: Profile
     program: Program
-    tables: tuple[Table, ...]
-    references: Mapping[str, Config] = field(default_factory=dict)
     seeds: tuple[int, ...] = (0, 1, 2)
     metric: str = "student/miou"
     second_metric: str | None = "teacher/miou"
     needs: tuple[str, ...] = ()
     comparable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def _check_configs(self, configs: Mapping[str, Config], kind: str) -> None:
+        check_seeds(self.seeds)
+        where = f"{type(self).__name__} '{self.name}'"
+        for name, config in configs.items():
+            check_line(name, f"{where}, a {kind}'s name")
+            check_config(config, f"{where}, {kind} '{name}'")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study(Experiment):
+    """Tables that share seeds, a metric and references.
+
+    Args:
+        tables: Tables and figures, in printing order.
+        references: Configs that every cell is compared with, by the name printed (DACS, default).
+
+    Raises:
+        SearchSpaceError: A name twice, no table, seeds that are no distinct non-negative integers, or two levels of
+            one axis that train the same config.
+    """
+
+    tables: tuple[Table, ...]
+    references: Mapping[str, Config] = field(default_factory=dict)
 
     def _check_together(self) -> None:
         if not self.tables:
@@ -256,10 +272,7 @@ class Study(Declared):
         for name in names:
             if names.count(name) > 1:
                 raise SearchSpaceError(f"Study '{self.name}' has two tables named '{name}'; rename one.")
-        check_seeds(self.seeds)
-        for name, config in self.references.items():
-            check_line(name, f"Study '{self.name}', a reference's name")
-            check_config(config, f"Study '{self.name}', reference '{name}'")
+        self._check_configs(self.references, "reference")
         for table in self.tables:
             _check_distinct(self, table)
 
@@ -336,20 +349,6 @@ def check_seeds(seeds: tuple[int, ...]) -> None:
         raise SearchSpaceError(
             f"seeds must be distinct integers from 0 to 2147483647, at least one, got {list(seeds)}; for example 0,1,2."
         )
-
-
-def asked(function: Callable[[V], W], value: V, where: str) -> W:
-    """What a function of a search space answers.
-
-    Raises:
-        SearchSpaceError: It raised, or wanted to end the process; the sentence says where.
-    """
-    try:
-        return function(value)
-    except SearchSpaceError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise SearchSpaceError(f"{where}: {in_words(error)}") from error
 
 
 def _trained(axis: Axis[V], level: V, where: str) -> str | None:

@@ -36,9 +36,8 @@ class Running(Protocol):
 class ProgramTrial(tune.Trainable):
     """One trial after the other in one worker; a `step` of Tune is a block of training steps up to an evaluation.
 
-    The config that Tune hands over is `{"trial": key}`; `manifest` maps each key to the keyword arguments of
-    `open_running`. A trial that nobody knew when the workers began brings them with it, as `arguments`. What `step`
-    returns to Tune:
+    The config that Tune hands over is `{"trial": key, "arguments": those of open_running}`. What `step` returns to
+    Tune:
 
         report       the trial's report as JSON text: Tune keeps histories of every number it sees, but not of a text
         trial_step   training steps done
@@ -58,9 +57,8 @@ class ProgramTrial(tune.Trainable):
 
     # -- what Tune calls ---------------------------------------------------------------------------------------------
 
-    def setup(self, config: dict[str, Any], manifest: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def setup(self, config: dict[str, Any]) -> None:
         """Called once a worker, with the first trial's config."""
-        self._manifest = manifest or {}
         self._running: Running | None = None
         self._steps_done: int = 0
         self._choose(config)
@@ -100,7 +98,7 @@ class ProgramTrial(tune.Trainable):
 
     def _choose(self, config: dict[str, Any]) -> None:
         """Take on a trial. Its first `step` opens it, because there an error can be reported as an outcome."""
-        self._arguments = config.get("arguments") or self._manifest[config["trial"]]
+        self._arguments = config["arguments"]
         self._steps_done = 0
 
     def _opened(self) -> Running:

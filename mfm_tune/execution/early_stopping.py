@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import math
 from statistics import fmean, median
-from typing import Protocol
 
 import numpy as np
 
@@ -33,7 +32,7 @@ class EarlyStopper:
     def __init__(self, stopping: Stopping) -> None:
         self._stopping = stopping
         self._stopped: dict[str, int] = {}
-        self._rules: dict[tuple[int, int], StoppingRule] = {}
+        self._rules: dict[tuple[int, int], AshaRule | MedianRule] = {}
         for key, seed, report in stopping.history:
             self.stops(key, seed, report)
 
@@ -68,13 +67,7 @@ def bracket_of(key: str, scheduler: Scheduler) -> int:
     return scheduler.brackets - 1
 
 
-class StoppingRule(Protocol):
-    """Compares trials of one seed (and bracket); larger is better."""
-
-    def stops(self, key: str, *, step: int, planned_steps: int, value: float) -> bool: ...
-
-
-def _rule_of(scheduler: Scheduler, bracket: int) -> StoppingRule:
+def _rule_of(scheduler: Scheduler, bracket: int) -> AshaRule | MedianRule:
     return AshaRule(scheduler, bracket) if isinstance(scheduler, Asha) else MedianRule(scheduler)
 
 

@@ -17,7 +17,7 @@ from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.uri import without_password
 from mfm_tune.program import Outcome, Probe, Report
 from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
-from mfm_tune.space import Cell, OutOfMemory, Paper, Published, Study, Table
+from mfm_tune.space import OOM, Cell, Study, Table, paper_number
 
 RECORDED_VERSIONS = ("mfm_tune", "torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow")
 
@@ -213,16 +213,10 @@ def _cell(cell: Cell) -> dict[str, Any]:
     return {
         "level": cell.level,
         "trained": cell.trained,
-        "paper": _number(cell.paper),
+        "paper": OOM.value if cell.paper is OOM else paper_number(cell.paper),
         "config_id": cell.config_id,
         "against": cell.against,
     }
-
-
-def _number(paper: Paper) -> float | str | None:
-    if isinstance(paper, OutOfMemory):
-        return paper.value
-    return paper.miou if isinstance(paper, Published) else paper
 
 
 def _benchmark(study: Study) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from mfm_tune.criteria import Criterion
@@ -21,7 +21,7 @@ from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.program import Outcome
 from mfm_tune.search_space import Printed, Search
-from mfm_tune.space import Axis, Config, Study, Table
+from mfm_tune.space import Axis, Config, Experiment, Study, Table
 
 TABLE = "confirmed"  # of the study that confirms
 _RANKED = {Outcome.FINISHED: 0, Outcome.STOPPED: 1}
@@ -247,20 +247,8 @@ def confirmed_study(search: Search, state: LedgerState, code: TrainingCode | Non
     )
     oracle = " (oracle selection)" if search.criterion.oracle else ""
     title = f"The best {len(candidates)} of the search by {search.criterion.label}{oracle}, and the baselines"
-    return Study(
-        name=search.name,
-        title=search.title,
-        profile=search.profile,
-        program=search.program,
-        tables=(Table(name=TABLE, title=title, axis=axis),),
-        references=search.baselines,
-        seeds=search.seeds,
-        metric=search.metric,
-        second_metric=search.second_metric,
-        needs=search.needs,
-        comparable=search.comparable,
-        notes=search.notes,
-    )
+    alike = {each.name: getattr(search, each.name) for each in fields(Experiment)}
+    return Study(**alike, tables=(Table(name=TABLE, title=title, axis=axis),), references=search.baselines)
 
 
 def candidate_name(number: int) -> str:

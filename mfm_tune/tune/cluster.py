@@ -25,7 +25,7 @@ NOBODY = "http://127.0.0.1:9"  # the port of the discard service, on which nothi
 PROXY_VARIABLES = ("http_proxy", "no_proxy", "NO_PROXY")
 OWN_S = 3.0  # how long a process on this machine may be silent before it counts as lost
 JOINED_S = 45.0  # and the head of a cluster, which may be started again by its owner
-OBJECT_STORE_BYTES = 128 * 2**20  # the manifest and reports are all that goes through it
+OBJECT_STORE_BYTES = 128 * 2**20  # configs and reports are all that goes through it
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any
 
 from ray import tune
@@ -45,9 +46,10 @@ class RayEngine:
         self._recorder = recorder
         self._stop_asked = stop_asked
         self._stopper = None if options.stopping is None else EarlyStopper(options.stopping)
-        self._coming = None if isinstance(trials, Sequence) else self._kept(trials)
-        self._trials = list(self._left(trials)) if isinstance(trials, Sequence) else []
-        self._scheduler = OrderedScheduler([trial.key for trial in self._trials], self._stopper, report_of)
+        self._trials: list[Trial] = []
+        self._ahead = len(trials) if isinstance(trials, Sequence) else 1
+        self._coming = self._kept(trials)
+        self._scheduler = OrderedScheduler(self._stopper, report_of)
         self._callback = LedgerCallback(
             recorder, self._scheduler, retry_out_of_memory=0 < options.gpus_per_trial < 1, retries=RETRIES
         )
@@ -58,73 +60,55 @@ class RayEngine:
         Raises:
             UserError: What the program or the recorder raised; trials in progress stay open.
         """
-        if self._coming is None:
-            self._round(self._trials, gpus=self._options.gpus_per_trial)
-        elif not self._stopping():
-            self._one_by_one(self._coming)
+        self._round(self._coming, gpus=self._options.gpus_per_trial)
         self._again(gpus=self._options.gpus_per_trial)
         alone = [trial for trial in self._trials if trial.key in self._callback.out_of_memory]
         self._callback.retry_out_of_memory = False
-        if alone:
-            self._round(alone, gpus=1.0)
-            self._again(gpus=1.0)
+        self._round(iter(alone), gpus=1.0)
+        self._again(gpus=1.0)
 
-    def _left(self, trials: Iterable[Trial]) -> Iterator[Trial]:
-        """Trials to run. One that was to be stopped when its driver went away before it said so, has ended."""
+    def _kept(self, trials: Iterable[Trial]) -> Iterator[Trial]:
+        """Trials to run, each noted for further rounds, its folder made. One that was to be stopped when its driver
+        went away before it said so, has ended."""
         for trial in trials:
             if self._stopper is not None and self._stopper.stopped_at(trial.key) == trial.step > 0:
                 self._recorder.started(trial.key, 1)
                 self._recorder.ended(trial.key, Outcome.STOPPED, rung=trial.step)
-            else:
-                yield trial
-
-    def _kept(self, trials: Iterable[Trial]) -> Iterator[Trial]:
-        """The same, each noted for further rounds, its folder made."""
-        for trial in self._left(trials):
+                continue
             make_folders([trial], self._options)
             self._trials.append(trial)
             yield trial
-
-    def _one_by_one(self, coming: Iterator[Trial]) -> None:
-        searcher = IteratorSearcher(
-            coming,
-            arguments_of=self._arguments,
-            places=lambda: places(self._options),
-            refuse=self._callback.refuse,
-        )
-        self._fit(self._options.gpus_per_trial, searcher=searcher)
-        if self._callback.fatal is not None:
-            raise self._callback.fatal
 
     def _again(self, *, gpus: float) -> None:
         for _ in range(RETRIES):
             left = [trial for trial in self._trials if trial.key in self._callback.given_up]
             self._callback.given_up.clear()
-            self._round(left, gpus=gpus)
+            self._round(iter(left), gpus=gpus)
 
-    def _round(self, trials: Sequence[Trial], *, gpus: float) -> None:
-        if trials and not self._stopping():
-            self._fit(gpus, trials)
+    def _round(self, trials: Iterator[Trial], *, gpus: float) -> None:
+        first = None if self._stopping() else next(trials, None)
+        if first is not None:
+            self._fit(chain((first,), trials), gpus)
         if self._callback.fatal is not None:
             raise self._callback.fatal
 
     def _stopping(self) -> bool:
         return self._stop_asked() or self._callback.fatal is not None
 
-    def _fit(self, gpus: float, trials: Sequence[Trial] = (), searcher: IteratorSearcher | None = None) -> None:
+    def _fit(self, trials: Iterator[Trial], gpus: float) -> None:
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(2 * places(self._options) + 2)
+        searcher = IteratorSearcher(
+            trials,
+            arguments_of=self._arguments,
+            most=lambda: places(self._options) + self._ahead,
+            refuse=self._callback.refuse,
+        )
         with tempfile.TemporaryDirectory(prefix="mfm_tune-", ignore_cleanup_errors=True) as scratch:
             tuner = tune.Tuner(
-                tune.with_resources(
-                    tune.with_parameters(
-                        self._program.trainable(), manifest={trial.key: self._arguments(trial) for trial in trials}
-                    ),
-                    {"cpu": self._options.cpus_per_trial, "gpu": gpus},
-                ),
-                param_space={} if searcher else {"trial": tune.grid_search([trial.key for trial in trials])},
+                tune.with_resources(self._program.trainable(), {"cpu": self._options.cpus_per_trial, "gpu": gpus}),
                 tune_config=tune.TuneConfig(
                     search_alg=searcher,
-                    num_samples=-1 if searcher else 1,
+                    num_samples=-1,
                     scheduler=self._scheduler,
                     reuse_actors=True,
                     trial_name_creator=key_of,

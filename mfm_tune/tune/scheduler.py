@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.tune.experiment import Trial as TuneTrial
@@ -13,24 +13,22 @@ from mfm_tune.program import Report
 
 
 class OrderedScheduler(FIFOScheduler):
-    """Starts trials in the order of `keys`, and a trial that lost its worker before any that has not begun.
+    """Start trials in the order in which they came, and a trial that lost its worker before any that has not begun.
 
     Tune's own queue forgets the order: a retried trial goes to its end, and a free worker takes any trial that waits.
 
     Args:
-        keys: Trial keys, first to last; trials that are not named follow in the order in which they came.
         stopper: Stops trials early; None lets all run to their end.
         report_of: Reads the report out of what a trial returned to Tune.
     """
 
     def __init__(
         self,
-        keys: Sequence[str],
         stopper: EarlyStopper | None = None,
         report_of: Callable[[Mapping[str, Any]], Report] | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._rank = {key: rank for rank, key in enumerate(keys)}
+        self._rank: dict[str, int] = {}
         self._stopper = stopper
         self._report_of = report_of
 

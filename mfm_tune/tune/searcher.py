@@ -12,14 +12,14 @@ from mfm_tune.ledger.records import Trial
 
 
 class IteratorSearcher(Searcher):
-    """Asks an iterator for a trial when a place is free; one trial more waits, for which Tune keeps a worker.
+    """Ask an iterator for a trial when a place is free, and for those that wait, for which Tune keeps a worker.
 
     Tune calls the methods by keyword, so the names of their parameters are part of its interface.
 
     Args:
         trials: Gives the next trial; a StopIteration ends the round once all have ended.
         arguments_of: What a worker opens a trial with.
-        places: How many trials run at once now.
+        most: How many trials Tune is given at once now: those that run, and those that wait.
         refuse: Takes a UserError of the iterator (the storage is full, say), after which nothing is asked any more.
     """
 
@@ -28,19 +28,19 @@ class IteratorSearcher(Searcher):
         trials: Iterator[Trial],
         *,
         arguments_of: Callable[[Trial], dict[str, Any]],
-        places: Callable[[], int],
+        most: Callable[[], int],
         refuse: Callable[[UserError], None],
     ) -> None:
         super().__init__()
         self._trials = trials
         self._arguments_of = arguments_of
-        self._places = places
+        self._most = most
         self._refuse = refuse
         self._live: set[str] = set()
 
     def suggest(self, trial_id: str) -> Any:
         """The config of the next trial, None while all places are taken, `FINISHED` when there is none left."""
-        if len(self._live) > self._places():
+        if len(self._live) >= self._most():
             return None
         try:
             trial = next(self._trials, None)

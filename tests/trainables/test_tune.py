@@ -67,13 +67,15 @@ class CountingTrial(ProgramTrial):
         return Counting(config)
 
 
+def trial(name: str) -> dict[str, Any]:
+    """What Tune hands over of a trial."""
+    return {"trial": name, "arguments": {"config": name, "seed": 7, "folder": ".", "shared": "", "data": {}}}
+
+
 @pytest.fixture
 def worker() -> Iterator[CountingTrial]:
-    names = ("first", "second", "refused", "raises", "full")
-    places = {"folder": ".", "shared": "", "data": {}}
-    manifest = {name: {"config": name, "seed": 7, **places} for name in names}
     worker = CountingTrial.__new__(CountingTrial)  # Tune's own constructor makes a folder in the home directory
-    worker.setup({"trial": "first"}, manifest)
+    worker.setup(trial("first"))
     yield worker
     worker.cleanup()
     torch.set_default_dtype(torch.float32)
@@ -91,7 +93,7 @@ def results_of(worker: CountingTrial) -> list[dict[str, Any]]:
 def test_each_trial_begins_as_in_a_fresh_process(worker: CountingTrial) -> None:
     """The same draws, default dtype and gradient mode as the trial before had, which left them otherwise."""
     first = [json.loads(result["report"]) for result in results_of(worker)]
-    assert worker.reset_config({"trial": "second"})
+    assert worker.reset_config(trial("second"))
     assert [json.loads(result["report"]) for result in results_of(worker)] == first
     assert [report["step"] for report in first] == [1, 2, 3]
     assert first[0]["metrics"]["numpy"] == 0.5
@@ -100,18 +102,18 @@ def test_each_trial_begins_as_in_a_fresh_process(worker: CountingTrial) -> None:
 def test_a_trial_that_raises_or_is_refused_ends_with_an_outcome_and_the_worker_goes_on(worker: CountingTrial) -> None:
     """A worker that refuses a trial would cost the next one, too; only what no other trial could do either is
     `refused`: what cannot be opened, and writing on a full disk."""
-    assert worker.reset_config({"trial": "refused"})
+    assert worker.reset_config(trial("refused"))
     (refused,) = results_of(worker)
     assert refused["refused"] == "The folder has no images; give another."
-    assert worker.reset_config({"trial": "raises"})
+    assert worker.reset_config(trial("raises"))
     (raised,) = results_of(worker)
     report = json.loads(raised["report"])
     assert (report["outcome"], report["step"], raised["refused"]) == ("failed", 0, "")
     assert "RuntimeError: no further" in report["error"]
-    assert worker.reset_config({"trial": "full"})
+    assert worker.reset_config(trial("full"))
     (full,) = results_of(worker)
     assert full["refused"].startswith("The disk is full, /runs/checkpoint cannot be written: No space left on device;")
-    assert worker.reset_config({"trial": "first"})
+    assert worker.reset_config(trial("first"))
     assert results_of(worker)[-1]["trial_step"] == 3
 
 
@@ -125,7 +127,7 @@ def test_a_fraction_of_a_gpu_limits_its_memory_before_anything_is_put_there(monk
     half = SimpleNamespace(required_resources={"CPU": 1.0, "GPU": 0.5})
     monkeypatch.setattr(SegmentationTrial, "trial_resources", half, raising=False)
     worker = SegmentationTrial.__new__(SegmentationTrial)
-    worker.setup({"trial": "one"}, {"one": {"config": None, "seed": 0, "folder": ".", "shared": "", "data": {}}})
+    worker.setup(trial("one"))
     worker._opened()
     assert calls == [0.5, "opened", 0.5]
 

@@ -95,12 +95,14 @@ class Simulation:
             history=self.state.history(self.state.trials),
         )
         left = [trial for trial in self.trials if self._outcome(trial) is None]
-        scheduler = OrderedScheduler([trial.key for trial in self.trials], EarlyStopper(stopping), report_of)
+        scheduler = OrderedScheduler(EarlyStopper(stopping), report_of)
         recorder = Recorder(
             Ledger(Memory(), self.state), storage=Path("/nowhere"), launch="", study="", profile="", trials=self.trials
         )
         narrator = LedgerCallback(recorder, scheduler, retry_out_of_memory=False)
         waiting = [TuneTrial({"trial": trial.key}, step=self._step(trial)) for trial in left]
+        for trial in waiting:
+            scheduler.on_trial_add(None, trial)
         self._drive(scheduler, narrator, waiting, blocks)
         assert narrator.fatal is None
         return self.state

@@ -46,9 +46,10 @@ def test_the_first_in_order_that_waits_runs_next(statuses: list[str], draw: Any)
     """In whatever order Tune holds them: a trial that lost its worker stands before those that have not begun."""
     trials = [TuneTrial({"trial": str(number)}, status) for number, status in enumerate(statuses)]
     held = draw.sample(trials, len(trials))
-    chosen = OrderedScheduler([str(number) for number in range(12)]).choose_trial_to_run(
-        SimpleNamespace(get_trials=lambda: held)
-    )
+    scheduler = OrderedScheduler()
+    for trial in trials:
+        scheduler.on_trial_add(None, trial)
+    chosen = scheduler.choose_trial_to_run(SimpleNamespace(get_trials=lambda: held))
     assert chosen is next((trial for trial in trials if trial.status == "PENDING"), None)
 
 
@@ -62,9 +63,7 @@ def recorder_of(folder: Path, trials: Sequence[Trial]) -> Recorder:
 def narrator_of(folder: Path, trials: Sequence[Trial], *, retry: bool = False) -> tuple[LedgerCallback, LedgerState]:
     """A narrator on such a ledger."""
     recorder = recorder_of(folder, trials)
-    return LedgerCallback(
-        recorder, OrderedScheduler([trial.key for trial in trials]), retry_out_of_memory=retry
-    ), recorder.state
+    return LedgerCallback(recorder, OrderedScheduler(), retry_out_of_memory=retry), recorder.state
 
 
 def reported(trial: Trial, step: int, value: float) -> ReportOf:
@@ -132,7 +131,7 @@ def test_a_stop_that_the_ledger_never_heard_of_is_made_up_for(given: Any, tmp_pa
     trials: Iterable[Trial] = given((replace(good, step=2), replace(weak, step=2), new))
     options = EngineOptions(storage=tmp_path, stopping=stopping)
     rounds = RayEngine(StubProgram(), trials, recorder, options, stop_asked=lambda: False)
-    assert [trial.key for trial in rounds._coming or rounds._trials] == [good.key, new.key]
+    assert [trial.key for trial in rounds._coming] == [good.key, new.key]
     ended = recorder.state.trials
     assert {key: (record.outcome, record.rung) for key, record in ended.items()} == {weak.key: (Outcome.STOPPED, 2)}
 
@@ -142,7 +141,7 @@ def test_a_trial_that_goes_on_from_an_earlier_stop_is_not_stopped_by_it(tmp_path
     good, weak = stub_trials([StubConfig(steps=8, level=level) for level in range(2)])
     history = (reported(good, 2, 60.0), reported(weak, 2, 40.0), reported(good, 4, 60.0), reported(weak, 4, 70.0))
     recorder = recorder_of(tmp_path, [good, weak])
-    scheduler = OrderedScheduler([good.key, weak.key], EarlyStopper(Stopping(history=history)), report_of)
+    scheduler = OrderedScheduler(EarlyStopper(Stopping(history=history)), report_of)
     narrator, told = LedgerCallback(recorder, scheduler, retry_out_of_memory=False), TuneTrial({"trial": weak.key})
     narrator.on_trial_start(0, [], told)
     report = {"step": 6, "planned_steps": 8, "metrics": {"student/miou": 71.0}, "outcome": None}
