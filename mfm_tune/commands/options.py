@@ -107,8 +107,8 @@ def _parser() -> Parser:
     add("--seeds", metavar="0,1,2", type=_seeds, help="these seeds instead of the study's")
     add("--profile", metavar="NAME", help="smoke (seconds), mini (a laptop) or paper; default: paper where its data "
         "sets are given, else mini")  # fmt: skip
-    add("--data", metavar="NAME=PATH", nargs="+", action="extend", default=[], type=_data, help="where a data set lies, "
-        "or a file of weights")  # fmt: skip
+    add("--data", metavar="NAME=PATH", nargs="+", action="extend", default=[], type=_data, help="where a data set "
+        "lies, or a file of weights")  # fmt: skip
     add("--download", action="store_true", help="get published weights that are not on this machine, and say before "
         "what, from where, under which licence")  # fmt: skip
     what = parser.add_mutually_exclusive_group()
