@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +16,9 @@ from mfm_tune.execution.signals import RESUME, Interrupted
 from mfm_tune.ledger.events import search_event
 from mfm_tune.ledger.records import Status, Trial
 from mfm_tune.planning.checks import check_search
-from mfm_tune.planning.forecast import StepTimes, duration, resource_hours, wall_time
+from mfm_tune.planning.forecast import StepTimes, duration, forecast, resource_hours
 from mfm_tune.planning.plan import Choice as Wanted
+from mfm_tune.planning.plan import by_status
 from mfm_tune.search.candidates import best, candidates_of, confirmed_study, selected, selection_event, selection_of
 from mfm_tune.search.proposals import ExplorationPlan, Explorer, plan_exploration, stopping
 from mfm_tune.search_space import Asha, Choice, Search
@@ -138,17 +138,14 @@ class SearchCommand:
         unknown = plan.to_propose + missing
         if not trials and not unknown:
             return "nothing to do"
-        times, slots = StepTimes(self.session.state), self.session.slots
-        like = plan.trials[-1].trial
+        slots, like = self.session.slots, replace(plan.trials[-1].trial, step=0)
         distinct = {trial.key: trial for trial in trials}.values()
-        seconds = [(times.seconds(trial), trial.planned_steps - trial.step) for trial in distinct]
-        seconds += [(times.seconds(like), like.planned_steps)] * unknown
-        known = [a_step * steps for a_step, steps in seconds if a_step is not None]
-        if len(known) < len(seconds):
+        expected = forecast([*distinct, *[like] * unknown], StepTimes(self.session.state), slots.count)
+        if expected.wall_s is None:
             return "unknown: the ledger has no step time for some of these trials; --probe measures them"
-        hours = resource_hours(sum(known), cpus=slots.cpus, gpus=slots.gpus)
+        hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
         saved = "; early stopping saves some" if plan.search.scheduler is not None else ""
-        return f"at most about {duration(wall_time(known, slots.count))}, {slots}, {hours}{saved}"
+        return f"at most about {duration(expected.wall_s)}, {slots}, {hours}{saved}"
 
     def _explore(self) -> bool:
         """Run what is left of exploring, and write down what is to be confirmed. Whether exploring is complete."""
@@ -157,7 +154,7 @@ class SearchCommand:
         if plan.to_do or plan.to_propose:
             if self._run_exploration(plan):
                 explored = f"{len(plan.candidates)} of {self.search.trials}"
-                print(f"All points of the search that differ are explored: {explored}.")
+                print(f"All candidates of the search that differ are explored: {explored}.")
             plan = self.exploration()
             if _explores(plan):
                 return False
@@ -186,7 +183,7 @@ class SearchCommand:
         session = self.session
         names = [candidate.name for candidate in selected(session.state, self.search, session.code)]
         print(explored_text(self.search, candidates_of(session.state, self.search, session.code)))
-        print(f"To confirm: {', '.join(names) or 'no point has a score'}, and the baselines.", flush=True)
+        print(f"To confirm: {', '.join(names) or 'no candidate has a score'}, and the baselines.", flush=True)
         return self.confirmation().continue_training()
 
     def _interruption_summary(self, stop: Interrupted) -> str:
@@ -203,13 +200,11 @@ class SearchCommand:
 
 
 def _counted_exploration(plan: ExplorationPlan) -> str:
-    """`40 points and 2 baselines (seed 0): 12 finished, 1 under way, 29 to propose, 30 trials to do`."""
+    """`40 candidates and 2 baselines (seed 0): 12 finished, 1 under way, 29 to propose, 30 trials to do`."""
     search = plan.search
-    statuses = Counter(planned.status for planned in plan.trials)
-    parts = [f"{statuses[status]} {status.value}" for status in Status if statuses[status] and status is not Status.NEW]
-    parts += [f"{plan.to_propose} to propose"] if plan.to_propose else []
+    parts = [*by_status(plan), *([f"{plan.to_propose} to propose"] if plan.to_propose else [])]
     return (
-        f"{search.trials} points and {len(search.baselines)} baselines (seed {search.explore_seed}): "
+        f"{search.trials} candidates and {len(search.baselines)} baselines (seed {search.explore_seed}): "
         f"{', '.join([*parts, f'{len(plan.to_do) + plan.to_propose} trials to do'])}"
     )
 

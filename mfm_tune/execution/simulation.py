@@ -175,7 +175,7 @@ def _ordered(curves: Sequence[Curve], first: Sequence[str], order: int) -> list[
     rank = {config: number for number, config in enumerate(first)}
     seeds = list(dict.fromkeys(curve.seed for curve in curves))
     return sorted(
-        curves, key=lambda each: (seeds.index(each.seed), rank.get(each.config_id, len(rank)), place[each.key])
+        curves, key=lambda curve: (seeds.index(curve.seed), rank.get(curve.config_id, len(rank)), place[curve.key])
     )
 
 
@@ -195,7 +195,7 @@ def _seen(curve: Curve, criterion: Criterion, rung: int | None) -> tuple[bool, i
     """By what a search ranks a trial: finished ones, then stopped ones, those that came further first."""
     if rung is None:
         return True, 0, curve.value(criterion)
-    report = next(each for each in curve.reports if each["step"] == rung)
+    report = next(reported for reported in curve.reports if reported["step"] == rung)
     value = criterion.oriented(report["metrics"].get(criterion.key, math.nan))
     return False, rung, value if math.isfinite(value) else -math.inf
 
@@ -207,14 +207,14 @@ def _seen(curve: Curve, criterion: Criterion, rung: int | None) -> tuple[bool, i
 
 def describe_simulation(results: Sequence[Simulated], names: Mapping[str, str], stopping: Stopping) -> list[str]:
     """The simulation as lines for people. `names` are those of the configs by id."""
-    full, early = [each.full for each in results], [each.early for each in results]
-    steps = fmean(each.steps for each in early)
+    full, early = [result.full for result in results], [result.early for result in results]
+    steps = fmean(run.steps for run in early)
     return [
         f"  steps        {full[0].steps:,} -> {steps:,.0f} with early stopping: "
-        + _range([each.steps_saved for each in results]),
-        f"  wall-clock   {duration(fmean(each.seconds for each in full))} -> "
-        f"{duration(fmean(each.seconds for each in early))}: " + _range([each.time_saved for each in results]),
-        f"  stopped      {fmean(len(each.stopped) for each in early):.1f} trials",
+        + _range([result.steps_saved for result in results]),
+        f"  wall-clock   {duration(fmean(run.seconds for run in full))} -> "
+        f"{duration(fmean(run.seconds for run in early))}: " + _range([result.time_saved for result in results]),
+        f"  stopped      {fmean(len(run.stopped) for run in early):.1f} trials",
         *(
             _winner(seed, results, names, stopping.criterion)
             for seed in dict.fromkeys(p.seed for p in results[0].picks)

@@ -31,7 +31,7 @@ def launch_event(declared: Study | Search, launch: str, argv: Sequence[str], slo
         "profile": declared.profile,
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "argv": [without_password(each) for each in argv],
+        "argv": [without_password(word) for word in argv],
         "versions": versions_of(RECORDED_VERSIONS),
         "slots": slots,
     }
@@ -77,7 +77,7 @@ def search_event(search: Search, state: LedgerState) -> Event | None:
         "search": search.name,
         "profile": search.profile,
         "title": search.title,
-        "parameters": {name: _distribution(each) for name, each in search.parameters.items()},
+        "parameters": {name: _distribution(distribution) for name, distribution in search.parameters.items()},
         "baselines": dict(search.baseline_ids),
         "criterion": search.criterion.key,
         "metric": search.metric,

@@ -174,7 +174,7 @@ def finals(records: Mapping[int, TrialRecord | None], metric: str) -> dict[int, 
 
 def record_of(kind: type[R], event: Event) -> R:
     """The record of a `config` or `probe` event, which has the record's fields by their names."""
-    values: Event = {each.name: event[each.name] for each in fields(kind)}
+    values: Event = {item.name: event[item.name] for item in fields(kind)}
     return kind(**values)
 
 
@@ -193,8 +193,8 @@ def reported(record: TrialRecord, event: Event) -> TrialRecord:
         pictures=event.get("pictures") or {},
         machine={name: str(value) for name, value in (event.get("machine") or {}).items()},
     )
-    others = (each for each in record.reports if each is not known)
-    reports = tuple(sorted((*others, report), key=lambda each: each["step"]))
+    others = (other for other in record.reports if other is not known)
+    reports = tuple(sorted((*others, report), key=lambda report: report["step"]))
     return replace(
         record,
         reports=reports,

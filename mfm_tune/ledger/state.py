@@ -100,8 +100,8 @@ class LedgerState:
             return exact
         keys = (self._keys(config_id, seed).get(other, "") for other in self._accepted_for(fingerprint))
         others = [self.trials[key] for key in keys if key in self.trials]
-        stopped = (each for each in others if each.outcome is Outcome.STOPPED)
-        return next((each for each in others if each.is_final), exact or next(stopped, None))
+        stopped = (record for record in others if record.outcome is Outcome.STOPPED)
+        return next((record for record in others if record.is_final), exact or next(stopped, None))
 
     def finals(self, config_id: str, seeds: Iterable[int], metric: str) -> dict[int, float]:
         """Seed -> the metric at the last step of the finished trial that counts."""
@@ -118,7 +118,9 @@ class LedgerState:
         A scheduler judged none of the last ones: NaN there is that of a trial that diverged, or ran out of memory and
         is tried again, not of one to be stopped.
         """
-        by_step = {(key, each["step"]): each for key in keys if key in self.trials for each in self.trials[key].reports}
+        by_step = {
+            (key, report["step"]): report for key in keys if key in self.trials for report in self.trials[key].reports
+        }
         known = (name for name in self._reported if name in by_step)
         return tuple((key, self.trials[key].seed, by_step[key, step]) for key, step in known)
 
@@ -129,7 +131,9 @@ class LedgerState:
     def _selection(self, event: Event) -> Event:
         """The event with config ids: earlier versions wrote numbers, which are those of the points until then."""
         proposals = self.proposals.get((event["search"], event["profile"]), ())
-        named = {each["number"]: each["config_id"] for each in proposals if each["seed"] == event["seed"]}
+        named = {
+            proposal["number"]: proposal["config_id"] for proposal in proposals if proposal["seed"] == event["seed"]
+        }
         configs = event.get("config_ids") or [named.get(number, "") for number in event["numbers"]]
         keys = event.get("keys") or []
         if len(configs) != len(event["scores"]):

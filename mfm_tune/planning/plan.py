@@ -250,6 +250,10 @@ def describe(plan: Plan, time: str, cost: str) -> list[str]:
 
 def counted(plan: Plan) -> str:
     """The number of trials by status, such as `12 finished, 1 failed, 45 to do`."""
+    return ", ".join([*by_status(plan), f"{len(plan.to_do)} to do"])
+
+
+def by_status(plan: Plan) -> list[str]:
+    """`12 finished`, `1 failed`, of those trials that the ledger has."""
     statuses = Counter(planned.status for planned in plan.trials)
-    parts = [f"{statuses[status]} {status.value}" for status in Status if statuses[status] and status is not Status.NEW]
-    return ", ".join([*parts, f"{len(plan.to_do)} to do"])
+    return [f"{statuses[status]} {status.value}" for status in Status if statuses[status] and status is not Status.NEW]

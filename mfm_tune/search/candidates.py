@@ -89,7 +89,7 @@ def candidates_of(state: LedgerState, search: Search, code: TrainingCode | None 
             that a driver last declared.
     """
     found = (candidate_of(event, state, search, code) for event in state.proposals.get(_name(search), ()))
-    return tuple(sorted((each for each in found if each is not None), key=lambda each: each.number))
+    return tuple(sorted(filter(None, found), key=lambda candidate: candidate.number))
 
 
 def candidate_of(event: Event, state: LedgerState, search: Search, code: TrainingCode | None) -> Candidate | None:
@@ -119,7 +119,7 @@ def candidate_of(event: Event, state: LedgerState, search: Search, code: Trainin
 def next_number(state: LedgerState, search: Search) -> int:
     """Beyond those of all candidates, of earlier declarations too: these count again where it is changed back."""
     proposals = state.proposals.get(_name(search), ())
-    return max((each["number"] for each in proposals if each["seed"] == search.explore_seed), default=-1) + 1
+    return max((event["number"] for event in proposals if event["seed"] == search.explore_seed), default=-1) + 1
 
 
 def _name(search: Search) -> tuple[str, str]:
@@ -133,8 +133,8 @@ def _name(search: Search) -> tuple[str, str]:
 
 def ranking(candidates: Sequence[Candidate], criterion: Criterion) -> tuple[Candidate, ...]:
     """The candidates that have a score, best first: finished ones, then stopped ones, those that came further first."""
-    scored = [each for each in candidates if each.score(criterion) is not None]
-    return tuple(sorted(scored, key=lambda each: _place(each, criterion)))
+    scored = [candidate for candidate in candidates if candidate.score(criterion) is not None]
+    return tuple(sorted(scored, key=lambda candidate: _place(candidate, criterion)))
 
 
 def _place(candidate: Candidate, criterion: Criterion) -> tuple[int, int, float, int]:
@@ -153,7 +153,7 @@ def best(candidates: Sequence[Candidate], search: Search) -> tuple[Candidate, ..
 def _eligible(candidates: Sequence[Candidate], search: Search) -> tuple[Candidate, ...]:
     """The candidates that can be chosen: a baseline that was also proposed is confirmed anyhow."""
     baselines = search.baseline_ids.values()
-    return tuple(each for each in candidates if each.config_id not in baselines)
+    return tuple(candidate for candidate in candidates if candidate.config_id not in baselines)
 
 
 def selected(state: LedgerState, search: Search, code: TrainingCode | None = None) -> tuple[Candidate, ...]:
@@ -165,7 +165,7 @@ def selected(state: LedgerState, search: Search, code: TrainingCode | None = Non
     selection = _holding(candidates, state, search, code)
     if selection is None:
         return best(candidates, search)
-    by_config = {each.config_id: each for each in reversed(candidates)}
+    by_config = {candidate.config_id: candidate for candidate in reversed(candidates)}
     return tuple(by_config[name] for name in selection["config_ids"])
 
 
@@ -181,7 +181,7 @@ def selection_of(state: LedgerState, search: Search, code: TrainingCode | None =
 def _holding(
     candidates: Sequence[Candidate], state: LedgerState, search: Search, code: TrainingCode | None
 ) -> Event | None:
-    eligible = {each.config_id: each for each in _eligible(candidates, search)}
+    eligible = {candidate.config_id: candidate for candidate in _eligible(candidates, search)}
     terms = _terms(search, eligible)
 
     def holds(selection: Event) -> bool:
@@ -198,7 +198,7 @@ def _holding(
         )
 
     made = state.selections.get(_name(search), ())
-    return next((each for each in reversed(made) if holds(each)), None)
+    return next((selection for selection in reversed(made) if holds(selection)), None)
 
 
 def selection_event(search: Search, candidates: Sequence[Candidate], chosen: Sequence[Candidate]) -> Event:
@@ -211,11 +211,11 @@ def selection_event(search: Search, candidates: Sequence[Candidate], chosen: Seq
         "event": "selection",
         "search": search.name,
         "profile": search.profile,
-        **_terms(search, (each.config_id for each in _eligible(candidates, search))),
-        "config_ids": [each.config_id for each in chosen],
-        "keys": [each.key for each in chosen],
-        "numbers": [each.number for each in chosen],
-        "scores": [each.score(search.criterion) for each in chosen],
+        **_terms(search, (candidate.config_id for candidate in _eligible(candidates, search))),
+        "config_ids": [candidate.config_id for candidate in chosen],
+        "keys": [candidate.key for candidate in chosen],
+        "numbers": [candidate.number for candidate in chosen],
+        "scores": [candidate.score(search.criterion) for candidate in chosen],
     }
 
 
@@ -237,8 +237,8 @@ def _terms(search: Search, eligible: Iterable[str]) -> dict[str, Any]:
 def confirmed_study(search: Search, state: LedgerState, code: TrainingCode | None = None) -> Study:
     """The baselines and the selected candidates as a study: all seeds, nothing pruned, compared by seed."""
     candidates = selected(state, search, code)
-    configs = {**search.baselines, **{each.name: each.config for each in candidates}}
-    trained = {each.name: values_text(each.values) for each in candidates}
+    configs = {**search.baselines, **{candidate.name: candidate.config for candidate in candidates}}
+    trained = {candidate.name: values_text(candidate.values) for candidate in candidates}
     axis = Axis(
         name="config",
         levels=tuple((name, None) for name in configs),
@@ -247,7 +247,7 @@ def confirmed_study(search: Search, state: LedgerState, code: TrainingCode | Non
     )
     oracle = " (oracle selection)" if search.criterion.oracle else ""
     title = f"The best {len(candidates)} of the search by {search.criterion.label}{oracle}, and the baselines"
-    alike = {each.name: getattr(search, each.name) for each in fields(Experiment)}
+    alike = {item.name: getattr(search, item.name) for item in fields(Experiment)}
     return Study(**alike, tables=(Table(name=TABLE, title=title, axis=axis),), references=search.baselines)
 
 

@@ -37,7 +37,8 @@ def importances(
     candidates: Sequence[Candidate], parameters: Mapping[str, Distribution], criterion: Criterion
 ) -> tuple[Importance, ...]:
     """The importance of each parameter, the largest first; none with fewer than `LEAST` finished trials."""
-    scored = [(each, criterion.oriented(value)) for each in candidates if (value := final(each, criterion)) is not None]
+    finals = [(candidate, final(candidate, criterion)) for candidate in candidates]
+    scored = [(candidate, criterion.oriented(value)) for candidate, value in finals if value is not None]
     if len(scored) < LEAST or len(parameters) < 2:
         return ()
     from optuna.trial import create_trial
@@ -57,12 +58,12 @@ def importances(
         Importance(
             name=name,
             share=share,
-            low=min(each.get(name, 0.0) for each in without),
-            high=max(each.get(name, 0.0) for each in without),
+            low=min(others.get(name, 0.0) for others in without),
+            high=max(others.get(name, 0.0) for others in without),
         )
         for name, share in shares.items()
     ]
-    return tuple(sorted(rows, key=lambda each: -each.share))
+    return tuple(sorted(rows, key=lambda row: -row.share))
 
 
 def best_tenth(n: int) -> int:

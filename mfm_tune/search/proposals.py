@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.settings import Stopping
-from mfm_tune.identity import config_id
 from mfm_tune.ledger.events import proposal_event
 from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.records import Trial
@@ -144,9 +143,7 @@ def plan_exploration(search: Search, code: TrainingCode, state: LedgerState, cho
     """
     asha = replace(choice, asha=search.scheduler is not None)
     candidates = candidates_of(state, search, code)[: search.trials]
-    distinct = {
-        config_id(config): config for config in (*search.baselines.values(), *(each.config for each in candidates))
-    }
+    distinct = {**search.configs(), **{candidate.config_id: candidate.config for candidate in candidates}}
     planned = [
         plan_trial(search.program, config, search.explore_seed, code, state, asha, where=f"search '{search.name}'")
         for config in distinct.values()
@@ -159,7 +156,7 @@ def plan_exploration(search: Search, code: TrainingCode, state: LedgerState, cho
         tables=(),
         cells=(),
         trials=tuple(replace(each, to_do=each.to_do and each.trial.config_id not in confirming) for each in planned),
-        fingerprints={each.digest: each for each in prints},
+        fingerprints={fingerprint.digest: fingerprint for fingerprint in prints},
         search=search,
         code=code,
         state=state,
@@ -172,10 +169,10 @@ def stopping(plan: ExplorationPlan) -> Stopping | None:
     if search.scheduler is None:
         return None
     baselines = search.baseline_ids.values()
-    keys = [each.trial.key if each.record is None else each.record.key for each in plan.trials]
+    keys = [planned.trial.key if planned.record is None else planned.record.key for planned in plan.trials]
     return Stopping(
         scheduler=search.scheduler,
         criterion=search.criterion,
-        never=frozenset(each.trial.key for each in plan.trials if each.trial.config_id in baselines),
+        never=frozenset(planned.trial.key for planned in plan.trials if planned.trial.config_id in baselines),
         history=plan.state.history(keys),
     )

@@ -54,7 +54,7 @@ def propose(search: Search, candidates: Sequence[Candidate], number: int) -> Pro
     Raises:
         SearchSpaceError: `make` refuses whatever is drawn.
     """
-    known = {each.config_id for each in candidates}
+    known = {candidate.config_id for candidate in candidates}
     refused: ValueError | SearchSpaceError | None = None
     made = 0
     for printed, kept in _drawn(search, candidates, number):
@@ -117,7 +117,7 @@ def _state(outcome: Outcome | None, score: float | None) -> TrialState:
 
 def distributions_of(parameters: Mapping[str, Distribution]) -> dict[str, BaseDistribution]:
     """Optuna's distributions of a search's parameters; options are as printed."""
-    return {name: _distribution(each) for name, each in parameters.items()}
+    return {name: _distribution(distribution) for name, distribution in parameters.items()}
 
 
 def _distribution(distribution: Distribution) -> BaseDistribution:

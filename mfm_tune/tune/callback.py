@@ -16,7 +16,7 @@ from ray.tune.experiment import Trial as TuneTrial
 from mfm_tune.errors import UserError
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.program import Outcome, Report, numbers_only
-from mfm_tune.tune.scheduler import OrderedScheduler, key_of
+from mfm_tune.tune.start_order import OrderedScheduler, key_of
 
 log = logging.getLogger(__name__)
 

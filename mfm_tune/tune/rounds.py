@@ -17,8 +17,8 @@ from mfm_tune.ledger.records import Trial
 from mfm_tune.program import Outcome, Program
 from mfm_tune.tune.callback import LedgerCallback, report_of
 from mfm_tune.tune.cluster import places
-from mfm_tune.tune.scheduler import OrderedScheduler, key_of
 from mfm_tune.tune.searcher import IteratorSearcher
+from mfm_tune.tune.start_order import OrderedScheduler, key_of
 
 RETRIES = 3  # how often a trial is started again after its worker was lost
 

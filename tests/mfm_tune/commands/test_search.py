@@ -389,7 +389,7 @@ def test_ctrl_c_while_exploring_and_while_confirming(tmp_path: Path) -> None:
     said, errors = driver.communicate(timeout=250)
     assert driver.returncode == 130, errors
     assert "Explored with seed 0" in said
-    assert "Stopped by SIGINT while exploring 12 points" in said
+    assert "Stopped by SIGINT while exploring 12 candidates" in said
     assert said.rstrip().endswith("To resume, give the same command again.")
     assert "Traceback" not in errors
 
@@ -498,7 +498,7 @@ def test_kills_of_a_search(tmp_path: Path, engine: list[str]) -> None:
     said, errors = interrupted.communicate(timeout=250)
     assert interrupted.returncode == 130, errors
     assert "Explored with seed 0: the best 10 of" in said
-    assert "Stopped by SIGINT while exploring 40 points" in said
+    assert "Stopped by SIGINT while exploring 40 candidates" in said
     assert said.rstrip().endswith("To resume, give the same command again.")
     assert "Traceback" not in errors
     in_flight.update(key for key, record in state_of(storage).trials.items() if record.outcome is None)

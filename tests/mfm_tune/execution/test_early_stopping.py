@@ -33,7 +33,7 @@ from mfm_tune.results.study import collect
 from mfm_tune.search_space import Asha, Median, Scheduler
 from mfm_tune.space import Axis, Study, Table
 from mfm_tune.tune.callback import LedgerCallback, report_of
-from mfm_tune.tune.scheduler import OrderedScheduler
+from mfm_tune.tune.start_order import OrderedScheduler
 from tests.mfm_tune.stub_launch import executed_steps, launch, stub_trials
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
 

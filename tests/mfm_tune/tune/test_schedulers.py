@@ -24,7 +24,7 @@ from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome, Report
 from mfm_tune.tune.callback import LedgerCallback, report_of
 from mfm_tune.tune.rounds import RETRIES, RayEngine
-from mfm_tune.tune.scheduler import OrderedScheduler
+from mfm_tune.tune.start_order import OrderedScheduler
 from tests.mfm_tune.stub_launch import stub_trials
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
 
