@@ -29,7 +29,7 @@ def test_the_search_space_of_ones_own_loads_and_plans(tmp_path: Path) -> None:
     """Three levels, each a config of its own."""
     path = tmp_path / "threshold.py"
     path.write_text(block("search space"))
-    study = load_search_space(path).studies["mini"]
+    study = load_search_space(path).declared["mini"]
     assert [cell.level for cell in study.cells()] == ["0.9", "0.95", "0.99"]
     assert len({cell.config_id for cell in study.cells()}) == 3
 
@@ -38,7 +38,7 @@ def test_the_search_of_ones_own_loads_and_draws(tmp_path: Path) -> None:
     """Its points are configs, and none of its baselines."""
     path = tmp_path / "three.py"
     path.write_text(block("search"))
-    search = load_search_space(path).searches["mini"]
+    search = load_search_space(path).declared["mini"]
     values = next(grid(search, 2))
     assert config_id(search.make(search.values(values))) not in map(config_id, search.baselines.values())
 

@@ -121,8 +121,8 @@ class LedgerState:
         by_step = {
             (key, report["step"]): report for key in keys if key in self.trials for report in self.trials[key].reports
         }
-        known = (name for name in self._reported if name in by_step)
-        return tuple((key, self.trials[key].seed, by_step[key, step]) for key, step in known)
+        in_order = (name for name in self._reported if name in by_step)
+        return tuple((key, self.trials[key].seed, by_step[key, step]) for key, step in in_order)
 
     def accepts(self, source: str, target: str) -> bool:
         """Whether results of code with one fingerprint count as those of code with another."""
@@ -166,23 +166,23 @@ class LedgerState:
     def _start(self, event: Event) -> None:
         key, now = event["key"], event["time"]
         self.code_of[event["config_id"]] = event["fingerprint"]
-        known = self.trials.get(key)
-        if known is None:
+        record = self.trials.get(key)
+        if record is None:
             config = self.configs.get(event["config_id"])
-            known = TrialRecord(
+            record = TrialRecord(
                 **{name: event[name] for name in STARTED},
                 planned_steps=config.planned_steps if config else 0,
                 started=now,
             )
-            self._by_trial.setdefault((known.config_id, known.seed), {})[known.fingerprint] = key
+            self._by_trial.setdefault((record.config_id, record.seed), {})[record.fingerprint] = key
         self.trials[key] = replace(
-            known,
+            record,
             outcome=None,
             error="",
             ended=None,
             rung=None,
-            attempts=known.attempts + 1,
-            wall_s=known.seconds,
+            attempts=record.attempts + 1,
+            wall_s=record.seconds,
             attempt_started=now,
             last_seen=now,
         )

@@ -17,9 +17,9 @@ def check_study(study: Study) -> None:
     for table in study.tables:
         configs = [cell.config for cell in study.cells_of(table)]
         trained += configs
-        known = _reported(study.program, configs)
+        reported = _reported(study.program, configs)
         for field, key in _printed(study, table):
-            _check(f"Table '{table.name}' of study '{study.name}', {field}", key, known)
+            _check(f"Table '{table.name}' of study '{study.name}', {field}", key, reported)
     if study.second_metric is not None:
         _check(f"Study '{study.name}', second_metric", study.second_metric, _reported(study.program, trained))
 
@@ -34,12 +34,12 @@ def check_search(search: Search) -> None:
     explored = [(f"baseline '{name}'", config) for name, config in search.baselines.items()]
     explored += [("a point that `make` makes", config) for config in _a_point(search)]
     for name, config in explored:
-        known = _reported(search.program, [config])
-        _check(f"Search '{search.name}', criterion of {name}", search.criterion.key, known)
-    known = _reported(search.program, [config for _, config in explored])
-    _check(f"Search '{search.name}', metric", search.metric, known)
+        reported = _reported(search.program, [config])
+        _check(f"Search '{search.name}', criterion of {name}", search.criterion.key, reported)
+    reported = _reported(search.program, [config for _, config in explored])
+    _check(f"Search '{search.name}', metric", search.metric, reported)
     if search.second_metric is not None:
-        _check(f"Search '{search.name}', second_metric", search.second_metric, known)
+        _check(f"Search '{search.name}', second_metric", search.second_metric, reported)
 
 
 def _a_point(search: Search) -> list[Config]:
@@ -57,9 +57,9 @@ def _reported(program: Program, configs: Iterable[Config]) -> Sequence[str]:
         raise SearchSpaceError(f"A config is one that its program refuses: {error}") from error
 
 
-def _check(where: str, key: str, known: Sequence[str]) -> None:
-    if any(key == metric or (metric.endswith("/") and key.startswith(metric)) for metric in known):
+def _check(where: str, key: str, reported: Sequence[str]) -> None:
+    if any(key == metric or (metric.endswith("/") and key.startswith(metric)) for metric in reported):
         return
-    close = difflib.get_close_matches(key, known, n=1)
-    remedy = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(known)}."
+    close = difflib.get_close_matches(key, reported, n=1)
+    remedy = f"did you mean '{close[0]}'?" if close else f"there are {', '.join(reported)}."
     raise SearchSpaceError(f"{where}: '{key}' is no metric that these trials report; {remedy}")

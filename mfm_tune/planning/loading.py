@@ -36,19 +36,13 @@ class Loaded:
     """What a search-space file declares.
 
     Args:
-        studies, searches: By profile; one of them is empty.
+        declared: Its studies, or its searches, by profile.
         root: The folder from which the module can be imported by name.
     """
 
     path: Path
-    studies: Mapping[str, Study]
-    searches: Mapping[str, Search]
+    declared: Mapping[str, Study | Search]
     root: Path
-
-    @property
-    def declared(self) -> Mapping[str, Study | Search]:
-        """Whichever it is."""
-        return self.studies or self.searches
 
 
 def load_search_space(path: Path) -> Loaded:
@@ -68,7 +62,7 @@ def load_search_space(path: Path) -> Loaded:
         studies = _by_profile(module, Study, "STUDIES", "STUDY")
         searches = _by_profile(module, Search, "SEARCHES", "SEARCH")
         _check_one_kind(studies, searches)
-    return Loaded(path, studies, searches, root)
+    return Loaded(path, studies or searches, root)
 
 
 def summaries(folder: Path) -> list[tuple[Path, str]]:
@@ -173,15 +167,15 @@ def _by_profile(module: ModuleType, kind: type[D], many: str, one: str) -> Mappi
         declared = {} if single is None else {getattr(single, "profile", ""): single}
     if not isinstance(declared, Mapping):
         raise SearchSpaceError(f"{many} must map profiles to {many.capitalize()}, got {type(declared).__name__}.")
-    for profile, each in declared.items():
-        if not isinstance(each, kind):
+    for profile, experiment in declared.items():
+        if not isinstance(experiment, kind):
             raise SearchSpaceError(
-                f"{many} must map profiles to {many.capitalize()}; '{profile}' is a {type(each).__name__}."
+                f"{many} must map profiles to {many.capitalize()}; '{profile}' is a {type(experiment).__name__}."
             )
-        if each.profile != profile:
+        if experiment.profile != profile:
             what = kind.__name__.lower()
             raise SearchSpaceError(
-                f"{many} has profile '{profile}' for a {what} whose profile is '{each.profile}'; make them equal."
+                f"{many} has profile '{profile}' for a {what} whose profile is '{experiment.profile}'; make them equal."
             )
     return dict(declared)
 
@@ -210,22 +204,22 @@ def _place(error: BaseException, path: Path) -> str:
     Where the file's own classes check themselves, the line that gave the wrong value is meant, not the check.
     """
     line = None
-    for each in _chain(error):
-        for frame in traceback.extract_tb(each.__traceback__):
+    for cause in _chain(error):
+        for frame in traceback.extract_tb(cause.__traceback__):
             if Path(frame.filename).resolve() == path.resolve() and frame.name not in ("__init__", "__post_init__"):
                 line = frame.lineno
     return f"{path}:{line}" if line else str(path)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    each: BaseException | None = error
-    while each is not None:
-        yield each
-        each = each.__cause__
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
 
 
 def _sentence(error: BaseException) -> str:
-    unexpected = next((each for each in _chain(error) if isinstance(each, TypeError)), None)
+    unexpected = next((cause for cause in _chain(error) if isinstance(cause, TypeError)), None)
     found = _UNEXPECTED.search(str(unexpected)) if unexpected else None
     if found:
         return _wrong_field(found.group(1), found.group(2))

@@ -78,9 +78,9 @@ def selected_tables(study: Study, only: tuple[str, ...]) -> tuple[Table, ...]:
     """
     if not only:
         return study.tables
-    known = {table.axis.name for table in study.tables} | {table.name for table in study.tables}
+    named = {table.axis.name for table in study.tables} | {table.name for table in study.tables}
     for name in only:
-        if name not in known:
+        if name not in named:
             axes = ", ".join(dict.fromkeys(table.axis.name for table in study.tables))
             tables = ", ".join(table.name for table in study.tables)
             raise OptionError(

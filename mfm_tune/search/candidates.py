@@ -88,8 +88,8 @@ def candidates_of(state: LedgerState, search: Search, code: TrainingCode | None 
         code: Finds the trials of today's code, and results that the user said stand for it; without it, of the code
             that a driver last declared.
     """
-    found = (candidate_of(event, state, search, code) for event in state.proposals.get(_name(search), ()))
-    return tuple(sorted(filter(None, found), key=lambda candidate: candidate.number))
+    recorded = (candidate_of(event, state, search, code) for event in state.proposals.get(_name(search), ()))
+    return tuple(sorted(filter(None, recorded), key=lambda candidate: candidate.number))
 
 
 def candidate_of(event: Event, state: LedgerState, search: Search, code: TrainingCode | None) -> Candidate | None:

@@ -54,7 +54,7 @@ def propose(search: Search, candidates: Sequence[Candidate], number: int) -> Pro
     Raises:
         SearchSpaceError: `make` refuses whatever is drawn.
     """
-    known = {candidate.config_id for candidate in candidates}
+    proposed = {candidate.config_id for candidate in candidates}
     refused: ValueError | SearchSpaceError | None = None
     made = 0
     for printed, kept in _drawn(search, candidates, number):
@@ -65,7 +65,7 @@ def propose(search: Search, candidates: Sequence[Candidate], number: int) -> Pro
             continue
         made += 1
         name = config_id(config)
-        if name not in known:
+        if name not in proposed:
             return Proposal(number=number, values=printed, config=config, config_id=name, sampler=kept)
     if not made and refused is not None:
         raise SearchSpaceError(

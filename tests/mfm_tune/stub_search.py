@@ -43,7 +43,7 @@ def write_search(folder: Path, fields: str = "trials=12, confirm=2, seeds=(1, 2)
 def loaded_search(path: Path) -> Search:
     """The search of a file."""
     sys.modules.pop(path.stem, None)
-    return load_search_space(path).searches["smoke"]
+    return load_search_space(path).declared["smoke"]
 
 
 def state_of(storage: Path) -> LedgerState:

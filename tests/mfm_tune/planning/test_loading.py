@@ -104,7 +104,7 @@ def test_classes_of_a_search_space_pickle(write: Write) -> None:
     """A config whose class the file defines travels to workers by name."""
     path = write('STUDY = study("mini", make=lambda v: Width(v))')
     loaded = load_search_space(path)
-    config = next(loaded.studies["mini"].cells()).config
+    config = next(loaded.declared["mini"].cells()).config
     assert type(config).__module__ == "space_under_test"
     assert loaded.root == path.parent
     assert pickle.loads(pickle.dumps(config)) == config
@@ -116,7 +116,7 @@ def test_a_file_in_a_package_has_its_dotted_name(write: Write, tmp_path: Path) -
     (tmp_path / "spaces_of_mine" / "__init__.py").write_text("")
     path = write('STUDY = study("mini", make=lambda v: Width(v))', "spaces_of_mine/wide.py")
     loaded = load_search_space(path)
-    assert type(next(loaded.studies["mini"].cells()).config).__module__ == "spaces_of_mine.wide"
+    assert type(next(loaded.declared["mini"].cells()).config).__module__ == "spaces_of_mine.wide"
     assert loaded.root == tmp_path
 
 
@@ -152,7 +152,7 @@ def test_the_paper_profile_runs_where_its_data_is_given_and_mini_elsewhere(write
 def test_data_is_checked_by_name_and_path(write: Write, tmp_path: Path) -> None:
     """Unknown names, paths that do not exist and missing data sets are one sentence each."""
     loaded = load_search_space(write(BOTH))
-    paper, here = loaded.studies["paper"], str(tmp_path)
+    paper, here = loaded.declared["paper"], str(tmp_path)
     with pytest.raises(OptionError, match=r"names 'kitti', which .* does not know; it knows gta, city"):
         check_data(loaded, paper, {"kitti": here}, to_train=True)
     with pytest.raises(OptionError, match="--data gta=/no/such does not exist"):
@@ -165,6 +165,6 @@ def test_data_is_checked_by_name_and_path(write: Write, tmp_path: Path) -> None:
 def test_a_program_need_not_look_at_data(write: Write, tmp_path: Path) -> None:
     """One that was written before programs could is a program still, and takes what it is given."""
     loaded = load_search_space(write(BOTH))
-    paper = loaded.studies["paper"]
+    paper = loaded.declared["paper"]
     assert not hasattr(paper.program, "check_data")
     check_data(loaded, paper, {"gta": str(tmp_path), "city": str(tmp_path)}, to_train=True)

@@ -97,7 +97,7 @@ def test_a_plan_that_looks_at_its_data_imports_nothing_else(given: dict[str, str
 
 def test_a_folder_without_photographs_is_refused(given: dict[str, str], tmp_path: Path) -> None:
     """So is a store of something else; a folder with images in each place is not."""
-    config = load_search_space(ROOT / "search_spaces" / "camvid.py").studies["smoke"].references["DACS"]
+    config = load_search_space(ROOT / "search_spaces" / "camvid.py").declared["smoke"].references["DACS"]
     with pytest.raises(ValueError, match=r"has no images in source/images; give the folder of the photographs"):
         check_given([config], {"realpair": str(tmp_path)})
     with pytest.raises(ValueError, match=r"must be a store of realpair, but is one of gta\."):
