@@ -49,6 +49,31 @@ from trainables.experiment.scales import (
     at_each_scale,
 )
 
+__all__ = [
+    "MINI",
+    "PAPER",
+    "PAPER_DIM",
+    "SCALES",
+    "SMOKE",
+    "DAFormerScale",
+    "Scale",
+    "at_each_scale",
+    "dacs",
+    "dacs_mfm",
+    "daformer",
+    "from_synthia",
+    "hrda",
+    "longer",
+    "mfm",
+    "mic",
+    "oracle",
+    "original_dacs",
+    "segformer",
+    "source_only",
+    "with_batch_norm",
+    "with_selection_criteria",
+]
+
 SEGFORMER_WIDTH = 3  # times DAFormer's
 DAFORMER_MOMENTUM = 0.999  # of the teacher in DAFormer, HRDA and MIC; DACS 0.99
 

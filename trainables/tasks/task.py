@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trainables.models.segmentor import Segmentor
     from trainables.randomness import Streams
 
+__all__ = ["AuxiliaryTask", "Shares", "StepView", "TaskSetting"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskSetting:
