@@ -6,6 +6,7 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from PIL import Image
 from mfm_tune import run
 from tests.trainables.data import own_files as own
 from trainables import evaluate, export, predict
+from trainables.config import PackedPair
 from trainables.data.__main__ import main as data_command
 from trainables.data.palette import palette
+from trainables.program import Segmentation
+from trainables.recipes import SMOKE, dacs
 
 STUDY = '''"""Does MFM help from one of my cameras to the other?"""
 
@@ -176,7 +180,8 @@ BROKEN: dict[str, tuple[Way, str]] = {
     ),
     "a target that nothing is evaluated on": (
         lambda f, t: command(f, b=prepare(f, "mine-b", store=f"{t.name}-whole")),
-        "must hold a labelled split to be scored on",
+        "must hold a labelled split to be scored on; prepare it again without --splits, or a folder of one's own with "
+        "--validation SHARE or --val-images.",
     ),
     "a target that lacks a class": (
         lambda f, t: command(f, b=other_table(f, t, FEWER)),
@@ -239,3 +244,12 @@ def test_stores_that_are_not_given_are_named_with_commands_that_make_them(
     )
     assert said[1].startswith("    python -m trainables.data prepare folder --name mine-a --images MINE_A_IMAGES")
     assert said[2].endswith("--validation 0.2 --out MINE_B_STORE --size 48x80 --evaluation-size 48x80")
+
+
+def test_a_target_that_is_seen_at_two_sizes_is_made_once_with_images_to_evaluate() -> None:
+    """At native size, as HRDA's and DAFormer's are."""
+    small = PackedPair(source="mine-a", target="mine-b")
+    configs = [replace(dacs(SMOKE), data=pair) for pair in (small, replace(small, evaluation_size=(1024, 2048)))]
+    commands = Segmentation().store_commands(configs)
+    assert commands["mine-a"].endswith("--out MINE_A_STORE --size 720x1280")
+    assert commands["mine-b"].endswith("--validation 0.2 --out MINE_B_STORE --size native")

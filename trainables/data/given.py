@@ -10,7 +10,7 @@ import json
 import os
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from trainables.config import Experiment, ImageNetWeights, PackedPair, Pretrained, RealPhotographs
@@ -28,19 +28,23 @@ LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number that to
 LARGEST_HEADER = 100_000_000  # bytes, of safetensors
 
 
-def prepare_command(dataset: str, box: Box | None, evaluation_box: Box | None = None) -> str:
+def prepare_command(
+    dataset: str, box: Box | None, evaluation_box: Box | None = None, *, evaluated: bool | None = None
+) -> str:
     """What to type.
 
     Args:
         dataset: Name of the data set; one that nobody knows is a folder of one's own.
         box: (rows, columns) that training images are fitted into; None is their native size, which serves every other.
         evaluation_box: The same for evaluation images, where the data set is a target.
+        evaluated: Whether it is a target; None is where it has an `evaluation_box`.
     """
     name = _capitals(dataset)
     files = f"{dataset} --root {name}_FOLDER"
-    if dataset not in dataset_names():
+    if dataset not in _known():
         files = f"{FOLDER} --name {dataset} --images {name}_IMAGES --labels {name}_LABELS --classes {name}_TABLE"
-        files += "" if evaluation_box is None else " --validation 0.2"
+        evaluated = evaluation_box is not None if evaluated is None else evaluated
+        files += " --validation 0.2" if evaluated else ""
     command = f"python -m trainables.data prepare {files} --out {store_name(dataset)}"
     command += " --size native" if box is None else f" --size {box[0]}x{box[1]}"
     if evaluation_box is not None:
@@ -68,7 +72,7 @@ def store_commands(configs: Iterable[Experiment]) -> dict[str, str]:
 def _command(uses: Collection[StoreUse]) -> str:
     first, *others = uses
     if others:
-        return prepare_command(first.dataset, None)
+        return prepare_command(first.dataset, None, evaluated=any(use.evaluation_box for use in uses))
     return prepare_command(first.dataset, first.box, first.evaluation_box)
 
 
@@ -160,7 +164,7 @@ def classes_of(pair: PackedPair, data: Mapping[str, str]) -> tuple[str, ...]:
     found = {_classes_in(Path(data[name])) for name in (pair.source, pair.target) if name in data} - {()}
     if found:
         return found.pop() if len(found) == 1 else ()
-    known = [name for name in (pair.target, pair.source) if name in dataset_names()]
+    known = [name for name in (pair.target, pair.source) if name in _known()]
     return OTHER_CLASSES.get(known[0], CITYSCAPES_CLASSES) if known else ()
 
 
@@ -253,6 +257,12 @@ def _is_of_torch(path: Path) -> bool:
             return any(name.endswith("/data.pkl") for name in parts.namelist())
     except (zipfile.BadZipFile, OSError):
         return False
+
+
+@cache
+def _known() -> frozenset[str]:
+    """Names of data sets that have a reader."""
+    return frozenset(dataset_names())
 
 
 def _capitals(dataset: str) -> str:

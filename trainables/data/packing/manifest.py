@@ -181,7 +181,10 @@ class Manifest:
             StoreError: There is none.
         """
         if self.scored is None:
-            raise StoreError(f"{folder} must hold a labelled split to be scored on; prepare it again without --splits.")
+            raise StoreError(
+                f"{folder} must hold a labelled split to be scored on; prepare it again without --splits, or a folder "
+                "of one's own with --validation SHARE or --val-images."
+            )
         return self.scored
 
 
