@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from trainables.config import (
+    ClassMix,
     Experiment,
     Pretrained,
     SelfTraining,
@@ -55,11 +56,13 @@ class Segmentation:
         return _experiment(config).schedule.steps
 
     def cost_class(self, config: Experiment) -> str:
-        """Network, adaptation and auxiliary tasks: what the time of a step depends on most."""
+        """Network, adaptation, mixer and auxiliary tasks: what the time of a step depends on most."""
         tasks = [type(task).__name__ for task in config.auxiliary if getattr(task, "weight", 1.0) != 0]
         mfm = config.mfm
         if mfm is not None and mfm.weight != 0 and mfm.rebuilder is not None:
             tasks.append(f"{mfm.rebuilder.dim}x{mfm.rebuilder.blocks} on {mfm.grid[0]}x{mfm.grid[1]}")
+        if isinstance(config.adaptation, SelfTraining) and config.adaptation.mixer != ClassMix():
+            tasks.insert(0, type(config.adaptation.mixer).__name__)
         parts = [config.network.label, ADAPTATIONS[type(config.adaptation)], *tasks]
         return f"{self.benchmark(config)}: {' + '.join(parts)}, batch {config.batch_size}"
 

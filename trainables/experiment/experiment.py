@@ -69,8 +69,11 @@ def _check_build(kind: type) -> None:
             f"Experiment.auxiliary holds a {kind.__name__}, which has no method build(setting) of its own; "
             "give it one that returns an AuxiliaryTask."
         )
-    if len(inspect.signature(own).parameters) != 2:
+    signature = inspect.signature(own)
+    try:
+        signature.bind("self", "setting")
+    except TypeError:
         raise ValueError(
-            f"Experiment.auxiliary holds a {kind.__name__}, whose method is build{inspect.signature(own)}; "
+            f"Experiment.auxiliary holds a {kind.__name__}, whose method is build{signature}; "
             "define it as build(self, setting), with the student, the streams and more in a TaskSetting."
-        )
+        ) from None

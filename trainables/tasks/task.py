@@ -86,7 +86,11 @@ class AuxiliaryTask(nn.Module):
         yield "", self.loss(view)
 
     def after_step(self, view: StepView) -> None:
-        """What is done after the optimiser's step, without gradients; an EMA copy of a head follows here."""
+        """What is done after the optimiser's step, without gradients; an EMA copy of a head follows here.
+
+        The teacher follows the student at the beginning of a step. A copy that keeps pace with it follows with the
+        momentum of the next step, `view.step + 1`.
+        """
 
     def encoders(self) -> tuple[nn.Module, ...]:
         """Whole encoders of its own, whose passes may be compiled or recorded as those of the student are."""

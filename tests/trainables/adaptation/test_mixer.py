@@ -24,6 +24,7 @@ from trainables.adaptation.mixer import Mixer, MixView
 from trainables.config import ClassMix, Execution, Experiment, Precision, SelfTraining
 from trainables.data.domains import open_domains
 from trainables.inference.model import load_model
+from trainables.program import Segmentation
 from trainables.randomness import Recorded, Streams
 from trainables.running.initial import new_student
 from trainables.running.trial import CHECKPOINT, FINAL
@@ -224,6 +225,13 @@ def test_the_mixer_is_part_of_a_config_only_where_it_is_not_class_mix() -> None:
     assert isinstance(own, dict)
     assert "mixer" not in plain
     assert own["mixer"] == {"class": "Echo", "kept": True}
+
+
+def test_a_mixer_of_ones_own_has_a_cost_class_of_its_own() -> None:
+    """It may take several passes; ClassMix's class is as it was."""
+    plain, own = (Segmentation().cost_class(mixing(mixer)) for mixer in (ClassMix(), Echo()))
+    assert own == plain.replace("DACS", "DACS + Echo")
+    assert plain == Segmentation().cost_class(smoke())
 
 
 @dataclass(frozen=True)

@@ -135,6 +135,17 @@ def test_each_term_and_their_sum_are_in_the_log(tmp_path: Path) -> None:
     assert logged["loss/probe"] == pytest.approx(logged["loss/probe first"] + logged["loss/probe target"])
 
 
+def test_a_task_sees_the_length_of_the_run_and_draws_source_images_by_class() -> None:
+    """As a mixer does: a phase may begin at a share of the run."""
+    view = started(smoke(steps=7)).last
+    assert view is not None
+    assert view.total_steps == 7
+    wanted = int(label(view).flatten()[0])
+    batch = view.source_of_class("patch", wanted, 2)
+    assert batch.label is not None
+    assert all(bool((one == wanted).any()) for one in batch.label)
+
+
 class Draws(AuxiliaryTask):
     """Two terms that record what dropout would draw in each; the first may draw more before."""
 
