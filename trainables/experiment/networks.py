@@ -243,6 +243,12 @@ class HRDA(Network):
             )
 
     @property
+    def label(self) -> str:
+        if isinstance(self.base, Named):  # as the ledgers of before have it
+            return "HRDA"
+        return f"HRDA of {self.base.label}"
+
+    @property
     def mean(self) -> tuple[float, float, float]:
         return self.base.mean
 

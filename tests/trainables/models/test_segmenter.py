@@ -212,6 +212,14 @@ def test_what_cannot_be_put_together_is_one_sentence() -> None:
         Segmenter(encoder=OneStage(), head=OneStage())  # type: ignore[arg-type]
 
 
+def test_trials_are_timed_by_encoder_and_head() -> None:
+    """Networks of other cost are of other cost classes; those of before keep theirs."""
+    network = Segmenter(encoder=SmallResNet(), head=DeepLabV2Head())
+    assert network.label == "SmallResNet under DeepLabV2Head"
+    assert HRDA(base=network).label == "HRDA of SmallResNet under DeepLabV2Head"
+    assert (HRDA().label, HRDA(base=TINY_DLV2).label, SmallDeepLab().label) == ("HRDA", "HRDA", "SmallDeepLab")
+
+
 def test_mean_and_std_are_those_of_the_encoder() -> None:
     """Through the network and HRDA: images are normalised as the encoder's weights were trained."""
 
