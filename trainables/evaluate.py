@@ -115,7 +115,10 @@ def open_examples(data: str, model: Model) -> tuple[Scored, int | None]:
     if name == TOY_CITY:
         raise ValueError(f"--data {TOY_CITY} needs a model that was trained on it, and this one {_was(description)}.")
     if not path:
-        raise ValueError(f"--data must be {TOY_CITY}, or NAME=STORE the store of a data set, got '{data}'.")
+        raise ValueError(
+            f"--data must be {TOY_CITY}, or NAME=STORE with a store that `python -m trainables.data prepare` made, got "
+            f"'{data}'."
+        )
     stored = StoredExamples(_store(name, Path(path), description), model)
     return stored, len(stored)
 

@@ -124,6 +124,20 @@ def test_two_folders_end_in_a_report_by_their_own_classes_and_a_model_that_is_ev
     assert drawn <= {tuple(colour) for colour in palette(own.CLASSES)[:3].tolist()}
 
 
+def test_a_source_may_lack_a_class_that_the_target_has(folder: Path, tmp_path: Path) -> None:
+    """It is in both tables, and has an IoU of the target's labels; one that no label has is left out of the mean."""
+    a = other_table(folder, tmp_path, "id,class\n10,lane\n20,ignore\n30,house\n99,ignore\n21,kerb\n40,tree\n", "mine-a")
+    b = other_table(folder, tmp_path, "id,class\n10,lane\n30,house\n20,kerb\n40,tree\n99,ignore\n")
+    line = command(folder, "--storage", str(tmp_path / "runs"), "--inline", "--only", "mine", a=a, b=b)
+    assert run.main(line) == 0
+    with open(tmp_path / "runs/reports/mine-smoke/tables/trials.csv", newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            of_class = {name: row[f"student/iou/{name}"] for name in ("lane", "house", "kerb", "tree")}
+            known = [float(value) for value in of_class.values() if value not in ("", "nan")]
+            assert of_class["kerb"] not in ("", "nan")
+            assert float(row["student/miou"]) == pytest.approx(sum(known) / len(known))
+
+
 # -- broken ------------------------------------------------------------------------------------------------------------
 
 
