@@ -27,6 +27,7 @@ from trainables.randomness import Streams
 from trainables.step_data import Batch, Mixed, Pass, PseudoLabel, StepView
 from trainables.tasks.task import AuxiliaryTask, Shares
 
+FREED = "backward through the graph a second time"  # of torch's error
 Losses = dict[str, Tensor]  # name -> scalar on the device, without a graph
 
 
@@ -201,9 +202,21 @@ class Terms:
         return weighted
 
     def backward(self) -> None:
-        """Add the gradients of the terms that are left, one graph at a time."""
+        """Add the gradients of the terms that are left, one graph at a time.
+
+        Raises:
+            ValueError: A further term lies on the graph that the first one shares.
+        """
         while (term := self.take()) is not None:
-            term.backward()
+            try:
+                term.backward()
+            except RuntimeError as error:
+                if self._taken == 1 or FREED not in str(error):
+                    raise
+                raise ValueError(
+                    f"Term {self._taken} of the task '{self._task.name}' lies on a graph that went back with a term "
+                    "before it; add up what lies on one graph in one term."
+                ) from error
 
 
 @contextmanager

@@ -174,6 +174,22 @@ def test_each_term_has_dropout_of_its_own_whatever_the_others_draw() -> None:
     assert all(torch.equal(one, other) for one, other in zip(*drawn, strict=True))
 
 
+class Twice(Probe):
+    """Two terms on the shared graph, which the first one frees."""
+
+    def losses(self, view: StepView) -> Iterator[tuple[str, Tensor]]:
+        assert view.source_encoded is not None
+        yield "first", self.term(view.source_encoded)
+        yield "second", self.term(view.source_encoded)
+
+
+def test_a_second_term_on_a_shared_graph_is_one_sentence() -> None:
+    """With the remedy, in the place of torch's paragraph."""
+    config = exact(smoke(Own(lambda setting: Twice(setting.student.channels[-1], Shares.SOURCE))))
+    with pytest.raises(ValueError, match=r"^Term 2 of the task 'probe' lies on a graph .*; add up what lies on one"):
+        stepped(config)
+
+
 class Silent(AuxiliaryTask):
     """A task that has no term yet, and counts steps."""
 
