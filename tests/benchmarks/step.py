@@ -146,7 +146,7 @@ class Stopwatch:
         with ExitStack() as stack:
             for owner, name, part in (
                 (training, "pseudo_label", "teacher"),
-                (training, "_mix", "mix, jitter, blur"),
+                (training, "mixed_images", "mix, jitter, blur"),
                 (state.teacher, "follow", "EMA"),
                 (state.optimizer, "step", "optimizer"),
             ):
@@ -160,7 +160,7 @@ class Stopwatch:
             ):
                 inner = self._timed(getattr(owner, name), lambda _, part=part: f"{self._pass}: {part}")
                 stack.enter_context(mock.patch.object(owner, name, inner))
-            for name, of in (("source_term", "source"), ("mixed_term", "mixed"), ("task_term", None)):
+            for name, of in (("source_term", "source"), ("mixed_terms", "mixed"), ("task_terms", None)):
                 stack.enter_context(mock.patch.object(training, name, self._passing(getattr(training, name), of)))
             yield
 
