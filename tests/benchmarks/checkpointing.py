@@ -1,7 +1,7 @@
 """What activation checkpointing saves and costs: a full-size step of DAFormer + MFM, with and without.
 
 python -m tests.benchmarks.checkpointing                        512 x 512, batch 2 + 2: minutes on a CPU, 7 GB
-python -m tests.benchmarks.checkpointing --size 64x64 --batch 1 seconds
+python -m tests.benchmarks.checkpointing --size 256x256 --batch 1
 
 Each of the two is measured in a process of its own on one thread: processor time of the second step, which other work
 does not move, and the peak memory of the process. Beside it, without arithmetic, the largest sum of living
@@ -24,13 +24,14 @@ import torch
 
 from tests.benchmarks.memory import GIB, fused_attention, step_memory
 from tests.benchmarks.step import Run
-from trainables.config import DAFormer, Execution, Experiment
+from trainables.config import Execution, Experiment, Network
 from trainables.models.checkpointing import checkpoint_blocks
 from trainables.models.segmentor import Segmentor
 from trainables.recipes import PAPER, daformer, mfm
 from trainables.running.environment import machine, peak_memory_mib, set_numerics
 
 CPU = torch.device("cpu")
+FULL = ((512, 512), 2)  # the paper's crop, and images of each domain
 MIB = 2**10  # in a GiB
 
 
@@ -63,8 +64,10 @@ def own_step(config: Experiment) -> tuple[float, float]:
 def living_tensors(config: Experiment) -> float:
     """GiB of living tensors at their peak on the meta device, where nothing is computed."""
 
-    def build(network: DAFormer, num_classes: int) -> Segmentor:
-        segmentor = network.parts.build(num_classes)
+    plain = type(config.network).build
+
+    def build(network: Network, num_classes: int) -> Segmentor:
+        segmentor = plain(network, num_classes)
         if config.execution.checkpointing:
             checkpoint_blocks(segmentor.encoder)
         return segmentor
@@ -78,7 +81,7 @@ def measure(given: argparse.Namespace, *, checkpointing: bool) -> Measured:
     argv = [sys.executable, "-m", "tests.benchmarks.checkpointing", "--own", str(int(checkpointing)), *given.argv]
     told = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
     seconds, peak_mib = json.loads(told.splitlines()[-1])
-    tensors = living_tensors(config_of(given.size, given.batch, checkpointing=checkpointing))
+    tensors = living_tensors(config_of(*FULL, checkpointing=checkpointing))
     return Measured(seconds, peak_mib / MIB, tensors)
 
 
@@ -90,10 +93,11 @@ def table(plain: Measured, saving: Measured, given: argparse.Namespace) -> str:
         "# Activation checkpointing: a step of DAFormer + MFM",
         "",
         f"{where['device_name']}; torch {where['torch']}, one thread, fp32; MiT-B5, {rows}x{columns}, batch "
-        f"{given.batch} + {given.batch}. `python -m tests.benchmarks.checkpointing --size {rows}x{columns} --batch "
-        f"{given.batch}`: the second step, processor time; peak memory of a process of its own; the largest sum of",
-        "living tensors in float32 with a GPU's attention, worked out on the meta device. Losses and gradients are the",
-        "same to the last bit (`tests/trainables/models/test_checkpointing.py`).",
+        f"{given.batch} + {given.batch}.",
+        f"`python -m tests.benchmarks.checkpointing --size {rows}x{columns} --batch {given.batch}`: processor time of",
+        "the second step; peak memory of a process of its own, weights and moments included; the largest sum of living",
+        "tensors of a full-size step, in float32 with a GPU's attention, worked out on the meta device. Losses and",
+        "gradients are the same to the last bit (`tests/trainables/models/test_checkpointing.py`).",
         "",
         "| | without | with | ratio |",
         "|---|---:|---:|---:|",
@@ -101,7 +105,7 @@ def table(plain: Measured, saving: Measured, given: argparse.Namespace) -> str:
     for name, one, other in (
         ("seconds a step", plain.seconds, saving.seconds),
         ("peak of the process, GiB", plain.process_gib, saving.process_gib),
-        ("peak of living tensors, GiB", plain.tensors_gib, saving.tensors_gib),
+        ("peak of living tensors at 512x512, 2 + 2, GiB", plain.tensors_gib, saving.tensors_gib),
     ):
         lines.append(f"| {name} | {one:.2f} | {other:.2f} | {other / one:.2f} |")
     return "\n".join(lines) + "\n"
