@@ -210,16 +210,6 @@ class Makes(Rule):
         return next((kind for kind in type(value).__mro__ if callable(vars(kind).get(self._method))), None)
 
 
-class Anything(Rule):
-    """Values that are checked elsewhere, where more is known of them."""
-
-    wanted = "be anything"
-
-    def fits(self, value: object) -> bool:
-        """Always."""
-        return True
-
-
 PLAIN: Mapping[Any, Rule] = {float: Number(), int: IntRange()}  # a bool is neither
 
 Line = Annotated[str, OneLine()]

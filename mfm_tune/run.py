@@ -4,6 +4,8 @@
     python -m mfm_tune.run search_spaces/table2.py --plan      says what would be done
     python -m mfm_tune.run search_spaces/table2.py             does what is left, and writes the report
 
+Installed, the command is `mfm-tune`, too; `table2` alone is found in `search_spaces`.
+
 Exit codes: 0 done, 1 a trial failed or Ray was lost, 2 bad input (one sentence on stderr), 130 and 143 stopped by
 Ctrl-C and SIGTERM.
 """
@@ -19,12 +21,12 @@ from pathlib import Path
 
 from mfm_tune.commands.options import Options, parse_options
 from mfm_tune.commands.search import SearchCommand
-from mfm_tune.commands.session import REPOSITORY, Command, Session
+from mfm_tune.commands.session import Command, Session
 from mfm_tune.commands.study import StudyCommand
 from mfm_tune.console import quiet_libraries, steady_streams
 from mfm_tune.errors import UserError
 from mfm_tune.execution.signals import RESUME, EngineLost, Interrupted, Interruption
-from mfm_tune.planning.loading import load_search_space, summaries
+from mfm_tune.planning.loading import REPOSITORY, SEARCH_SPACES, find_search_space, load_search_space, summaries
 from mfm_tune.planning.profiles import check_data, choose, with_data
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
@@ -61,7 +63,7 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     _check_working_directory()
     if options.file is None:
         return _list_search_spaces()
-    loaded = load_search_space(options.file)
+    loaded = load_search_space(find_search_space(options.file))
     declared, notice = choose(loaded, options.profile, options.data)
     declared = declared if options.seeds is None else replace(declared, seeds=options.seeds)
     declared = with_data(declared, options.data)
@@ -105,14 +107,18 @@ def _check_working_directory() -> None:
 
 def _list_search_spaces() -> int:
     """Those in `search_spaces` here, else those that come with the project, each with its first sentence."""
-    here = Path("search_spaces")
-    listed = summaries(here if here.is_dir() else REPOSITORY / here)
+    listed = summaries(SEARCH_SPACES if SEARCH_SPACES.is_dir() else REPOSITORY / SEARCH_SPACES)
     width = max((len(str(path)) for path, _ in listed), default=0)
     for path, summary in listed:
         print(f"{path!s:{width}}  {summary}")
     return 0
 
 
-if __name__ == "__main__":
+def console() -> int:
+    """The command `mfm-tune` of an installed project."""
     steady_streams()
-    sys.exit(main())
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(console())

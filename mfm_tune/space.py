@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from functools import cached_property
 from itertools import chain
-from typing import Annotated, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, overload
 
 from mfm_tune.errors import SearchSpaceError, asked
-from mfm_tune.fields import Anything, Line, Name, Number, OneLine, Profile, Settings, shown
+from mfm_tune.fields import Line, Name, Number, OneLine, Profile, Rule, Settings, shown
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
 
@@ -58,7 +58,6 @@ class Published(Declared):
 
 
 Paper = float | OutOfMemory | Published | None
-PaperOfLevel = Annotated[Paper, Anything()]  # an axis checks it, and names the level
 
 
 def paper_number(paper: Paper) -> float | None:
@@ -80,13 +79,24 @@ def default_label(value: object) -> str:
     return str(value.value) if isinstance(value, Enum) else str(value)
 
 
+class Levels(Rule):
+    """Levels of an axis: a tuple in which a tuple is a pair of a level and the paper's number."""
+
+    wanted = "be a tuple of levels, each a plain value or a pair (level, the paper's number or None)"
+
+    def fits(self, value: object) -> bool:
+        """Whether it is a tuple of such levels; the axis checks the paper's numbers, and names the level."""
+        return isinstance(value, tuple) and all(not isinstance(each, tuple) or len(each) == 2 for each in value)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Axis(Declared, Generic[V]):
     """One ablated thing and its levels.
 
     Args:
         name: The axis's name in commands and tags, such as `dim`.
-        levels: Pairs of a level and the paper's number for it (percent, `OOM`, `Published`, or None).
+        levels: Plain values, or pairs of a level and the paper's number for it (percent, `OOM`, `Published`, or None).
+            A level that is itself a tuple is given as a pair: `((96, 128), None)`.
         make: The complete config that a level trains.
         label: How a level is printed.
         trained: What a level trains at this scale, where it differs from what is printed.
@@ -97,18 +107,51 @@ class Axis(Declared, Generic[V]):
     """
 
     name: Name
-    levels: tuple[tuple[V, PaperOfLevel], ...]
+    levels: Annotated[tuple[tuple[V, Paper] | V, ...], Levels()]
     make: Callable[[V], Config]
     label: Callable[[V], str] = default_label
     trained: Callable[[V], object] | None = None
     against: Callable[[V], Config | None] | None = None
 
+    if TYPE_CHECKING:  # so that V is found from pairs and from plain values
+
+        @overload
+        def __init__(
+            self,
+            *,
+            name: str,
+            levels: tuple[tuple[V, Paper], ...],
+            make: Callable[[V], Config],
+            label: Callable[[V], str] = ...,
+            trained: Callable[[V], object] | None = ...,
+            against: Callable[[V], Config | None] | None = ...,
+        ) -> None: ...
+
+        @overload
+        def __init__(
+            self,
+            *,
+            name: str,
+            levels: tuple[V, ...],
+            make: Callable[[V], Config],
+            label: Callable[[V], str] = ...,
+            trained: Callable[[V], object] | None = ...,
+            against: Callable[[V], Config | None] | None = ...,
+        ) -> None: ...
+
+        def __init__(self, **_: Any) -> None: ...
+
+    @property
+    def rows(self) -> tuple[tuple[V, Paper], ...]:
+        """Each level with the paper's number for it; a plain value has none."""
+        return tuple(each if isinstance(each, tuple) else (each, None) for each in self.levels)
+
     def _check_together(self) -> None:
         if not self.levels:
-            raise SearchSpaceError(f"Axis '{self.name}' has no levels; give at least one pair (level, paper's number).")
+            raise SearchSpaceError(f"Axis '{self.name}' has no levels; give at least one.")
         seen: list[V] = []
         labels: dict[str, V] = {}
-        for level, paper in self.levels:
+        for level, paper in self.rows:
             label = self.label_of(level)
             if level in seen:
                 raise SearchSpaceError(
@@ -144,7 +187,7 @@ def cross(
     """Every level of one axis with every level of another, as one axis whose levels are pairs."""
     published = paper or {}
     of_a, of_b = first.trained or first.label, second.trained or second.label
-    pairs = tuple((a, b) for a, _ in first.levels for b, _ in second.levels)
+    pairs = tuple((a, b) for a, _ in first.rows for b, _ in second.rows)
     return Axis(
         name=f"{first.name}-x-{second.name}",
         levels=tuple((pair, published.get(pair)) for pair in pairs),
@@ -322,7 +365,7 @@ class Study(Experiment):
             SearchSpaceError: `make` refused a level (the program's own sentence is passed on).
         """
         axis = table.axis
-        for level, paper in axis.levels:
+        for level, paper in axis.rows:
             where = f"Study '{self.name}', axis '{axis.name}', level {axis.label_of(level)}"
             config = asked(axis.make, level, where)
             check_config(config, where)

@@ -101,7 +101,8 @@ def _parser() -> Parser:
         "you like: the same command resumes.",
     )
     add = parser.add_argument
-    add("file", metavar="FILE", nargs="?", type=Path, help="a search space; without it those there are are listed")
+    add("file", metavar="FILE", nargs="?", type=Path, help="a search space, a path or a name such as "
+        "table2; without it those there are are listed")  # fmt: skip
     add("--only", metavar="AXIS", nargs="+", action="extend", default=[], help="only these axes or tables (references "
         "are always part of it)")  # fmt: skip
     add("--seeds", metavar="0,1,2", type=_seeds, help="these seeds instead of the study's")

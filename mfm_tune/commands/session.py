@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from mfm_tune.commands.options import Options
@@ -27,7 +26,7 @@ from mfm_tune.ledger.storage import Storage, driver
 from mfm_tune.ledger.uri import announced_uri, resolved_uri, without_password
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.forecast import Slots
-from mfm_tune.planning.loading import Loaded
+from mfm_tune.planning.loading import REPOSITORY, Loaded
 from mfm_tune.planning.plan import Choice, Plan, changed_code, results_of_other_code
 from mfm_tune.planning.profiles import PAPER
 from mfm_tune.planning.weights import copied_into, find_weights, weights_of
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
     from mfm_tune.display.table import LiveTable
     from mfm_tune.tracking.mirror import Mirror
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 MIRROR_S = 20.0  # how long the end of a run waits for the tracking mirror; the rest is mirrored by the next run
 MIRROR_INTERRUPTED_S = 3.0
 CLEAN = r"""sed -i -E '/"event":"launch"/s#(://[^:/@"]*):[^"]*@#\1:***@#g'"""  # passwords out of a ledger

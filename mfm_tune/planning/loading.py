@@ -28,6 +28,8 @@ from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 
 D = TypeVar("D", Study, Search)
+REPOSITORY = Path(__file__).resolve().parents[2]  # or the folder that the project is installed in
+SEARCH_SPACES = Path("search_spaces")
 _UNEXPECTED = re.compile(r"([\w.<>]+)\(\) got an unexpected keyword argument '(\w+)'")
 
 
@@ -43,6 +45,26 @@ class Loaded:
     path: Path
     declared: Mapping[str, Study | Search]
     root: Path
+
+
+def find_search_space(given: Path) -> Path:
+    """The file that is meant: `table2` is `search_spaces/table2.py`, the one here or the one that was installed.
+
+    Raises:
+        SearchSpaceError: There is no such file; the sentence names the one with the closest name, where one is close.
+    """
+    if given.exists():
+        return given
+    folders = (SEARCH_SPACES, REPOSITORY / SEARCH_SPACES) if len(given.parts) == 1 else (given.parent,)
+    file = given.with_suffix(".py") if given.suffix != ".py" else given
+    for folder in folders:
+        if (folder / file.name).is_file():
+            return folder / file.name
+    there = {path.stem: path for folder in reversed(folders) for path in _files(folder)}
+    close = difflib.get_close_matches(file.stem, there, n=1)
+    if not close:
+        raise SearchSpaceError(f"The search space {given} does not exist; give the path of a Python file.")
+    raise SearchSpaceError(f"The search space {given} does not exist; did you mean {there[close[0]]}?")
 
 
 def load_search_space(path: Path) -> Loaded:
@@ -76,7 +98,11 @@ def summaries(folder: Path) -> list[tuple[Path, str]]:
             f"No search space is given, and there is no folder {folder} here to list; "
             "give the path of one: python -m mfm_tune.run FILE."
         )
-    return [(path, _first_sentence(path)) for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
+    return [(path, _first_sentence(path)) for path in _files(folder)]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.glob("*.py")) if not path.name.startswith("_")]
 
 
 def _first_sentence(path: Path) -> str:
@@ -106,8 +132,7 @@ def _module_name(path: Path) -> tuple[Path, str]:
 
 
 def _run(path: Path, root: Path, name: str) -> ModuleType:
-    repository = Path(__file__).resolve().parents[2]
-    for folder in (str(repository), str(root)):
+    for folder in (str(REPOSITORY), str(root)):
         if folder not in sys.path:
             sys.path.insert(0, folder)
     importlib.invalidate_caches()

@@ -152,7 +152,7 @@ def _plot(results: Results, table: TableResult) -> Figure:
 
 def _places(table: TableResult) -> list[float]:
     """Where the levels stand: to scale where all are numbers, else at equal distances."""
-    levels = [level for level, _ in table.table.axis.levels]
+    levels = [level for level, _ in table.table.axis.rows]
     numeric = all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
     return [float(level if numeric else index) for index, level in enumerate(levels)]
 

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections import namedtuple
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -296,6 +297,29 @@ def test_without_a_file_the_search_spaces_are_listed(
     write("", "search_spaces/mine.py")
     assert main([]) == 0
     assert capsys.readouterr().out == "search_spaces/mine.py  A space for a test.\n"
+
+
+def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
+    """`mfm-tune table2` in any folder plans what `python -m mfm_tune.run search_spaces/table2.py` plans here."""
+    scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    module, _, function = scripts["mfm-tune"].partition(":")
+    code = f"import sys; from {module} import {function} as command; sys.exit(command())"
+    options = ("--plan", "--profile", "smoke", "--storage", str(tmp_path / "none"))
+    installed = subprocess.run(
+        [sys.executable, "-c", code, "table2", *options],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+    )
+    here = subprocess.run(
+        [sys.executable, "-m", "mfm_tune.run", "search_spaces/table2.py", *options],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+    )
+    assert (installed.returncode, installed.stdout) == (here.returncode, here.stdout) == (0, installed.stdout)
+    assert "57 to do" in installed.stdout
 
 
 def test_planning_imports_neither_torch_nor_ray() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from mfm_tune.errors import OptionError, SearchSpaceError
-from mfm_tune.planning.loading import load_search_space, summaries
+from mfm_tune.planning.loading import REPOSITORY, find_search_space, load_search_space, summaries
 from mfm_tune.planning.profiles import check_data, choose
 from tests.mfm_tune.stub_space import LINE, forgotten_after, write_space
 
@@ -82,6 +82,8 @@ def test_a_file_of_a_package_that_is_loaded_again_is_the_one_that_imports_find(t
 def test_a_missing_file_a_folder_and_a_strange_name_are_one_sentence(tmp_path: Path) -> None:
     """What is no Python file is named with the remedy."""
     with pytest.raises(SearchSpaceError, match="does not exist; give the path of a Python file"):
+        find_search_space(tmp_path / "none.py")
+    with pytest.raises(SearchSpaceError, match="does not exist; give the path of a Python file"):
         load_search_space(tmp_path / "none.py")
     with pytest.raises(SearchSpaceError, match="is a folder"):
         load_search_space(tmp_path)
@@ -91,6 +93,44 @@ def test_a_missing_file_a_folder_and_a_strange_name_are_one_sentence(tmp_path: P
     (tmp_path / "space.txt").write_text("")
     with pytest.raises(SearchSpaceError, match=r"must end in \.py"):
         load_search_space(tmp_path / "space.txt")
+
+
+@pytest.mark.parametrize("given", ["table2", "table2.py", "search_spaces/table2"])
+def test_a_name_is_found_among_the_search_spaces_here(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the folder and the ending, or without them."""
+    monkeypatch.chdir(REPOSITORY)
+    assert find_search_space(Path(given)) == Path("search_spaces/table2.py")
+
+
+def test_a_name_that_is_not_here_is_found_where_the_project_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search space of one's own comes first."""
+    monkeypatch.chdir(tmp_path)
+    assert find_search_space(Path("table2")) == REPOSITORY / "search_spaces" / "table2.py"
+    own = tmp_path / "search_spaces" / "table2.py"
+    own.parent.mkdir()
+    own.touch()
+    assert find_search_space(Path("table2")).resolve() == own
+
+
+@pytest.mark.parametrize("given", ["tabel2.py", "tabl2", "search_spaces/table_2.py"])
+def test_a_misspelt_name_is_refused_with_the_one_that_is_meant(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sentence that names the file."""
+    monkeypatch.chdir(REPOSITORY)
+    with pytest.raises(SearchSpaceError) as caught:
+        find_search_space(Path(given))
+    assert str(caught.value) == (f"The search space {given} does not exist; did you mean search_spaces/table2.py?")
+
+
+def test_levels_may_be_plain_values(write: Write) -> None:
+    """The same cells as from pairs without a number of the paper."""
+    plain = load_search_space(write('STUDY = study("mini", levels=(1, 2))')).declared["mini"]
+    pairs = load_search_space(write('STUDY = study("mini", levels=((1, None), (2, None)))', "pairs.py")).declared[
+        "mini"
+    ]
+    assert list(plain.cells()) == list(pairs.cells())
+    assert [cell.paper for cell in plain.cells()] == [None, None]
 
 
 def test_a_file_that_hides_a_module_is_refused(write: Write) -> None:
