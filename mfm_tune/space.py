@@ -47,7 +47,13 @@ class Declared(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class Published(Declared):
-    """A published row: the mean and, where printed, one value a column (percent)."""
+    """A published row.
+
+    Args:
+        miou: The mean, percent.
+        columns: Where printed, one value a column.
+        note: On what base and by which recipe it was trained, or what is wrong with it; printed as a footnote.
+    """
 
     miou: float
     columns: Mapping[str, float] = field(default_factory=dict)
@@ -72,6 +78,11 @@ def paper_text(paper: Paper) -> str:
         return paper.value
     number = paper_number(paper)
     return "" if number is None else f"{number:.1f}"
+
+
+def paper_notes(paper: Paper) -> tuple[str, ...]:
+    """What a reader must know of a published row, as footnotes."""
+    return (paper.note,) if isinstance(paper, Published) and paper.note else ()
 
 
 def default_label(value: object) -> str:

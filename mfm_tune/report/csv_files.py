@@ -17,7 +17,7 @@ from mfm_tune.results.search import SearchResults
 from mfm_tune.results.statistics import Paired
 from mfm_tune.results.study import OWN, CellResult, Results, TableResult
 from mfm_tune.results.trials import environment_of
-from mfm_tune.space import paper_text
+from mfm_tune.space import paper_notes, paper_text
 
 Value = str | int | float | None
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how texts begin that spreadsheets compute
@@ -129,7 +129,7 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
             row |= _difference(f"{second} minus {name}", comparison.second if comparison else None)
     if table.shows_cost:
         row |= {"step ms": step_text(cell.config.step_ms), "peak MiB": cell.config.peak_mib}
-    return row | {"notes": "; ".join(map(str, cell.marks))}
+    return row | {"notes": "; ".join((*map(str, cell.marks), *paper_notes(cell.cell.paper)))}
 
 
 def _difference(name: str, paired: Paired | None) -> dict[str, Value]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
+from itertools import chain
 
 from mfm_tune.report.numbers import (
     NOTHING,
@@ -20,7 +21,7 @@ from mfm_tune.report.numbers import (
 )
 from mfm_tune.results.statistics import Verdict, summary
 from mfm_tune.results.study import OWN, Baseline, CellResult, Results, TableResult
-from mfm_tune.space import Paper, Quoted, paper_text
+from mfm_tune.space import Paper, Quoted, paper_notes, paper_text
 
 
 class Kind(Enum):
@@ -117,19 +118,27 @@ class _Column:
 def printed(results: Results, table: TableResult) -> Printed:
     """A table with all its columns: value, paper, differences, second metric, cost, memory."""
     columns = tuple(_columns(results, table))
-    footnotes = tuple(dict.fromkeys(str(mark) for cell in table.cells for mark in cell.marks))
+    quoted_notes = [paper_notes(row.paper) for row in table.table.quoted]
+    cell_notes = [(*map(str, cell.marks), *paper_notes(cell.cell.paper)) for cell in table.cells]
+    footnotes = tuple(dict.fromkeys(chain.from_iterable((*quoted_notes, *cell_notes))))
     quoted = [
-        Row(level=row.label, trained="", entries=tuple(column.quoted(row) for column in columns), quoted=True)
-        for row in table.table.quoted
+        Row(
+            level=row.label,
+            trained="",
+            entries=tuple(column.quoted(row) for column in columns),
+            notes=tuple(footnotes.index(note) + 1 for note in notes),
+            quoted=True,
+        )
+        for row, notes in zip(table.table.quoted, quoted_notes, strict=True)
     ]
     rows = [
         Row(
             level=cell.cell.level,
             trained=cell.cell.trained or cell.cell.level,
             entries=tuple(column.entry(cell) for column in columns),
-            notes=tuple(footnotes.index(str(mark)) + 1 for mark in cell.marks),
+            notes=tuple(footnotes.index(note) + 1 for note in notes),
         )
-        for cell in table.cells
+        for cell, notes in zip(table.cells, cell_notes, strict=True)
     ]
     return Printed(
         name=table.table.name,

@@ -72,6 +72,20 @@ def test_printed_means_follow_from_printed_classes_but_for_two_noted_slips(table
     assert noted == slips
 
 
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("table", ["gta", "synthia"])
+def test_every_row_names_its_base_and_recipe(profile: str, table: str) -> None:
+    """Quoted rows those of their papers, trained rows what is trained here, at the profile's own sizes."""
+    rows = published(STUDIES[profile], table)
+    assert "MIC" in rows["QuadMix"].note
+    assert all(word in rows["PiPa"].note for word in ("DAFormer", "640", "60,000"))
+    assert all(word in rows["GANDA"].note for word in ("AAAI 2023", "not trained"))
+    config = row(profile, table, Method.MIC)
+    size = " x ".join(map(str, config.data.training_size))
+    assert rows["MIC"].note.startswith(f"Trained here on HRDA with crops of {size} pixels, {config.schedule.steps:,} ")
+    assert all(f"Trained here on {row(profile, table, m).network.label} " in rows[m.value].note for m in Method)
+
+
 def test_numbers_are_those_of_the_papers_text(shared: Path) -> None:
     """Every printed number, compared with the text of the paper, row by row."""
     lines = (shared / "paper" / "mfm.txt").read_text().splitlines()

@@ -70,9 +70,10 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 def full_study(**settings: Any) -> Study:
     """Two tables, one of them a figure, with the paper's numbers of all kinds."""
-    levels: tuple[tuple[int, Paper], ...] = ((0, 52.1), (1, 55.9), (2, OOM), (3, None))
+    first = Published(miou=52.1, note="By another recipe.")
+    levels: tuple[tuple[int, Paper], ...] = ((0, first), (1, 55.9), (2, OOM), (3, None))
     plotted = tuple((level, None) for level in (1, 2, 3))
-    quoted = (Quoted(label="Quoted method", paper=Published(miou=71.7)),)
+    quoted = (Quoted(label="Quoted method", paper=Published(miou=71.7, note="On another base.")),)
     tables = (
         Table(name="one", title="(a) One", axis=Axis(name="one", levels=levels, make=stub), quoted=quoted),
         Table(
@@ -132,6 +133,20 @@ def test_every_table_stands_in_every_form(full: ReportFiles) -> None:
     assert {"two-plot.svg", "one-seeds.svg", "one-difference-0.svg", "one-curve-1.svg", "classes-1.svg"} <= {
         path.name for path in full.figures
     }
+
+
+def test_what_a_published_row_rests_on_is_a_footnote_of_it(full: ReportFiles) -> None:
+    """In the page, the Markdown, the LaTeX and the CSV; quoted rows have theirs as trained ones do."""
+    text, latex = (
+        full.markdown.read_text(encoding="utf-8"),
+        next(f for f in full.tables if f.name == "one.tex").read_text(),
+    )
+    for level, number, note in (("Quoted method", 1, "On another base."), ("0", 2, "By another recipe.")):
+        assert rf"| {level} \[{number}\] |" in text
+        assert f"{level}\\textsuperscript{{{number}}}" in latex
+        assert note in text
+        assert note in page_of(full).text
+    assert "By another recipe." in rows_of(next(f for f in full.tables if f.name == "one.csv"))[0]["notes"]
 
 
 def test_values_the_papers_and_differences_stand_beside_each_other(full: ReportFiles) -> None:
