@@ -1,11 +1,12 @@
-"""How two configs differ, and their metrics, side by side.
+"""Whether one config beats another, how the two differ, and their metrics side by side.
 
-    python -m mfm_tune.diff A B [--storage DIR] [--metric TEXT ...]
+    python -m mfm_tune.diff A B [--storage DIR] [--metric TEXT ...] [--study NAME ...] [--profile NAME ...]
 
-A and B are config ids, trial keys, or beginnings of either that fit one config; beside each id is what the studies and
-searches of the ledger call it. Configs are compared over all seeds that both have, with the 95 % interval of the
-paired differences; two trial keys compare these two trials alone. Only finished trials count, of a config those of the
-code that its driver last declared. Exit codes: 0, or 2 with one sentence.
+A and B are names as reports have them ("DACS", "lambda 0.5", "trial 3 of search_mfm", or a row as its table prints it),
+config ids, trial keys, or beginnings of either; where several configs are meant, all are listed. The first line is the
+answer: which one is better, by how much, and the 95 % interval of the paired differences over all seeds that both
+have. Two trial keys compare these two trials alone. Only finished trials count, of a config those of the code that its
+driver last declared. Exit codes: 0, or 2 with one sentence.
 """
 
 from __future__ import annotations
@@ -18,22 +19,30 @@ from mfm_tune.console import steady_streams
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.ledger.file import FILE_NAME
 from mfm_tune.ledger.state import read_ledger
+from mfm_tune.report.answer import answer
 from mfm_tune.results.comparison import describe, find
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Compare, and print. Returns the exit code."""
-    parser = Parser("diff", "Compare two configs or trials.")
-    parser.add_argument("first", metavar="A", help="a config id, a trial key, or its beginning")
+    parser = Parser("diff", "Does A beat B? Compare two configs or trials.")
+    parser.add_argument(
+        "first", metavar="A", help="a name such as 'lambda 0.5', a config id, a trial key, or a beginning"
+    )
     parser.add_argument("second", metavar="B", help="likewise")
     parser.add_argument("--metric", metavar="TEXT", nargs="+", default=[], help="only metrics with this in their names")
+    parser.add_argument(
+        "--study", metavar="NAME", nargs="+", default=[], help="names of these studies and searches alone"
+    )
+    parser.add_argument("--profile", metavar="NAME", nargs="+", default=[], help="names of these profiles alone")
     try:
         given = parser.parse_args(argv)
         path = given.storage / FILE_NAME
         if not path.is_file():
             raise StorageError(f"There is no ledger in {given.storage}; give the --storage of a run.")
         state = read_ledger(path)
-        print("\n".join(describe(find(state, given.first), find(state, given.second), given.metric)))
+        a, b = (find(state, text, given.study, given.profile) for text in (given.first, given.second))
+        print("\n".join((answer(state, a, b, given.metric), *describe(a, b, given.metric))))
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

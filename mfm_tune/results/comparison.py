@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.identity import Canonical, difference
-from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
+from mfm_tune.results.names import configs_called, labels_of, names
 from mfm_tune.results.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
 from mfm_tune.results.trials import ConfigResult
-from mfm_tune.search.candidates import candidate_name
-from mfm_tune.space import row_name
 
 LONGEST_VALUE = 40
 MOST_NAMED = 5
@@ -42,24 +40,38 @@ class Side:
     left_out: tuple[int, ...] = ()
 
     @property
+    def name(self) -> str:
+        """Its first label; its id where nothing calls it anything."""
+        return next(iter(self.labels), self.id)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Metrics of its finished trials, in their order."""
         finished = (record for record in self.result.records if record.outcome is Outcome.FINISHED)
         return tuple(dict.fromkeys(key for record in finished for key in record.metrics))
 
 
-def find(state: LedgerState, text: str) -> Side:
-    """The config or trial that a text names.
+def find(state: LedgerState, text: str, studies: Collection[str] = (), profiles: Collection[str] = ()) -> Side:
+    """The config or trial that a text names: by the beginning of its id or key, or by a name that a ledger has for it.
+
+    Args:
+        studies, profiles: Only names of these studies and searches, and of these profiles; empty takes all.
 
     Raises:
-        OptionError: Nothing or more than one config begins so.
+        OptionError: Nothing or more than one config begins so or is called so; all that match are listed.
     """
     trials = [record for key, record in state.trials.items() if "-" in text and key.startswith(text)]
-    configs = {record.config_id for record in trials} or {name for name in state.configs if name.startswith(text)}
-    if not text or not configs:
-        raise OptionError(f"'{text}' begins no config id and no trial key of this ledger; {_known(state)}.")
-    if len(configs) > 1:
+    begun = {record.config_id for record in trials} or {name for name in state.configs if name.startswith(text)}
+    configs = begun if text in begun else begun | configs_called(state, text, studies, profiles)
+    if not text.strip() or not configs:
+        raise OptionError(
+            f"'{text}' begins no config id and no trial key of this ledger, and names nothing in it"
+            f"{_within(studies, profiles)}; {_known(state)}."
+        )
+    if len(configs) > 1 and configs == begun:
         raise OptionError(f"'{text}' begins {len(configs)} configs: {_ids(state, configs)}; give more of it.")
+    if len(configs) > 1:
+        raise OptionError(_ambiguous(state, text, configs))
     config = next(iter(configs))
     known = state.configs.get(config)
     if known is None:
@@ -86,21 +98,21 @@ def _named(trials: Sequence[TrialRecord], counting: Mapping[int, TrialRecord | N
     return {seed: alone.get(seed) or counting[seed] for seed in sorted(of_seed)}
 
 
-def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
-    """What studies and searches call a config, as reports do: references, rows of tables, candidates of searches."""
-    named = (
-        (name, config_id)
-        for declared in (*state.studies.values(), *state.searches.values())
-        for name, config_id in declared.get("references", declared.get("baselines", {})).items()
-    )
-    cells = (cell for study in state.studies.values() for cell in declared_cells(study))
-    proposed = (event for proposals in state.proposals.values() for event in proposals)
-    every = (
-        *named,
-        *((row_name(cell.axis, cell.level), cell.config_id) for cell in cells),
-        *((f"{candidate_name(event['number'])} of {event['search']}", event["config_id"]) for event in proposed),
-    )
-    return tuple(dict.fromkeys(label for label, config_id in every if config_id == config))
+def _within(studies: Collection[str], profiles: Collection[str]) -> str:
+    words = (("study", studies), ("profile", profiles))
+    return "".join(f" in {word} {' or '.join(sorted(given))}" for word, given in words if given)
+
+
+def _ambiguous(state: LedgerState, text: str, configs: Iterable[str]) -> str:
+    """A sentence, and a line for each config that is meant: id, names, the fitting ones first, where it is declared."""
+    rows = []
+    for config in configs:
+        own = [named for named in names(state) if named.config_id == config]
+        own.sort(key=lambda named: not named.is_called(text) and not named.holds(text))
+        places = dict.fromkeys(f"{named.declared} at {named.profile}" for named in own)
+        rows.append((f"  {config}", _some(list(dict.fromkeys(named.label for named in own))), ", ".join(places)))
+    head = f"'{text}' means {len(rows)} configs; give more of the name, an id of these, --study or --profile:"
+    return "\n".join((head, *_aligned(sorted(rows, key=lambda row: (row[2], row[1], row[0])), left=3)))
 
 
 def _id(config: str, trials: Sequence[TrialRecord]) -> str:
@@ -157,8 +169,8 @@ def _text(value: Canonical) -> str:
 
 
 def _metrics(a: Side, b: Side, wanted: Sequence[str]) -> list[str]:
-    names = [name for name in dict.fromkeys((*a.metrics, *b.metrics)) if _is_wanted(name, wanted)]
-    rows = [row for name in names if (row := _metric_row(name, a.result.finals(name), b.result.finals(name)))]
+    keys = metrics_of(a, b, wanted)
+    rows = [row for name in keys if (row := _metric_row(name, a.result.finals(name), b.result.finals(name)))]
     if not rows:
         return ["No finished trial has a metric to compare."]
     shared = sorted(_finished_seeds(a) & _finished_seeds(b))
@@ -174,6 +186,11 @@ def _metrics(a: Side, b: Side, wanted: Sequence[str]) -> list[str]:
     else:
         notes.append("an interval needs two seeds at least")
     return [*_aligned([head, *rows], left=1), *notes]
+
+
+def metrics_of(a: Side, b: Side, wanted: Sequence[str] = ()) -> tuple[str, ...]:
+    """Metrics of either one, in their order; only those whose names hold one of the wanted texts; empty takes all."""
+    return tuple(name for name in dict.fromkeys((*a.metrics, *b.metrics)) if _is_wanted(name, wanted))
 
 
 def _metric_row(name: str, a: Mapping[int, float], b: Mapping[int, float]) -> tuple[str, ...] | None:

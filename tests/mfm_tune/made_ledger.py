@@ -20,6 +20,7 @@ FINGERPRINT = "f" * 64
 MACHINE = {"device": "cpu", "device_name": "stub", "torch": "2.14", "threads": "1", "precision": "float32"}
 OTHER_MACHINE = {**MACHINE, "device": "cuda", "device_name": "another"}
 BEGIN = 1_790_000_000_000  # milliseconds since the epoch
+FIRST_LINE = {"event": "ledger", "version": 1, "time": BEGIN}
 
 
 def stub(level: int, steps: int = 4) -> StubConfig:
@@ -49,11 +50,12 @@ def stub_study(
 
 @dataclass
 class MadeLedger:
-    """Events of one launch of a study, applied to `state` as they are told."""
+    """Events of one launch of a study, applied to `state` as they are told, and appended to `written`."""
 
     study: Study
     state: LedgerState = field(default_factory=LedgerState)
     now: int = BEGIN
+    written: list[dict[str, Any]] = field(default_factory=lambda: [dict(FIRST_LINE)])
 
     def __post_init__(self) -> None:
         self._apply(
@@ -137,6 +139,7 @@ class MadeLedger:
     def _apply(self, event: dict[str, Any]) -> None:
         self.now += 1000
         self.state.apply({**event, "time": self.now})
+        self.written.append({**event, "time": self.now})
 
 
 def results_of(levels: Mapping[int, Paper], numbers: Mapping[int, tuple[float, ...]]) -> Results:

@@ -15,7 +15,7 @@ from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.search.candidates import candidates_of, selection_event
 from mfm_tune.search_space import Asha, Choice, Float, Integer, Search
-from tests.mfm_tune.made_ledger import BEGIN, FINGERPRINT, MACHINE
+from tests.mfm_tune.made_ledger import BEGIN, FINGERPRINT, FIRST_LINE, MACHINE
 from tests.mfm_tune.stub_program import StubConfig, StubProgram
 
 PARAMETERS = {
@@ -55,11 +55,12 @@ def stub_search(criterion: Criterion = TARGET_MIOU, **settings: Any) -> Search:
 
 @dataclass
 class MadeSearch:
-    """Events of a search, applied to `state` as they are told."""
+    """Events of a search, applied to `state` as they are told, and appended to `written`."""
 
     search: Search = field(default_factory=stub_search)
     state: LedgerState = field(default_factory=LedgerState)
     now: int = BEGIN
+    written: list[dict[str, Any]] = field(default_factory=lambda: [dict(FIRST_LINE)])
 
     def __post_init__(self) -> None:
         event = search_event(self.search, self.state)
@@ -136,6 +137,7 @@ class MadeSearch:
     def _apply(self, event: dict[str, Any]) -> None:
         self.now += 1000
         self.state.apply({**event, "time": self.now})
+        self.written.append({**event, "time": self.now})
 
 
 def full_search(criterion: Criterion = TARGET_MIOU) -> MadeSearch:

@@ -12,6 +12,8 @@ from mfm_tune.ledger.records import trial_key
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.results.comparison import labels_of
 from mfm_tune.results.statistics import paired_difference
+from mfm_tune.space import Axis, Table
+from tests.mfm_tune.made_ledger import MadeLedger, stub, stub_study
 from tests.mfm_tune.made_search import BASELINE, MadeSearch
 from tests.mfm_tune.tracking.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, retrained, write
 
@@ -71,16 +73,16 @@ def test_results_of_other_code_are_compared_only_by_their_keys(
     assert row.split()[1:3] == ["90", "(1)"]
     assert ("11 ± 1 (3)" in row) is not declared
     assert "A: results of other code do not count, seeds 0, 1, 2" in out
-    assert said(tmp_path, capsys, f"{DACS}-s0-a", f"{DACS}-s0-b")[1].count("80") == 2
+    assert said(tmp_path, capsys, f"{DACS}-s0-a", f"{DACS}-s0-b")[1].partition("\n")[2].count("80") == 2
 
 
 def test_configs_are_called_as_in_reports(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside each id, which can be copied, stand its references and rows; a sentence that lists ids names them too."""
     code, out, _ = said(storage, capsys, DACS, "000000000128")
     assert code == 0
-    assert out.splitlines()[:2] == [f"A  {DACS}  DACS, case Baseline", "B  000000000128  dim 128"]
+    assert out.splitlines()[1:3] == [f"A  {DACS}  DACS, case Baseline", "B  000000000128  dim 128"]
     _, out, _ = said(storage, capsys, f"{DEFAULT}-s2", "000000000256")
-    assert out.splitlines()[0].split("  ")[1:] == [
+    assert out.splitlines()[1].split("  ")[1:] == [
         f"{DEFAULT}-s2-{FINGERPRINT[:8]}",
         "default, case Masking + Rebuilding",
     ]
@@ -93,7 +95,7 @@ def test_a_config_that_nothing_declares_has_its_id_alone(tmp_path: Path, capsys:
     write(tmp_path, [event for event in Fiction(seeds=1).events() if event["event"] != "study"])
     code, out, _ = said(tmp_path, capsys, DACS, DEFAULT)
     assert code == 0
-    assert out.splitlines()[:2] == [f"A  {DACS}", f"B  {DEFAULT}"]
+    assert out.splitlines()[1:3] == [f"A  {DACS}", f"B  {DEFAULT}"]
 
 
 def test_points_and_baselines_of_a_search_have_names() -> None:
@@ -111,6 +113,72 @@ def test_a_config_equals_itself(storage: Path, capsys: pytest.CaptureFixture[str
     assert code == 0
     assert "The configs are the same." in out
     assert "+0  +0 … +0" in " ".join(out.split("   "))
+
+
+@pytest.fixture
+def levels(tmp_path: Path) -> Path:
+    """A ledger of two tables and three seeds with numbers by hand: level 2 gains, level 3 loses, level 4 wavers."""
+    gains = {0: (50, 50, 50), 1: (50, 50, 50), 2: (52, 52.4, 51.6), 3: (47, 47.5, 46.5), 4: (53, 49, 50)}
+    tables = (
+        Table(
+            name="t", title="(a) Levels", axis=Axis(name="level", levels=tuple((n, None) for n in (1, 2, 3)), make=stub)
+        ),
+        Table(
+            name="u",
+            title="(b) Others",
+            axis=Axis(name="other", levels=((2, None), (4, None)), make=lambda n: stub(n, 8)),
+        ),
+    )
+    made = MadeLedger(stub_study({}, tables=tables))
+    for config in made.study.configs().values():
+        for seed, value in enumerate(gains[config.level]):
+            made.trial(config, seed, {"student/miou": value, "criterion/entropy": value, "loss/source": -value})
+    write(tmp_path, made.written)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "line"),
+    [
+        ("level 2", "base", "level 2 beats base by +2.0 mIoU (95 % +1.0 to +3.0, 3 seeds, student mIoU)"),
+        ("level 3", "BASE", "base beats level 3 by +3.0 mIoU (95 % +1.8 to +4.2, 3 seeds, student mIoU)"),
+        ("other=4", "base", "inconclusive: other 4 minus base is +0.7 mIoU (95 % −4.5 to +5.8, 3 seeds, student mIoU)"),
+        ("default", "base", "no difference: default and base are equal on each of 3 seeds (student mIoU)"),
+        ("(a) levels  2", "t 3", "level 2 beats level 3 by +5.0 mIoU (95 % +4.8 to +5.2, 3 seeds, student mIoU)"),
+        ("4", "level 2", "inconclusive: other 4 minus level 2 is −1.3 mIoU (95 % −6.8 to +4.2, 3 seeds, student mIoU)"),
+        ("base", "base", "the same: A and B are one, base"),
+    ],
+)
+def test_the_first_line_is_the_answer(
+    levels: Path, capsys: pytest.CaptureFixture[str], first: str, second: str, line: str
+) -> None:
+    """Names as the report, the table and its title have them, whatever their case; the interval is the paired one."""
+    code, out, _ = said(levels, capsys, first, second)
+    assert (code, out.splitlines()[0]) == (0, line)
+
+
+def test_what_is_better_is_known_of_criteria_and_nothing_is_better_of_others(
+    levels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Entropy is better where it is smaller; a loss is above or below."""
+    _, out, _ = said(levels, capsys, "level 2", "base", "--metric", "entropy")
+    assert out.splitlines()[0].startswith("base beats level 2 by −2 (95 % −2.99 to −1.01, 3 seeds, criterion/entropy)")
+    _, out, _ = said(levels, capsys, "level 2", "base", "--metric", "loss")
+    assert out.splitlines()[0].startswith("level 2 is below base: −2 (")
+
+
+def test_all_that_a_name_may_mean_are_listed(levels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With id, names and study, which can be copied; an option narrows it, to nothing too."""
+    code, out, err = said(levels, capsys, "lev", "base")
+    assert (code, out) == (2, "")
+    head, *rows = err.splitlines()
+    assert head.startswith("'lev' means 3 configs; give more of the name")
+    assert [row.split()[1:3] for row in rows] == [["level", "1,"], ["level", "2"], ["level", "3"]]
+    assert all(row.endswith("stub at mini") and said(levels, capsys, row.split()[0], "base")[0] == 0 for row in rows)
+    assert said(levels, capsys, "lev", "base", "--profile", "mini", "--study", "stub")[2] == err
+    assert (
+        "names nothing in it in profile paper; it has" in said(levels, capsys, "lev", "base", "--profile", "paper")[2]
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,88 @@
+"""The answer to "does A beat B" in one line: the paired difference with its interval, and what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mfm_tune.criteria import CRITERIA
+from mfm_tune.ledger.state import LedgerState
+from mfm_tune.report.numbers import metric_name, signed
+from mfm_tune.results.comparison import Side, metrics_of
+from mfm_tune.results.names import metric_of
+from mfm_tune.results.statistics import Paired, Verdict, paired_difference
+
+MIOU = "student/miou"
+SMALLER_IS_BETTER = frozenset(criterion.key for criterion in CRITERIA if not criterion.larger_is_better)
+
+
+def answer(state: LedgerState, a: Side, b: Side, wanted: Sequence[str] = ()) -> str:
+    """Whether A beats B, in the metric by which the ledger's studies compare them.
+
+    Args:
+        wanted: Only metrics whose names hold one of these; empty takes the metric of the studies.
+    """
+    if a.id == b.id:
+        return f"the same: A and B are one, {a.name}"
+    metric = chosen_metric(state, a, b, wanted)
+    if metric is None:
+        return f"not measured: no finished trial of {a.name} or {b.name} has a metric to compare"
+    paired = paired_difference(a.result.finals(metric), b.result.finals(metric))
+    return _sentence(_called(a, b), metric, paired)
+
+
+def chosen_metric(state: LedgerState, a: Side, b: Side, wanted: Sequence[str] = ()) -> str | None:
+    """The metric that the two are compared by where both are declared, else mIoU, else the first that there is."""
+    keys = metrics_of(a, b, wanted)
+    declared = metric_of(state, a.result.config_id, b.result.config_id)
+    return next((each for each in (declared, MIOU) if each in keys), next(iter(keys), None))
+
+
+def _called(a: Side, b: Side) -> tuple[str, str]:
+    """Their names; their ids where both have one name, as two trials of a config have."""
+    return (a.name, b.name) if a.name != b.name else (a.id, b.id)
+
+
+def _sentence(names: tuple[str, str], metric: str, paired: Paired) -> str:
+    (first, second), unit = names, _unit(metric)
+    minus = f"{first} minus {second} is {_text(metric, paired.mean)}{unit}"
+    name = metric_name(metric)
+    if paired.mean is None:
+        return f"not measured: no seed has a finished trial of both {first} and {second} ({name})"
+    if paired.low is None or paired.high is None:
+        seeds = ", ".join(map(str, paired.per_seed))
+        return f"inconclusive: {minus} (seed {seeds} alone, {name}); an interval needs two seeds"
+    if not any(paired.per_seed.values()):
+        return f"no difference: {first} and {second} are equal on each of {paired.n} seeds ({name})"
+    if paired.verdict is Verdict.INCONCLUSIVE:
+        return f"inconclusive: {minus} ({_interval(metric, paired, 1)}, {name})"
+    above = paired.verdict is Verdict.BETTER
+    if not _is_ranked(metric):
+        where = "above" if above else "below"
+        return f"{first} is {where} {second}: {_text(metric, paired.mean)} ({_interval(metric, paired, 1)}, {name})"
+    wins = above is (metric not in SMALLER_IS_BETTER)
+    winner, loser, sign = (first, second, 1) if wins else (second, first, -1)
+    gain = _text(metric, sign * paired.mean)
+    return f"{winner} beats {loser} by {gain}{unit} ({_interval(metric, paired, sign)}, {name})"
+
+
+def _interval(metric: str, paired: Paired, sign: int) -> str:
+    assert paired.low is not None
+    assert paired.high is not None
+    low, high = sorted((sign * paired.low, sign * paired.high))
+    return f"95 % {_text(metric, low)} to {_text(metric, high)}, {paired.n} seeds"
+
+
+def _text(metric: str, value: float | None) -> str:
+    if value is None or _unit(metric):
+        return signed(value)
+    return f"{value:+.3g}".replace("-", "−")
+
+
+def _unit(metric: str) -> str:
+    """What a number of percent is of."""
+    return next((f" {word}" for word in ("mIoU", "IoU") if word in metric_name(metric)), "")
+
+
+def _is_ranked(metric: str) -> bool:
+    """Whether a larger or a smaller value is known to be better."""
+    return bool(_unit(metric)) or metric in {criterion.key for criterion in CRITERIA}
