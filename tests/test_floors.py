@@ -23,6 +23,7 @@ README, ARCHITECTURE = ROOT / "README.md", ROOT / "docs" / "architecture.md"
 DECLARATIONS = {
     "console",
     "space",
+    "comparison",
     "search_space",
     "distributions",
     "criteria",

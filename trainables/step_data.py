@@ -37,6 +37,17 @@ class Batch:
     label: Tensor | None = None
     valid: tuple[Box, ...] | None = None
 
+    @property
+    def ground_truth(self) -> Tensor:
+        """The label, which a source batch always has.
+
+        Raises:
+            ValueError: The step must not see it.
+        """
+        if self.label is None:
+            raise ValueError("Batch.label must be given for its ground truth, got None; take a batch of the source.")
+        return self.label
+
 
 @dataclass(frozen=True, slots=True)
 class PseudoLabel:
@@ -133,6 +144,18 @@ class StepView:
     std: tuple[float, float, float]
     source_encoded: Encoded | None = None
     mixed_encoded: Encoded | None = None
+
+    @property
+    def shared(self) -> Encoded:
+        """What the encoder saw in the pass that the task shares, with its graph.
+
+        Raises:
+            ValueError: The task shares none.
+        """
+        encoded = self.source_encoded if self.mixed_encoded is None else self.mixed_encoded
+        if encoded is None:
+            raise ValueError("AuxiliaryTask.shares must be Shares.SOURCE or Shares.MIXED for `view.shared`; set it.")
+        return encoded
 
     def box(self, image: Tensor, name: str = "auxiliary target") -> Box | None:
         """HRDA's HR detail crop for a pass of this name over an image [B, 3, H, W]; None for other networks."""

@@ -114,7 +114,7 @@ def supervised_step(state: State, batch: Batch) -> Losses:
     _clear_gradients(state)
     box = Pass("source", state.step, state.streams).begin(state.student, batch.image)
     with autocast(state):
-        loss = state.student.loss(state.student(batch.image, box), _label(batch))
+        loss = state.student.loss(state.student(batch.image, box), batch.ground_truth)
     loss.total().backward()
     clip_gradients([state.student], _clip_norm(state.config))
     state.optimizer.step()
@@ -128,7 +128,7 @@ def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> L
     box = Pass("source", view.step, view.streams).begin(student, source.image)
     with autocast(state):
         encoded = student.encode(source.image, box)
-        loss = student.loss(student.decode(encoded), _label(source))
+        loss = student.loss(student.decode(encoded), source.ground_truth)
     return _named("source", loss) | backward(state, loss, replace(view, source_encoded=encoded), sharing)
 
 
@@ -297,11 +297,6 @@ def _named(name: str, loss: SegmentationLoss) -> Losses:
     if loss.detail is not None:
         named[f"loss/{name} detail"] = loss.detail.detach()
     return named
-
-
-def _label(batch: Batch) -> Tensor:
-    assert batch.label is not None
-    return batch.label
 
 
 def _clip_norm(config: Experiment) -> float | None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from trainables.adaptation.mixer import Mixer, MixView
-from trainables.models.segmentor import laid_out
+from trainables.adaptation.mixer import Mixer, MixView, paste
 from trainables.randomness import Streams
 from trainables.step_data import Batch, Mixed, PseudoLabel
 
@@ -16,9 +15,9 @@ IDS = 256  # label values are bytes; 255 (ignored) takes part like a class, as i
 class ClassMixer(Mixer):
     """One batch of mixed images a step; it remembers nothing."""
 
-    def mix(self, given: MixView) -> tuple[Mixed, ...]:
+    def mix(self, view: MixView) -> tuple[Mixed, ...]:
         """See `classmix`."""
-        return (classmix(given.source, given.target, given.pseudo, given.streams, given.step),)
+        return (classmix(view.source, view.target, view.pseudo, view.streams, view.step),)
 
 
 def chosen_classes(label: Tensor, keys: Tensor) -> Tensor:
@@ -43,15 +42,11 @@ def chosen_classes(label: Tensor, keys: Tensor) -> Tensor:
 
 def classmix(source: Batch, target: Batch, pseudo: PseudoLabel, streams: Streams, step: int) -> Mixed:
     """Source pixels of the chosen classes over the target; they weigh 1, the others what the pseudo-label weighs."""
-    if source.label is None:
-        raise ValueError("Batch.label of the source must be given, got None; ClassMix pastes labelled source pixels.")
-    batch = len(source.image)
-    keys = streams.uniform("mix classes", step, (batch, IDS)).to(source.label.device, non_blocking=True)
-    chosen = chosen_classes(source.label, keys)
-    pasted = chosen.gather(1, source.label.flatten(1)).view_as(source.label)
-    return Mixed(
-        image=laid_out(torch.where(pasted.unsqueeze(1), source.image, target.image), target.image),
-        label=torch.where(pasted, source.label, pseudo.label),
-        weight=pseudo.weight.masked_fill(pasted, 1.0),
-        pasted=pasted.unsqueeze(1),
-    )
+    label = source.ground_truth
+    keys = streams.uniform("mix classes", step, (len(label), IDS)).to(label.device, non_blocking=True)
+    return paste(source, target, pseudo, shows_one_of(chosen_classes(label, keys), label))
+
+
+def shows_one_of(chosen: Tensor, label: Tensor) -> Tensor:
+    """Which pixels [B, H, W] of labels [B, H, W] are of an image's chosen classes [B, 256]."""
+    return chosen.gather(1, label.flatten(1)).view_as(label)

@@ -6,13 +6,17 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
+from trainables.models.segmentor import laid_out
 from trainables.step_data import Batch, Mixed, PseudoLabel
 
 if TYPE_CHECKING:
     from trainables.randomness import Streams
     from trainables.step_data import SourceOfClass
+
+__all__ = ["MixView", "Mixed", "Mixer", "paste"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +44,26 @@ class MixView:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
+    def paste(self, pasted: Tensor) -> Mixed:
+        """Source pixels over the target where `pasted` [B, H, W], bool, is 1 (see the function)."""
+        return paste(self.source, self.target, self.pseudo, pasted)
+
+
+def paste(source: Batch, target: Batch, pseudo: PseudoLabel, pasted: Tensor) -> Mixed:
+    """Source pixels over target images; they weigh 1, the others what the pseudo-label weighs.
+
+    Args:
+        source: With labels.
+        target, pseudo: The images, and the teacher's labels of them.
+        pasted: Where the source is taken, [B, H, W], bool.
+    """
+    return Mixed(
+        image=laid_out(torch.where(pasted.unsqueeze(1), source.image, target.image), target.image),
+        label=torch.where(pasted, source.ground_truth, pseudo.label),
+        weight=pseudo.weight.masked_fill(pasted, 1.0),
+        pasted=pasted.unsqueeze(1),
+    )
+
 
 class Mixer(nn.Module):
     """Makes the images of L_uda.
@@ -50,7 +74,7 @@ class Mixer(nn.Module):
     """
 
     @abstractmethod
-    def mix(self, given: MixView) -> tuple[Mixed, ...]:
+    def mix(self, view: MixView) -> tuple[Mixed, ...]:
         """One or more batches of mixed images; auxiliary tasks on mixed images see the first.
 
         Called once a step, in order, without gradients. Colours are augmented afterwards, unless `Mixed.augmented`.

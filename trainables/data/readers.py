@@ -21,6 +21,21 @@ from trainables.data.labels import Ids, LabelMap, TrainIds, UnknownIds
 from trainables.data.packing.resize import Pixels, Size
 from trainables.data.splits import Split
 
+__all__ = [
+    "Fault",
+    "Found",
+    "LabelMap",
+    "Problem",
+    "Reader",
+    "Sample",
+    "Split",
+    "by_ids",
+    "by_stem",
+    "pair",
+    "read_colours",
+    "read_ids",
+]
+
 # What Pillow raises for files that are no images, or broken ones.
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 

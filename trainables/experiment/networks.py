@@ -67,10 +67,12 @@ class Segmenter(Network):
         return replace(self, encoder=self.encoder.without_weights())
 
     def build(self, num_classes: int) -> Segmentor:
-        from trainables.models.segmenter import EncoderDecoder
+        from trainables.models.segmenter import EncoderDecoder, checked_encoder, checked_head
 
-        encoder = self.encoder.build()  # before the head: both draw from one generator
-        return EncoderDecoder(encoder, self.head.build(encoder.channels, encoder.strides, num_classes), num_classes)
+        # before the head: both draw from one generator
+        encoder = checked_encoder(self.encoder.build(), type(self.encoder).__name__)
+        head = self.head.build(encoder.channels, encoder.strides, num_classes)
+        return EncoderDecoder(encoder, checked_head(head, type(self.head).__name__, len(encoder.channels)), num_classes)
 
     def attention(self, segmentor: Segmentor, num_classes: int, dim: int) -> nn.Module:
         channels = tuple(segmentor.channels[stage] for stage in segmentor.decoded_stages)

@@ -40,6 +40,8 @@ def build_tasks(auxiliary: Iterable[Auxiliary], setting: TaskSetting) -> nn.Modu
             torch.manual_seed(setting.streams.torch_seed(stream, 0, zlib.crc32(kind.__name__.encode())))
             task = one.build(setting)
         _check(task, kind.__name__, [*TAKEN, *(str(other.name) for other in tasks)])
+        if not hasattr(task, "weight"):
+            task.weight = one.weight
         tasks.append(task)
     return tasks
 
@@ -50,8 +52,11 @@ def _check(task: object, settings: str, taken: list[str]) -> None:
             f"{settings}.build must return an AuxiliaryTask, got {type(task).__name__}; "
             "derive the task from trainables.tasks.task.AuxiliaryTask."
         )
-    if task.name in taken:
+    name = getattr(task, "name", None)
+    if not isinstance(name, str):
+        raise ValueError(f"{type(task).__name__}.name must be a string, got {name!r}; it names the loss in the logs.")
+    if name in taken:
         raise ValueError(
-            f"{type(task).__name__}.name must be a name that no other term of the loss has, got '{task.name}'; "
+            f"{type(task).__name__}.name must be a name that no other term of the loss has, got '{name}'; "
             f"taken are {', '.join(taken)}."
         )

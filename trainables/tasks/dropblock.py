@@ -28,7 +28,6 @@ class DropBlockTask(AuxiliaryTask):
 
     def __init__(self, config: DropBlock) -> None:
         super().__init__()
-        self.weight = config.weight
         self.probability = config.probability
         self.block = config.block
 

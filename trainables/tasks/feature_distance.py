@@ -30,7 +30,6 @@ class FeatureDistanceTask(AuxiliaryTask):
 
     def __init__(self, config: FeatureDistance, imagenet_encoder: nn.Module, stride: int) -> None:
         super().__init__()
-        self.weight = config.weight
         self.min_ratio = config.min_ratio
         self.stride = stride
         self.imagenet_encoder = imagenet_encoder.requires_grad_(False).eval()
@@ -49,12 +48,10 @@ class FeatureDistanceTask(AuxiliaryTask):
 
     def loss(self, view: StepView) -> Tensor:
         """The mean distance over the thing cells of the source batch; 0 where there is none."""
-        assert view.source_encoded is not None
-        assert view.source.label is not None
-        features = view.source_encoded.pyramids[0][-1]
+        features = view.shared.pyramids[0][-1]
         with torch.no_grad():
             reference = self.imagenet_encoder(view.student.context(view.source.image))[-1]
-            cells = self.get_buffer("things")[dominant_class(view.source.label, self.stride, self.min_ratio)]
+            cells = self.get_buffer("things")[dominant_class(view.source.ground_truth, self.stride, self.min_ratio)]
         return feature_distance(features, reference, cells)
 
 

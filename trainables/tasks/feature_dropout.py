@@ -27,7 +27,6 @@ class FeatureDropoutTask(AuxiliaryTask):
 
     def __init__(self, config: FeatureDropout) -> None:
         super().__init__()
-        self.weight = config.weight
         self.probability = config.probability
 
     def loss(self, view: StepView) -> Tensor:

@@ -53,12 +53,11 @@ class MaskedConsistencyTask(AuxiliaryTask):
             case MaskedView.TARGET_AUGMENTED:
                 return self._augmented(view), pseudo.label, pseudo.weight
             case MaskedView.SOURCE_AND_TARGET:
-                assert view.source.label is not None
                 half = max(1, len(target) // 2)  # one of each in the reference implementation's batch of two
                 weight = pseudo.weight[:half]
                 return (
                     torch.cat([view.source.image[:half], target[:half]]),
-                    torch.cat([view.source.label[:half], pseudo.label[:half]]),
+                    torch.cat([view.source.ground_truth[:half], pseudo.label[:half]]),
                     torch.cat([torch.ones_like(weight), weight]),
                 )
 

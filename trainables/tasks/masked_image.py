@@ -35,7 +35,6 @@ class MaskedImageTask(AuxiliaryTask):
 
     def __init__(self, config: MaskedImageModelling, student: Segmentor, image_size: tuple[int, int]) -> None:
         super().__init__()
-        self.weight = config.weight
         self.ratio = config.ratio
         self.patch = config.patch
         self.stage = student.decoded_stages[-1]

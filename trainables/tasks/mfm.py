@@ -53,7 +53,6 @@ class MfmTask(AuxiliaryTask):
         super().__init__()
         self.config = config
         self.adaptation = adaptation
-        self.weight = config.weight
         self.start_step = config.start_step
         self.stages = segmentor.decoded_stages
         self.patch = tuple(max(1, round(size / cells)) for size, cells in zip(image_size, config.grid, strict=True))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from trainables.adaptation.teacher import MovingAverage
 from trainables.step_data import StepView
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from trainables.models.segmentor import Segmentor
     from trainables.randomness import Streams
 
-__all__ = ["AuxiliaryTask", "Shares", "StepView", "TaskSetting"]
+__all__ = ["AuxiliaryTask", "MovingAverage", "Shares", "StepView", "TaskSetting"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,7 +58,8 @@ class AuxiliaryTask(nn.Module):
 
     Attributes:
         name: Key in the logs (`loss/<name>`), unlike that of any other term.
-        weight: Multiplies each term; a task whose settings have weight 0 is not built.
+        weight: Multiplies each term: that of the settings, unless the task sets another one when it is made. A task
+            whose settings have weight 0 is not built.
         start_step: First step at which the terms are evaluated.
         learning_rate: None takes the encoder's. The schedule scales it.
         learning_rate_factor: Multiplies the learning rate; 10 is usual for heads.
@@ -66,7 +68,7 @@ class AuxiliaryTask(nn.Module):
     """
 
     name: str
-    weight: float = 1.0
+    weight: float
     start_step: int = 0
     learning_rate: float | None = None
     learning_rate_factor: float = 1.0

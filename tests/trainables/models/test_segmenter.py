@@ -237,3 +237,57 @@ def test_mean_and_std_are_those_of_the_encoder() -> None:
     network = Segmenter(encoder=Grey(), head=DeepLabV2Head())
     assert HRDA(base=network).mean == network.mean == (1.0, 2.0, 3.0)
     assert HRDA(base=network).std == replace(network, encoder=SmallResNet()).std == (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class OwnEncoder(EncoderSettings):
+    """Settings of one's own that return what they are given."""
+
+    made: object
+
+    def build(self) -> Encoder:
+        return self.made  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class OwnHead(HeadSettings):
+    """The same of a head."""
+
+    made: object
+
+    def build(self, channels: tuple[int, ...], strides: tuple[int, ...], num_classes: int) -> Head:
+        return self.made  # type: ignore[return-value]
+
+
+def having(module: nn.Module, **attributes: object) -> nn.Module:
+    """The module with these attributes."""
+    vars(module).update(attributes)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (nn.Identity(), r"^OwnEncoder\.build must return an Encoder, got Identity; derive it from"),
+        (Encoder(), r"^Encoder must have tuples channels and strides, .+, got None and None; set them"),
+        (having(Encoder(), channels=(8, 8), strides=(4,)), r"^Encoder must have .+ got \(8, 8\) and \(4,\); set them"),
+    ],
+)
+def test_an_encoder_of_ones_own_that_lacks_something_is_one_sentence(made: nn.Module, sentence: str) -> None:
+    """Before anything is trained."""
+    with pytest.raises(ValueError, match=sentence):
+        built(Segmenter(encoder=OwnEncoder(made), head=DeepLabV2Head()))
+
+
+@pytest.mark.parametrize(
+    ("made", "sentence"),
+    [
+        (nn.Identity(), r"^OwnHead\.build must return a Head, got Identity; derive it from"),
+        (Head(), r"^Head\.decoded_stages must be a tuple of the stages that it reads, of 0 to 2, got None; set it"),
+        (having(Head(), decoded_stages=(3,)), r"^Head\.decoded_stages must be .+ of 0 to 2, got \(3,\); set it"),
+    ],
+)
+def test_a_head_of_ones_own_that_lacks_something_is_one_sentence(made: nn.Module, sentence: str) -> None:
+    """Before anything is trained."""
+    with pytest.raises(ValueError, match=sentence):
+        built(Segmenter(encoder=SmallResNet(), head=OwnHead(made)))

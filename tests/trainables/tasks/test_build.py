@@ -126,6 +126,31 @@ def test_a_task_of_ones_own_learns_with_its_own_rate() -> None:
     assert not any("probe" in name for name, _ in state.student.named_parameters())
 
 
+class Unweighted(AuxiliaryTask):
+    """A task that says nothing of its weight."""
+
+    name = "unweighted"
+
+    def loss(self, view: StepView) -> Tensor:
+        return view.student(view.target.image).logits.square().mean()
+
+
+def test_a_task_weighs_what_its_settings_say_unless_it_says_otherwise() -> None:
+    """Nobody has to hand the weight on; SourceEntropy sets another one itself."""
+    made = (Own(lambda setting: Unweighted(), weight=0.25), Own(entropy, weight=0.25))
+    assert [started(smoke(settings)).tasks[0].weight for settings in made] == [0.25, 2.0]
+
+
+def test_a_task_that_shares_no_pass_has_no_shared_features() -> None:
+    """And is told how to share one."""
+    view = started(smoke()).last
+    assert view is not None
+    with pytest.raises(ValueError, match=r"^AuxiliaryTask\.shares must be Shares\.SOURCE or Shares\.MIXED"):
+        view.shared  # noqa: B018
+    with pytest.raises(ValueError, match=r"^Batch\.label must be given for its ground truth, got None"):
+        view.target.ground_truth  # noqa: B018
+
+
 @dataclass(frozen=True)
 class Weighted:
     """A weight, and no task."""
@@ -149,6 +174,10 @@ class Former(FeatureDropout):
 
     def build(self, segmentor: Segmentor, streams: Streams) -> AuxiliaryTask:  # type: ignore[override]
         raise NotImplementedError
+
+
+class Nameless(AuxiliaryTask):
+    """A task that the logs cannot name."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +215,8 @@ def test_settings_that_build_no_task_are_one_sentence() -> None:
         smoke(Former())
     with pytest.raises(ValueError, match=r"Own\.build must return an AuxiliaryTask, got int"):
         started(smoke(Own(lambda setting: 3)))
+    with pytest.raises(ValueError, match=r"^Nameless\.name must be a string, got None; it names the loss in the logs"):
+        started(smoke(Own(lambda setting: Nameless())))
 
 
 def test_two_tasks_of_one_name_are_one_sentence() -> None:
