@@ -9,7 +9,7 @@ from typing import Annotated, Any, get_type_hints
 from mfm_tune.fields import AtLeast0, Line, Positive, Settings, Size, shown
 from trainables.config import Data, Experiment
 from trainables.experiment.kinds import AnyNetwork
-from trainables.settings_json import UnknownClass, plain, read_settings
+from trainables.settings_json import UnknownClass, is_ours, plain, read_settings
 
 FORMAT = 1
 LARGEST = 2**14  # of a side in pixels, of a width in channels: what is larger is a damaged file, and fills the memory
@@ -66,7 +66,8 @@ class Description(Settings):
         try:
             hints = get_type_hints(cls)
             read = cls(**{item.name: read_settings(content[item.name], hints[item.name]) for item in fields(cls)})
-            largest = max(_whole_numbers((read.network, read.size, read.slide, read.data)))
+            sizes = () if read.data is None else (read.data.training_size, read.data.evaluation_size)
+            largest = max(_whole_numbers((read.network, read.size, read.slide, sizes)))
             if largest > LARGEST:
                 raise ValueError(f"{shown(largest)} is more than {LARGEST}")
         except UnknownClass:
@@ -108,7 +109,7 @@ def describe(
 
 
 def _whole_numbers(value: Any) -> Iterator[int]:
-    """Sizes and counts in settings; seeds are none."""
+    """Sizes and counts, those in our own settings of networks included; what others mean by a number is theirs."""
     match value:
         case bool():
             return
@@ -117,6 +118,5 @@ def _whole_numbers(value: Any) -> Iterator[int]:
         case tuple():
             for part in value:
                 yield from _whole_numbers(part)
-        case Settings():
-            names = [item.name for item in fields(value) if not item.name.endswith("seed")]  # type: ignore[arg-type]
-            yield from _whole_numbers(tuple(getattr(value, name) for name in names))
+        case Settings() if is_ours(type(value)):
+            yield from _whole_numbers(tuple(getattr(value, item.name) for item in fields(value)))  # type: ignore[arg-type]

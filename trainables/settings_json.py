@@ -76,7 +76,7 @@ def _member(value: Any, hint: Any) -> Any:
 
 
 def _named(kind: type) -> dict[str, str]:
-    own = {} if _is_ours(kind) else {"module": kind.__module__}
+    own = {} if is_ours(kind) else {"module": kind.__module__}
     return {"class": kind.__name__} | own
 
 
@@ -85,11 +85,11 @@ def _class_of(written: dict[str, Any], hint: Any) -> type[Settings]:
     name, module = written["class"], written.get("module")
     known = [kind for kind in imported_classes(Settings) if kind.__name__ == name]
     if module is None:
-        ours = [kind for kind in known if _is_ours(kind)]
+        ours = [kind for kind in known if is_ours(kind)]
         if not ours:
             raise ValueError(f"{shown(name)} must be {' or '.join(_choices(hint))}")
         return ours[-1]
-    others = [kind for kind in known if not _is_ours(kind)]
+    others = [kind for kind in known if not is_ours(kind)]
     exact = [kind for kind in others if kind.__module__ == module]
     if exact:
         return exact[-1]
@@ -121,7 +121,8 @@ def imported_classes(base: type[Settings]) -> Iterator[type[Settings]]:
     yield from found.values()
 
 
-def _is_ours(kind: type) -> bool:
+def is_ours(kind: type) -> bool:
+    """Whether a class is none of someone's own."""
     return kind.__module__.split(".")[0] == ROOM
 
 
@@ -129,5 +130,5 @@ def _choices(hint: Any) -> list[str]:
     """Names of our own classes that a field of this type can hold."""
     kinds = [kind for kind in get_args(hint) or (hint,) if isinstance(kind, type) and issubclass(kind, Settings)]
     every = [each for kind in kinds for each in (kind, *imported_classes(kind))]
-    names = [each.__name__ for each in every if _is_ours(each) and is_dataclass(each)]
+    names = [each.__name__ for each in every if is_ours(each) and is_dataclass(each)]
     return names or ["settings of this version"]

@@ -13,6 +13,7 @@ from trainables.config import DomainPair, PackedPair, SourceDataset, TargetDatas
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.datasets import dataset_names, find_dataset
 from trainables.data.domains import Domains, Opening
+from trainables.description import Description, describe
 from trainables.program import Segmentation
 from trainables.recipes import PAPER, SMOKE, dacs
 from trainables.running.trial import Trial
@@ -25,6 +26,7 @@ class Village(DomainPair):
 
     training_size: tuple[int, int] = (32, 64)
     evaluation_size: tuple[int, int] = (32, 64)
+    images: int = 24_966
 
     def open(self, opening: Opening) -> Domains:
         city = ToyCity(image_size=self.training_size, source_images=4, target_images=4, validation_images=2)
@@ -102,3 +104,13 @@ def test_settings_that_came_later_are_not_written_while_they_are_unset() -> None
     named = PackedPair(classes=("fern", "moss"))
     assert plain(named)["classes"] == ["fern", "moss"]
     assert [read_settings(plain(each), DomainPair) for each in (PackedPair(), named)] == [PackedPair(), named]
+
+
+def test_a_model_is_read_however_many_images_its_data_count() -> None:
+    """The limit on sizes, which finds damaged files, is none on what a pair of one's own, or a large pool, has."""
+    for data in (Village(), ToyCity(source_images=50_000)):
+        written = describe(replace(dacs(SMOKE), data=data), ("a", "b"), (0.0,) * 3, (1.0,) * 3, step=1)
+        assert Description.from_json(written.to_json()) == written
+    damaged = replace(written, data=ToyCity(image_size=(32, 10**9)))
+    with pytest.raises(ValueError, match="1000000000 is more than 16384"):
+        Description.from_json(damaged.to_json())
