@@ -124,31 +124,27 @@ def assemble(
     groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
     optimizer = build_optimizer(groups, config.optimizer)
     student.train()
-    networks = [student, *([teacher.network] if teacher else [])]
-    encoders = [network.encoder for network in networks]
-    encoders += [encoder for task in tasks if isinstance(task, AuxiliaryTask) for encoder in task.encoders()]
-    compiled = config.execution.compile
-    graphs = config.execution.cuda_graphs and reference.device.type == "cuda"
-    if compiled:
-        _compile([network.decoder for network in networks] + ([] if graphs else encoders))
-    graphed = tuple(GraphedModule(encoder, compiled=compiled) for encoder in encoders) if graphs else ()
+    graphed = _accelerated(config, student, teacher, tasks)
 
     def source_of_class(purpose: str, step: int, class_id: int, count: int) -> Batch:
         return in_layout(domains.source_of_class(streams, purpose, step, class_id, count), config)
 
-    return State(
-        config,
-        streams,
-        student,
-        teacher,
-        tasks,
-        optimizer,
-        domains.mean,
-        domains.std,
-        graphed,
-        mixer,
-        source_of_class,
-    )
+    mean, std = domains.mean, domains.std
+    return State(config, streams, student, teacher, tasks, optimizer, mean, std, graphed, mixer, source_of_class)
+
+
+def _accelerated(
+    config: Experiment, student: Segmentor, teacher: Teacher | None, tasks: nn.ModuleList
+) -> tuple[GraphedModule, ...]:
+    """Compile what the config compiles, and return the encoders whose passes are recorded: none on a CPU."""
+    networks = [student, *([teacher.network] if teacher else [])]
+    encoders = [network.encoder for network in networks]
+    encoders += [encoder for task in tasks if isinstance(task, AuxiliaryTask) for encoder in task.encoders()]
+    compiled = config.execution.compile
+    graphs = config.execution.cuda_graphs and next(student.parameters()).device.type == "cuda"
+    if compiled:
+        _compile([network.decoder for network in networks] + ([] if graphs else encoders))
+    return tuple(GraphedModule(encoder, compiled=compiled) for encoder in encoders) if graphs else ()
 
 
 def build_mixer(adaptation: SelfTraining, streams: Streams) -> Mixer:
