@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trainables.geometry import Box
-    from trainables.models.segmentor import Encoded, Segmentor
+    from trainables.models.segmentor import Encoded, Outputs, Segmentor
     from trainables.randomness import Streams
 
 
@@ -94,6 +94,13 @@ class SourceOfClass(Protocol):
         """As many images of a class; none where no source image shows it."""
 
 
+class TargetImages(Protocol):
+    """Draws whole training images of the target, as a function of (seed, purpose, step)."""
+
+    def __call__(self, purpose: str, step: int, count: int) -> tuple[Tensor, ...]:
+        """As many images [1, 3, H, W], normalised, at the size that crops are cut from; sizes may differ."""
+
+
 @dataclass(frozen=True, slots=True)
 class Pass:
     """One pass of a network over images: its dropout and HRDA's HR detail crop, functions of (seed, name, step).
@@ -126,8 +133,8 @@ class Pass:
 class StepView:
     """What an auxiliary task sees of one training step.
 
-    `source_encoded` and `mixed_encoded` are there, with their graphs, only for tasks that share the pass
-    (`AuxiliaryTask.shares`). `mixed` are the mixer's batches, one or more.
+    `source_encoded` with `source_outputs`, and `mixed_encoded` are there, with their graphs, only for tasks that share
+    the pass (`AuxiliaryTask.shares`). `mixed` are the mixer's batches, one or more.
     """
 
     step: int
@@ -140,9 +147,11 @@ class StepView:
     pseudo: PseudoLabel
     mixed: tuple[Mixed, ...]
     source_of_class: SourceOfClass
+    target_images: TargetImages
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     source_encoded: Encoded | None = None
+    source_outputs: Outputs | None = None
     mixed_encoded: Encoded | None = None
 
     @property

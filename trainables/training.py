@@ -24,7 +24,7 @@ from trainables.cuda_graphs import GraphedModule
 from trainables.models.segmentor import SegmentationLoss, Segmentor
 from trainables.optimization import clip_gradients, set_learning_rate
 from trainables.randomness import Streams
-from trainables.step_data import Batch, Mixed, Pass, PseudoLabel, StepView
+from trainables.step_data import Batch, Mixed, Pass, PseudoLabel, StepView, TargetImages
 from trainables.tasks.task import AuxiliaryTask, Shares
 
 FREED = "backward through the graph a second time"  # of torch's error
@@ -43,6 +43,7 @@ class State:
         tasks: Auxiliary tasks.
         mixer: Makes the mixed images; None without self-training.
         source_of_class: Source images by (purpose, step, class, count), in the config's memory format.
+        target_images: Whole target images by (purpose, step, count).
         optimizer: Over the student and the tasks.
         step: Steps taken.
         mean, std: Normalisation of images (pixel values, RGB).
@@ -61,6 +62,7 @@ class State:
     graphed: tuple[GraphedModule, ...] = ()
     mixer: Mixer | None = None
     source_of_class: Callable[[str, int, int, int], Batch] | None = None
+    target_images: TargetImages | None = None
     step: int = 0
     last: StepView | None = field(default=None, repr=False)
 
@@ -89,6 +91,7 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
         pseudo=pseudo,
         mixed=mixed,
         source_of_class=mixing.source_of_class,
+        target_images=_target_images(state),
         mean=state.mean,
         std=state.std,
     )
@@ -128,8 +131,10 @@ def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> L
     box = Pass("source", view.step, view.streams).begin(student, source.image)
     with autocast(state):
         encoded = student.encode(source.image, box)
-        loss = student.loss(student.decode(encoded), source.ground_truth)
-    return _named("source", loss) | backward(state, loss, replace(view, source_encoded=encoded), sharing)
+        outputs = student.decode(encoded)
+        loss = student.loss(outputs, source.ground_truth)
+    seen = replace(view, source_encoded=encoded, source_outputs=outputs)
+    return _named("source", loss) | backward(state, loss, seen, sharing)
 
 
 def mixed_terms(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
@@ -252,6 +257,11 @@ def _mix_view(state: State, source: Batch, target: Batch, pseudo: PseudoLabel) -
         mean=state.mean,
         std=state.std,
     )
+
+
+def _target_images(state: State) -> TargetImages:
+    assert state.target_images is not None
+    return state.target_images
 
 
 def mixed_images(state: State, settings: SelfTraining, given: MixView) -> tuple[Mixed, ...]:

@@ -86,6 +86,13 @@ class Domains(Protocol):
     def target(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """Unlabelled target images for a training step (`label` is None)."""
 
+    def target_images(self, streams: Streams, purpose: str, step: int, count: int) -> tuple[Tensor, ...]:
+        """Whole training images of the target, drawn uniformly from the stream of a purpose.
+
+        Returns:
+            As many images [1, 3, H, W], normalised, at the size that crops are cut from; sizes may differ.
+        """
+
     def labelled_target(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """The same target images with their labels, for the oracle only.
 

@@ -155,6 +155,15 @@ class StoredDomains:
         """Unlabelled target crops, with the boxes in which pseudo-labels count."""
         return self._to_device(self._ahead.take(Request(Kind.TARGET, streams, step, batch_size)))
 
+    def target_images(self, streams: Streams, purpose: str, step: int, count: int) -> tuple[Tensor, ...]:
+        """Whole target images as they lie in the store."""
+        target, found = self._pair.target, []
+        for item in range(count):
+            index = self._target_sampler.draw(streams.numpy(purpose, step, item)).index
+            pixels = torch.from_numpy(np.array(target.window(index, whole(target.size(index)))))
+            found.append(self._normalised(self._pinned(pixels[None])))
+        return tuple(found)
+
     def labelled_target(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """The same target crops with their labels.
 

@@ -104,12 +104,20 @@ class EmbeddingHead(Head):
         self.fusion = fusion
         self.dropout = nn.Dropout2d(dropout)
         self.classifier = nn.Conv2d(channels, num_classes, 1)
+        self.fused_channels = channels
 
     def forward(self, *stages: Tensor) -> Tensor:
         """[B, C_i, h_i, w_i] of all stages -> [B, K, h_1, w_1]."""
+        return self.classify(self.dropout(self.fuse(*stages)))
+
+    def fuse(self, *stages: Tensor) -> Tensor:
         size = (stages[0].shape[-2], stages[0].shape[-1])
         embedded = [embed(stage, size) for embed, stage in zip(self.embeddings, stages, strict=True)]
-        logits: Tensor = self.classifier(self.dropout(self.fusion(torch.cat(embedded, dim=1))))
+        fused: Tensor = self.fusion(torch.cat(embedded, dim=1))
+        return fused
+
+    def classify(self, fused: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(fused)
         return logits
 
 

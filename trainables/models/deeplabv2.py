@@ -31,11 +31,19 @@ class DeepLabV2Head(Head):
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
         self.convolutions = nn.ModuleList(convolutions)
+        self.fused_channels = channels
 
     def forward(self, *stages: Tensor) -> Tensor:
         """[B, C, h, w] of the one stage -> [B, K, h, w]."""
+        return self.classify(self.fuse(*stages))
+
+    def fuse(self, *stages: Tensor) -> Tensor:
+        """The stage itself."""
         (features,) = stages
-        logits: Tensor = self.convolutions[0](features)
+        return features
+
+    def classify(self, fused: Tensor) -> Tensor:
+        logits: Tensor = self.convolutions[0](fused)
         for convolution in self.convolutions[1:]:
-            logits = logits + convolution(features)
+            logits = logits + convolution(fused)
         return logits

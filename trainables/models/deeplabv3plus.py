@@ -62,13 +62,20 @@ class DeepLabV3PlusHead(Head):
         self.dropout = nn.Dropout2d(config.dropout)
         self.classifier = nn.Conv2d(width, num_classes, 1)
         small_classifier(self.classifier)
+        self.fused_channels = width
 
     def forward(self, *stages: Tensor) -> Tensor:
         """[B, C, h, w] of the fine and [B, C', h', w'] of the last stage -> [B, K, h, w]."""
+        return self.classify(self.dropout(self.fuse(*stages)))
+
+    def fuse(self, *stages: Tensor) -> Tensor:
         fine, last = stages
         context = upsample(self.aspp(last), fine.shape[-2:])
-        fused = self.fusion(torch.cat([context, self.reduction(fine)], dim=1))
-        logits: Tensor = self.classifier(self.dropout(fused))
+        fused: Tensor = self.fusion(torch.cat([context, self.reduction(fine)], dim=1))
+        return fused
+
+    def classify(self, fused: Tensor) -> Tensor:
+        logits: Tensor = self.classifier(fused)
         return logits
 
 

@@ -8,7 +8,7 @@ crop, shared by the batch; at inference it is a grid of windows over the whole i
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trainables.config import HRDA
 from trainables.geometry import Box, size_of
 from trainables.losses import cross_entropy
-from trainables.models.segmentor import Encoded, Outputs, Pyramid, SegmentationLoss, Segmentor, laid_out, upsample
+from trainables.models.segmentor import Encoded, Head, Outputs, Pyramid, SegmentationLoss, Segmentor, laid_out, upsample
 from trainables.models.sliding import average, windows
 from trainables.randomness import Streams
 
@@ -90,6 +90,9 @@ class HRDASegmentor(Segmentor):
             high = max(1, (room + 1) // BOX_STEP)
             places.append(BOX_STEP * int(streams.integers(purpose, step, (), 0, high, item=item)))
         return Box(places[0], places[1], *self.detail_crop)
+
+    def head(self) -> Head:
+        return cast("Head", self.decoder.head)
 
     def context(self, image: Tensor) -> Tensor:
         """The image at half its resolution.

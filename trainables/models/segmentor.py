@@ -11,7 +11,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -62,13 +62,23 @@ class Head(nn.Module):
 
     Attributes:
         decoded_stages: Indices of these stages in the pyramid; the first one has the resolution of the logits.
+        fused_channels: Of what `fuse` gives; None where the head does not come in two parts.
     """
 
     decoded_stages: tuple[int, ...]
+    fused_channels: int | None = None
 
     @abstractmethod
     def forward(self, *stages: Tensor) -> Tensor:
         """[B, C_i, h_i, w_i] of the decoded stages -> [B, K, h, w]."""
+
+    def fuse(self, *stages: Tensor) -> Tensor:
+        """The map that the classifier reads, [B, fused_channels, h, w], before dropout."""
+        raise NotImplementedError(f"{type(self).__name__} has no method fuse.")
+
+    def classify(self, fused: Tensor) -> Tensor:
+        """Logits [B, K, h, w] of that map, without dropout."""
+        raise NotImplementedError(f"{type(self).__name__} has no method classify.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +166,10 @@ class Segmentor(nn.Module):
         """(rows, columns) of a stage for a training image of this size (HRDA: of one of its two views)."""
         stride = self.strides[stage]
         return -(-image_size[0] // stride), -(-image_size[1] // stride)
+
+    def head(self) -> Head:
+        """What makes logits of the decoded stages (HRDA: of each of its two views)."""
+        return cast("Head", self.decoder)
 
     def context(self, image: Tensor) -> Tensor:
         """The image as the encoder sees it for the first pyramid (HRDA: at half its resolution)."""

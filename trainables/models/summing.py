@@ -33,13 +33,20 @@ class SummingHead(Head):
         self.laterals = nn.ModuleList(nn.Conv2d(inputs, channels, 1, bias=False) for inputs in stages)
         self.norm = nn.BatchNorm2d(channels)
         self.head = DeepLabV2Head(channels, num_classes, rates)
+        self.fused_channels = channels
 
     def forward(self, *stages: Tensor) -> Tensor:
         """[B, C_i, h_i, w_i] of the decoded stages -> [B, K, h_1, w_1]."""
+        return self.classify(self.fuse(*stages))
+
+    def fuse(self, *stages: Tensor) -> Tensor:
         mapped = [lateral(stage) for lateral, stage in zip(self.laterals, stages, strict=True)]
         size = mapped[0].shape[-2:]
         total = mapped[0]
         for coarse in mapped[1:]:
             total = total + upsample(coarse, size)
-        logits: Tensor = self.head(F.relu(self.norm(total)))
+        return F.relu(self.norm(total))
+
+    def classify(self, fused: Tensor) -> Tensor:
+        logits: Tensor = self.head(fused)
         return logits

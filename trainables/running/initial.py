@@ -129,8 +129,11 @@ def assemble(
     def source_of_class(purpose: str, step: int, class_id: int, count: int) -> Batch:
         return in_layout(domains.source_of_class(streams, purpose, step, class_id, count), config)
 
-    mean, std = domains.mean, domains.std
-    return State(config, streams, student, teacher, tasks, optimizer, mean, std, graphed, mixer, source_of_class)
+    def target_images(purpose: str, step: int, count: int) -> tuple[torch.Tensor, ...]:
+        return domains.target_images(streams, purpose, step, count)
+
+    scale, drawn = (domains.mean, domains.std), (source_of_class, target_images)
+    return State(config, streams, student, teacher, tasks, optimizer, *scale, graphed, mixer, *drawn)
 
 
 def _accelerated(

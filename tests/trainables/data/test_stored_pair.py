@@ -401,3 +401,20 @@ def test_held_out_source_images_are_never_drawn(
         domains.warm_start(Streams(0), step, 4)
     assert read_of_ours() == set(range(12)) - held_out
     assert list(PAIR.open(Opening(stores, CPU, sampling)).held_out()) == []
+
+
+# -- whole target images ---------------------------------------------------------------------------------------------
+
+
+def test_whole_target_images_are_those_of_the_store(opened: Opened) -> None:
+    """At the size that crops are cut from, normalised; a function of purpose and step."""
+    domains = opened()
+    images = domains.target_images(Streams(0), "pairs", 2, 3)
+    target, mean, std = domains._pair.target, torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+    whole = [torch.from_numpy(target.window(i, Box(0, 0, *target.size(i))).copy()) for i in range(len(target))]
+    pool = [image.float().sub(mean).div(std).permute(2, 0, 1)[None] for image in whole]
+    for image in images:
+        assert any(image.shape == one.shape and torch.allclose(image, one, atol=1e-5) for one in pool)
+    assert all(map(torch.equal, images, opened().target_images(Streams(0), "pairs", 2, 3)))
+    drawn = [domains.target_images(Streams(0), "pairs", step, 1)[0] for step in range(20)]
+    assert len({float(image.sum()) for image in drawn}) > 1

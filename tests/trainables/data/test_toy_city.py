@@ -309,3 +309,17 @@ def test_source_images_of_a_class_show_it_and_are_not_held_out() -> None:
     assert truck.image.shape == (0, 3, *config.image_size)
     with pytest.raises(ValueError, match=r"^source_of_class needs a class_id from 0 to 11, got -1\.$"):
         domains.source_of_class(Streams(0), "paste", 0, -1, 2)
+
+
+def test_whole_target_images_are_those_of_the_pool_and_depend_on_the_stream_alone() -> None:
+    """Never mirrored; another purpose or step draws others."""
+    config = ToyCity(image_size=(32, 64), source_images=2, target_images=6, validation_images=2)
+    domains = ToyCityDomains(config, CPU)
+    pool = domains._normalised(domains._target.image)
+    images = domains.target_images(Streams(0), "pairs", 3, 4)
+    assert [tuple(image.shape) for image in images] == [(1, 3, 32, 64)] * 4
+    assert all(any(torch.equal(image[0], one) for one in pool) for image in images)
+    again = ToyCityDomains(config, CPU).target_images(Streams(0), "pairs", 3, 4)
+    assert all(map(torch.equal, images, again))
+    for other in (domains.target_images(Streams(0), "pairs", 4, 4), domains.target_images(Streams(0), "x", 3, 4)):
+        assert not all(map(torch.equal, images, other))

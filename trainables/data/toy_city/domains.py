@@ -128,6 +128,12 @@ class ToyCityDomains:
         """Unlabelled target images for a training step (`label` is None)."""
         return self._target_batch(streams, step, batch_size, labelled=False)
 
+    def target_images(self, streams: Streams, purpose: str, step: int, count: int) -> tuple[Tensor, ...]:
+        """Whole target images (see `Domains`)."""
+        indices = streams.integers(purpose, step, (count,), 0, len(self._target.image))
+        images = self._batch(self._target, indices, torch.zeros(count), labelled=False).image
+        return tuple(image.unsqueeze(0) for image in images)
+
     def labelled_target(self, streams: Streams, step: int, batch_size: int) -> Batch:
         """The same target images with their labels, for the oracle only."""
         return self._target_batch(streams, step, batch_size, labelled=True)
