@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from trainables.config import (
     ClassMix,
     Experiment,
+    MfmInput,
     Pretrained,
     SelfTraining,
     SourceOnly,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from trainables.running.trial import Trial
 
 ADAPTATIONS = {SelfTraining: "DACS", SourceOnly: "source-only", TargetSupervised: "oracle"}
+OTHER_PASSES = (MfmInput.MIXED_SHARED, MfmInput.BOTH)  # MFM takes none, or two, of its own, instead of one
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Segmentation:
         mfm = config.mfm
         if mfm is not None and mfm.weight != 0 and mfm.rebuilder is not None:
             tasks.append(f"{mfm.rebuilder.dim}x{mfm.rebuilder.blocks} on {mfm.grid[0]}x{mfm.grid[1]}")
+        if mfm is not None and mfm.weight != 0 and mfm.input in OTHER_PASSES:
+            tasks.append(f"of {mfm.input.value}")
         if isinstance(config.adaptation, SelfTraining) and config.adaptation.mixer != ClassMix():
             tasks.insert(0, type(config.adaptation.mixer).__name__)
         parts = [config.network.label, ADAPTATIONS[type(config.adaptation)], *tasks]

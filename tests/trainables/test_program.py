@@ -10,6 +10,7 @@ import pytest
 from tests.trainables.trained import tiny
 from trainables.config import (
     Experiment,
+    MfmInput,
     PackedPair,
     RealPhotographs,
     SourceDataset,
@@ -73,3 +74,11 @@ def test_a_config_of_another_kind_is_one_sentence() -> None:
     """The platform hands over what a search space made."""
     with pytest.raises(ValueError, match=r"^Segmentation trains an Experiment, got ToyCity\.$"):
         Segmentation().planned_steps(ToyCity())  # type: ignore[arg-type]
+
+
+def test_mfm_that_takes_other_passes_has_its_own_cost_class() -> None:
+    """None of its own on the shared pass, two for both domains; the other images cost what the target costs."""
+    of = {reading: Segmentation().cost_class(dacs(SMOKE, replace(mfm(SMOKE), input=reading))) for reading in MfmInput}
+    assert of[MfmInput.MIXED_SHARED] == f"{of[MfmInput.TARGET]}".replace(", batch", " + of mixed, shared pass, batch")
+    assert len({of[MfmInput.MIXED_SHARED], of[MfmInput.BOTH], of[MfmInput.TARGET]}) == 3
+    assert len(set(of.values())) == 3

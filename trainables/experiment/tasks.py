@@ -106,11 +106,14 @@ class Rebuilder(Settings):
 
 
 class MfmInput(Enum):
-    """Which image MFM encodes (reading 1)."""
+    """Which image MFM encodes (reading 1); source images have their labels in the place of pseudo-labels."""
 
     TARGET = "target"
     MIXED = "mixed"
+    MIXED_SHARED = "mixed, shared pass"  # features of the mixed pass itself: no second encoder pass
     TARGET_AUGMENTED = "target augmented"
+    SOURCE = "source"
+    BOTH = "source and target"  # a term each, with a mask each
 
 
 class LabelWeight(Enum):
@@ -147,7 +150,9 @@ class Mfm(Settings):
         objective: Table 2(e).
         draw: How the mask is drawn (reading 5).
         input: Which image is encoded (reading 1).
-        detach_encoder: Stop the gradient at the features (reading 2).
+        detach_encoder: Stop the gradient at the features, so that the term trains the decoder alone (reading 2).
+        detach_decoder: Leave the decoder's parameters out, so that the term trains the encoder alone. The Rebuilder
+            learns in either case.
         label_weight: Weight of pseudo-labels (reading 3).
         region: Pixels that count (reading 4).
         freeze_statistics: BatchNorm normalises by the batch but does not move its running statistics (reading 18).
@@ -168,6 +173,7 @@ class Mfm(Settings):
     freeze_statistics: bool = False
     attention: AttentionSource = AttentionSource.REBUILT
     start_step: AtLeast0 = 0
+    detach_decoder: bool = field(default=False, metadata={"identity": "when set"})
 
     initial_stream: ClassVar[str] = "rebuilder init"  # what its initial weights are drawn from
 
@@ -182,6 +188,16 @@ class Mfm(Settings):
             raise ValueError(
                 f"Mfm.objective must be 'pixel cls.' where rebuilder is None, got '{self.objective.value}'; "
                 "give a Rebuilder, which the reconstruction objectives train."
+            )
+        if self.detach_decoder and self.objective is not Objective.PIXEL_CLASSIFICATION:
+            raise ValueError(
+                f"Mfm.detach_decoder must be False with the objective '{self.objective.value}', which never reaches "
+                "the decoder."
+            )
+        if self.detach_decoder and self.detach_encoder:
+            raise ValueError(
+                "Mfm.detach_encoder and Mfm.detach_decoder must not both be True, or the term trains no part of the "
+                "network; set one of the two."
             )
 
 

@@ -10,7 +10,9 @@ none.
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -32,7 +34,26 @@ from trainables.losses import PATCH_EPSILON, masked_mean
 from trainables.models.rebuilder import Rebuilder, random_keep
 from trainables.models.segmentor import Encoded, Pyramid, Segmentor
 from trainables.step_data import StepView
-from trainables.tasks.task import AuxiliaryTask
+from trainables.tasks.task import AuxiliaryTask, Shares
+
+
+@dataclass(frozen=True, slots=True)
+class _Input:
+    """The images of one term.
+
+    Args:
+        image, label, weight: [B, 3, H, W], [B, H, W], [B, H, W].
+        name: The term's name in the logs.
+        encoded: Their features, where another pass has encoded them.
+        purpose: What the mask is drawn for.
+    """
+
+    image: Tensor
+    label: Tensor
+    weight: Tensor
+    name: str = ""
+    encoded: Encoded | None = None
+    purpose: str = "feature mask"
 
 
 class MfmTask(AuxiliaryTask):
@@ -54,6 +75,8 @@ class MfmTask(AuxiliaryTask):
         self.config = config
         self.adaptation = adaptation
         self.start_step = config.start_step
+        if config.input is MfmInput.MIXED_SHARED:
+            self.shares = Shares.MIXED
         self.stages = segmentor.decoded_stages
         self.patch = tuple(max(1, round(size / cells)) for size, cells in zip(image_size, config.grid, strict=True))
         self.rebuilder: Rebuilder | None = None
@@ -70,50 +93,101 @@ class MfmTask(AuxiliaryTask):
         if config.rebuilder is not None and config.objective is Objective.PIXEL_RECONSTRUCTION:
             self.pixel_head = nn.Linear(config.rebuilder.dim, 3 * self.patch[0] * self.patch[1])
 
+    def losses(self, view: StepView) -> Iterator[tuple[str, Tensor]]:
+        """L_mfm of this step: one term, or one of the source and one of the target."""
+        for seen in self._inputs(view):
+            yield seen.name, self._term(view, seen)
+
     def loss(self, view: StepView) -> Tensor:
-        """L_mfm of this step."""
-        box = view.box(view.target.image)
-        image = self._image(view)
+        """The sum of the terms."""
+        first, *others = (loss for _, loss in self.losses(view))
+        return sum(others, first)
+
+    def _inputs(self, view: StepView) -> Iterator[_Input]:
+        target, pseudo, mixed = view.target.image, view.pseudo, view.mixed[0]
+        match self.config.input:
+            case MfmInput.TARGET:
+                yield _Input(target, pseudo.label, self._weight(view))
+            case MfmInput.TARGET_AUGMENTED:
+                yield _Input(self._augmented(view), pseudo.label, self._weight(view))
+            case MfmInput.MIXED:
+                yield _Input(mixed.image, mixed.label, self._mixed_weight(view))
+            case MfmInput.MIXED_SHARED:
+                assert view.mixed_encoded is not None
+                yield _Input(mixed.image, mixed.label, self._mixed_weight(view), encoded=view.mixed_encoded)
+            case MfmInput.SOURCE:
+                yield self._source(view, "")
+            case MfmInput.BOTH:
+                yield self._source(view, "source")
+                yield _Input(target, pseudo.label, self._weight(view), name="target")
+
+    def _source(self, view: StepView, name: str) -> _Input:
+        label = view.source.label
+        assert label is not None
+        weight = torch.ones_like(label, dtype=view.pseudo.weight.dtype)
+        return _Input(view.source.image, label, weight, name=name, purpose="source feature mask")
+
+    def _augmented(self, view: StepView) -> Tensor:
+        settings = self.adaptation
+        return augment(
+            view.target.image,
+            settings.jitter,
+            settings.blur,
+            view.streams,
+            view.step,
+            view.mean,
+            view.std,
+            name="target ",
+        )
+
+    def _weight(self, view: StepView) -> Tensor:
+        """Weights of the target's pseudo-labels [B, H, W] (reading 3)."""
+        match self.config.label_weight:
+            case LabelWeight.CONFIDENCE:
+                return view.pseudo.weight
+            case LabelWeight.NONE:
+                return torch.ones_like(view.pseudo.weight)
+            case LabelWeight.PIXEL:
+                return (view.pseudo.confidence >= self.adaptation.threshold).to(view.pseudo.weight.dtype)
+
+    def _mixed_weight(self, view: StepView) -> Tensor:
+        """Mixed images carry their own weights, [B, H, W]; pasted pixels have 1 in each reading."""
+        mixed = view.mixed[0]
+        if self.config.label_weight is LabelWeight.CONFIDENCE:
+            return mixed.weight
+        return self._weight(view).masked_fill(mixed.pasted.squeeze(1), 1.0)
+
+    def _term(self, view: StepView, seen: _Input) -> Tensor:
+        """L_mfm of one batch of images."""
         with ExitStack() as stack:
             if self.config.freeze_statistics:
                 stack.enter_context(frozen_statistics(view.student))
-            encoded = view.student.encode(image, box)
+            encoded = seen.encoded
+            if encoded is None:
+                encoded = view.student.encode(seen.image, view.box(seen.image))
             if self.config.detach_encoder:
                 encoded = encoded.detach()
             features = self._stacked(encoded)
             keep = random_keep(
-                view.streams, view.step, len(features[-1]), self.config.grid, self.config.ratio, self.config.draw
+                view.streams,
+                view.step,
+                len(features[-1]),
+                self.config.grid,
+                self.config.ratio,
+                self.config.draw,
+                purpose=seen.purpose,
             ).to(features[-1].device, non_blocking=True)
             match self.config.objective:
                 case Objective.PIXEL_CLASSIFICATION:
-                    return self._classification(view, encoded, features, keep)
+                    return self._classification(view, seen, encoded, features, keep)
                 case Objective.PIXEL_RECONSTRUCTION:
-                    return self._pixel_reconstruction(image, encoded, features, keep)
+                    return self._pixel_reconstruction(seen.image, encoded, features, keep)
                 case Objective.FEATURE_TEACHER:
                     with torch.no_grad(), frozen_statistics(view.teacher):
-                        target = self._stacked(view.teacher.encode(image, box))
+                        target = self._stacked(view.teacher.encode(seen.image, encoded.box))
                     return self._feature_reconstruction(features, target, keep)
                 case Objective.FEATURE_STUDENT:
                     return self._feature_reconstruction(features, features, keep)
-
-    def _image(self, view: StepView) -> Tensor:
-        match self.config.input:
-            case MfmInput.TARGET:
-                return view.target.image
-            case MfmInput.MIXED:
-                return view.mixed[0].image
-            case MfmInput.TARGET_AUGMENTED:
-                settings = self.adaptation
-                return augment(
-                    view.target.image,
-                    settings.jitter,
-                    settings.blur,
-                    view.streams,
-                    view.step,
-                    view.mean,
-                    view.std,
-                    name="target ",
-                )
 
     def _stacked(self, encoded: Encoded) -> Pyramid:
         """The decoded stages; HRDA's context and detail in turn along the batch, each with a mask of its own."""
@@ -131,34 +205,21 @@ class MfmTask(AuxiliaryTask):
         attention = encoded.pyramids[0] if self.config.attention is AttentionSource.ORIGINAL else None
         return encoded.with_pyramids(tuple(pyramids), attention=attention)
 
-    def _classification(self, view: StepView, encoded: Encoded, features: Pyramid, keep: Tensor) -> Tensor:
+    def _classification(
+        self, view: StepView, seen: _Input, encoded: Encoded, features: Pyramid, keep: Tensor
+    ) -> Tensor:
         if self.rebuilder is None:
             rebuilt = tuple(stage * _resized(keep, stage) for stage in features)
         else:
             rebuilt = self.rebuilder(features, keep)
-        outputs = view.student.decode(self._with_stages(encoded, rebuilt))
-        label, weight = self._label(view)
+        with without_gradients(view.student.decoder) if self.config.detach_decoder else nullcontext():
+            outputs = view.student.decode(self._with_stages(encoded, rebuilt))
+        weight = seen.weight
         if self.config.region is LossRegion.MASKED:
             context = keep.chunk(len(encoded.pyramids))[0]
-            masked = 1 - F.interpolate(context, size=label.shape[-2:], mode="nearest").squeeze(1)
+            masked = 1 - F.interpolate(context, size=seen.label.shape[-2:], mode="nearest").squeeze(1)
             weight = weight * masked
-        return view.student.loss(outputs, label, weight).total()
-
-    def _label(self, view: StepView) -> tuple[Tensor, Tensor]:
-        """Labels and their weights; mixed images carry their own."""
-        label, weight = view.pseudo.label, view.pseudo.weight
-        if self.config.input is MfmInput.MIXED:
-            label, weight = view.mixed[0].label, view.mixed[0].weight
-        match self.config.label_weight:
-            case LabelWeight.CONFIDENCE:
-                return label, weight
-            case LabelWeight.NONE:
-                return label, torch.ones_like(weight)
-            case LabelWeight.PIXEL:
-                sure = (view.pseudo.confidence >= self.adaptation.threshold).to(weight.dtype)
-                if self.config.input is MfmInput.MIXED:
-                    sure = sure.masked_fill(view.mixed[0].pasted.squeeze(1), 1.0)
-                return label, sure
+        return view.student.loss(outputs, seen.label, weight).total()
 
     def _feature_reconstruction(self, features: Pyramid, target: Pyramid, keep: Tensor) -> Tensor:
         """Smooth L1 between offsets and layer-normalised features at masked cells, mean over stages (I-JEPA's code)."""
@@ -192,6 +253,19 @@ class MfmTask(AuxiliaryTask):
         cells = F.unfold(image, self.patch, stride=self.patch).transpose(1, 2)
         centre, variance = cells.mean(dim=-1, keepdim=True), cells.var(dim=-1, keepdim=True)
         return (cells - centre) / (variance + PATCH_EPSILON).sqrt()
+
+
+@contextmanager
+def without_gradients(module: nn.Module) -> Iterator[None]:
+    """What is computed within the context sends gradients through a module and none into its parameters."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def _resized(keep: Tensor, stage: Tensor) -> Tensor:

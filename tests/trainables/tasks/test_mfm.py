@@ -19,6 +19,7 @@ from tests.trainables.tasks.training import (
     reached,
     smoke,
     started,
+    stepped,
     train,
     view_and_task,
     with_hrda,
@@ -26,6 +27,7 @@ from tests.trainables.tasks.training import (
 from trainables import tensor_file
 from trainables.config import (
     AttentionSource,
+    Execution,
     Experiment,
     LabelWeight,
     LossRegion,
@@ -33,6 +35,7 @@ from trainables.config import (
     MfmInput,
     Norm,
     Objective,
+    Precision,
     Projector,
     Rebuilder,
     SelfTraining,
@@ -41,6 +44,7 @@ from trainables.config import (
 from trainables.losses import cross_entropy
 from trainables.models.rebuilder import random_keep, resize_keep
 from trainables.models.segmentor import upsample
+from trainables.models.small import SmallEncoder
 from trainables.randomness import Recorded
 from trainables.step_data import Batch, StepView
 from trainables.tasks.mfm import MfmTask
@@ -80,6 +84,8 @@ REACH = {
     "features of the student": (replace(SMALL, objective=Objective.FEATURE_STUDENT), True, False, REBUILDER),
     "masking": (MASKING, True, True, ()),
     "features detached": (replace(SMALL, detach_encoder=True), False, True, REBUILDER),
+    "decoder detached": (replace(SMALL, detach_decoder=True), True, False, REBUILDER),
+    "source": (replace(SMALL, input=MfmInput.SOURCE), True, True, REBUILDER),
     "chain": (replace(SMALL, rebuilder=Rebuilder(dim=16, heads=2, projector=Projector.CHAIN)), True, True, REBUILDER),
 }
 
@@ -99,6 +105,7 @@ def test_gradients_reach_what_they_should(case: str) -> None:
     assert reached(task) == {name for name in names(task) if name.startswith(parts)}
     assert {name.split(".")[0] for name in names(task)} <= {"rebuilder", "pixel_head"}
     assert not any(p.requires_grad or p.grad is not None for p in view.teacher.parameters())
+    assert all(p.requires_grad for p in view.student.parameters())
 
 
 @pytest.mark.parametrize("objective", list(Objective))
@@ -265,6 +272,74 @@ def test_the_mixed_image_brings_its_own_labels() -> None:
     torch.testing.assert_close(task.loss(view), wanted)
 
 
+def test_on_the_shared_pass_the_encoder_runs_once_and_the_gradient_is_that_of_a_joint_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`MfmInput.MIXED_SHARED` and `MIXED` in float64: as many passes fewer as terms, and the same sum of gradients."""
+    calls: list[int] = []
+    forward = SmallEncoder.forward
+
+    def counted(encoder: SmallEncoder, image: Tensor) -> object:
+        calls.append(len(image))
+        return forward(encoder, image)
+
+    monkeypatch.setattr(SmallEncoder, "forward", counted)
+    gradients, passes = [], []
+    for reading in (MfmInput.MIXED, MfmInput.MIXED_SHARED):
+        calls.clear()
+        config = smoke(replace(SMALL, weight=3.0, input=reading))
+        state = stepped(replace(config, execution=Execution(precision=Precision.FLOAT64)))
+        passes.append(len(calls))
+        gradients.append({name: p.grad for m in (state.student, state.tasks) for name, p in m.named_parameters()})
+    apart, joint = gradients
+    assert passes == [4, 3]  # source, teacher, mixed, and one of MFM's own
+    assert all(bool(gradient.count_nonzero()) for gradient in joint.values())
+    torch.testing.assert_close(joint, apart, rtol=1e-9, atol=1e-12)
+
+
+def test_hrdas_shared_pass_has_the_mixed_passes_detail_crop(tmp_path: Path) -> None:
+    """Features of both resolutions are rebuilt where the mixed pass took them; training goes on."""
+    report, _ = train(with_hrda(smoke(replace(SMALL, input=MfmInput.MIXED_SHARED))), tmp_path)
+    assert report["outcome"] == "finished"
+    assert report["metrics"]["loss/mfm"] > 0
+
+
+def test_source_images_bring_their_true_labels() -> None:
+    """`MfmInput.SOURCE` at ratio 0 is the supervised term itself, whatever pseudo-labels weigh."""
+    view, task = mfm_of(smoke(replace(SMALL, ratio=0.0, input=MfmInput.SOURCE, label_weight=LabelWeight.PIXEL)))
+    assert view.source.label is not None
+    wanted = plain_loss(view, view.source.label, torch.ones(2, 32, 64), view.source.image)
+    torch.testing.assert_close(task.loss(view), wanted)
+
+
+def test_both_domains_are_two_terms_with_a_mask_each(tmp_path: Path) -> None:
+    """Their sum is the terms of each alone; the logs have both and the sum; the masks differ."""
+    both = replace(SMALL, input=MfmInput.BOTH)
+    view, task = mfm_of(smoke(both))
+    terms = dict(task.losses(view))
+    assert list(terms) == ["source", "target"]
+    for reading in (MfmInput.SOURCE, MfmInput.TARGET):
+        task.config = replace(SMALL, input=reading)
+        assert torch.equal(task.loss(view), terms[reading.value])
+    masks = [
+        random_keep(view.streams, 0, 2, SMALL.grid, SMALL.ratio, SMALL.draw, purpose=purpose)
+        for purpose in ("feature mask", "source feature mask")
+    ]
+    assert not torch.equal(*masks)
+    report, _ = train(smoke(both, steps=1), tmp_path)
+    parts = [report["metrics"][f"loss/mfm {name}"] for name in ("source", "target")]
+    assert report["metrics"]["loss/mfm"] == pytest.approx(sum(parts))
+
+
+@pytest.mark.parametrize("objective", list(Objective)[1:])
+def test_a_decoder_is_not_detached_where_it_never_learns(objective: Objective) -> None:
+    """Nor together with the encoder, which would leave nothing of the network to train."""
+    with pytest.raises(ValueError, match=r"Mfm\.detach_decoder must be False with the objective"):
+        replace(SMALL, objective=objective, detach_decoder=True)
+    with pytest.raises(ValueError, match="must not both be True"):
+        replace(SMALL, detach_encoder=True, detach_decoder=True)
+
+
 def test_the_augmented_target_is_another_image() -> None:
     """`MfmInput.TARGET_AUGMENTED` jitters colours; labels stay."""
     gate = Recorded(0, {("target jitter gate", 0, 0): torch.tensor(0.9)})
@@ -284,7 +359,7 @@ def test_the_augmented_target_has_draws_of_its_own() -> None:
     for gates in (draws, dict.fromkeys(draws, 0.0)):
         recorded = {(purpose, 0, 0): torch.tensor(value) for purpose, value in gates.items()}
         view, task = mfm_of(config, Recorded(0, recorded))
-        images.append((view.mixed[0].image, task._image(view)))
+        images.append((view.mixed[0].image, next(task._inputs(view)).image))
     (mixed, target), (plain_mixed, same_target) = images
     assert not torch.equal(mixed, plain_mixed)
     assert torch.equal(target, same_target)
@@ -429,10 +504,10 @@ def test_a_source_without_a_labelled_pixel_stays_finite() -> None:
 def test_nan_in_the_term_is_the_outcome_diverged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A Rebuilder that turns to NaN ends the trial as `diverged`, by name."""
 
-    def broken(self: nn.Module, view: StepView) -> Tensor:
+    def broken(self: nn.Module, view: StepView, seen: object) -> Tensor:
         return next(view.student.parameters()).sum() * float("nan")
 
-    monkeypatch.setattr(MfmTask, "loss", broken)
+    monkeypatch.setattr(MfmTask, "_term", broken)
     report, final = train(smoke(SMALL), tmp_path)
     assert report["outcome"] == "diverged"
     assert "loss/mfm" in report["error"]
