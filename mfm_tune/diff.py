@@ -16,9 +16,8 @@ from collections.abc import Sequence
 
 from mfm_tune.commands.options import Parser
 from mfm_tune.console import steady_streams
-from mfm_tune.errors import StorageError, UserError
-from mfm_tune.ledger.file import FILE_NAME
-from mfm_tune.ledger.state import read_ledger
+from mfm_tune.errors import UserError
+from mfm_tune.ledger.state import read_storage
 from mfm_tune.report.answer import answer
 from mfm_tune.results.comparison import describe, find
 
@@ -37,10 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", metavar="NAME", nargs="+", default=[], help="names of these profiles alone")
     try:
         given = parser.parse_args(argv)
-        path = given.storage / FILE_NAME
-        if not path.is_file():
-            raise StorageError(f"There is no ledger in {given.storage}; give the --storage of a run.")
-        state = read_ledger(path)
+        state = read_storage(given.storage)
         a, b = (find(state, text, given.study, given.profile) for text in (given.first, given.second))
         print("\n".join((answer(state, a, b, given.metric), *describe(a, b, given.metric))))
     except UserError as error:

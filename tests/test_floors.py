@@ -70,6 +70,7 @@ DOORS = {
     "optuna": ("mfm_tune.search.",),
     "jinja2": ("mfm_tune.report.",),
     "matplotlib": ("mfm_tune.report.",),
+    "pandas": ("mfm_tune.results.frames",),
     "rich": ("mfm_tune.display.", "mfm_tune.report.terminal"),
     "torch": ("trainables.",),
     "timm": ("trainables.models.", "trainables.adaptation.teacher"),

@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mfm_tune.ledger.file import broken_line, read_events
+from mfm_tune.errors import StorageError
+from mfm_tune.ledger.file import FILE_NAME, broken_line, read_events
 from mfm_tune.ledger.records import (
     ConfigRecord,
     ProbeRecord,
@@ -201,3 +202,15 @@ def read_ledger(path: Path) -> LedgerState:
         except ValueError as error:
             raise broken_line(path, number, str(error)) from error
     return state
+
+
+def read_storage(storage: Path) -> LedgerState:
+    """Read the ledger of a storage folder.
+
+    Raises:
+        StorageError: There is none, or as `read_ledger`.
+    """
+    path = storage / FILE_NAME
+    if not path.is_file():
+        raise StorageError(f"There is no ledger in {storage}; give the --storage of a run.")
+    return read_ledger(path)
