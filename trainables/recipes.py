@@ -9,6 +9,7 @@ and for the embedded benchmark the settings at which its gaps were measured (see
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from trainables.config import (
@@ -18,6 +19,7 @@ from trainables.config import (
     Data,
     Experiment,
     FeatureDistance,
+    ImageNetWeights,
     Margins,
     MaskedConsistency,
     Mfm,
@@ -66,6 +68,7 @@ __all__ = [
     "longer",
     "mfm",
     "mic",
+    "needs_of",
     "oracle",
     "original_dacs",
     "segformer",
@@ -241,6 +244,12 @@ def with_selection_criteria(config: Experiment) -> Experiment:
         source_holdout=SourceHoldout(),
         evaluation=replace(config.evaluation, criteria=SelectionCriteria()),
     )
+
+
+def needs_of(scale: Scale, configs: Iterable[Experiment]) -> tuple[str, ...]:
+    """What must be given for configs: the scale's own needs, and the ImageNet weights that they start from."""
+    weights = (config.initial.value for config in configs if isinstance(config.initial, ImageNetWeights))
+    return tuple(dict.fromkeys((*scale.needs, *weights)))
 
 
 def from_synthia(scale: Scale) -> Scale:
