@@ -190,7 +190,17 @@ class MfmTask(AuxiliaryTask):
                     return self._feature_reconstruction(features, features, keep)
 
     def _stacked(self, encoded: Encoded) -> Pyramid:
-        """The decoded stages; HRDA's context and detail in turn along the batch, each with a mask of its own."""
+        """The decoded stages; HRDA's context and detail in turn along the batch, each with a mask of its own.
+
+        Raises:
+            ValueError: The two are of different sizes.
+        """
+        rows, columns = encoded.size
+        if encoded.box is not None and (2 * encoded.box.height, 2 * encoded.box.width) != (rows, columns):
+            raise ValueError(
+                f"Mfm needs an HRDA.detail_crop of half the training image, ({rows // 2}, {columns // 2}) for {rows} x "
+                f"{columns}, got ({encoded.box.height}, {encoded.box.width}): it masks context and detail alike."
+            )
         return tuple(torch.cat([pyramid[stage] for pyramid in encoded.pyramids]) for stage in self.stages)
 
     def _with_stages(self, encoded: Encoded, stacked: Pyramid) -> Encoded:

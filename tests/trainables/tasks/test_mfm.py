@@ -397,6 +397,14 @@ def test_hrdas_context_and_detail_have_masks_of_their_own() -> None:
     torch.testing.assert_close(loss, parts.main + parts.detail)
 
 
+def test_a_detail_crop_that_is_not_half_the_image_is_one_sentence() -> None:
+    """Its features have other sizes than the context's, and one mask is drawn for both."""
+    config = with_hrda(smoke(SMALL))
+    config = replace(config, network=replace(config.network, detail_crop=(32, 64)))
+    with pytest.raises(ValueError, match=r"half the training image, \(32, 32\) for 64 x 64, got \(32, 64\): it masks"):
+        started(config)
+
+
 def test_what_hrdas_attention_sees_is_a_switch() -> None:
     """Rebuilt or original context features; with everything kept the two agree."""
     view, task = mfm_of(with_hrda(smoke(SMALL)))
