@@ -221,7 +221,9 @@ class FeatureDistance(Settings):
         """The task (`trainables.tasks.feature_distance`)."""
         from trainables.tasks.feature_distance import FeatureDistanceTask
 
-        return FeatureDistanceTask(self, copy.deepcopy(setting.imagenet_encoder), setting.student.strides[-1])
+        student = setting.student
+        encoder = copy.deepcopy(setting.imagenet_encoder)
+        return FeatureDistanceTask(self, encoder, student.strides[-1], student.num_classes)
 
 
 class MaskedView(Enum):

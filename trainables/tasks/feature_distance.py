@@ -23,13 +23,22 @@ class FeatureDistanceTask(AuxiliaryTask):
         config: Weight, ratio and classes.
         imagenet_encoder: Frozen here; it runs in eval mode with its own statistics.
         stride: Pixels of the image to a cell of the last stage.
+        num_classes: K.
+
+    Raises:
+        ValueError: None of the classes is one of the data's.
     """
 
     name = "feature_distance"
     shares = Shares.SOURCE
 
-    def __init__(self, config: FeatureDistance, imagenet_encoder: nn.Module, stride: int) -> None:
+    def __init__(self, config: FeatureDistance, imagenet_encoder: nn.Module, stride: int, num_classes: int) -> None:
         super().__init__()
+        if min(config.classes) >= num_classes:
+            raise ValueError(
+                f"FeatureDistance.classes must name one of the data's classes, 0 to {num_classes - 1}, got "
+                f"{config.classes!r}; give the ids of its thing classes, or leave the feature distance out."
+            )
         self.min_ratio = config.min_ratio
         self.stride = stride
         self.imagenet_encoder = imagenet_encoder.requires_grad_(False).eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -76,6 +78,14 @@ def test_the_encoder_learns_and_the_frozen_one_never_does() -> None:
     assert bool(cells.any())
     feature_distance(features, reference, cells).backward()
     assert reached(view.student) == {f"encoder.{name}" for name in names(view.student.encoder)}
+
+
+def test_classes_of_other_data_are_one_sentence() -> None:
+    """Cityscapes' thing classes with data of a few classes: the term would be 0 in every step."""
+    task = FeatureDistance(classes=(12, 13))
+    with pytest.raises(ValueError, match=r"must name one of the data's classes, 0 to 11, got \(12, 13\); give the ids"):
+        started(smoke(task))
+    started(smoke(replace(task, classes=(11, 12))))
 
 
 def test_it_needs_the_source_pass() -> None:
