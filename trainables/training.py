@@ -203,7 +203,8 @@ class Terms:
         whole, value = f"loss/{task.name}", weighted.detach()
         self.losses[whole] = self.losses[whole] + value if whole in self.losses else value
         if name:
-            self.losses[f"{whole} {name}"] = value
+            part = f"{whole} {name}"
+            self.losses[part] = self.losses[part] + value if part in self.losses else value
         return weighted
 
     def backward(self) -> None:

@@ -190,6 +190,21 @@ def test_a_second_term_on_a_shared_graph_is_one_sentence() -> None:
         stepped(config)
 
 
+class Alike(Probe):
+    """Two terms of one name."""
+
+    def losses(self, view: StepView) -> Iterator[tuple[str, Tensor]]:
+        for batch in (view.source, view.target):
+            yield "crop", self.term(view.student.encode(batch.image))
+
+
+def test_terms_of_one_name_are_added_up_in_the_log(tmp_path: Path) -> None:
+    """None is lost."""
+    config = smoke(Own(lambda setting: Alike(setting.student.channels[-1], Shares.NONE)))
+    metrics = train(config, tmp_path)[0]["metrics"]
+    assert metrics["loss/probe crop"] == metrics["loss/probe"]
+
+
 class Silent(AuxiliaryTask):
     """A task that has no term yet, and counts steps."""
 
