@@ -246,7 +246,7 @@ class HRDA(Network):
 
     @property
     def label(self) -> str:
-        if isinstance(self.base, Named):  # as the ledgers of before have it
+        if isinstance(self.base, Named):  # as ledgers have it
             return "HRDA"
         return f"HRDA of {self.base.label}"
 

@@ -22,11 +22,11 @@ from timm.optim import param_groups_layer_decay
 from torch import Tensor, nn
 
 from trainables.experiment.encoders import Norm, Timm
+from trainables.experiment.heads import FINEST
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, size_of
 from trainables.models.segmentor import Encoder, Pyramid, interpolation, laid_out
 from trainables.models.timm_weights import load_into
 
-FINEST = 4  # stride of the first stage that heads read
 PLAIN_STRIDES = (4, 8, 16, 32)
 # What makes an architecture take images of any size, in the order of trial; the others take theirs alone.
 ANY_SIZE: tuple[Mapping[str, Any], ...] = ({}, {"dynamic_img_size": True}, {"strict_img_size": False})

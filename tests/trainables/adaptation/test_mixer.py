@@ -123,7 +123,7 @@ def test_a_mixer_that_forgets_ends_elsewhere(tmp_path: Path) -> None:
 
 
 def test_class_mix_remembers_nothing(tmp_path: Path) -> None:
-    """Checkpoints of before there were mixers have the same entries."""
+    """Checkpoints of ClassMix have no entry of a mixer."""
     train(smoke(), tmp_path)
     arrays, _ = tensor_file.load(tmp_path / "trial" / CHECKPOINT)
     assert not any(name.startswith("mixer.") for name in arrays)

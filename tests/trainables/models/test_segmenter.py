@@ -213,7 +213,7 @@ def test_what_cannot_be_put_together_is_one_sentence() -> None:
 
 
 def test_trials_are_timed_by_encoder_and_head() -> None:
-    """Networks of other cost are of other cost classes; those of before keep theirs."""
+    """Networks of other cost are of other cost classes; those that ledgers have keep theirs."""
     network = Segmenter(encoder=SmallResNet(), head=DeepLabV2Head())
     assert network.label == "SmallResNet under DeepLabV2Head"
     assert HRDA(base=network).label == "HRDA of SmallResNet under DeepLabV2Head"
