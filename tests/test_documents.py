@@ -39,7 +39,7 @@ def test_the_slurm_script_is_one() -> None:
 def test_links_between_documents_lead_somewhere() -> None:
     """Relative links of the README and the documents."""
     for page in (DOCS.parent / "README.md", *DOCS.glob("*.md")):
-        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 

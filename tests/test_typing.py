@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_readme import block
+from tests.docs.pages import block
 
 ROOT = Path(__file__).resolve().parents[1]
 ENCODER = '''"""An encoder of one's own: patches of 8 pixels, under the DeepLab-V2 head."""
@@ -74,9 +74,9 @@ def checked(folder: Path) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The files of one's own that the README shows, and one with an encoder."""
+    """The files of one's own that the pages show, and one with an encoder."""
     pytest.importorskip("mypy")
-    for name in ("search space", "search", "auxiliary task"):
+    for name in ("search space", "encoder study", "search", "auxiliary task"):
         (tmp_path / f"own_{name.replace(' ', '_')}.py").write_text(block(name))
     (tmp_path / "own_encoder.py").write_text(ENCODER)
     return tmp_path
@@ -84,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_files_of_ones_own_are_strictly_typed(folder: Path) -> None:
     """A search space, a search, a task and an encoder; and what does not fit a field is found."""
-    assert "Success: no issues found in 4 source files" in checked(folder)
+    assert "Success: no issues found in 5 source files" in checked(folder)
     wrong = folder / "own_encoder.py"
     wrong.write_text(ENCODER.replace("Patches(width=width)", 'Patches(width="wide")').replace("dacs(SMOKE)", "dacs(1)"))
     told = checked(folder)

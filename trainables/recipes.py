@@ -4,7 +4,7 @@ A recipe is taken at a scale of `trainables.experiment.scales`, which is importe
 
 Sources: DACS as the DAFormer family re-implements it (AdamW, 40,000 steps), DAFormer (Hoyer et al., CVPR 2022), HRDA
 (ECCV 2022) and MIC (CVPR 2023) as their published code configures them, the paper's "Implementation details" for MFM,
-and for the embedded benchmark the settings at which its gaps were measured (see README, "What the numbers show").
+and for the embedded benchmark the settings at which its gaps were measured (see docs/results.md).
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Auxiliary(Protocol):
     """Settings of an auxiliary task: a frozen dataclass with a weight and a `build` of its own.
 
-    `build` imports what it makes late, so that declaring a config needs no torch (README, "A task of one's own").
+    `build` imports what it makes late, so that declaring a config needs no torch (docs/own-task.md).
     """
 
     @property

@@ -1,8 +1,7 @@
-"""The README's code runs as it stands."""
+"""The code that the pages show runs as it is."""
 
 from __future__ import annotations
 
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,26 +11,19 @@ import pytest
 from mfm_tune.identity import config_id
 from mfm_tune.planning.loading import load_search_space
 from mfm_tune.search.sampling import grid
+from tests.docs.pages import block
 from trainables.recipes import SMOKE, dacs
 from trainables.running.trial import Trial
 
-README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-
-
-def block(name: str) -> str:
-    """The Python block under the comment that names it."""
-    found = re.search(rf"<!-- tested: {name} -->\n```python\n(.*?)```", README, re.DOTALL)
-    assert found, f"the README has no block for '{name}'"
-    return found.group(1)
-
 
 def test_the_search_space_of_ones_own_loads_and_plans(tmp_path: Path) -> None:
-    """Three levels, each a config of its own."""
+    """Three levels, each a config of its own with a baseline of its own."""
     path = tmp_path / "threshold.py"
     path.write_text(block("search space"))
     study = load_search_space(path).declared["mini"]
     assert [cell.level for cell in study.cells()] == ["0.9", "0.95", "0.99"]
     assert len({cell.config_id for cell in study.cells()}) == 3
+    assert len({cell.against for cell in study.cells()}) == 3  # each is compared with DACS at its own threshold
 
 
 def test_the_search_of_ones_own_loads_and_draws(tmp_path: Path) -> None:

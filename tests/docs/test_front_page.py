@@ -1,0 +1,106 @@
+"""The README as a newcomer takes it: short, and every command that it prints runs."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.docs.pages import README, ROOT, Row, block, printed, rows
+
+LONGEST = 150  # lines of the README
+FILES = {"encoders.py": "encoder study", "entropy_task.py": "auxiliary task", "entropy_study.py": "study of a task"}
+UI = "python -m mfm_tune.ui"
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def run(command: str | Sequence[str], folder: Path, *options: str) -> str:
+    """What a command prints that is given in a folder; it must succeed."""
+    words = shlex.split(command) if isinstance(command, str) else list(command)
+    assert words[0] == "python"
+    done = subprocess.run(
+        [sys.executable, *words[1:], *options], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=280
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished study in `runs`, the files that the pages show, and images with labels."""
+    folder = tmp_path_factory.mktemp("newcomer")
+    options = ("--profile", "smoke", "--only", "lambda", "--seeds", "0,1", "--inline", "--no-tracking")
+    run("python -m mfm_tune.run table2", folder, *options)
+    for name, shown in FILES.items():
+        (folder / name).write_text(block(shown))
+    for kind, mode in (("images", "RGB"), ("labels", "L")):
+        (folder / kind).mkdir()
+        for number in range(3):
+            pixels = np.full((40, 60, 3) if mode == "RGB" else (40, 60), number, np.uint8)
+            Image.fromarray(pixels).save(folder / kind / f"{number}.png")
+    (folder / "classes.csv").write_text("id,class\n0,road\n1,kerb\n2,car\n")
+    for part in ("source/images", "source/labels", "target/train/images", "target/val/images", "target/val/labels"):
+        (folder / "store" / part).mkdir(parents=True)
+        Image.fromarray(np.zeros((144, 192, 3), np.uint8)).save(folder / "store" / part / "0.png")
+    return folder
+
+
+def filled(command: str, place: Path) -> str:
+    """A command with the newcomer's own paths in the place of the capitals."""
+    trial = next((place / "runs" / "trials").glob("*/s0*"))
+    values = {"IMAGES": "images", "LABELS": "labels", "CLASSES": "classes.csv", "STORE": "store"}
+    values |= {"HOST:6379": "10.0.0.1:6379", "TRIAL": str(trial), "MODEL": "models/mine"}
+    for name, value in values.items():
+        command = command.replace(name, value)
+    return command
+
+
+def test_the_front_page_is_short_and_its_table_has_ten_rows() -> None:
+    """Each row with pages that exist and a command."""
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= LONGEST
+    assert len(rows()) == 10
+    for row in rows():
+        assert row.pages, row.wish
+        assert all((ROOT / page).is_file() for page in row.pages), row.wish
+        assert row.command.startswith("python -m ")
+
+
+@pytest.mark.parametrize("row", [row for row in rows() if row.command != UI], ids=lambda row: row.wish)
+def test_the_command_of_each_row_runs(row: Row, place: Path) -> None:
+    """What trains is planned: the same file, the same options, nothing trained."""
+    options = ("--plan",) if "mfm_tune.run" in row.command else ()
+    assert run(filled(row.command, place), place, *options)
+
+
+@pytest.mark.slow
+def test_the_command_that_shows_runs_opens_mlflow(place: Path) -> None:
+    """It prints the address; Ctrl-C ends it."""
+    assert any(row.command == UI for row in rows())
+    command = [sys.executable, *shlex.split(UI)[1:]]
+    with subprocess.Popen(command, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert next((line for line in lines if line.startswith("MLflow for ")), None) is not None
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+
+
+def test_the_plan_is_printed_as_the_page_shows_it(tmp_path: Path) -> None:
+    """Its first lines, in an empty folder."""
+    command, lines = printed("plan")
+    assert run(command, tmp_path).splitlines()[: len(lines)] == lines
+
+
+def test_five_lines_of_pytorch_use_an_exported_model(place: Path) -> None:
+    """As docs/trained-models.md shows them; the classes printed are among the model's."""
+    run(filled("python -m trainables.export TRIAL MODEL", place), place)
+    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(place / "street.png")
+    assert "'" in run(["python", "-c", block("trained model")], place)
