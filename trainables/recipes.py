@@ -47,6 +47,7 @@ from trainables.experiment.scales import (
     SCALES,
     SMOKE,
     DAFormerScale,
+    PiPaScale,
     Scale,
     at_each_scale,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "SCALES",
     "SMOKE",
     "DAFormerScale",
+    "PiPaScale",
     "Scale",
     "at_each_scale",
     "dacs",
@@ -71,6 +73,9 @@ __all__ = [
     "needs_of",
     "oracle",
     "original_dacs",
+    "pipa",
+    "pipa_control",
+    "pipa_hrda",
     "segformer",
     "source_only",
     "with_batch_norm",
@@ -78,6 +83,9 @@ __all__ = [
 ]
 
 SEGFORMER_WIDTH = 3  # times DAFormer's
+PIPA_STEPS = 60_000
+PIPA_TEMPERATURE = 0.1  # of rare-class sampling; DAFormer 0.01
+PIPA_HRDA_PATCH_WEIGHT = 0.01
 DAFORMER_MOMENTUM = 0.999  # of the teacher in DAFormer, HRDA and MIC; DACS 0.99
 
 
@@ -211,6 +219,38 @@ def mic(scale: Scale, *auxiliary: object) -> Experiment:
     return hrda(scale, MaskedConsistency(block=_daformer_scale(scale).mask_block), *auxiliary)
 
 
+def pipa(scale: Scale, *auxiliary: object) -> Experiment:
+    """PiPa on DAFormer (Chen et al., ACM MM 2023): pixel and patch contrast in a recipe of their own.
+
+    The losses are as the paper means them; as they were released, the patch loss trains no part of the network
+    (`PixelContrast.as_released`, `PatchContrast.as_released`).
+    """
+    own = _pipa_scale(scale)
+    return pipa_control(scale, own.pixel, own.patch, *auxiliary)
+
+
+def pipa_control(scale: Scale, *auxiliary: object) -> Experiment:
+    """DAFormer in PiPa's recipe without its losses: what PiPa is to be compared with.
+
+    Crops of 640 x 640 (512), target images of 640 x 1280 (512 x 1024), also at evaluation, 60,000 steps (40,000),
+    rare classes at T = 0.1 (0.01); DAFormer's in brackets.
+    """
+    base = longer(daformer(scale, *auxiliary), PIPA_STEPS / 40_000)
+    assert base.rare_class_sampling is not None
+    return replace(
+        base,
+        data=_pipa_scale(scale).data,
+        rare_class_sampling=replace(base.rare_class_sampling, temperature=PIPA_TEMPERATURE),
+    )
+
+
+def pipa_hrda(scale: Scale, *auxiliary: object) -> Experiment:
+    """PiPa on HRDA, as published: HRDA's images and sampling, 60,000 steps, and the patch loss a tenth as heavy."""
+    own = _pipa_scale(scale)
+    patch = replace(own.patch, weight=PIPA_HRDA_PATCH_WEIGHT)
+    return longer(hrda(scale, own.pixel, patch, *auxiliary), PIPA_STEPS / 40_000)
+
+
 def source_only(
     scale: Scale, adapt_statistics: int | None = None, distortion: PhotoMetricDistortion | None = None
 ) -> Experiment:
@@ -261,9 +301,13 @@ def from_synthia(scale: Scale) -> Scale:
     return replace(
         scale,
         data=_from_synthia(scale.data),
-        daformer=None if own is None else replace(own, hrda_data=_from_synthia(own.hrda_data)),
+        daformer=None if own is None else replace(own, hrda_data=_from_synthia(own.hrda_data), pipa=_second(own.pipa)),
         needs=tuple(SourceDataset.SYNTHIA.value if name == SourceDataset.GTA.value else name for name in scale.needs),
     )
+
+
+def _second(pipa: PiPaScale | None) -> PiPaScale | None:
+    return None if pipa is None else replace(pipa, data=_from_synthia(pipa.data))
 
 
 def _from_synthia(data: Data) -> Data:
@@ -285,6 +329,15 @@ def _daformer_scale(scale: Scale) -> DAFormerScale:
             "which networks and sizes stand for theirs."
         )
     return scale.daformer
+
+
+def _pipa_scale(scale: Scale) -> PiPaScale:
+    own = _daformer_scale(scale).pipa
+    if own is None:
+        raise ValueError(
+            f"DAFormerScale.pipa must be given for PiPa, got None in scale '{scale.name}'; give images and both terms."
+        )
+    return own
 
 
 def with_batch_norm(scale: Scale) -> Scale:

@@ -27,7 +27,9 @@ from trainables.config import (
     Mfm,
     MiT,
     PackedPair,
+    PatchContrast,
     PhotoMetricDistortion,
+    PixelContrast,
     RareClassSampling,
     SegFormer,
     SelfTraining,
@@ -52,6 +54,9 @@ from trainables.recipes import (
     mic,
     oracle,
     original_dacs,
+    pipa,
+    pipa_control,
+    pipa_hrda,
     segformer,
     source_only,
 )
@@ -152,7 +157,40 @@ def test_mic_is_hrda_and_masked_consistency() -> None:
     assert mic(PAPER) == replace(hrda(PAPER), auxiliary=(*hrda(PAPER).auxiliary, masked))
 
 
-@pytest.mark.parametrize("method", METHODS)
+def test_pipa_has_its_published_recipe() -> None:
+    """DAFormer with crops of 640 of images of 640 x 1280, 60,000 steps and T 0.1; the control has no contrast."""
+    config, control, base = pipa(PAPER), pipa_control(PAPER), daformer(PAPER)
+    assert config == replace(control, auxiliary=(*base.auxiliary, PixelContrast(), PatchContrast()))
+    data = config.data
+    assert isinstance(data, PackedPair)
+    assert (data.crop_size, data.source_size, data.target_size) == ((640, 640), (720, 1280), (640, 1280))
+    assert data.evaluation_size == (640, 1280)
+    assert (config.schedule.steps, config.schedule.warmup_steps, config.evaluation.slide) == (60_000, 1500, None)
+    assert config.rare_class_sampling == RareClassSampling(temperature=0.1, min_pixels=3000, min_crop_ratio=0.5)
+    same = {"data": base.data, "schedule": base.schedule, "rare_class_sampling": base.rare_class_sampling}
+    assert replace(control, **same) == base
+    second = pipa(from_synthia(PAPER)).data
+    assert isinstance(second, PackedPair)
+    assert (second.source, second.source_size, second.crop_size) == ("synthia", (760, 1280), (640, 640))
+
+
+def test_pipa_on_hrda_is_hrda_for_60_000_steps() -> None:
+    """Its images, sampling and crops; the patch loss weighs a tenth of what it does on DAFormer."""
+    config, base = pipa_hrda(PAPER), hrda(PAPER)
+    assert replace(config, auxiliary=base.auxiliary, schedule=base.schedule) == base
+    assert config.auxiliary == (*base.auxiliary, PixelContrast(weight=0.1), PatchContrast(weight=0.01))
+    assert config.schedule.steps == 60_000
+
+
+@pytest.mark.parametrize("method", [pipa, pipa_control, pipa_hrda])
+def test_a_scale_without_pipas_parts_says_so(method: object) -> None:
+    assert MINI.daformer is not None
+    scale = replace(MINI, daformer=replace(MINI.daformer, pipa=None))
+    with pytest.raises(ValueError, match=r"^DAFormerScale\.pipa must be given for PiPa, got None in scale 'mini'; "):
+        method(scale)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("method", [*METHODS, pipa, pipa_control, pipa_hrda])
 @pytest.mark.parametrize("scale", [SMOKE, MINI, PAPER], ids=lambda scale: scale.name)
 def test_mfm_is_added_and_nothing_else_moves(method: object, scale: Scale) -> None:
     """lambda 1, 40 %, 2 blocks, C' 512 on 16 x 16 cells at full size; the rest of the config is the baseline's."""

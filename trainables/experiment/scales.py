@@ -24,6 +24,8 @@ from trainables.config import (
     MiT,
     Network,
     PackedPair,
+    PatchContrast,
+    PixelContrast,
     Schedule,
     SmallDeepLab,
     ToyCity,
@@ -33,6 +35,20 @@ from trainables.config import (
 PAPER_GRID = 64  # rows and columns of DeepLab-V2's features in the paper: 512 x 512 images at stride 8
 PAPER_DIM = 512
 PAPER_THRESHOLD = 0.968
+
+
+@dataclass(frozen=True, kw_only=True)
+class PiPaScale:
+    """The setting of PiPa on these networks.
+
+    Args:
+        data: Of PiPa on DAFormer, whose crops are larger than DAFormer's own in the paper.
+        pixel, patch: Its two terms; sizes follow the images.
+    """
+
+    data: Data
+    pixel: PixelContrast
+    patch: PatchContrast
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +63,7 @@ class DAFormerScale:
         margins: Ignore borders of DAFormer's crops: rectified rows at the top, the ego-vehicle's hood at the bottom.
         things: Ids of the thing classes, for the feature distance.
         mask_block: Side of MIC's masked blocks, pixels.
+        pipa: The same for PiPa; None where the scale has none.
     """
 
     network: DAFormer
@@ -57,6 +74,7 @@ class DAFormerScale:
     margins: Margins
     things: tuple[int, ...]
     mask_block: int
+    pipa: PiPaScale | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +175,11 @@ SMOKE = Scale(
         margins=Margins(top=1, bottom=8),
         things=TOY_THINGS,
         mask_block=4,
+        pipa=PiPaScale(
+            data=_SMOKE_DATA,
+            pixel=PixelContrast(views=4, dim=16, learning_rate_factor=1.0),
+            patch=PatchContrast(window=(32, 32), long_side=(51, 128), dim=8, bank_cells=8),
+        ),
     ),
 )
 
@@ -194,6 +217,11 @@ MINI = Scale(
         margins=Margins(top=2, bottom=15),
         things=TOY_THINGS,
         mask_block=8,
+        pipa=PiPaScale(
+            data=ToyCity(),
+            pixel=PixelContrast(views=10, dim=32, learning_rate_factor=1.0),
+            patch=PatchContrast(window=(48, 48), long_side=(102, 256), dim=16, bank_cells=16),
+        ),
     ),
 )
 
@@ -222,6 +250,11 @@ PAPER = Scale(
         margins=Margins(top=15, bottom=120),
         things=FeatureDistance().classes,
         mask_block=64,
+        pipa=PiPaScale(
+            data=PackedPair(crop_size=(640, 640), target_size=(640, 1280), evaluation_size=(640, 1280)),
+            pixel=PixelContrast(),
+            patch=PatchContrast(),
+        ),
     ),
 )
 
