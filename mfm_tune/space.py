@@ -50,12 +50,12 @@ class Published(Declared):
     """A published row.
 
     Args:
-        miou: The mean, percent.
+        miou: The mean, percent; None where the paper prints no such row, and the note is all that there is.
         columns: Where printed, one value a column.
         note: On what base and by which recipe it was trained, or what is wrong with it; printed as a footnote.
     """
 
-    miou: float
+    miou: float | None = None
     columns: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
 

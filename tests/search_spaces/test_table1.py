@@ -29,7 +29,12 @@ SIZES = re.compile(
     r"|optimizer\.(learning_rate|head_factor|decay_norms)|rare_class_sampling\.min_pixels"
     r"|adaptation\.margins\.(top|bottom|left|right|of_size)|auxiliary\[FeatureDistance\]\.classes"
     r"|auxiliary\[MaskedConsistency\]\.block|auxiliary\[Mfm\]\.(grid|rebuilder\.(dim|heads|learning_rate))"
+    r"|auxiliary\[PixelContrast\]\.(views|dim|learning_rate_factor)"
+    r"|auxiliary\[PatchContrast\]\.(window|long_side|dim|bank_cells)"
 )
+
+
+UNPRINTED = {"DAFormer in PiPa's recipe", "PiPa w/ MFM"}  # rows that the paper does not have
 
 
 def published(study: Study, table: str) -> dict[str, Published]:
@@ -53,10 +58,12 @@ def row(profile: str, table: str, method: Method) -> Experiment:
 @pytest.mark.parametrize("profile", PROFILES)
 @pytest.mark.parametrize(("table", "classes"), [("gta", 19), ("synthia", 16)])
 def test_every_row_of_the_paper_stands_in_its_half(profile: str, table: str, classes: int) -> None:
-    """Four methods with and without MFM are trained; PiPa, GANDA and QuadMix are quoted; all classes are there."""
+    """Five methods with and without MFM are trained; GANDA and QuadMix are quoted; printed rows have all classes."""
     rows = published(STUDIES[profile], table)
-    assert list(rows) == [*(method.value for method in Method), "PiPa", "GANDA", "QuadMix"]
-    assert {len(paper.columns) for paper in rows.values()} == {classes}
+    assert list(rows) == [*(method.value for method in Method), "GANDA", "QuadMix"]
+    assert {len(paper.columns) for paper in rows.values() if paper.miou is not None} == {classes}
+    assert {name for name, paper in rows.items() if paper.miou is None} == UNPRINTED
+    assert not any(rows[name].columns for name in UNPRINTED)
 
 
 @pytest.mark.parametrize("table", ["gta", "synthia"])
@@ -65,7 +72,7 @@ def test_printed_means_follow_from_printed_classes_but_for_two_noted_slips(table
     slips = {
         name
         for name, paper in published(STUDIES["paper"], table).items()
-        if abs(np.mean(list(paper.columns.values())) - paper.miou) > 0.08
+        if paper.miou is not None and abs(np.mean(list(paper.columns.values())) - paper.miou) > 0.08
     }
     assert slips == {"gta": {"MIC w/ MFM"}, "synthia": {"DACS"}}[table]
     noted = {name for name, paper in published(STUDIES["paper"], table).items() if "average" in paper.note}
@@ -110,12 +117,12 @@ def test_numbers_are_those_of_the_papers_text(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES)
-def test_sixteen_rows_train_sixteen_configs_each_compared_with_its_own_baseline(profile: str) -> None:
-    """A row with MFM minus the row above it; baselines are compared with nothing."""
+def test_every_row_trains_its_own_config_and_is_compared_with_its_own_baseline(profile: str) -> None:
+    """A row with MFM minus the row above it, PiPa minus its recipe alone; baselines are compared with nothing."""
     cells = list(STUDIES[profile].cells())
-    assert len({cell.config_id for cell in cells}) == len(cells) == 16
+    assert len({cell.config_id for cell in cells}) == len(cells) == 22
     for above, cell in pairwise(cells):
-        if cell.level.endswith("w/ MFM"):
+        if cell.level.endswith("w/ MFM") or cell.level == "PiPa":
             assert cell.against == above.config_id
             assert cell.table == above.table
         else:
@@ -192,22 +199,22 @@ def test_the_test_of_sizes_would_see_another_method() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_plan_is_right(profile: str, tmp_path: Path) -> None:
-    """16 configs, 48 trials; neither torch nor ray is imported."""
+    """22 configs, 66 trials; neither torch nor ray is imported."""
     argv = ["search_spaces/table1.py", "--profile", profile, "--plan", "--storage", str(tmp_path)]
     code = (
         f"import sys; from mfm_tune.run import main; status = main({argv!r}); "
         "assert not {'torch', 'ray'} & set(sys.modules); sys.exit(status)"
     )
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert re.search(r"configs +16 distinct", told)
-    assert re.search(r"trials +48 \(seeds 0, 1, 2\): 48 to do", told)
+    assert re.search(r"configs +22 distinct", told)
+    assert re.search(r"trials +66 \(seeds 0, 1, 2\): 66 to do", told)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("table", ["gta", "synthia"])
 @pytest.mark.parametrize("method", list(Method), ids=lambda method: method.value)
 def test_every_row_trains_a_step_and_is_scored_at_smoke(method: Method, table: str, tmp_path: Path) -> None:
-    """Eight methods on two benchmarks: one step, the table's metrics, all of them numbers."""
+    """Every method on two benchmarks: one step, the table's metrics, all of them numbers."""
     config = row("smoke", table, method)
     config = replace(config, initial=None, schedule=replace(config.schedule, steps=1))
     trial = Segmentation().open(config, seed=0, folder=str(tmp_path / "t"), shared=str(tmp_path / "s"), data={})
