@@ -90,8 +90,8 @@ class Mixed:
 class SourceOfClass(Protocol):
     """Draws labelled source images that show a class, as a function of (seed, purpose, step)."""
 
-    def __call__(self, purpose: str, class_id: int, count: int) -> Batch:
-        """As many images of a class; none where no source image shows it."""
+    def __call__(self, purpose: str, class_id: int, count: int, more_than: int = 0) -> Batch:
+        """As many images that show more pixels of a class than this; fewer or none where the source has no more."""
 
 
 class TargetImages(Protocol):

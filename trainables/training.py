@@ -42,7 +42,7 @@ class State:
         teacher: Its EMA; None without self-training.
         tasks: Auxiliary tasks.
         mixer: Makes the mixed images; None without self-training.
-        source_of_class: Source images by (purpose, step, class, count), in the config's memory format.
+        source_of_class: Source images by (purpose, step, class, count, more_than), in the config's memory format.
         target_images: Whole target images by (purpose, step, count).
         optimizer: Over the student and the tasks.
         step: Steps taken.
@@ -61,7 +61,7 @@ class State:
     std: tuple[float, float, float]
     graphed: tuple[GraphedModule, ...] = ()
     mixer: Mixer | None = None
-    source_of_class: Callable[[str, int, int, int], Batch] | None = None
+    source_of_class: Callable[[str, int, int, int, int], Batch] | None = None
     target_images: TargetImages | None = None
     step: int = 0
     last: StepView | None = field(default=None, repr=False)
@@ -242,9 +242,9 @@ def _clear_gradients(state: State) -> None:
 
 
 def _mix_view(state: State, source: Batch, target: Batch, pseudo: PseudoLabel) -> MixView:
-    def source_of_class(purpose: str, class_id: int, count: int) -> Batch:
+    def source_of_class(purpose: str, class_id: int, count: int, more_than: int = 0) -> Batch:
         assert state.source_of_class is not None
-        return state.source_of_class(purpose, step, class_id, count)
+        return state.source_of_class(purpose, step, class_id, count, more_than)
 
     step = state.step
     return MixView(

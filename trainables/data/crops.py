@@ -62,22 +62,25 @@ def draw_source_crop(
 
 
 def draw_crop_of_class(
-    generator: np.random.Generator, label: TrainIds, crop_size: Size, max_share: float, class_id: int
+    generator: np.random.Generator, label: TrainIds, crop_size: Size, max_share: float, wanted: Wanted
 ) -> Crop | None:
-    """A window around a uniformly drawn pixel of a class; None where the label does not show it.
+    """A window around a uniformly drawn pixel of the wanted class.
 
-    Up to 11 are drawn until no class fills `max_share` of the labelled pixels, as by `draw_source_crop`.
+    Up to 11 are drawn until no class fills `max_share` of the labelled pixels and there are enough of the wanted one.
+    The last one is used whatever fills it; None where it shows too few pixels of the wanted class.
     """
-    places = np.flatnonzero(label == class_id)
+    places = np.flatnonzero(label == wanted.train_id)
     if not len(places):
         return None
     size = (label.shape[0], label.shape[1])
     for _ in range(REPEATS + 1):
         row, column = divmod(int(generator.choice(places)), size[1])
         box = draw_box_around(generator, size, crop_size, row, column)
-        if max_share >= 1 or is_mixed(pixels_by_class(box_of(label, box), IGNORE), max_share):
+        part = box_of(label, box)
+        enough = not wanted.more_than or np.count_nonzero(part == wanted.train_id) > wanted.more_than
+        if enough and (max_share >= 1 or is_mixed(pixels_by_class(part, IGNORE), max_share)):
             break
-    return Crop(box, bool(generator.random() < 0.5))
+    return Crop(box, bool(generator.random() < 0.5)) if enough else None
 
 
 def draw_box_around(generator: np.random.Generator, size: Size, crop_size: Size, row: int, column: int) -> Box:

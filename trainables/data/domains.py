@@ -71,13 +71,17 @@ class Domains(Protocol):
         They have a stream of their own and are drawn without rare-class sampling: all configs share it.
         """
 
-    def source_of_class(self, streams: Streams, purpose: str, step: int, class_id: int, count: int) -> Batch:
+    def source_of_class(
+        self, streams: Streams, purpose: str, step: int, class_id: int, count: int, more_than: int = 0
+    ) -> Batch:
         """Labelled source images that show a class, never held-out ones.
 
         Args:
             purpose: Key of the stream that they are drawn from.
             class_id: Index in `classes`.
             count: How many; a batch of 0 images comes back where no source image shows the class.
+            more_than: Images with more pixels of the class than this. Crops of one are drawn again until one shows so
+                many, and then those of another image; fewer than `count` come back where no image is left.
 
         Raises:
             ValueError: There is no class of this id.

@@ -21,7 +21,7 @@ from trainables.data.domains import Example, Opening, check_class, item_of_class
 from trainables.data.images import Images
 from trainables.data.labels import TrainIds, View
 from trainables.data.packing.resize import Size, whole
-from trainables.data.sampling import Draw, Sampler, Uniform
+from trainables.data.sampling import Draw, Sampler, Uniform, Wanted
 from trainables.geometry import Box
 from trainables.randomness import Streams
 from trainables.step_data import Batch
@@ -130,7 +130,7 @@ class StoredDomains:
         self.means = pair.means
         self._target_sampler = Uniform(len(pair.target))
         self._ahead = OneAhead(self)
-        self._images_by_class: dict[int, npt.NDArray[np.int64]] = {}
+        self._images_by_class: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
         self._scale = torch.tensor([self.mean, self.std], device=self._device)
         self._evaluated_class = pair.view.of_outputs(self._device)
 
@@ -138,13 +138,15 @@ class StoredDomains:
         """Labelled source crops."""
         return self._to_device(self._ahead.take(Request(Kind.SOURCE, streams, step, batch_size)))
 
-    def source_of_class(self, streams: Streams, purpose: str, step: int, class_id: int, count: int) -> Batch:
+    def source_of_class(
+        self, streams: Streams, purpose: str, step: int, class_id: int, count: int, more_than: int = 0
+    ) -> Batch:
         """Labelled source crops that show a class (see `Domains`): images and places in them with equal chance."""
         check_class(class_id, self.classes)
         items = []
         for item in range(count):
             draws = streams.numpy(purpose, step, item_of_class(class_id, item))
-            items += self._item_of_class(draws, class_id)
+            items += self._item_of_class(draws, class_id, more_than)
         return self._to_device(self._batch(items) if items else self._no_item())
 
     def warm_start(self, streams: Streams, step: int, batch_size: int) -> Batch:
@@ -222,21 +224,23 @@ class StoredDomains:
         crop = draw_source_crop(where, label, self._crops.crop_size, self._crops.max_class_share, draw.wanted)
         return self._cut(self._pair.source, draw.index, crop, label)
 
-    def _item_of_class(self, draws: np.random.Generator, class_id: int) -> list[_Item]:
-        """One crop that shows the class; none where no image does. (A class may be lost when a label is resized.)"""
-        for index in draws.permutation(self._showing(class_id)).tolist():
+    def _item_of_class(self, draws: np.random.Generator, class_id: int, more_than: int) -> list[_Item]:
+        """One crop that shows the class; none where no image does. (It may be lost when a label is resized or cut.)"""
+        for index in draws.permutation(self._showing(class_id, more_than)).tolist():
             label = self._pair.source.label(index)
-            crop = draw_crop_of_class(draws, label, self._crops.crop_size, self._crops.max_class_share, class_id)
+            wanted = Wanted(class_id, more_than)
+            crop = draw_crop_of_class(draws, label, self._crops.crop_size, self._crops.max_class_share, wanted)
             if crop is not None:
                 return [self._cut(self._pair.source, index, crop, label)]
         return []
 
-    def _showing(self, class_id: int) -> npt.NDArray[np.int64]:
-        """Indices of source images that show a class and are not held out."""
-        if class_id not in self._images_by_class:
-            shown = np.flatnonzero(self._pair.source.pixels()[:, class_id])
-            self._images_by_class[class_id] = np.setdiff1d(shown, self._pair.held_out)
-        return self._images_by_class[class_id]
+    def _showing(self, class_id: int, more_than: int = 0) -> npt.NDArray[np.int64]:
+        """Indices of source images that show more pixels of a class than this and are not held out."""
+        key = class_id, more_than
+        if key not in self._images_by_class:
+            showing = np.flatnonzero(self._pair.source.pixels()[:, class_id] > more_than)
+            self._images_by_class[key] = np.setdiff1d(showing, self._pair.held_out)
+        return self._images_by_class[key]
 
     def _no_item(self) -> HostBatch:
         """A batch of 0 images."""

@@ -126,8 +126,8 @@ def assemble(
     student.train()
     graphed = _accelerated(config, student, teacher, tasks)
 
-    def source_of_class(purpose: str, step: int, class_id: int, count: int) -> Batch:
-        return in_layout(domains.source_of_class(streams, purpose, step, class_id, count), config)
+    def source_of_class(purpose: str, step: int, class_id: int, count: int, more_than: int) -> Batch:
+        return in_layout(domains.source_of_class(streams, purpose, step, class_id, count, more_than), config)
 
     def target_images(purpose: str, step: int, count: int) -> tuple[torch.Tensor, ...]:
         return domains.target_images(streams, purpose, step, count)

@@ -324,6 +324,19 @@ def test_a_class_that_no_source_image_shows_is_an_empty_batch_and_one_that_is_no
         opened().source_of_class(Streams(0), "paste", 0, 19, 2)
 
 
+def test_source_crops_of_a_class_show_as_much_of_it_as_is_asked_for(opened: Opened) -> None:
+    """Crops that show less are drawn again; an image that shows no more than this is not drawn at all."""
+    domains = opened()
+    pixels = domains._pair.source.pixels()[:, 13]
+    fewest = []
+    for more_than in (0, 300, int(pixels.max())):
+        batches = [domains.source_of_class(Streams(0), "paste", step, 13, 3, more_than) for step in range(10)]
+        shown = torch.cat([(batch.label == 13).flatten(1).sum(1) for batch in batches])
+        fewest.append(int(shown.min()) if len(shown) else None)
+    assert 0 < fewest[0] <= 300 < fewest[1]
+    assert fewest[2] is None
+
+
 def test_source_crops_of_a_class_are_never_of_the_holdout(stores: dict[str, str]) -> None:
     """Half of the images are held out; without a holdout all of them are drawn."""
     holdout = SourceHoldout(share=0.5)

@@ -305,6 +305,11 @@ def test_source_images_of_a_class_show_it_and_are_not_held_out() -> None:
         assert torch.equal(batch.image, again.image)
         for image in batch.image:
             assert not any(torch.equal(image, each[0]) or torch.equal(image.flip(-1), each[0]) for each in held_out)
+    most = max(int((label == 10).sum()) for label in domains._source.label)
+    wide = domains.source_of_class(Streams(0), "paste", 0, 10, 20, more_than=most - 1)
+    assert wide.label is not None
+    assert set((wide.label == 10).flatten(1).sum(1).tolist()) == {most}
+    assert len(domains.source_of_class(Streams(0), "paste", 0, 10, 20, more_than=most).image) == 0
     truck = domains.source_of_class(Streams(0), "paste", 0, 11, 2)
     assert truck.image.shape == (0, 3, *config.image_size)
     with pytest.raises(ValueError, match=r"^source_of_class needs a class_id from 0 to 11, got -1\.$"):

@@ -107,12 +107,14 @@ class ToyCityDomains:
         flips = streams.integers("source crop", step, (batch_size,), 0, 2)
         return self._batch(self._source, indices, flips, labelled=True)
 
-    def source_of_class(self, streams: Streams, purpose: str, step: int, class_id: int, count: int) -> Batch:
+    def source_of_class(
+        self, streams: Streams, purpose: str, step: int, class_id: int, count: int, more_than: int = 0
+    ) -> Batch:
         """Labelled source images that show a class (see `Domains`)."""
         check_class(class_id, self.classes)
         if self._by_class is None:
             self._by_class = _pixels(self._source)
-        showing = torch.from_numpy(np.flatnonzero(self._by_class[:, class_id]))
+        showing = torch.from_numpy(np.flatnonzero(self._by_class[:, class_id] > more_than))
         shape = (count if len(showing) else 0,)
         drawn = streams.integers(purpose, step, shape, 0, max(1, len(showing)), item_of_class(class_id, INDICES))
         flips = streams.integers(purpose, step, shape, 0, 2, item_of_class(class_id, FLIPS))
