@@ -77,6 +77,8 @@ class Mixed:
         pasted: 1 where the source was pasted, [B, 1, H, W], bool.
         share: Multiplies their cross-entropy in L_uda.
         augmented: Whether the mixer has augmented the colours itself, so that the step does not.
+        confidence: Probability of the labels [B, H, W], 1 on pasted pixels; None where it is that of this step's
+            pseudo-labels elsewhere.
     """
 
     image: Tensor
@@ -85,6 +87,7 @@ class Mixed:
     pasted: Tensor
     share: float = 1.0
     augmented: bool = False
+    confidence: Tensor | None = None
 
 
 class SourceOfClass(Protocol):

@@ -55,7 +55,7 @@ def instances() -> dict[type, Any]:
         source_only(MINI, distortion=PhotoMetricDistortion()),
         SegFormer(), EfficientNetLite(), RealPhotographs(), SGD(), TargetSupervised(), SourceHoldout(),
         SelectionCriteria(), config.DeepLabV2(), config.Timm("resnet18"), config.EfficientNetLite0(),
-        config.PixelContrast(), config.PatchContrast(),
+        config.PixelContrast(), config.PatchContrast(), config.QuadMix(),
         config.DeepLabV3PlusHead(), config.Pretrained(), config.Published(repository="owner/name"),
         *(each.parts for each in (SegFormer(), EfficientNetLite(), SmallDeepLab(), config.DeepLabV2(), DAFormer())),
     ]  # fmt: skip

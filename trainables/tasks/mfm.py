@@ -140,22 +140,23 @@ class MfmTask(AuxiliaryTask):
             name="target ",
         )
 
-    def _weight(self, view: StepView) -> Tensor:
-        """Weights of the target's pseudo-labels [B, H, W] (reading 3)."""
+    def _weight(self, view: StepView, confidence: Tensor | None = None) -> Tensor:
+        """Weights of pseudo-labels [B, H, W] (reading 3): the target's, or others of this probability."""
         match self.config.label_weight:
             case LabelWeight.CONFIDENCE:
                 return view.pseudo.weight
             case LabelWeight.NONE:
                 return torch.ones_like(view.pseudo.weight)
             case LabelWeight.PIXEL:
-                return (view.pseudo.confidence >= self.adaptation.threshold).to(view.pseudo.weight.dtype)
+                confidence = view.pseudo.confidence if confidence is None else confidence
+                return (confidence >= self.adaptation.threshold).to(view.pseudo.weight.dtype)
 
     def _mixed_weight(self, view: StepView) -> Tensor:
         """Mixed images carry their own weights, [B, H, W]; pasted pixels have 1 in each reading."""
         mixed = view.mixed[0]
         if self.config.label_weight is LabelWeight.CONFIDENCE:
             return mixed.weight
-        return self._weight(view).masked_fill(mixed.pasted.squeeze(1), 1.0)
+        return self._weight(view, mixed.confidence).masked_fill(mixed.pasted.squeeze(1), 1.0)
 
     def _term(self, view: StepView, seen: _Input) -> Tensor:
         """L_mfm of one batch of images."""
