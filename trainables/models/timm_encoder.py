@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from trainables.experiment.encoders import Norm, Timm
 from trainables.experiment.heads import FINEST
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, size_of
+from trainables.models.frozen_norms import BATCH_NORMS
 from trainables.models.segmentor import Encoder, Pyramid, interpolation, laid_out
 from trainables.models.timm_weights import load_into
 
@@ -89,6 +90,8 @@ class TimmEncoder(Encoder):
             self.norms = nn.ModuleList(nn.LayerNorm(layout.channels[0]) for _ in layout.indices)
         self.unread = layout.names - set(self.model.state_dict())
         if settings.norm is Norm.FROZEN:
+            if not any(isinstance(layer, BATCH_NORMS) for layer in self.model.modules()):
+                raise ValueError(f"Timm.norm has no effect on {settings.name}, which has no BatchNorm; leave it out.")
             self.freeze()
 
     def forward(self, image: Tensor) -> Pyramid:
@@ -175,8 +178,8 @@ def check_name(name: str) -> None:
     architecture, _, tag = name.partition(".")
     if not timm.is_model(name):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=3)
-        remedy = f"did you mean {' or '.join(close)}" if close else "timm.list_models() has all names"
-        raise ValueError(f"Timm.name must be an architecture of timm {timm.__version__}, got {name!r}; {remedy}?")
+        remedy = f"did you mean {' or '.join(close)}?" if close else "timm.list_models() has all names."
+        raise ValueError(f"Timm.name must be an architecture of timm {timm.__version__}, got {name!r}; {remedy}")
     tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{architecture}.*")]
     if tag and tag not in tags:
         known = ", ".join(sorted(tags, key=lambda each: -difflib.SequenceMatcher(None, tag, each).ratio())[:3])

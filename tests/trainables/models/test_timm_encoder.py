@@ -209,6 +209,7 @@ def test_mean_and_deviation_are_those_of_the_weights_tag() -> None:
     ("make", "sentence"),
     [
         (lambda: Timm("convnext_tinny"), "Timm.name must be an architecture .* 'convnext_tinny'; .* convnext_tiny"),
+        (lambda: Timm("qqq"), r"got 'qqq'; timm\.list_models\(\) has all names\.$"),
         (lambda: Timm("resnet18.fb_1k"), "Timm.name must carry a tag of resnet18's weights, .* close ones are"),
         (lambda: Timm("../weights"), "Timm.name must be an architecture of timm, with or without a tag"),
         (lambda: Timm("resnet18", norm=Norm.GROUP), "Timm.norm must be Norm.BATCH or Norm.FROZEN"),
@@ -218,6 +219,10 @@ def test_mean_and_deviation_are_those_of_the_weights_tag() -> None:
         (lambda: Timm("vit_tiny_patch16_224", blocks=(12,)).build(), "from 0 to 11 for vit_tiny_patch16_224"),
         (lambda: Timm("resnet18", blocks=(1,)).build(), "Timm.blocks is a choice for plain ViTs; resnet18"),
         (lambda: Timm("pvt_v2_b0", output_stride=8).build(), "Timm.output_stride is no choice for pvt_v2_b0"),
+        (
+            lambda: Timm("convnext_atto", norm=Norm.FROZEN).build(),
+            "Timm.norm has no effect on convnext_atto, which has",
+        ),
         (lambda: Timm("resnet18", patch=16).build(), "Timm.patch is no choice for resnet18"),
         (lambda: Timm("crossvit_tiny_240").build(), r"Timm\('crossvit_tiny_240'\) makes .* whole strides"),
         (lambda: Timm("beit_base_patch16_224").build(), r"Timm\('beit_base_patch16_224'\) gives no features at images"),
