@@ -61,8 +61,7 @@ def build_model(description: Description, weights: Mapping[str, Tensor], origin:
     Raises:
         ValueError: The weights are those of another architecture.
     """
-    with torch.device("meta"):  # takes no memory: weights of another size must not fill it
-        own = description.network.build(len(description.classes)).state_dict()
+    own = _state_without_memory(description)
     wrong = [name for name in own if name not in weights or weights[name].shape != own[name].shape]
     wrong += [name for name in weights if name not in own]
     if wrong:
@@ -74,6 +73,19 @@ def build_model(description: Description, weights: Mapping[str, Tensor], origin:
     segmentor.to(next(tensor.dtype for tensor in weights.values() if tensor.is_floating_point()))
     segmentor.load_state_dict(dict(weights))
     return Model(segmentor.to(memory_format=memory_format(description)).eval(), description)
+
+
+def _state_without_memory(description: Description) -> dict[str, Tensor]:
+    """Names and shapes of the tensors that a description asks for: weights of another size must not fill the memory.
+
+    A network of one's own may compute with values while it is built, a schedule of drop path say, which the meta device
+    has not; it is built as it is.
+    """
+    try:
+        with torch.device("meta"):
+            return description.network.build(len(description.classes)).state_dict()
+    except Exception:  # whatever it does with values that are not there
+        return description.network.build(len(description.classes)).state_dict()
 
 
 def save_model(model: Model, folder: Path) -> None:
