@@ -76,6 +76,7 @@ __all__ = [
     "pipa",
     "pipa_control",
     "pipa_hrda",
+    "pipa_scale",
     "segformer",
     "source_only",
     "with_batch_norm",
@@ -225,7 +226,7 @@ def pipa(scale: Scale, *auxiliary: object) -> Experiment:
     The losses are as the paper means them; as they were released, the patch loss trains no part of the network
     (`PixelContrast.as_released`, `PatchContrast.as_released`).
     """
-    own = _pipa_scale(scale)
+    own = pipa_scale(scale)
     return pipa_control(scale, own.pixel, own.patch, *auxiliary)
 
 
@@ -239,14 +240,14 @@ def pipa_control(scale: Scale, *auxiliary: object) -> Experiment:
     assert base.rare_class_sampling is not None
     return replace(
         base,
-        data=_pipa_scale(scale).data,
+        data=pipa_scale(scale).data,
         rare_class_sampling=replace(base.rare_class_sampling, temperature=PIPA_TEMPERATURE),
     )
 
 
 def pipa_hrda(scale: Scale, *auxiliary: object) -> Experiment:
     """PiPa on HRDA, as published: HRDA's images and sampling, 60,000 steps, and the patch loss a tenth as heavy."""
-    own = _pipa_scale(scale)
+    own = pipa_scale(scale)
     patch = replace(own.patch, weight=PIPA_HRDA_PATCH_WEIGHT)
     return longer(hrda(scale, own.pixel, patch, *auxiliary), PIPA_STEPS / 40_000)
 
@@ -331,7 +332,12 @@ def _daformer_scale(scale: Scale) -> DAFormerScale:
     return scale.daformer
 
 
-def _pipa_scale(scale: Scale) -> PiPaScale:
+def pipa_scale(scale: Scale) -> PiPaScale:
+    """PiPa's setting at a scale.
+
+    Raises:
+        ValueError: The scale has none.
+    """
     own = _daformer_scale(scale).pipa
     if own is None:
         raise ValueError(

@@ -5,10 +5,11 @@ python -m tests.benchmarks.step --scale paper --recipe dacs --steps 5
 python -m tests.benchmarks.step --scale paper --precision bf16 --compile --batch 2
 
 Needs torch, torchvision, timm and numpy; ray and mlflow need not be installed. A recipe and the same recipe with MFM
-take turns step by step, so that a busy machine slows both alike; times are medians, on one CPU thread of the time that
-the processor worked for this process. Parts are timed in steps of their own, where a GPU waits for each part. Peak
-memory is what the allocator reserves on the GPU for the first steps of a recipe, with no other one there, or that of a
-process of its own on a CPU.
+(`daformer+mfm`), or with one of PiPa's terms (`daformer+pixel`, `daformer+patch`, in steps that have it), take turns
+step by step, so that a busy machine slows both alike; times are medians, on one CPU thread of the time that the
+processor worked for this process. Parts are timed in steps of their own, where a GPU waits for each part. Peak memory
+is what the allocator reserves on the GPU for the first steps of a recipe, with no other one there, or that of a process
+of its own on a CPU.
 """
 
 from __future__ import annotations
@@ -33,11 +34,21 @@ from unittest import mock
 import torch
 
 from trainables import training
-from trainables.config import HRDA, AdamW, Execution, Experiment, Precision, SelfTraining, ToyCity
+from trainables.config import (
+    HRDA,
+    AdamW,
+    Execution,
+    Experiment,
+    PackedPair,
+    PatchContrast,
+    Precision,
+    SelfTraining,
+    ToyCity,
+)
 from trainables.data.classes import CITYSCAPES_CLASSES, TOY_CITY_CLASSES
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.randomness import Streams
-from trainables.recipes import MINI, PAPER, SMOKE, Scale, dacs, daformer, hrda, mfm, mic
+from trainables.recipes import MINI, PAPER, SMOKE, Scale, dacs, daformer, hrda, mfm, mic, pipa_scale
 from trainables.running.environment import machine, peak_memory_mib, set_numerics
 from trainables.running.initial import assemble, in_layout, new_student
 from trainables.step_data import Batch
@@ -45,6 +56,11 @@ from trainables.step_data import Batch
 RESULTS = Path(__file__).parent / "results"
 SCALES = {scale.name: scale for scale in (SMOKE, MINI, PAPER)}
 RECIPES: dict[str, Callable[..., Experiment]] = {"dacs": dacs, "daformer": daformer, "hrda": hrda, "mic": mic}
+TASKS: dict[str, Callable[[Scale], object]] = {
+    "mfm": mfm,
+    "pixel": lambda scale: pipa_scale(scale).pixel,
+    "patch": lambda scale: pipa_scale(scale).patch,
+}
 PRECISIONS = {"fp32": Precision.FLOAT32, "bf16": Precision.BFLOAT16}
 WARM_UP = 2
 LABEL_BLOCK = 32  # labels are constant on squares of this side, so that a feature cell can hold one class
@@ -57,6 +73,12 @@ class Domains:
     classes: tuple[str, ...]
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    whole: tuple[int, int] = (1024, 2048)  # (rows, columns) of a target image
+
+    def target_images(self, streams: Streams, purpose: str, step: int, count: int) -> tuple[torch.Tensor, ...]:
+        """Random images."""
+        del streams, purpose, step
+        return torch.randn(count, 3, *self.whole).split(1)
 
 
 @dataclass(frozen=True)
@@ -85,7 +107,8 @@ class Run:
         classes = TOY_CITY_CLASSES if isinstance(config.data, ToyCity) else CITYSCAPES_CLASSES
         streams = Streams(0)
         student = new_student(config, streams, len(classes), device)
-        self.state = assemble(config, streams, student, Domains(classes))  # type: ignore[arg-type]
+        self.state = assemble(config, streams, student, Domains(classes, whole=whole_size(config)))  # type: ignore[arg-type]
+        self.state.step = first_whole_step(config)
         self.source = in_layout(self._batch(len(classes)), config)
         self.target = in_layout(replace(self._batch(len(classes)), label=None), config)
 
@@ -114,6 +137,17 @@ class Run:
         with watch.over(self.state):
             self.step()
         return watch.spent
+
+
+def whole_size(config: Experiment) -> tuple[int, int]:
+    """(rows, columns) of a target image before it is cropped."""
+    return config.data.target_size if isinstance(config.data, PackedPair) else config.data.training_size
+
+
+def first_whole_step(config: Experiment) -> int:
+    """The first step with every term of the loss."""
+    starts = (task.start for task in config.auxiliary if isinstance(task, PatchContrast))
+    return round(max(starts, default=0) * config.schedule.steps)
 
 
 class Stopwatch:
@@ -197,16 +231,18 @@ def wait(device: torch.device) -> None:
 
 
 def config_of(name: str, given: argparse.Namespace) -> Experiment:
-    """The config of `dacs` or `dacs+mfm` with the sizes that were asked for.
+    """The config of `dacs`, `dacs+mfm` or `daformer+pixel` with the sizes that were asked for.
 
     Raises:
         ValueError: There is no such recipe.
     """
     method, _, task = name.partition("+")
-    if method not in RECIPES or task not in ("", "mfm"):
-        raise ValueError(f"--recipe must be one of {', '.join(RECIPES)}, with or without +mfm, got '{name}'.")
+    if method not in RECIPES or task not in ("", *TASKS):
+        raise ValueError(
+            f"--recipe must be one of {', '.join(RECIPES)}, with or without one of +{', +'.join(TASKS)}, got '{name}'."
+        )
     scale: Scale = SCALES[given.scale]
-    config = RECIPES[method](scale, *([mfm(scale)] if task else []))
+    config = RECIPES[method](scale, *([TASKS[task](scale)] if task else []))
     config = replace(
         config,
         batch_size=given.batch or config.batch_size,
@@ -231,7 +267,7 @@ def _sized(config: Experiment, size: tuple[int, int]) -> Experiment:
 
 
 def measure(given: argparse.Namespace, device: torch.device) -> Iterator[Row]:
-    """Time every recipe; one with MFM in turns with the one without."""
+    """Time every recipe; one with another task in turns with the one without."""
     methods = list(dict.fromkeys(name.partition("+")[0] for name in given.recipe))
     for method in methods:
         names = [name for name in given.recipe if name.partition("+")[0] == method]
@@ -310,7 +346,7 @@ def table(rows: Sequence[Row], given: argparse.Namespace, device: torch.device) 
         f"batch {config.batch_size} + {config.batch_size}, {sizes}; median of {given.steps} steps"
         f"{', processor time' if by_processor(device) else ''}.",
         "",
-        "| recipe | ms a step | crops/s | peak MiB | over the recipe without MFM: time | memory "
+        "| recipe | ms a step | crops/s | peak MiB | over the recipe alone: time | memory "
         f"| first {WARM_UP} steps, s |",
         "|---|---:|---:|---:|---:|---:|---:|",
     ]
@@ -376,7 +412,13 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.step", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     both = [f"{name}{task}" for name in RECIPES for task in ("", "+mfm")]
-    add("--recipe", nargs="+", default=both, metavar="NAME", help=f"of {', '.join(both)} (all)")
+    add(
+        "--recipe",
+        nargs="+",
+        default=both,
+        metavar="NAME",
+        help=f"of {', '.join(both)} (all); also +pixel, +patch: PiPa's losses",
+    )
     add("--scale", choices=list(SCALES), default="mini", help="sizes of networks and images (mini)")
     add("--size", type=_size, metavar="ROWSxCOLUMNS", help="training images (the recipe's)")
     add("--batch", type=int, help="source images, and as many target images (the recipe's)")

@@ -47,8 +47,21 @@ def test_a_recipe_is_measured_with_and_without_mfm(
     assert "| +10 % |" in text
 
 
+def test_pipas_terms_are_measured_in_steps_that_have_them(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pixel contrast on the source pass, patch contrast in passes of its own."""
+    monkeypatch.setattr(step, "peak_of", lambda name, given: 100.0)
+    names = ["daformer", "daformer+pixel", "daformer+patch"]
+    assert step.main(["--scale", "smoke", "--steps", "1", "--cpu", "--recipe", *names]) == 0
+    text = capsys.readouterr().out
+    assert "| daformer+pixel | " in text
+    assert "\n| patch_contrast: backward |  |  | " in text
+
+
 def test_an_unknown_recipe_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2 and the names that there are."""
     assert step.main(["--recipe", "pipa"]) == 2
     told = capsys.readouterr().err
-    assert told == "--recipe must be one of dacs, daformer, hrda, mic, with or without +mfm, got 'pipa'.\n"
+    assert told.startswith("--recipe must be one of dacs, daformer, hrda, mic, with or without one of +mfm, +pixel, ")
+    assert told.endswith(", got 'pipa'.\n")
