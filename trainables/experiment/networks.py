@@ -285,9 +285,12 @@ class WarmStart(Settings):
 
 
 class ImageNetWeights(Enum):
-    """Encoder weights that the paper starts from; the file is given by `--data NAME=PATH` under this name."""
+    """Encoder weights that the paper starts from (both versions); `--data NAME=PATH` gives the file of a name."""
 
+    MIT_B2 = "mit-b2"
+    MIT_B3 = "mit-b3"
     MIT_B5 = "mit-b5"
+    RESNET50_V1C = "resnet50-v1c"
     RESNET101_V1C = "resnet101-v1c"
 
 

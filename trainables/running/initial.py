@@ -251,10 +251,10 @@ def _weights_file(config: Experiment, data: Mapping[str, str]) -> Path:
     assert isinstance(config.initial, ImageNetWeights)
     name = config.initial.value
     if name not in data:
-        source = {
-            ImageNetWeights.MIT_B5: "SegFormer's ImageNet checkpoint mit_b5.pth, or Hugging Face's nvidia/mit-b5",
-            ImageNetWeights.RESNET101_V1C: "open-mmlab's resnet101_v1c checkpoint",
-        }[config.initial]
+        file = name.replace("-", "_")
+        source = f"open-mmlab's {file} checkpoint"
+        if name.startswith("mit"):
+            source = f"SegFormer's ImageNet checkpoint {file}.pth, or Hugging Face's nvidia/{name}"
         raise ValueError(
             f"initial needs the ImageNet weights '{name}', and nothing is downloaded unasked; "
             f"get {source}, and add --data {name}=PATH."
