@@ -21,6 +21,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, ClassVar, TypeVar, Union, get_args, get_origin, get_type_hints
 
 LONGEST = 80  # characters of a value that is shown whole
+MANY = 4  # members of an enum; more are named without their class
 LONGEST_LINE = 300  # characters of a title or label
 # What steers a terminal, turns the order of characters or has no encoding: C0 but tab and line feed, DEL, C1,
 # separators of lines, overrides of direction, lone surrogates.
@@ -271,6 +272,8 @@ def _wanted(kind: Any) -> str:
     if get_origin(kind) is tuple:
         return f"be {_several(get_args(kind))}"
     if isinstance(kind, type) and issubclass(kind, Enum):
+        if len(kind) > MANY:
+            return f"be one of {kind.__name__} ({', '.join(each.name for each in kind)})"
         return _either([f"be {kind.__name__}.{each.name}" for each in kind])
     return f"be {_name(kind)}"
 

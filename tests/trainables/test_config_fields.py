@@ -183,3 +183,11 @@ def test_what_fits_is_kept_as_it_is() -> None:
     assert type(rates.learning_rate) is int
     assert SourceOnly(adapt_statistics=None).adapt_statistics is None
     assert Mfm(rebuilder=None).objective is Objective.PIXEL_CLASSIFICATION
+
+
+def test_an_enum_of_many_members_is_named_once() -> None:
+    """So that a refusal stays one readable sentence however many weights there are."""
+    with pytest.raises(
+        ValueError, match=r"one of ImageNetWeights \(MIT_B2, .*RESNET101_V1C\), Pretrained or None, got"
+    ):
+        replace(INSTANCES[Experiment], initial="mit-b5")
