@@ -16,12 +16,15 @@ from tests.trainables.tasks.slow_pipa import SlowPatches
 from tests.trainables.tasks.training import reached, smoke, started, with_hrda
 from trainables.adaptation.view_pairs import View, overlap
 from trainables.config import (
+    Execution,
     Experiment,
     PairImages,
     PatchContrast,
     PatchFeatures,
     PatchLabels,
     PatchNetwork,
+    PixelContrast,
+    Precision,
 )
 from trainables.optimization import parameter_groups
 from trainables.randomness import Recorded
@@ -209,3 +212,14 @@ def test_a_head_without_a_classifier_of_its_own_is_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"^PatchContrast compares what a classifier reads, and DAFormerHead has no"):
         PatchContrastTask(PatchContrast(), student)
     PatchContrastTask(PatchContrast(features=PatchFeatures.LOGITS, network=PatchNetwork.TEACHER), student)
+
+
+@pytest.mark.parametrize("precision", list(Precision))
+def test_both_losses_are_finite_in_every_arithmetic(precision: Precision) -> None:
+    """Similarities, and the bank, are float32 at least."""
+    pixel = PixelContrast(views=4, dim=8)
+    state = started(replace(smoke(pixel, SMALL), execution=Execution(precision=precision)))
+    assert all(bool(parameter.isfinite().all()) for parameter in state.student.parameters())
+    (bank,) = (module for module in state.tasks.modules() if isinstance(module, Bank))
+    assert bank.vectors.dtype is (torch.float64 if precision is Precision.FLOAT64 else torch.float32)
+    torch.testing.assert_close(bank.vectors.norm(dim=1), torch.ones(len(bank.vectors)).to(bank.vectors))
