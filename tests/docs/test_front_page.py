@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -14,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.docs.pages import README, ROOT, Row, block, printed, rows
+from tests.docs.pages import DOCS, README, ROOT, Row, block, printed, rows
 
 LONGEST = 150  # lines of the README
 FILES = {"encoders.py": "encoder study", "entropy_task.py": "auxiliary task", "entropy_study.py": "study of a task"}
 UI = "python -m mfm_tune.ui"
+REPRODUCE = (DOCS / "reproduce.md").read_text(encoding="utf-8")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
@@ -78,6 +80,12 @@ def test_the_command_of_each_row_runs(row: Row, place: Path) -> None:
     """What trains is planned: the same file, the same options, nothing trained."""
     options = ("--plan",) if "mfm_tune.run" in row.command else ()
     assert run(filled(row.command, place), place, *options)
+
+
+@pytest.mark.parametrize("command", re.findall(r"`(python -m \S+ \w+ --profile paper --plan)`", REPRODUCE))
+def test_the_plans_of_the_papers_tables_are_made(command: str, tmp_path: Path) -> None:
+    """Those that docs/reproduce.md lists; no data set is needed for a plan."""
+    assert "to do" in run(command, tmp_path)
 
 
 @pytest.mark.slow
