@@ -15,6 +15,10 @@ from trainables.models.frozen_norms import BATCH_NORMS
 from trainables.models.segmentor import Segmentor
 
 M = TypeVar("M", bound=nn.Module)
+DROPPING = (
+    *(nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout),
+    *(DropPath, nn.MultiheadAttention),  # the last one drops weights of its attention
+)
 
 
 class MovingAverage(nn.Module, Generic[M]):
@@ -65,7 +69,7 @@ class Teacher(MovingAverage[Segmentor]):
         """Batch statistics on, dropout and drop path off."""
         self.network.train()
         for module in self.network.modules():
-            if isinstance(module, nn.Dropout | nn.Dropout2d | DropPath):
+            if isinstance(module, DROPPING):
                 module.eval()
 
 
