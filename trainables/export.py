@@ -5,29 +5,38 @@ python -m trainables.export hrda.pth models/hrda --network hrda
 
 The first form takes a trial's folder, or its `final.safetensors` or `checkpoint.safetensors`. The second takes a whole
 published checkpoint of DAFormer, HRDA or MIC (or DeepLab-V2 of that family), or of SegFormer with MiT-B5, for
-Cityscapes' 19 classes. Nothing in a file is unpickled as code; classes of your own are those of the files that
-`--code my_study.py` names, here as in predict and evaluate.
+Cityscapes' 19 classes. `--format torch-export` or `onnx` writes the model as a graph as well, for programs without this
+package, once its logits are equal; the folder of an exported model is a source for that, too. A card (README.md) with
+score, config and licence lies beside each model. Nothing in a file is unpickled as code; classes of your own are those
+of the files that `--code my_study.py` names, here as in predict and evaluate.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from mfm_tune.results.scores import Score, score_of
 from trainables import tensor_file
 from trainables.command_line import Parser, exit_status
 from trainables.config import HRDA, DAFormer, DeepLabV2, Network, SegFormer
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
+from trainables.inference.card import Origin, write_card
+from trainables.inference.graph import Format, write_graph
 from trainables.inference.model import CONFIG, Model, build_model, load_model, parameter_count, save_model
 from trainables.models.pretrained import load_published
 from trainables.user_code import add_code_option, load_code
 
 CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
 STUDENT = "student."
+UNSCORED = "not known here; python -m trainables.evaluate measures it"
+UNKNOWN_LICENCE = "not known here: that of the weights it began with, and the terms of its data"
 
 
 # Networks of published checkpoints; MIC's is HRDA's.
@@ -49,12 +58,61 @@ def _run(given: argparse.Namespace) -> None:
     load_code(given.code)
     if given.out.exists() and not given.out.is_dir():
         raise ValueError(f"OUT must be a folder, got the file {given.out}; give another name.")
-    name = given.network
-    model = model_of(given.source) if name is None else published_model(given.source, name)
+    name, kind = given.network, Format(given.format)
+    exported = kind is not Format.SAFETENSORS and (given.source / CONFIG).is_file()
+    if exported:
+        model = load_model(given.source)
+    else:
+        model = model_of(given.source) if name is None else published_model(given.source, name)
     print(f"Writing {parameter_count(model.segmentor):,} parameters to {given.out} ...", file=sys.stderr, flush=True)
-    save_model(model, given.out)
-    load_model(given.out)
+    if not exported or given.source.resolve() != given.out.resolve():
+        save_model(model, given.out)
+        model = load_model(given.out)
+        write_card(model, _origin(given.source, name, exported=exported), given.out)
+    if kind is not Format.SAFETENSORS:
+        difference = write_graph(model, kind, given.out)
+        print(f"Its logits are those of the network, to {difference:.0e} of the largest one.", file=sys.stderr)
     print(given.out)
+
+
+def _origin(source: Path, network: str | None, *, exported: bool) -> Origin:
+    """What the card says of where a model comes from."""
+    if exported:
+        return Origin(text=f"From the model {source.name}.", score=UNSCORED, config={}, licence=UNKNOWN_LICENCE)
+    if network is not None:
+        text = f"A published checkpoint of {network} ({source.name})."
+        return Origin(text=text, score="as its publisher gives it", config={}, licence="that of its publisher")
+    score = score_of(source if source.is_dir() else source.parent)
+    if score is None:
+        return Origin(text=f"From {source.name}.", score=UNSCORED, config={}, licence=UNKNOWN_LICENCE)
+    names = f" of {', '.join(score.names)}" if score.names else ""
+    text = (
+        f"The student of trial `{score.key}` (seed {score.seed}, step {score.step}){names}; config `{score.config_id}`."
+    )
+    return Origin(text=text, score=_score_text(score), config=score.config, licence=_licence(score.config))
+
+
+def _score_text(score: Score) -> str:
+    """The trial's own value in percent, then the mean over seeds with its interval."""
+    own = "not measured" if score.own is None else f"{score.own:.1f}"
+    text, seeds = f"{score.metric} {own} on the labelled target images", score.seeds
+    if seeds.mean is None:
+        return text
+    if seeds.low is None or seeds.high is None:
+        return f"{text} (the only finished seed)"
+    return f"{text}; over {seeds.n} seeds {seeds.mean:.1f} (95 % interval {seeds.low:.1f} to {seeds.high:.1f})"
+
+
+def _licence(config: Mapping[str, Any]) -> str:
+    """What is known of the licence of what training began with."""
+    initial = config.get("initial")
+    kind = initial.get("class") if isinstance(initial, dict) else initial
+    data = "data sets have terms of their own, which may forbid commercial use"
+    if kind in (None, "WarmStart"):
+        return f"began with random numbers, so none of others' weights; {data}"
+    return (
+        f"began with published weights (`{json.dumps(initial)}`), whose licence holds for what was made of them; {data}"
+    )
 
 
 def model_of(source: Path) -> Model:
@@ -131,6 +189,12 @@ def _parser() -> Parser:
     )
     add("out", metavar="OUT", type=Path, help="folder of the model: model.safetensors and config.json")
     add("--network", choices=list(PUBLISHED), help="the network of a published checkpoint")
+    add(
+        "--format",
+        choices=[each.value for each in Format],
+        default=Format.SAFETENSORS.value,
+        help="also as a graph: model.pt2 (PyTorch) or model.onnx, from RGB pixel values [1, 3, H, W] to logits",
+    )
     add_code_option(parser)
     return parser
 

@@ -34,6 +34,7 @@ from trainables.config import (
 )
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description, describe
+from trainables.inference.card import CARD
 from trainables.inference.model import CONFIG, WEIGHTS, load_model, parameter_count
 from trainables.models.segmentor import Segmentor
 from trainables.recipes import PAPER, SMOKE, dacs, daformer, hrda, mfm, mic, segformer
@@ -75,14 +76,14 @@ def test_the_exported_logits_are_the_students_bit_for_bit(
 def test_files_of_a_model_can_be_read_by_whom_the_umask_says(
     trial: Trial, umask: int, mode: int, tmp_path: Path
 ) -> None:
-    """Both of them: a model is there to be handed on."""
+    """All of them: a model is there to be handed on."""
     before = os.umask(umask)
     try:
         assert export.main([str(trial.folder), str(tmp_path / "model")]) == 0
     finally:
         os.umask(before)
     files = (tmp_path / "model").iterdir()
-    assert {file.name: file.stat().st_mode & 0o777 for file in files} == {WEIGHTS: mode, CONFIG: mode}
+    assert {file.name: file.stat().st_mode & 0o777 for file in files} == {WEIGHTS: mode, CONFIG: mode, CARD: mode}
 
 
 def test_the_exported_model_is_the_plain_segmentor(trial: Trial, tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_the_exported_model_is_the_plain_segmentor(trial: Trial, tmp_path: Path)
     stored = load_file(tmp_path / WEIGHTS)
     assert {name: array.shape for name, array in stored.items()} == {n: a.shape for n, a in plain.state_dict().items()}
     assert parameter_count(load_model(tmp_path).segmentor) == parameter_count(plain)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [CONFIG, WEIGHTS]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CARD, CONFIG, WEIGHTS]
 
 
 @pytest.mark.parametrize(
