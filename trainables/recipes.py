@@ -27,6 +27,7 @@ from trainables.config import (
     Objective,
     PackedPair,
     PhotoMetricDistortion,
+    QuadMix,
     RareClassSampling,
     Rebuilder,
     SegFormer,
@@ -46,6 +47,8 @@ from trainables.experiment.scales import (
     PAPER_DIM,
     SCALES,
     SMOKE,
+    SYNTHIA_RARE,
+    TOY_RARE_OF_BOTH,
     DAFormerScale,
     PiPaScale,
     Scale,
@@ -77,9 +80,11 @@ __all__ = [
     "pipa_control",
     "pipa_hrda",
     "pipa_scale",
+    "quadmix",
     "segformer",
     "source_only",
     "with_batch_norm",
+    "with_quadmix",
     "with_selection_criteria",
 ]
 
@@ -252,6 +257,28 @@ def pipa_hrda(scale: Scale, *auxiliary: object) -> Experiment:
     return longer(hrda(scale, own.pixel, patch, *auxiliary), PIPA_STEPS / 40_000)
 
 
+def quadmix(scale: Scale, *auxiliary: object) -> Experiment:
+    """QuadMix on MIC (Zhang et al., TPAMI 2025; published as `gtaHR2csHR_udass_hrda`), from scratch.
+
+    The published runs begin with a checkpoint of MIC, as a shortcut.
+    """
+    return with_quadmix(mic(scale, *auxiliary), scale)
+
+
+def with_quadmix(config: Experiment, scale: Scale) -> Experiment:
+    """The same training with QuadMix in ClassMix's place, from 15 % of its steps on.
+
+    Raises:
+        ValueError: It mixes nothing.
+    """
+    if not isinstance(config.adaptation, SelfTraining):
+        raise ValueError(
+            f"Experiment.adaptation must be SelfTraining for QuadMix, got {type(config.adaptation).__name__}, which "
+            "mixes no images."
+        )
+    return replace(config, adaptation=replace(config.adaptation, mixer=QuadMix(rare=scale.rare_patches)))
+
+
 def source_only(
     scale: Scale, adapt_statistics: int | None = None, distortion: PhotoMetricDistortion | None = None
 ) -> Experiment:
@@ -303,6 +330,7 @@ def from_synthia(scale: Scale) -> Scale:
         scale,
         data=_from_synthia(scale.data),
         daformer=None if own is None else replace(own, hrda_data=_from_synthia(own.hrda_data), pipa=_second(own.pipa)),
+        rare_patches=TOY_RARE_OF_BOTH if isinstance(scale.data, ToyCity) else SYNTHIA_RARE,
         needs=tuple(SourceDataset.SYNTHIA.value if name == SourceDataset.GTA.value else name for name in scale.needs),
     )
 

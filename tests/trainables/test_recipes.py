@@ -30,6 +30,7 @@ from trainables.config import (
     PatchContrast,
     PhotoMetricDistortion,
     PixelContrast,
+    QuadMix,
     RareClassSampling,
     SegFormer,
     SelfTraining,
@@ -57,8 +58,10 @@ from trainables.recipes import (
     pipa,
     pipa_control,
     pipa_hrda,
+    quadmix,
     segformer,
     source_only,
+    with_quadmix,
 )
 from trainables.running import trial
 from trainables.running.initial import assemble, new_student
@@ -190,7 +193,46 @@ def test_a_scale_without_pipas_parts_says_so(method: object) -> None:
         method(scale)  # type: ignore[operator]
 
 
-@pytest.mark.parametrize("method", [*METHODS, pipa, pipa_control, pipa_hrda])
+def test_quadmix_is_mic_with_another_mixer() -> None:
+    """From 15 % of the run on, two classes a template, sure pixels at 0.9; rare classes and counts are the source's."""
+    config, base = quadmix(PAPER), mic(PAPER)
+    assert replace(config, adaptation=base.adaptation) == base
+    mixer = adaptation(config).mixer
+    assert adaptation(config) == replace(adaptation(base), mixer=QuadMix())
+    assert mixer.start * config.schedule.steps == 6000
+    assert (mixer.source_classes, mixer.target_classes, mixer.rare.number, mixer.confidence) == (2, 2, 2, 0.9)
+    assert (mixer.rare.classes, mixer.rare.more_than) == ((3, 4, 5, 6, 12, 15, 16, 17, 18), 50)
+    second = adaptation(quadmix(from_synthia(PAPER))).mixer.rare
+    assert (second.classes, second.more_than) == ((3, 3, 4, 4, 4, 4, 5, 5, 6, 7, 12, 13, 18), 10)
+
+
+def test_rare_classes_of_the_small_scales_are_those_with_the_fewest_pixels() -> None:
+    """Half of the classes; the second source's are those of them that it has."""
+    for scale, smoke in ((MINI, SMOKE), (from_synthia(MINI), from_synthia(SMOKE))):
+        domains = open_domains(dacs(scale), {}, CPU)
+        pixels = torch.zeros(12)
+        for step in range(100):
+            label = domains.source(Streams(0), step, 4).label
+            assert label is not None
+            pixels += torch.bincount(label.flatten(), minlength=12)
+        fewest = set(pixels.argsort()[:6].tolist()) & set(pixels.nonzero().flatten().tolist())
+        assert set(scale.rare_patches.classes) == fewest
+        assert smoke.rare_patches == scale.rare_patches
+
+
+@pytest.mark.parametrize("method", [dacs, daformer, segformer, hrda])
+def test_quadmix_goes_on_any_base(method: object) -> None:
+    """In ClassMix's place; what mixes nothing is refused in a sentence."""
+    base = method(MINI)  # type: ignore[operator]
+    config = with_quadmix(base, MINI)
+    assert replace(config, adaptation=base.adaptation) == base
+    assert adaptation(config).mixer == QuadMix(rare=MINI.rare_patches)
+    told = r"^Experiment\.adaptation must be SelfTraining for QuadMix, got SourceOnly, which mixes no images\.$"
+    with pytest.raises(ValueError, match=told):
+        with_quadmix(source_only(MINI), MINI)
+
+
+@pytest.mark.parametrize("method", [*METHODS, pipa, pipa_control, pipa_hrda, quadmix])
 @pytest.mark.parametrize("scale", [SMOKE, MINI, PAPER], ids=lambda scale: scale.name)
 def test_mfm_is_added_and_nothing_else_moves(method: object, scale: Scale) -> None:
     """lambda 1, 40 %, 2 blocks, C' 512 on 16 x 16 cells at full size; the rest of the config is the baseline's."""

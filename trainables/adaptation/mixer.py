@@ -73,6 +73,13 @@ class Mixer(nn.Module):
     A mixer has no trained parameters, and no part in the exported model.
     """
 
+    def check_classes(self, num_classes: int) -> None:
+        """Called once before training: refuse settings that name classes which the data have not.
+
+        Raises:
+            ValueError: They do.
+        """
+
     @abstractmethod
     def mix(self, view: MixView) -> tuple[Mixed, ...]:
         """One or more batches of mixed images; auxiliary tasks on mixed images see the first.

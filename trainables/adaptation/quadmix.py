@@ -66,6 +66,15 @@ class QuadMixer(Mixer):
         for name in MEMORY:
             self.register_buffer(name, None)
 
+    def check_classes(self, num_classes: int) -> None:
+        """Refuse rare classes that are none of the data's."""
+        rare = self.settings.rare
+        if rare is not None and max(rare.classes) >= num_classes:
+            raise ValueError(
+                f"RarePatches.classes must be among the data's classes, 0 to {num_classes - 1}, got {rare.classes!r}; "
+                "give the ids of its rare ones, or QuadMix(rare=None)."
+            )
+
     def mix(self, given: MixView) -> tuple[Mixed, ...]:
         """One batch as ClassMix makes it, or both views.
 

@@ -26,6 +26,7 @@ from trainables.config import (
     PackedPair,
     PatchContrast,
     PixelContrast,
+    RarePatches,
     Schedule,
     SmallDeepLab,
     ToyCity,
@@ -95,6 +96,7 @@ class Scale:
         needs: Names of the data sets and weights that must be given.
         comparable: What a reader must know before comparing with the paper.
         daformer: The same for DAFormer, HRDA and MIC; None where the scale has none of them.
+        rare_patches: Of QuadMix: the rare classes of the source.
     """
 
     name: str
@@ -113,6 +115,7 @@ class Scale:
     needs: tuple[str, ...] = ()
     comparable: tuple[str, ...] = field(default=())
     daformer: DAFormerScale | None = None
+    rare_patches: RarePatches = field(default_factory=RarePatches)
 
     def dim(self, printed: int) -> int:
         """The width that is trained where the paper prints `printed`."""
@@ -137,6 +140,11 @@ _TOY_COMPARABLE = (
 # of 64 rows has two rows of features, and no cell that counts for the feature distance. Pixel counts, margins and
 # masked blocks keep about their share of the image.
 TOY_THINGS = (5, 9, 10, 11)  # sign, person, car, truck
+# Classes that QuadMix pastes: 9 of GTA's 19, of ToyCity the half with the fewest pixels, less those that its second
+# source lacks. A class that is there several times is drawn more often; SYNTHIA's list is as released.
+TOY_RARE = RarePatches(classes=(3, 4, 5, 7, 9, 11), more_than=0)
+TOY_RARE_OF_BOTH = RarePatches(classes=(3, 4, 5, 9), more_than=0)
+SYNTHIA_RARE = RarePatches(classes=(3, 3, 4, 4, 4, 4, 5, 5, 6, 7, 12, 13, 18), more_than=10)
 
 _SMOKE_DATA = ToyCity(image_size=(32, 64), source_images=32, target_images=32, validation_images=16)
 
@@ -155,6 +163,7 @@ SMOKE = Scale(
     rebuilder_learning_rate=1e-3,
     threshold=0.2,  # ten steps make no teacher that is sure of anything, and every term is to be exercised
     comparable=("The smoke profile checks the plumbing in seconds; its mIoU means nothing.", *_TOY_COMPARABLE),
+    rare_patches=TOY_RARE,
     daformer=DAFormerScale(
         network=DAFormer(
             encoder=MiT(
@@ -197,6 +206,7 @@ MINI = Scale(
     heads=4,
     rebuilder_learning_rate=1e-3,
     comparable=_TOY_COMPARABLE,
+    rare_patches=TOY_RARE,
     daformer=DAFormerScale(
         network=DAFormer(
             encoder=MiT(

@@ -121,6 +121,7 @@ def assemble(
         tasks = build_tasks(config.auxiliary, setting)
         tasks.to(device=reference.device, dtype=reference.dtype)
         mixer = build_mixer(config.adaptation, streams).to(device=reference.device, dtype=reference.dtype)
+        mixer.check_classes(student.num_classes)
     groups = parameter_groups(student, (task for task in tasks if isinstance(task, AuxiliaryTask)), config.optimizer)
     optimizer = build_optimizer(groups, config.optimizer)
     student.train()

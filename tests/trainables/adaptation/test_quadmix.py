@@ -140,6 +140,13 @@ def test_a_class_that_the_source_lacks_is_left_out() -> None:
             assert torch.equal(one.image, other.image)
 
 
+def test_rare_classes_that_the_data_have_not_are_one_sentence() -> None:
+    """Before anything is trained, not where the phase begins."""
+    told = r"^RarePatches\.classes must be among the data's classes, 0 to 11, got \(3, 12\); give the ids of its rare"
+    with pytest.raises(ValueError, match=told):
+        next(views(quad(replace(TOY, rare=RarePatches(classes=(3, 12))))))
+
+
 # -- checkpoints -----------------------------------------------------------------------------------------------------
 
 KILLED = """
