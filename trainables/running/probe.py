@@ -13,6 +13,7 @@ from trainables.data.domains import Domains, Example
 from trainables.running.trial import Trial
 
 STEPS = 2  # to warm up, and as many that are measured
+BEGINNINGS = ("start_step", "start")  # fields of a task: the step, or the share of the run, that it begins at
 EVALUATION_S = 10.0  # of validation images; the rest of them is reckoned
 
 
@@ -70,7 +71,7 @@ def shortened(config: Experiment) -> Experiment:
 
     Source pre-training is left out: all trials of a seed share one.
     """
-    tasks = tuple(replace(task, start_step=0) if hasattr(task, "start_step") else task for task in config.auxiliary)
+    tasks = tuple(_from_the_first_step(task) for task in config.auxiliary)
     return replace(
         config,
         initial=None if isinstance(config.initial, WarmStart) else config.initial,
@@ -78,6 +79,10 @@ def shortened(config: Experiment) -> Experiment:
         evaluation=replace(config.evaluation, interval=STEPS, checkpoint_interval=None),
         auxiliary=tasks,
     )
+
+
+def _from_the_first_step(task: Any) -> Any:
+    return replace(task, **{name: 0 for name in BEGINNINGS if hasattr(task, name)})
 
 
 class _FewImages:

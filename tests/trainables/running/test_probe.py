@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from trainables.config import WarmStart
+from trainables.config import PatchContrast, WarmStart
 from trainables.program import Segmentation
-from trainables.recipes import SMOKE, dacs_mfm
+from trainables.recipes import SMOKE, dacs_mfm, pipa
 from trainables.running.probe import shortened
 
 
@@ -28,3 +28,9 @@ def test_a_probe_counts_a_whole_trials_evaluations_and_trains_the_costly_step(tm
     assert measured["memory_mib"] > 0
     assert measured["machine"]["device"] in ("cpu", "cuda")
     assert not (tmp_path / "final.safetensors").exists()
+
+
+def test_a_term_that_begins_at_a_share_of_the_run_is_measured_too() -> None:
+    """PiPa's patch contrast, after a sixth of the run as a rule."""
+    (patch,) = (task for task in shortened(pipa(SMOKE)).auxiliary if isinstance(task, PatchContrast))
+    assert patch.start == 0
