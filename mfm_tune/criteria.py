@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from mfm_tune.space import Declared
+from mfm_tune.published import Declared
 
 
 @dataclass(frozen=True, kw_only=True)

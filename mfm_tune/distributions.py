@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 from mfm_tune.errors import SearchSpaceError
 from mfm_tune.fields import AtLeast1, IntRange
-from mfm_tune.space import Declared, default_label
+from mfm_tune.published import Declared
+from mfm_tune.space import default_label
 
 Printed = float | int | str  # a parameter's value as it is printed and kept in the ledger
 

@@ -16,73 +16,21 @@ from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
 from functools import cached_property
 from itertools import chain
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, overload
 
 from mfm_tune.errors import SearchSpaceError, asked
-from mfm_tune.fields import Line, Name, Number, OneLine, Profile, Rule, Settings, shown
+from mfm_tune.fields import Line, Name, Number, OneLine, Profile, Rule, shown
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
+from mfm_tune.published import OOM as OOM
+from mfm_tune.published import Declared, Paper
+from mfm_tune.published import OutOfMemory as OutOfMemory
+from mfm_tune.published import Published as Published
 
 V = TypeVar("V", bound=Hashable)
 W = TypeVar("W", bound=Hashable)
 TAKEN = ("trials", "classes", "explored")  # what the report calls tables of its own
 Config = Any  # a frozen dataclass of the program; mfm_tune looks into it only through `identity`
-
-
-class OutOfMemory(Enum):
-    """The paper prints a cell as out of memory: a result, not a gap."""
-
-    OOM = "OOM"
-
-
-OOM: Final = OutOfMemory.OOM
-
-
-class Declared(Settings):
-    """A part of a search space, checked as the configs of training are."""
-
-    __slots__ = ()
-    refusal = SearchSpaceError
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published(Declared):
-    """A published row.
-
-    Args:
-        miou: The mean, percent; None where the paper prints no such row, and the note is all that there is.
-        columns: Where printed, one value a column.
-        note: On what base and by which recipe it was trained, or what is wrong with it; printed as a footnote.
-    """
-
-    miou: float | None = None
-    columns: Mapping[str, float] = field(default_factory=dict)
-    note: str = ""
-
-    def __hash__(self) -> int:
-        return hash((self.miou, tuple(sorted(self.columns.items())), self.note))
-
-
-Paper = float | OutOfMemory | Published | None
-
-
-def paper_number(paper: Paper) -> float | None:
-    """The paper's number; None for OOM and where it prints nothing."""
-    number = paper.miou if isinstance(paper, Published) else paper
-    return None if number is None or isinstance(number, OutOfMemory) else float(number)
-
-
-def paper_text(paper: Paper) -> str:
-    """What the paper prints for a cell: a number with one decimal, `OOM`, or nothing."""
-    if isinstance(paper, OutOfMemory):
-        return paper.value
-    number = paper_number(paper)
-    return "" if number is None else f"{number:.1f}"
-
-
-def paper_notes(paper: Paper) -> tuple[str, ...]:
-    """What a reader must know of a published row, as footnotes."""
-    return (paper.note,) if isinstance(paper, Published) and paper.note else ()
 
 
 def default_label(value: object) -> str:

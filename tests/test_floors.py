@@ -23,6 +23,7 @@ ARCHITECTURE = ROOT / "docs" / "architecture.md"
 DECLARATIONS = {
     "console",
     "space",
+    "published",
     "comparison",
     "search_space",
     "distributions",

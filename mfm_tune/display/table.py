@@ -17,7 +17,8 @@ from mfm_tune.display.progress import Progress, Snapshot
 from mfm_tune.ledger.records import Trial, TrialRecord
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.program import Outcome
-from mfm_tune.space import Table, paper_text
+from mfm_tune.published import paper_text
+from mfm_tune.space import Table
 
 
 class LiveTable:

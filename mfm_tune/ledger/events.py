@@ -16,8 +16,9 @@ from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.uri import without_password
 from mfm_tune.program import Outcome, Probe, Report
+from mfm_tune.published import OOM, paper_number
 from mfm_tune.search_space import Choice, Distribution, Float, Integer, Printed, Search
-from mfm_tune.space import OOM, Cell, Study, Table, paper_number
+from mfm_tune.space import Cell, Study, Table
 
 RECORDED_VERSIONS = ("mfm_tune", "torch", "torchvision", "timm", "numpy", "ray", "optuna", "mlflow")
 

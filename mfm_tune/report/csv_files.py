@@ -11,13 +11,13 @@ import io
 from collections.abc import Iterable, Mapping
 
 from mfm_tune.program import Outcome
+from mfm_tune.published import paper_notes, paper_text
 from mfm_tune.report.numbers import metric_name, outcome_text, trial_text
 from mfm_tune.report.tables import networks, step_text
 from mfm_tune.results.search import SearchResults
 from mfm_tune.results.statistics import Paired
 from mfm_tune.results.study import OWN, CellResult, Results, TableResult
 from mfm_tune.results.trials import environment_of
-from mfm_tune.space import paper_notes, paper_text
 
 Value = str | int | float | None
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # how texts begin that spreadsheets compute

@@ -10,12 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 import mfm_tune.report.charts as charts
+from mfm_tune.published import paper_number
 from mfm_tune.report.charts import Figure, Style
 from mfm_tune.report.numbers import in_words, metric_name, number, short_status, signed
 from mfm_tune.results.statistics import summary
 from mfm_tune.results.study import OWN, Comparison, Results, TableResult
 from mfm_tune.results.trials import ConfigResult
-from mfm_tune.space import paper_number
 
 
 @charts.house_style

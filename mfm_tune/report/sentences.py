@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 from mfm_tune.ledger.records import Status
+from mfm_tune.published import OutOfMemory, paper_number
 from mfm_tune.report.numbers import counted, in_words, metric_name, number, signed
 from mfm_tune.results.claims import Direction, claims
 from mfm_tune.results.statistics import Verdict, holm
 from mfm_tune.results.study import OWN, Comparison, Results, TableResult
 from mfm_tune.results.trials import MarkKind
-from mfm_tune.space import OutOfMemory, paper_number
 
 
 def status(results: Results) -> str:

@@ -8,6 +8,7 @@ from enum import Enum
 from functools import partial
 from itertools import chain
 
+from mfm_tune.published import Paper, paper_notes, paper_text
 from mfm_tune.report.numbers import (
     NOTHING,
     cell_text,
@@ -21,7 +22,7 @@ from mfm_tune.report.numbers import (
 )
 from mfm_tune.results.statistics import Verdict, summary
 from mfm_tune.results.study import OWN, Baseline, CellResult, Results, TableResult
-from mfm_tune.space import Paper, Quoted, paper_notes, paper_text
+from mfm_tune.space import Quoted
 
 
 class Kind(Enum):

@@ -14,9 +14,10 @@ from itertools import chain
 from mfm_tune.ledger.records import Status, TrialRecord
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
+from mfm_tune.published import Paper, Published, paper_number
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
 from mfm_tune.results.trials import ConfigResult, Environment, Mark, environments_of, marks
-from mfm_tune.space import Cell, Paper, Published, Study, Table, paper_number
+from mfm_tune.space import Cell, Study, Table
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,67 @@
+"""What a paper prints beside what is trained: numbers, OOM, notes. Standard library only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Final
+
+from mfm_tune.errors import SearchSpaceError
+from mfm_tune.fields import Settings
+
+
+class OutOfMemory(Enum):
+    """The paper prints a cell as out of memory: a result, not a gap."""
+
+    OOM = "OOM"
+
+
+OOM: Final = OutOfMemory.OOM
+
+
+class Declared(Settings):
+    """A part of a search space, checked as the configs of training are."""
+
+    __slots__ = ()
+    refusal = SearchSpaceError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published(Declared):
+    """A published row.
+
+    Args:
+        miou: The mean, percent; None where the paper prints no such row, and the note is all that there is.
+        columns: Where printed, one value a column.
+        note: On what base and by which recipe it was trained, or what is wrong with it; printed as a footnote.
+    """
+
+    miou: float | None = None
+    columns: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+    def __hash__(self) -> int:
+        return hash((self.miou, tuple(sorted(self.columns.items())), self.note))
+
+
+Paper = float | OutOfMemory | Published | None
+
+
+def paper_number(paper: Paper) -> float | None:
+    """The paper's number; None for OOM and where it prints nothing."""
+    number = paper.miou if isinstance(paper, Published) else paper
+    return None if number is None or isinstance(number, OutOfMemory) else float(number)
+
+
+def paper_text(paper: Paper) -> str:
+    """What the paper prints for a cell: a number with one decimal, `OOM`, or nothing."""
+    if isinstance(paper, OutOfMemory):
+        return paper.value
+    number = paper_number(paper)
+    return "" if number is None else f"{number:.1f}"
+
+
+def paper_notes(paper: Paper) -> tuple[str, ...]:
+    """What a reader must know of a published row, as footnotes."""
+    return (paper.note,) if isinstance(paper, Published) and paper.note else ()
