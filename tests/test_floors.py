@@ -33,7 +33,7 @@ DECLARATIONS = {
     "identity",
     "errors",
 }
-COMMANDS = {"run", "ui", "sync", "diff"}
+COMMANDS = {"run", "ui", "sync", "diff", "optuna"}
 PLATFORM = {
     "commands": ("one command, from options to exit code", "*"),
     "report": ("prints results, computes none", "display results search planning ledger"),

@@ -91,7 +91,7 @@ def optuna_study(search: Search, candidates: Sequence[Candidate], sampler: BaseS
 
 def _optuna_trial(search: Search, candidate: Candidate) -> FrozenTrial:
     score = candidate.score(search.criterion)
-    state = _state(candidate.outcome, score)
+    state = state_of(candidate.outcome, score)
     return create_trial(
         state=state,
         value=score if state is TrialState.COMPLETE else None,
@@ -103,7 +103,8 @@ def _optuna_trial(search: Search, candidate: Candidate) -> FrozenTrial:
     )
 
 
-def _state(outcome: Outcome | None, score: float | None) -> TrialState:
+def state_of(outcome: Outcome | None, score: float | None) -> TrialState:
+    """Optuna's state of a trial that ended so, with this score."""
     match outcome:
         case None:
             return TrialState.RUNNING
