@@ -23,6 +23,7 @@ from mfm_tune.fields import (
     Settings,
     Size,
     UnitInterval,
+    shown,
 )
 
 if TYPE_CHECKING:
@@ -65,6 +66,16 @@ class DomainPair(Settings):
         @property
         def evaluation_size(self) -> tuple[int, int]:
             """The box (rows, columns) that evaluation images are fitted into."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("training_size", "evaluation_size"):
+            size = getattr(self, name, None)
+            if not Size().fits(size):
+                raise self.refusal(
+                    f"{type(self).__name__}.{name} must {Size().wanted}, got {shown(size)}; give it as a field or a "
+                    "property."
+                )
 
     def open(self, opening: Opening) -> Domains:
         """The domains of one trial.

@@ -33,6 +33,24 @@ class Village(DomainPair):
         return city.open(opening)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Hamlet(DomainPair):
+    """A pair that says half of its sizes."""
+
+    evaluation_size: tuple[int, int] = (32, 64)
+
+    def open(self, opening: Opening) -> Domains:
+        return Village().open(opening)
+
+
+def test_a_pair_without_its_sizes_is_one_sentence() -> None:
+    """They are asked for by every plan."""
+    with pytest.raises(
+        ValueError, match=r"^Hamlet\.training_size must be two integers .*, got None; give it as a field"
+    ):
+        Hamlet()
+
+
 def test_a_store_by_its_name_and_by_the_name_of_before_are_one_config() -> None:
     """Results that were trained under the names of an enum keep their ids."""
     by_name, by_enum = (
