@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import sys
 from collections.abc import Mapping
@@ -26,17 +27,25 @@ QUIET: Mapping[str, str] = {
     "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # that a worker was lost, in ten lines: the trial is tried again, and recorded
 }
 AUTHENTICATION_MODES = ("token", "disabled")
+THREADS = 250  # a Ray of our own with two trials had 212
 
 
 def check_process() -> None:
     """See that this process is one in which Ray can work.
 
     Raises:
-        UserError: Python has left out the docstrings.
+        UserError: Python has left out the docstrings, or the user may have too few threads: Ray would wait for ever for
+            processes that cannot start.
     """
     if sys.flags.optimize > 1:
         raise UserError(
             "Ray reads docstrings, which python -OO leaves out; run python with -O or none, or give --inline."
+        )
+    threads, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    if os.geteuid() != 0 and threads != resource.RLIM_INFINITY and threads < THREADS:
+        raise UserError(
+            f"The limit of processes and threads (ulimit -u) is {threads}, and Ray needs some {THREADS} with two trials; "
+            "raise it, or give --inline."
         )
 
 

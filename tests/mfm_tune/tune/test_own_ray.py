@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from threading import Thread
 import pytest
 
 from mfm_tune.errors import OptionError, UserError
-from mfm_tune.tune.environment import set_environment
+from mfm_tune.tune.environment import check_process, set_environment
 from mfm_tune.tune.folder import LONGEST, private_folder
 from mfm_tune.tune.reach import check_address
 from tests.mfm_tune.stub_launch import REPOSITORY, Launched, processes_with
@@ -349,6 +350,16 @@ def test_a_python_that_leaves_out_docstrings_is_refused_before_ray_stumbles_over
     """Ray cannot be imported by it."""
     _, said = refusal(tmp_path, flags=["-OO"])
     assert said.startswith("Ray reads docstrings, which python -OO leaves out; run python with -O or none")
+
+
+def test_a_user_with_too_few_threads_is_refused_before_ray_waits_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes could not start, and nothing would say so. The limit does not hold for root."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (60, 60))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UserError, match=r"\(ulimit -u\) is 60, and Ray needs some 250 .* give --inline"):
+        check_process()
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    check_process()
 
 
 def test_a_deleted_working_directory_is_refused_with_the_remedy(tmp_path: Path) -> None:
