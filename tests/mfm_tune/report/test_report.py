@@ -71,7 +71,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def full_study(**settings: Any) -> Study:
     """Two tables, one of them a figure, with the paper's numbers of all kinds."""
     first = Published(miou=52.1, note="By another recipe.")
-    levels: tuple[tuple[int, Paper], ...] = ((0, first), (1, 55.9), (2, OOM), (3, None))
+    levels: tuple[tuple[int, Paper], ...] = ((0, first), (1, 55.9), (2, OOM), (3, Published(note="In no paper.")))
     plotted = tuple((level, None) for level in (1, 2, 3))
     quoted = (Quoted(label="Quoted method", paper=Published(miou=71.7, note="On another base.")),)
     tables = (
@@ -146,7 +146,9 @@ def test_what_a_published_row_rests_on_is_a_footnote_of_it(full: ReportFiles) ->
         assert f"{level}\\textsuperscript{{{number}}}" in latex
         assert note in text
         assert note in page_of(full).text
-    assert "By another recipe." in rows_of(next(f for f in full.tables if f.name == "one.csv"))[0]["notes"]
+    notes = [row["notes"] for row in rows_of(next(f for f in full.tables if f.name == "one.csv"))]
+    assert "By another recipe." in notes[0]
+    assert "In no paper." in notes[3]  # a row without a number of the paper has a note as well
 
 
 def test_values_the_papers_and_differences_stand_beside_each_other(full: ReportFiles) -> None:
