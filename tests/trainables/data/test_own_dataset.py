@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,20 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.pages import DOCS, ROOT, blocks
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
 from trainables.data.packing.format import Store
 from trainables.data.splits import Split
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 def shown() -> str:
     """The file as the page has it."""
-    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    found = re.search(r"<!-- tested: data set -->\n```python\n(.*?)```", page, re.DOTALL)
-    assert found is not None
-    return found[1]
+    return blocks(DOCS / "data.md")["data set"]
 
 
 def test_one_file_of_ones_own_is_checked_and_packed(tmp_path: Path) -> None:

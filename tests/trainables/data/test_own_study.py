@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import csv
-import re
 from pathlib import Path
 
 from mfm_tune import run
+from tests.pages import DOCS, blocks
 from tests.trainables.data import own_files as own
 from trainables.data.__main__ import main
-
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
 
 
 def shown() -> str:
     """The study as the page has it, at the smallest scale."""
-    found = re.search(r"<!-- tested: own folders -->\n```python\n(.*?)```", PAGE, re.DOTALL)
-    assert found is not None
-    return found[1].replace("MINI", "SMOKE").replace('"mini"', '"smoke"')
+    return blocks(DOCS / "data.md")["own folders"].replace("MINI", "SMOKE").replace('"mini"', '"smoke"')
 
 
 def test_two_folders_of_ones_own_end_in_a_report_with_the_iou_of_each_of_their_classes(tmp_path: Path) -> None:
