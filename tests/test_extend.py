@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +20,16 @@ from mfm_tune import run
 from tests.pages import DOCS, ROOT, blocks
 from tests.test_typing import checked
 from tests.trainables.data import native_files as native
+from tests.trainables.tasks.training import names, reached, smoke, stepped, with_hrda
+from trainables.config import HRDA, Segmenter, SelfTraining
 from trainables.data.__main__ import main as data
+from trainables.recipes import SMOKE, mfm
 
 WALKS = blocks(DOCS / "extend.md")
 TOGETHER = "ours.py"
 ALONE = [name for name in WALKS if name != TOGETHER]
 SIZE = (72, 128)
+pytestmark = pytest.mark.timeout(600)  # processes that import torch start slowly on a busy machine
 OWN_NETWORKS = {"encoder": "convnext", "head": "fpn", "all": "convnext"}  # row -> the file that is missed first
 PLAIN_NETWORKS = ("DACS", "task", "mixer")
 COMMANDS = """
@@ -100,6 +106,27 @@ def test_each_file_alone_trains_and_reports(name: str, stores: list[str], storag
     options = ["--profile", "smoke", "--seeds", "0", "--inline", "--no-tracking", "--storage", str(storage)]
     assert run.main([str(write(tmp_path, [name]) / name), *options, *needs]) == 0
     assert [path.name for path in tmp_path.iterdir() if path.name != "__pycache__"] == [name]
+
+
+@pytest.mark.usefixtures("fresh_imports")
+def test_the_parts_go_together_under_hrda_and_beside_mfm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One step: the task's head learns, the mixer remembers, every part of the network is reached."""
+    monkeypatch.syspath_prepend(str(write(tmp_path, ALONE)))
+    encoder = import_module("convnext").SmallConvNeXt(width=8)
+    base = Segmenter(encoder=encoder, head=import_module("fpn").FPN(width=8))
+    mixer = import_module("balanced_mix").BalancedMix()
+    task = import_module("deep_supervision").DeepSupervision()
+    state = stepped(
+        replace(
+            with_hrda(smoke(task, mfm(SMOKE))),
+            network=HRDA(base=base, detail_crop=(32, 32), attention_dim=8),
+            adaptation=SelfTraining(threshold=0.0, mixer=mixer),
+        )
+    )
+    assert {"0.head.weight", "0.head.bias"} <= reached(state.tasks)
+    assert names(state.student) == reached(state.student)
+    assert state.mixer is not None
+    assert float(state.mixer.get_buffer("counts").sum()) > 0
 
 
 def python(*arguments: str, cwd: Path, stdin: str = "") -> str:
