@@ -20,15 +20,14 @@ class Row:
     command: str
 
 
+def blocks(page: Path) -> list[tuple[str, str]]:
+    """The Python blocks of a page, each with the name in the comment above it, in order."""
+    return re.findall(r"<!-- tested: (.+?) -->\n```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+
+
 def block(name: str) -> str:
-    """The Python block under the comment that names it, on whichever page it is."""
-    found = [
-        match.group(1)
-        for page in (README, *sorted(DOCS.glob("*.md")))
-        for match in re.finditer(
-            rf"<!-- tested: {name} -->\n```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
-        )
-    ]
+    """The Python block of a name, on whichever page it is."""
+    found = [text for page in (README, *DOCS.glob("*.md")) for own, text in blocks(page) if own == name]
     assert len(found) == 1, f"{len(found)} pages have a block for '{name}'"
     return found[0]
 

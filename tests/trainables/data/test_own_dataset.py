@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.pages import DOCS, ROOT, blocks
+from tests.docs.pages import ROOT, block
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
 from trainables.data.packing.format import Store
@@ -18,7 +18,7 @@ from trainables.data.splits import Split
 
 def shown() -> str:
     """The file as the page has it."""
-    return blocks(DOCS / "data.md")["data set"]
+    return block("data set")
 
 
 def test_one_file_of_ones_own_is_checked_and_packed(tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import csv
 from pathlib import Path
 
 from mfm_tune import run
-from tests.pages import DOCS, blocks
+from tests.docs.pages import block
 from tests.trainables.data import own_files as own
 from trainables.data.__main__ import main
 
 
 def shown() -> str:
     """The study as the page has it, at the smallest scale."""
-    return blocks(DOCS / "data.md")["own folders"].replace("MINI", "SMOKE").replace('"mini"', '"smoke"')
+    return block("own folders").replace("MINI", "SMOKE").replace('"mini"', '"smoke"')
 
 
 def test_two_folders_of_ones_own_end_in_a_report_with_the_iou_of_each_of_their_classes(tmp_path: Path) -> None:

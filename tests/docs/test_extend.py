@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from mfm_tune import run
-from tests.pages import DOCS, ROOT, blocks
+from tests.docs.pages import DOCS, ROOT, blocks
 from tests.test_typing import checked
 from tests.trainables.data import native_files as native
 from tests.trainables.tasks.training import names, reached, smoke, stepped, with_hrda
@@ -25,7 +25,7 @@ from trainables.config import HRDA, Segmenter, SelfTraining
 from trainables.data.__main__ import main as data
 from trainables.recipes import SMOKE, mfm
 
-WALKS = blocks(DOCS / "extend.md")
+WALKS = dict(blocks(DOCS / "extend.md"))
 TOGETHER = "ours.py"
 ALONE = [name for name in WALKS if name != TOGETHER]
 SIZE = (72, 128)
