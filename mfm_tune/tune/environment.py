@@ -44,8 +44,8 @@ def check_process() -> None:
     threads, _ = resource.getrlimit(resource.RLIMIT_NPROC)
     if os.geteuid() != 0 and threads != resource.RLIM_INFINITY and threads < THREADS:
         raise UserError(
-            f"The limit of processes and threads (ulimit -u) is {threads}, and Ray needs some {THREADS} with two trials; "
-            "raise it, or give --inline."
+            f"The limit of processes and threads (ulimit -u) is {threads}, and Ray needs some {THREADS} with two "
+            "trials; raise it, or give --inline."
         )
 
 
