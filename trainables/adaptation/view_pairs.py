@@ -96,9 +96,9 @@ def view_pair(
 
 
 def resized_size(size: tuple[int, int], long_side: int, window: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of an image whose longer side becomes `long_side`, or as much more as lets a crop fit."""
+    """(rows, columns) of an image whose longer side becomes `long_side`, or as much more as a crop needs; rounded."""
     scale = max(long_side / max(size), *(part / whole for part, whole in zip(window, size, strict=True)))
-    rows, columns = (max(part, int(whole * scale)) for part, whole in zip(window, size, strict=True))
+    rows, columns = (max(part, int(whole * scale + 0.5)) for part, whole in zip(window, size, strict=True))
     return rows, columns
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from tests.trainables.golden_cases import RECORDED, Arrays, read, tensor
 from tests.trainables.models.tiny import TINY_DAFORMER, built
-from trainables.adaptation.view_pairs import View, overlap, place_second
+from trainables.adaptation.view_pairs import View, overlap, place_second, resized_size
 from trainables.config import IgnoredPixels, PatchContrast, PixelContrast
 from trainables.geometry import Box
 from trainables.randomness import Recorded, Streams
@@ -146,9 +146,11 @@ def recorded_views(data: dict[str, Tensor], step: int, index: int) -> list[View]
 
 
 def test_pairs_are_placed_as_the_reference_places_them() -> None:
-    """400 pairs: which tries are taken, where the second crop comes to lie, and the overlap in both."""
+    """400 pairs: the resized image, which tries are taken, where the second crop comes to lie, the overlap in both."""
     data = read(PIPA / "pair_geometry.npz")
     side = int(data["crop"])
+    for long_side, *size in zip(data["long_side"], data["height"], data["width"], strict=True):
+        assert list(resized_size((1024, 2048), int(long_side), (side, side))) == size
     for pair in range(len(data["y1"])):
         own = data["attempt_pair"] == pair
         tries = list(zip(data["attempt_y2"][own].tolist(), data["attempt_x2"][own].tolist(), strict=True))
