@@ -118,7 +118,8 @@ def step_memory(config: Experiment) -> Needed:
     watch, streams, names = Watch(META), Streams(0), CITYSCAPES_CLASSES
     with META:
         student = config.network.build(len(names))
-    state = assemble(config, streams, student.to(META), Domains(names))  # type: ignore[arg-type]
+    domains = Domains(names, META, config.data.training_size)
+    state = assemble(config, streams, student.to(META), domains)  # type: ignore[arg-type]
     state.tasks.to(META)
     trained = [p for module in (state.student, state.tasks) for p in module.parameters() if p.requires_grad]
     for module in (state.student, state.tasks, state.teacher.network if state.teacher else state.tasks):

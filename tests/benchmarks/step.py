@@ -5,11 +5,11 @@ python -m tests.benchmarks.step --scale paper --recipe dacs --steps 5
 python -m tests.benchmarks.step --scale paper --precision bf16 --compile --batch 2
 
 Needs torch, torchvision, timm and numpy; ray and mlflow need not be installed. A recipe and the same recipe with MFM
-(`daformer+mfm`), or with one of PiPa's terms (`daformer+pixel`, `daformer+patch`, in steps that have it), take turns
-step by step, so that a busy machine slows both alike; times are medians, on one CPU thread of the time that the
-processor worked for this process. Parts are timed in steps of their own, where a GPU waits for each part. Peak memory
-is what the allocator reserves on the GPU for the first steps of a recipe, with no other one there, or that of a process
-of its own on a CPU.
+(`daformer+mfm`), with one of PiPa's terms (`daformer+pixel`, `daformer+patch`) or with QuadMix (`mic+quadmix`), in
+steps that have them, take turns step by step, so that a busy machine slows both alike; times are medians, on one CPU
+thread of the time that the processor worked for this process. Images, rare patches too, are in memory. Parts are
+timed in steps of their own, where a GPU waits for each part. Peak memory is what the allocator reserves on the GPU for
+the first steps of a recipe, with no other one there, or that of a process of its own on a CPU.
 """
 
 from __future__ import annotations
@@ -42,13 +42,14 @@ from trainables.config import (
     PackedPair,
     PatchContrast,
     Precision,
+    QuadMix,
     SelfTraining,
     ToyCity,
 )
 from trainables.data.classes import CITYSCAPES_CLASSES, TOY_CITY_CLASSES
-from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
+from trainables.geometry import IGNORE, IMAGENET_MEAN, IMAGENET_STD
 from trainables.randomness import Streams
-from trainables.recipes import MINI, PAPER, SMOKE, Scale, dacs, daformer, hrda, mfm, mic, pipa_scale
+from trainables.recipes import MINI, PAPER, SMOKE, Scale, dacs, daformer, hrda, mfm, mic, pipa_scale, with_quadmix
 from trainables.running.environment import machine, peak_memory_mib, set_numerics
 from trainables.running.initial import assemble, in_layout, new_student
 from trainables.step_data import Batch
@@ -61,6 +62,7 @@ TASKS: dict[str, Callable[[Scale], object]] = {
     "pixel": lambda scale: pipa_scale(scale).pixel,
     "patch": lambda scale: pipa_scale(scale).patch,
 }
+QUADMIX = "quadmix"  # named like a task: the recipe with this mixer
 PRECISIONS = {"fp32": Precision.FLOAT32, "bf16": Precision.BFLOAT16}
 WARM_UP = 2
 LABEL_BLOCK = 32  # labels are constant on squares of this side, so that a feature cell can hold one class
@@ -71,9 +73,20 @@ class Domains:
     """What assembling a state asks of its domains."""
 
     classes: tuple[str, ...]
+    device: torch.device
+    crop: tuple[int, int]  # (rows, columns)
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
-    whole: tuple[int, int] = (1024, 2048)  # (rows, columns) of a target image
+    whole: tuple[int, int] = (1024, 2048)  # of a target image
+
+    def source_of_class(
+        self, streams: Streams, purpose: str, step: int, class_id: int, count: int, more_than: int
+    ) -> Batch:
+        """Images of noise that the class fills to the left."""
+        del streams, purpose, step, more_than
+        label = torch.full((count, *self.crop), IGNORE, device=self.device)
+        label[..., : self.crop[1] // 8] = class_id
+        return Batch(torch.zeros(count, 3, *self.crop, device=self.device), label)
 
     def target_images(self, streams: Streams, purpose: str, step: int, count: int) -> tuple[torch.Tensor, ...]:
         """Random images."""
@@ -107,7 +120,8 @@ class Run:
         classes = TOY_CITY_CLASSES if isinstance(config.data, ToyCity) else CITYSCAPES_CLASSES
         streams = Streams(0)
         student = new_student(config, streams, len(classes), device)
-        self.state = assemble(config, streams, student, Domains(classes, whole=whole_size(config)))  # type: ignore[arg-type]
+        domains = Domains(classes, device, config.data.training_size, whole=whole_size(config))
+        self.state = assemble(config, streams, student, domains)  # type: ignore[arg-type]
         self.state.step = first_whole_step(config)
         self.source = in_layout(self._batch(len(classes)), config)
         self.target = in_layout(replace(self._batch(len(classes)), label=None), config)
@@ -145,8 +159,10 @@ def whole_size(config: Experiment) -> tuple[int, int]:
 
 
 def first_whole_step(config: Experiment) -> int:
-    """The first step with every term of the loss."""
-    starts = (task.start for task in config.auxiliary if isinstance(task, PatchContrast))
+    """The first step with every term of the loss and with the mixer's own phase."""
+    starts = [task.start for task in config.auxiliary if isinstance(task, PatchContrast)]
+    if isinstance(config.adaptation, SelfTraining) and isinstance(config.adaptation.mixer, QuadMix):
+        starts.append(config.adaptation.mixer.start)
     return round(max(starts, default=0) * config.schedule.steps)
 
 
@@ -231,18 +247,20 @@ def wait(device: torch.device) -> None:
 
 
 def config_of(name: str, given: argparse.Namespace) -> Experiment:
-    """The config of `dacs`, `dacs+mfm` or `daformer+pixel` with the sizes that were asked for.
+    """The config of `dacs`, `dacs+mfm`, `daformer+pixel` or `mic+quadmix` with the sizes that were asked for.
 
     Raises:
         ValueError: There is no such recipe.
     """
     method, _, task = name.partition("+")
-    if method not in RECIPES or task not in ("", *TASKS):
+    known = (*TASKS, QUADMIX)
+    if method not in RECIPES or task not in ("", *known):
         raise ValueError(
-            f"--recipe must be one of {', '.join(RECIPES)}, with or without one of +{', +'.join(TASKS)}, got '{name}'."
+            f"--recipe must be one of {', '.join(RECIPES)}, with or without one of +{', +'.join(known)}, got '{name}'."
         )
     scale: Scale = SCALES[given.scale]
-    config = RECIPES[method](scale, *([TASKS[task](scale)] if task else []))
+    config = RECIPES[method](scale, *([TASKS[task](scale)] if task in TASKS else []))
+    config = with_quadmix(config, scale) if task == QUADMIX else config
     config = replace(
         config,
         batch_size=given.batch or config.batch_size,
@@ -417,7 +435,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=both,
         metavar="NAME",
-        help=f"of {', '.join(both)} (all); also +pixel, +patch: PiPa's losses",
+        help=f"of {', '.join(both)} (all); also +pixel, +patch: PiPa's losses; +quadmix",
     )
     add("--scale", choices=list(SCALES), default="mini", help="sizes of networks and images (mini)")
     add("--size", type=_size, metavar="ROWSxCOLUMNS", help="training images (the recipe's)")

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.benchmarks import step
 
@@ -18,7 +19,7 @@ for name in ("ray", "mlflow"):
 from tests.benchmarks.step import main
 code = main(sys.argv[1:])
 platform = {name for name in sys.modules if name.split(".")[0] == "mfm_tune"}
-assert platform == {"mfm_tune", "mfm_tune.fields"}, platform
+assert platform == {"mfm_tune", "mfm_tune.fields", "mfm_tune.identity"}, platform
 sys.exit(code)
 """
 
@@ -57,6 +58,21 @@ def test_pipas_terms_are_measured_in_steps_that_have_them(
     text = capsys.readouterr().out
     assert "| daformer+pixel | " in text
     assert "\n| patch_contrast: backward |  |  | " in text
+
+
+def test_quadmix_is_measured_in_steps_with_both_views(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside the same recipe with ClassMix, which it is a ratio of."""
+    monkeypatch.setattr(step, "peak_of", lambda name, given: 100.0)
+    given = step._parser().parse_args(["--scale", "smoke", "--cpu"])
+    run = step.Run(step.config_of("mic+quadmix", given), torch.device("cpu"))
+    for _ in range(step.WARM_UP):
+        run.step()
+    assert run.state.last is not None
+    assert len(run.state.last.mixed) == 2
+    assert step.main(["--scale", "smoke", "--steps", "1", "--cpu", "--recipe", "mic", "mic+quadmix"]) == 0
+    assert "| mic+quadmix | " in capsys.readouterr().out
 
 
 def test_an_unknown_recipe_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
