@@ -33,7 +33,7 @@ DECLARATIONS = {
     "identity",
     "errors",
 }
-COMMANDS = {"run", "ui", "sync", "diff", "optuna"}
+COMMANDS = {"run", "ui", "sync", "diff", "optuna", "export_runs"}
 PLATFORM = {
     "commands": ("one command, from options to exit code", "*"),
     "report": ("prints results, computes none", "display results search planning ledger"),
@@ -69,6 +69,7 @@ ENDS = {"program", "tune", "export", "predict", "evaluate"}
 DOORS = {
     "ray": ("mfm_tune.tune.", "trainables.tune"),
     "mlflow": ("mfm_tune.tracking.",),
+    "tensorboardX": ("mfm_tune.tracking.run_files",),
     "optuna": ("mfm_tune.search.",),
     "jinja2": ("mfm_tune.report.",),
     "matplotlib": ("mfm_tune.report.",),

@@ -53,8 +53,7 @@ def write_search(state: LedgerState, name: Name, url: str) -> int:
             study_name=study_name,
             direction=StudyDirection.MAXIMIZE if better else StudyDirection.MINIMIZE,
         )
-        study.set_metric_names([event["criterion"]])
-        for key in ("title", "sampler", "scheduler", "explore_seed"):
+        for key in ("criterion", "title", "sampler", "scheduler", "explore_seed"):
             study.set_user_attr(key, event.get(key))
         study.add_trials(trials)
     except Exception as error:  # of SQLAlchemy, its drivers and Optuna

@@ -51,7 +51,7 @@ def test_the_study_in_the_database_is_the_one_that_the_sampler_sees(tmp_path: Pa
         assert ours.values == theirs.values
     assert study.best_trial.number == 2
     assert study.best_trial.user_attrs["source/miou"] == 60.0
-    assert study.metric_names == ["student/miou"]
+    assert study.user_attrs["criterion"] == "student/miou"
 
 
 def test_it_is_brought_up_to_date(tmp_path: Path) -> None:

@@ -1,0 +1,46 @@
+"""The trials of a ledger as runs of another tracker: TensorBoard's event files.
+
+    python -m mfm_tune.export_runs --to tensorboard [--storage DIR] [--out DIR]
+    tensorboard --logdir runs/tensorboard
+
+Each trial that counts is a run with its config, its metrics at each step, and the time of each report. Files alone are
+written, in the storage folder unless --out names another; given again, runs are replaced. Exit codes: 0, or 2 with one
+sentence.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mfm_tune.commands.options import Parser
+from mfm_tune.console import quiet_libraries, steady_streams
+from mfm_tune.errors import UserError
+from mfm_tune.tracking.run_files import runs_of, write_tensorboard
+
+WRITERS = {"tensorboard": write_tensorboard}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Write the runs. Returns the exit code."""
+    parser = Parser("export_runs", "Write the trials of a ledger as runs of another tracker.")
+    parser.add_argument("--to", choices=list(WRITERS), required=True, help="the tracker")
+    parser.add_argument("--out", metavar="DIR", type=Path, help="where; default: a folder of its name in the storage")
+    try:
+        given = parser.parse_args(argv)
+        out = given.out or given.storage / given.to
+        with quiet_libraries():
+            count = WRITERS[given.to](list(runs_of(given.storage)), out)
+        print(f"{count} run{'' if count == 1 else 's'} in {out}")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    steady_streams()
+    sys.exit(main())
