@@ -1,6 +1,6 @@
 """QuadMix: both domains under templates of the step before, and under rare patches of the source.
 
-    view 0: the source, under classes of the last source label, under classes of the last pseudo-label, under patches
+    view 0: the source, under classes of the last source label, of the last pseudo-label, and under patches
     view 1: the target, under the same
 
 Zhang et al., "Unified Domain Adaptive Semantic Segmentation" (TPAMI 2025), and the released code for images.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trainables.adaptation.augmentation import normalisation
-from trainables.adaptation.classmix import IDS, classmix
+from trainables.adaptation.classmix import IDS, classmix, shows_one_of
 from trainables.adaptation.mixer import Mixer, MixView
 from trainables.config import Exclusion, IgnoredArea, PatchColour, PatchWeight, QuadMix, RarePatches
 from trainables.geometry import IGNORE
@@ -75,18 +75,18 @@ class QuadMixer(Mixer):
                 "give the ids of its rare ones, or QuadMix(rare=None)."
             )
 
-    def mix(self, given: MixView) -> tuple[Mixed, ...]:
+    def mix(self, view: MixView) -> tuple[Mixed, ...]:
         """One batch as ClassMix makes it, or both views.
 
         A run that begins with QuadMix has no step before its first one, which is ClassMix's then.
         """
-        first = round(self.settings.start * given.total_steps)
-        before = self._recalled() if given.step >= first else None
-        if given.step + 1 >= first:
-            self._remember(given)
+        first = round(self.settings.start * view.total_steps)
+        before = self._recalled() if view.step >= first else None
+        if view.step + 1 >= first:
+            self._remember(view)
         if before is None:
-            return (classmix(given.source, given.target, given.pseudo, given.streams, given.step),)
-        return quadmix(given, before, self.settings)
+            return (classmix(view.source, view.target, view.pseudo, view.streams, view.step),)
+        return quadmix(view, before, self.settings)
 
     def _recalled(self) -> Remembered | None:
         """The step before; None where there is none."""
@@ -96,32 +96,32 @@ class QuadMixer(Mixer):
         labels = {name: held[name].long() for name in ("source_label", "pseudo_label")}
         return Remembered(**(held | labels))
 
-    def _remember(self, given: MixView) -> None:
+    def _remember(self, view: MixView) -> None:
         """Keep this step, labels as bytes."""
-        self.source_image, self.source_label = given.source.image, _label(given.source).byte()
-        self.target_image, self.pseudo_label = given.target.image, given.pseudo.label.byte()
-        self.confidence, self.weight = given.pseudo.confidence, given.pseudo.weight
+        self.source_image, self.source_label = view.source.image, view.source.ground_truth.byte()
+        self.target_image, self.pseudo_label = view.target.image, view.pseudo.label.byte()
+        self.confidence, self.weight = view.pseudo.confidence, view.pseudo.weight
 
 
-def quadmix(given: MixView, before: Remembered, settings: QuadMix) -> tuple[Mixed, ...]:
+def quadmix(view: MixView, before: Remembered, settings: QuadMix) -> tuple[Mixed, ...]:
     """Both views at half weight, their colours not yet augmented; neither waits for the device.
 
     Args:
-        given: This step.
+        view: This step.
         before: The step before.
         settings: Switches and numbers.
     """
-    source_mask, target_mask = templates(before, settings, given.streams, given.step)
-    source = of_source(Batch(given.source.image, _label(given.source)), like=before.weight)
-    target = of_target(given.target.image, given.pseudo.label, given.pseudo.weight, given.pseudo.confidence)
+    source_mask, target_mask = templates(before, settings, view.streams, view.step)
+    source = of_source(view.source, like=before.weight)
+    target = of_target(view.target.image, view.pseudo.label, view.pseudo.weight, view.pseudo.confidence)
     old_source = of_source(Batch(before.source_image, before.source_label), like=before.weight)
     old_target = of_target(before.target_image, before.pseudo_label, before.weight, before.confidence)
     views = []
     for index, ground in enumerate((source, target)):
-        view = over(target_mask, old_target, over(source_mask, old_source, ground))
+        mixed = over(target_mask, old_target, over(source_mask, old_source, ground))
         if settings.rare is not None:
-            view = under_patches(view, index, given, settings.rare)
-        views.append(replace(view, image=laid_out(view.image, given.target.image), share=SHARE))
+            mixed = under_patches(mixed, index, view, settings.rare)
+        views.append(replace(mixed, image=laid_out(mixed.image, view.target.image), share=SHARE))
     return tuple(views)
 
 
@@ -143,7 +143,7 @@ def templates(before: Remembered, settings: QuadMix, streams: Streams, step: int
     left = shown(before.pseudo_label) & ~barred(there, of_source_label, settings.exclude)
     of_pseudo_label = drawn(left, settings.target_classes, target_keys)
     sure = before.confidence >= settings.confidence
-    return within(before.source_label, of_source_label), within(before.pseudo_label, of_pseudo_label) & sure
+    return shows_one_of(of_source_label, before.source_label), shows_one_of(of_pseudo_label, before.pseudo_label) & sure
 
 
 def shown(label: Tensor) -> Tensor:
@@ -173,23 +173,17 @@ def barred(there: Tensor, chosen: Tensor, rule: Exclusion) -> Tensor:
         case Exclusion.IDS:
             return chosen
         case Exclusion.POSITIONS:
-            beside = torch.full_like(there, IDS, dtype=torch.long)
+            beside = torch.full_like(there, IDS, dtype=torch.long)  # a column more, for what is not chosen
             position = torch.where(chosen, there.cumsum(dim=1) - 1, beside)
-            return torch.zeros(len(there), IDS + 1, device=there.device, dtype=torch.bool).scatter_(
-                1, position, value=True
-            )[:, :IDS]
+            numbers = torch.zeros(len(there), IDS + 1, device=there.device, dtype=torch.bool)
+            return numbers.scatter_(1, position, value=True)[:, :IDS]
         case Exclusion.NONE:
             return torch.zeros_like(chosen)
 
 
-def within(label: Tensor, chosen: Tensor) -> Tensor:
-    """Where a label [B, H, W] is one of the chosen ids [B, 256]; bool."""
-    return chosen.gather(1, label.flatten(1)).view_as(label)
-
-
 def of_source(batch: Batch, like: Tensor) -> Mixed:
     """Labelled source images: each pixel is certain and weighs 1, in the type of `like` [B, H, W]."""
-    label = _label(batch)
+    label = batch.ground_truth
     one = torch.ones_like(label, dtype=like.dtype)
     return Mixed(batch.image, label, one, torch.ones_like(label, dtype=torch.bool).unsqueeze(1), confidence=one)
 
@@ -214,35 +208,35 @@ def over(mask: Tensor, above: Mixed, below: Mixed) -> Mixed:
     )
 
 
-def under_patches(view: Mixed, index: int, given: MixView, rare: RarePatches) -> Mixed:
+def under_patches(mixed: Mixed, index: int, view: MixView, rare: RarePatches) -> Mixed:
     """A view under the pixels of rare classes, in the order in which the classes were drawn.
 
     Each image of each view has a source image of its own for each class; a class that too few source images show is
     left out.
 
     Args:
-        view: Mixed so far.
-        index: Of the view.
-        given: This step.
+        mixed: The view so far.
+        index: Of the view, 0 or 1.
+        view: This step.
         rare: Classes and switches.
     """
-    for place, class_id in enumerate(rare_classes(given, rare)):
+    for place, class_id in enumerate(rare_classes(view, rare)):
         purpose = f"quadmix patch {place} of view {index}"
-        patch = given.source_of_class(purpose, class_id, len(view.image), more_than=rare.more_than)
-        if len(patch.image) < len(view.image):
+        patch = view.source_of_class(purpose, class_id, len(mixed.image), more_than=rare.more_than)
+        if len(patch.image) < len(mixed.image):
             continue
         if rare.colour is PatchColour.RELEASED:
-            patch = replace(patch, image=released_colour(patch.image, given.mean, given.std))
-        above = of_source(patch, like=view.weight)
+            patch = replace(patch, image=released_colour(patch.image, view.mean, view.std))
+        above = of_source(patch, like=mixed.weight)
         if rare.weight is PatchWeight.GROUND:
-            above = replace(above, weight=view.weight)
-        view = over(_label(patch) == class_id, above, view)
-    return view
+            above = replace(above, weight=mixed.weight)
+        mixed = over(patch.ground_truth == class_id, above, mixed)
+    return mixed
 
 
-def rare_classes(given: MixView, rare: RarePatches) -> Iterator[int]:
+def rare_classes(view: MixView, rare: RarePatches) -> Iterator[int]:
     """Classes of a step in pasting order, drawn without replacement; all of a list that is shorter than `number`."""
-    order = given.streams.permutation("quadmix rare classes", given.step, len(rare.classes))
+    order = view.streams.permutation("quadmix rare classes", view.step, len(rare.classes))
     return (rare.classes[place] for place in order[: rare.number].tolist())
 
 
@@ -251,9 +245,3 @@ def released_colour(image: Tensor, mean: tuple[float, float, float], std: tuple[
     centre, spread = normalisation(image, mean, std)
     pixels = (image * spread + centre).round()
     return (pixels.flip(1) - centre) / 255
-
-
-def _label(batch: Batch) -> Tensor:
-    if batch.label is None:
-        raise ValueError("Batch.label of the source must be given, got None; QuadMix pastes labelled source pixels.")
-    return batch.label
