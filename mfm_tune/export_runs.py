@@ -1,7 +1,10 @@
-"""The trials of a ledger as runs of another tracker: TensorBoard's event files.
+"""The trials of a ledger as runs of another tracker: TensorBoard's event files, or offline runs of Weights & Biases.
 
     python -m mfm_tune.export_runs --to tensorboard [--storage DIR] [--out DIR]
     tensorboard --logdir runs/tensorboard
+
+    python -m mfm_tune.export_runs --to wandb
+    wandb sync --include-offline runs/wandb/wandb/offline-run-*
 
 Each trial that counts is a run with its config, its metrics at each step, and the time of each report. Files alone are
 written, in the storage folder unless --out names another; given again, runs are replaced. Exit codes: 0, or 2 with one
@@ -17,9 +20,9 @@ from pathlib import Path
 from mfm_tune.commands.options import Parser
 from mfm_tune.console import quiet_libraries, steady_streams
 from mfm_tune.errors import UserError
-from mfm_tune.tracking.run_files import runs_of, write_tensorboard
+from mfm_tune.tracking.run_files import runs_of, write_tensorboard, write_wandb
 
-WRITERS = {"tensorboard": write_tensorboard}
+WRITERS = {"tensorboard": write_tensorboard, "wandb": write_wandb}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -70,6 +70,7 @@ DOORS = {
     "ray": ("mfm_tune.tune.", "trainables.tune"),
     "mlflow": ("mfm_tune.tracking.",),
     "tensorboardX": ("mfm_tune.tracking.run_files",),
+    "wandb": ("mfm_tune.tracking.run_files",),
     "optuna": ("mfm_tune.search.",),
     "jinja2": ("mfm_tune.report.",),
     "matplotlib": ("mfm_tune.report.",),

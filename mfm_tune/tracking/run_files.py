@@ -1,10 +1,11 @@
-"""The trials of a ledger as runs of another tracker: TensorBoard's event files.
+"""The trials of a ledger as runs of other trackers: TensorBoard's event files, offline runs of Weights & Biases.
 
-A run is a trial that counts. The writer is imported late.
+A run is a trial that counts. Both writers are imported late, and write files alone: nothing is sent.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,6 +109,44 @@ def write_tensorboard(runs: Sequence[Run], out: Path) -> int:
                 for step, seconds, metrics in run.points:
                     for name, value in metrics.items():
                         writer.add_scalar(name, value, step, walltime=seconds)
+    return len(runs)
+
+
+def write_wandb(runs: Sequence[Run], out: Path) -> int:
+    """Write an offline run of Weights & Biases for each run; returns how many. `wandb sync` uploads them.
+
+    Raises:
+        OptionError: wandb is not installed.
+        StorageError: The folder cannot be written.
+    """
+    try:
+        import wandb
+    except ImportError:
+        raise _missing("wandb", "wandb") from None
+    settings = wandb.Settings(
+        mode="offline", console="off", silent=True, disable_git=True, save_code=False, x_disable_meta=True,
+        x_disable_stats=True, x_disable_machine_info=True,
+    )  # fmt: skip
+    with storage_error(f"{out} cannot be written", "free space, or give another --out"):
+        out.mkdir(parents=True, exist_ok=True)
+        for run in runs:
+            for old in (out / "wandb").glob(f"offline-run-*-{run.key}"):
+                shutil.rmtree(old)
+            made = wandb.init(
+                project=run.project,
+                group=run.group,
+                name=run.name,
+                id=run.key,
+                tags=[run.status],
+                config=dict(run.params),
+                dir=str(out),
+                settings=settings,
+            )
+            with made:
+                for step, seconds, metrics in run.points:
+                    finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+                    made.log({**finite, "time": seconds}, step=step)
+    wandb.teardown()  # waits until its service has written the last file
     return len(runs)
 
 

@@ -1,4 +1,4 @@
-"""`python -m mfm_tune.export_runs`: the files of another tracker, read back."""
+"""`python -m mfm_tune.export_runs`: the files of other trackers, read back."""
 
 from __future__ import annotations
 
@@ -55,7 +55,20 @@ def test_only_what_counts_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
     assert capsys.readouterr().out == f"1 run in {tmp_path / 'out'}\n"
 
 
-@pytest.mark.parametrize(("to", "package"), [("tensorboard", "tensorboardX")])
+def test_offline_runs_of_weights_and_biases(tmp_path: Path) -> None:
+    """One file a trial, with its numbers, and none twice; nothing is sent."""
+    pytest.importorskip("wandb")
+    write(tmp_path, Fiction(seeds=1, widths=()).events())
+    for _ in range(2):
+        assert export_runs.main(["--to", "wandb", "--storage", str(tmp_path)]) == 0
+    files = sorted((tmp_path / "wandb" / "wandb").glob("offline-run-*/run-*.wandb"))
+    assert [file.stem for file in files] == sorted(
+        f"run-{config}-s0-{FINGERPRINT[:8]}" for config in Fiction(widths=()).configs
+    )
+    assert all(b"student/miou" in file.read_bytes() for file in files)
+
+
+@pytest.mark.parametrize(("to", "package"), [("tensorboard", "tensorboardX"), ("wandb", "wandb")])
 def test_a_missing_package_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str], to: str, package: str) -> None:
     """With the extra that brings it."""
     write(tmp_path, Fiction(seeds=1).events())
