@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from tests.trainables.golden_cases import RECORDED, Arrays, read, tensor
 from tests.trainables.models.tiny import TINY_DAFORMER, built
 from trainables.adaptation.view_pairs import View, overlap, place_second, resized_size
-from trainables.config import IgnoredPixels, PatchContrast, PixelContrast
+from trainables.config import IgnoredPixels, PatchContrast, PatchFeatures, PixelContrast
 from trainables.geometry import Box
 from trainables.randomness import Recorded, Streams
 from trainables.tasks.patch_contrast import Cells, PatchContrastTask
@@ -24,6 +24,7 @@ from trainables.tasks.pixel_contrast import (
     nearest,
     pixel_contrast,
     projection,
+    untrained_helper,
 )
 
 PIPA = RECORDED / "pipa"
@@ -165,3 +166,18 @@ def test_pairs_are_placed_as_the_reference_places_them() -> None:
         ):
             assert [box.top, box.left] == data[f"ul{name}"][pair].tolist()
             assert [box.top + box.height, box.left + box.width] == data[f"br{name}"][pair].tolist()
+
+
+def test_modules_have_the_published_numbers_of_parameters() -> None:
+    """Over MiT-B5 and DAFormer: both projections, the helper, and what labels cells in the released code."""
+    assert counted(projection(64 + 128 + 320 + 512, 256)) == 1_314_048
+    assert counted(untrained_helper(1024, 19)) == 9_459_712
+    student = built(replace(TINY_DAFORMER, channels=256))
+    decoder = PatchContrastTask(PatchContrast().as_released(), student)
+    logits = PatchContrastTask(replace(PatchContrast().as_released(), features=PatchFeatures.LOGITS), student)
+    assert (counted(decoder.projection), counted(decoder.get_submodule("classifier"))) == (98_688, 4_883)
+    assert (counted(logits.projection), counted(logits.get_submodule("classifier"))) == (2_940, 380)
+
+
+def counted(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
