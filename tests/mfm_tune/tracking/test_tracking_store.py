@@ -322,7 +322,8 @@ def test_as_long_as_a_server_takes_something_it_is_asked_again_soon(
     write(storage, Fiction(seeds=2, reports=4, metrics=100, benchmark="large").events())
     requests = itertools.count(1)
     mirroring, _ = served(storage, monkeypatch, lambda _: next(requests) % 7 == 0)
-    assert tracking_process._follow(mirroring.target, SimpleNamespace(gone=Gone()), mirroring) == 0  # type: ignore[arg-type]
+    driver = SimpleNamespace(gone=Gone(), is_overdue=lambda _: False)
+    assert tracking_process._follow(mirroring.target, driver, mirroring) == 0  # type: ignore[arg-type]
     assert len(waits) > 10
     assert max(waits) == 1.0
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
