@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -93,7 +94,10 @@ def test_the_command_that_shows_runs_opens_mlflow(place: Path) -> None:
     """It prints the address; Ctrl-C ends it."""
     assert any(row.command == UI for row in rows())
     command = [sys.executable, *shlex.split(UI)[1:]]
-    with subprocess.Popen(command, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores Ctrl-C
+    with subprocess.Popen(
+        command, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, preexec_fn=heard
+    ) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
         assert next((line for line in lines if line.startswith("MLflow for ")), None) is not None

@@ -398,7 +398,7 @@ def _list_names_nothing(root: Path) -> None:
     [
         (_remove_label, r"source holds .* \(1 in all, the first: .*carla_1.jpg, no label of this name\); "),
         (_break_image, "frame_1.jpg must be an image, but cannot be read"),
-        (_foreign_ids, "frame_1.png must hold trainIds 0 to 18 and 255, but holds 33; "),
+        (_foreign_ids, "frame_1.png must hold trainIds 0 to 18 and 255, but holds ids 33, first at row 0, column 0; "),
         (_other_size, "frame_1.png must have the size of its image, 96x128, but has 90x128; "),
         (_three_channels, "carla_0.png must be a label in one channel, but cannot be read"),
         (_list_names_nothing, "carla.txt must list names of images, one a line, but names carla_9, which is not in "),
