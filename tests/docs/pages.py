@@ -22,7 +22,7 @@ class Row:
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     """The Python blocks of a page, each with the name in the comment above it, in order."""
-    return re.findall(r"<!-- tested: (.+?) -->\n```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    return re.findall(r"<!-- tested: ([^\n]+) -->\n```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def block(name: str) -> str:

@@ -109,10 +109,3 @@ def test_the_plan_is_printed_as_the_page_shows_it(tmp_path: Path) -> None:
     """Its first lines, in an empty folder."""
     command, lines = printed("plan")
     assert run(command, tmp_path).splitlines()[: len(lines)] == lines
-
-
-def test_five_lines_of_pytorch_use_an_exported_model(place: Path) -> None:
-    """As docs/trained-models.md shows them; the classes printed are among the model's."""
-    run(filled("python -m trainables.export TRIAL MODEL", place), place)
-    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(place / "street.png")
-    assert "'" in run(["python", "-c", block("trained model")], place)
