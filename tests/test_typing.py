@@ -83,6 +83,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_files_of_ones_own_are_strictly_typed(folder: Path) -> None:
     """A search space, a search, a task and an encoder; and what does not fit a field is found."""
     assert "Success: no issues found in 5 source files" in checked(folder)

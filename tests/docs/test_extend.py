@@ -163,6 +163,7 @@ def trials(folder: Path) -> dict[str, dict[str, str]]:
         return {row["name"].removeprefix("ours "): row for row in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_all_of_them_train_through_ray_and_are_reported(trained: Path) -> None:
     """The baseline and five rows, finished and scored; both terms of the task are logged."""
     rows = trials(trained)
@@ -176,6 +177,7 @@ def test_all_of_them_train_through_ray_and_are_reported(trained: Path) -> None:
     assert rows["mixer"]["loss/mixed"] != rows["DACS"]["loss/mixed"]
 
 
+@pytest.mark.slow
 def test_models_are_exported_and_predict_where_their_file_is_and_are_one_sentence_where_it_is_not(
     trained: Path,
 ) -> None:
@@ -203,6 +205,7 @@ def test_models_are_exported_and_predict_where_their_file_is_and_are_one_sentenc
         assert line.endswith(f" of {file}, which is not loaded; give its file with --code {file}.py.")
 
 
+@pytest.mark.slow
 def test_the_files_are_strictly_typed(tmp_path: Path) -> None:
     """As `mypy --strict` sees them beside the installed packages."""
     pytest.importorskip("mypy")

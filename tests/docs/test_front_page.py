@@ -76,6 +76,7 @@ def test_the_front_page_is_short_and_its_table_has_ten_rows() -> None:
         assert row.command.startswith("python -m ")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in rows() if row.command != UI], ids=lambda row: row.wish)
 def test_the_command_of_each_row_runs(row: Row, place: Path) -> None:
     """What trains is planned: the same file, the same options, nothing trained."""

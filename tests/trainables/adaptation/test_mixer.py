@@ -321,6 +321,7 @@ STUDY = Study(
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_mixer_of_ones_own_in_one_file_trains_through_ray_and_exports(tmp_path: Path) -> None:
     """One command with the file, one with the trial's folder, and nothing else changes."""

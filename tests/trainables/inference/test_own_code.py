@@ -113,6 +113,7 @@ def refusal(done: subprocess.CompletedProcess[str]) -> str:
 SENTENCE = "it was made with TwiceAsFine of my_study, which is not loaded; give its file with --code my_study.py."
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_classes_is_used_with_their_file_and_refused_without(trained: Path) -> None:
     """Exported, predicted with and evaluated in processes that have the file, and in processes that have not."""
     run_folder = next(trained.glob("runs/trials/*/s0-*"))

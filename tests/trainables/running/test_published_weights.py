@@ -148,6 +148,7 @@ def command(tmp_path: Path, hub: Hub) -> Command:
     return run_command
 
 
+@pytest.mark.slow
 def test_weights_are_got_once_by_command_and_then_the_hub_may_be_away(
     command: Command, tmp_path: Path, hub: Hub
 ) -> None:
