@@ -14,10 +14,12 @@ import os
 import sys
 import sysconfig
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
+
+from mfm_tune.errors import UserError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -31,6 +33,23 @@ def steady_streams() -> None:
     codecs.register_error("mfm_tune.plainly", _plainly)
     sys.stdout = _steady(sys.stdout, 1, "mfm_tune.plainly")
     sys.stderr = _steady(sys.stderr, 2, "backslashreplace")
+
+
+def exit_code(run: Callable[[], None]) -> int:
+    """Run a command that only reads or writes files: 0, 2 with a sentence on standard error for bad input, 130 for
+    Ctrl-C, 141 where the reader of a pipe went away."""
+    try:
+        run()
+        print(end="", flush=True)  # here, where a reader that went away is met, not when the interpreter ends
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return 0
 
 
 class _Lenient(io.FileIO):

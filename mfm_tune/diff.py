@@ -15,8 +15,7 @@ import sys
 from collections.abc import Sequence
 
 from mfm_tune.commands.options import Parser
-from mfm_tune.console import steady_streams
-from mfm_tune.errors import UserError
+from mfm_tune.console import exit_code, steady_streams
 from mfm_tune.ledger.state import read_storage
 from mfm_tune.report.answer import answer
 from mfm_tune.results.comparison import describe, find
@@ -34,17 +33,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--study", metavar="NAME", nargs="+", default=[], help="names of these studies and searches alone"
     )
     parser.add_argument("--profile", metavar="NAME", nargs="+", default=[], help="names of these profiles alone")
-    try:
+
+    def run() -> None:
         given = parser.parse_args(argv)
         state = read_storage(given.storage)
         a, b = (find(state, text, given.study, given.profile) for text in (given.first, given.second))
         print("\n".join((answer(state, a, b, given.metric), *describe(a, b, given.metric))))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except BrokenPipeError:  # the reader of a pipe went away
-        return 141
-    return 0
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

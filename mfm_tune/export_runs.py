@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mfm_tune.commands.options import Parser
-from mfm_tune.console import quiet_libraries, steady_streams
-from mfm_tune.errors import UserError
+from mfm_tune.console import exit_code, quiet_libraries, steady_streams
 from mfm_tune.tracking.run_files import runs_of, write_tensorboard, write_wandb
 
 WRITERS = {"tensorboard": write_tensorboard, "wandb": write_wandb}
@@ -30,18 +29,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("export_runs", "Write the trials of a ledger as runs of another tracker.")
     parser.add_argument("--to", choices=list(WRITERS), required=True, help="the tracker")
     parser.add_argument("--out", metavar="DIR", type=Path, help="where; default: a folder of its name in the storage")
-    try:
+
+    def run() -> None:
         given = parser.parse_args(argv)
         out = given.out or given.storage / given.to
         with quiet_libraries():
             count = WRITERS[given.to](list(runs_of(given.storage)), out)
         print(f"{count} run{'' if count == 1 else 's'} in {out}")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

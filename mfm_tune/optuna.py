@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 
 from mfm_tune.commands.options import Parser
-from mfm_tune.console import quiet_libraries, steady_streams
-from mfm_tune.errors import OptionError, UserError
+from mfm_tune.console import exit_code, quiet_libraries, steady_streams
+from mfm_tune.errors import OptionError
 from mfm_tune.ledger.state import LedgerState, read_storage
 from mfm_tune.ledger.uri import without_password
 
@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", metavar="URL", required=True, help="a database, such as sqlite:///study.db")
     parser.add_argument("--search", metavar="NAME", help="this search alone")
     parser.add_argument("--profile", metavar="NAME", help="searches of this profile alone")
-    try:
+
+    def run() -> None:
         given = parser.parse_args(argv)
         state = read_storage(given.storage)
         from mfm_tune.search.database import write_search
@@ -50,12 +51,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             with quiet_libraries():
                 count = write_search(state, name, given.out)
             print(f"{'-'.join(name)}: {count} trials in {without_password(given.out)}")
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mfm_tune.commands.options import Parser
-from mfm_tune.console import steady_streams
-from mfm_tune.errors import StorageBusyError, StorageError, UserError
+from mfm_tune.console import exit_code, steady_streams
+from mfm_tune.errors import StorageBusyError, StorageError
 from mfm_tune.ledger.uri import announced_uri, without_password_of
 from mfm_tune.tracking.mirror import Target, quiet_environment
 
@@ -102,19 +102,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("sync", "Deliver to MLflow what it lacks of a ledger.")
     parser.add_tracking_uri()
     parser.add_argument("--from-start", action="store_true", help="deliver everything again, whatever was delivered")
-    try:
+
+    def run() -> None:
         given = parser.parse_args(argv)
         os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(ANSWER_S))
         os.environ.update(quiet_environment())
         target = Target(given.storage.absolute(), announced_uri(given.tracking_uri))
         rows = synchronise(target, from_start=given.from_start)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    print(f"{target.place} has the whole ledger of {target.storage} ({rows} numbers delivered now).")
-    return 0
+        print(f"{target.place} has the whole ledger of {target.storage} ({rows} numbers delivered now).")
+
+    return exit_code(run)
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ DECLARATIONS = {
     "fields",
     "program",
     "identity",
+    "user_files",
     "errors",
 }
 COMMANDS = {"run", "ui", "sync", "diff", "optuna", "export_runs"}
@@ -224,15 +225,15 @@ def test_the_step_rests_on_methods_and_never_on_what_runs_it() -> None:
     assert all(drawn[name] <= GROUND for name in GROUND)
 
 
-def test_training_takes_the_check_of_fields_and_the_id_from_the_platform_and_nothing_else() -> None:
-    """Settings of search spaces and of training are checked by one module, a leaf."""
+def test_training_takes_three_leaves_from_the_platform_and_nothing_else() -> None:
+    """The check of fields, the id of a config, and the name that a file of one's own has as a module."""
     taken = {
         each for name in MODULES if name.startswith("trainables.") for each in imported_modules(name)
         if each.startswith("mfm_tune.") and (name, each) != CARD
     }  # fmt: skip
-    assert taken == {"mfm_tune.fields", "mfm_tune.identity"}
+    assert taken == {"mfm_tune.fields", "mfm_tune.identity", "mfm_tune.user_files"}
     assert CARD[1] in imported_modules(CARD[0])
-    assert imported_modules("mfm_tune.fields") == set()
+    assert imported_modules("mfm_tune.fields") == imported_modules("mfm_tune.user_files") == set()
 
 
 def test_settings_may_make_what_they_describe_but_late() -> None:

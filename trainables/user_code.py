@@ -1,7 +1,7 @@
 """Python files of one's own, which a command is given by `--code`: settings of their classes can then be read.
 
-A file becomes a module of the name that it had when it was trained: its dotted name where it lies in a package, else
-its own. Nothing is ever imported because a model, a checkpoint or a ledger names it.
+A file becomes a module of the name that it had when it was trained (`mfm_tune.user_files`). Nothing is ever imported
+because a model, a checkpoint or a ledger names it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Iterable
-from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
+
+from mfm_tune.user_files import module_name, origin_elsewhere
 
 
 def add_code_option(parser: argparse.ArgumentParser) -> None:
@@ -70,7 +71,10 @@ def run_file(path: Path, name: str) -> ModuleType:
 
 def _load_file(path: Path) -> None:
     whole = path.resolve()
-    root, name = _module_name(whole)
+    try:
+        root, name = module_name(whole)
+    except ValueError as error:
+        raise ValueError(f"--code {error}") from None
     origin = _origin(name, root)
     if origin not in (None, str(whole)):
         raise ValueError(f"--code {path} has the name of another module, '{name}' ({origin}); rename the file.")
@@ -86,29 +90,12 @@ def _load_file(path: Path) -> None:
         setattr(sys.modules[parent], last, module)
 
 
-def _module_name(path: Path) -> tuple[Path, str]:
-    """The folder to import from, and the dotted name: packages above the file are part of it."""
-    parts, folder = [path.stem], path.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    for part in parts:
-        if not part.isidentifier():
-            raise ValueError(
-                f"--code {path.name} cannot be imported as '{part}'; use letters, digits and '_' in its name."
-            )
-    return folder, ".".join(parts)
-
-
 def _origin(name: str, root: Path) -> str | None:
     """Where the module of this name lies that is loaded, or that the file would hide; None where there is none."""
     if name in sys.modules:
         file = getattr(sys.modules[name], "__file__", None)
         return "built in" if file is None else str(Path(file).resolve())
-    if name in sys.stdlib_module_names:
-        return "the standard library's"
-    spec = PathFinder.find_spec(name, [entry for entry in sys.path if Path(entry).resolve() != root])
-    return None if spec is None else spec.origin
+    return origin_elsewhere(name, root)
 
 
 def _import_installed(name: str) -> None:

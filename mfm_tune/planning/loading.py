@@ -1,7 +1,7 @@
 """Loading a search-space file by its path, and saying in one sentence what is wrong with it.
 
-The module gets a name that does not depend on where the command was given: its dotted name where it lies in a package,
-else the file's own. So classes that the file defines can be pickled, and imported by workers from `Loaded.root`.
+The module's name does not depend on where the command was given (`user_files`), so that classes that the file defines
+can be pickled, and imported by workers from `Loaded.root`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
@@ -26,6 +25,7 @@ from typing import TypeVar
 from mfm_tune.errors import OptionError, SearchSpaceError, in_words
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
+from mfm_tune.user_files import module_name, origin_elsewhere
 
 D = TypeVar("D", Study, Search)
 REPOSITORY = Path(__file__).resolve().parents[2]  # or the folder that the project is installed in
@@ -78,7 +78,10 @@ def load_search_space(path: Path) -> Loaded:
         raise SearchSpaceError(f"The search space {path} {what}; give the path of a Python file.")
     if path.suffix != ".py":
         raise SearchSpaceError(f"The search space {path} must be a Python file, and its name must end in .py.")
-    root, name = _module_name(path.resolve())
+    try:
+        root, name = module_name(path.resolve())
+    except ValueError as error:
+        raise SearchSpaceError(f"The search space {error}") from None
     with _errors_with_place(path):
         module = _run(path.resolve(), root, name)
         studies = _by_profile(module, Study, "STUDIES", "STUDY")
@@ -117,20 +120,6 @@ def _first_sentence(path: Path) -> str:
     return sentence + stop.strip()
 
 
-def _module_name(path: Path) -> tuple[Path, str]:
-    """The folder to import from, and the dotted name: packages above the file are part of it."""
-    parts, folder = [path.stem], path.parent
-    while (folder / "__init__.py").is_file():
-        parts.insert(0, folder.name)
-        folder = folder.parent
-    for part in parts:
-        if not part.isidentifier():
-            raise SearchSpaceError(
-                f"The search space {path.name} cannot be imported as '{part}'; use letters, digits and '_' in its name."
-            )
-    return folder, ".".join(parts)
-
-
 def _run(path: Path, root: Path, name: str) -> ModuleType:
     for folder in (str(REPOSITORY), str(root)):
         if folder not in sys.path:
@@ -154,25 +143,18 @@ def _refuse_hiding(path: Path, root: Path, name: str) -> None:
     parent = name.rpartition(".")[0]
     if parent:
         importlib.import_module(parent)
-    loaded = sys.modules.get(name)
-    origin = getattr(loaded, "__file__", None) or "built in"
-    if loaded is None:
-        spec = importlib.util.find_spec(name) if parent else _elsewhere(name, root)
-        if spec is None:
-            return
-        origin = spec.origin or "built in"
-    if Path(origin).resolve() != path:
+    origin: str | None
+    if name in sys.modules:
+        origin = getattr(sys.modules[name], "__file__", None) or "built in"
+    elif parent:
+        spec = importlib.util.find_spec(name)
+        origin = None if spec is None else spec.origin or "built in"
+    else:
+        origin = origin_elsewhere(name, root)
+    if origin is not None and Path(origin).resolve() != path:
         raise SearchSpaceError(
             f"The search space {path.name} has the name of another module, '{name}' ({origin}); rename the file."
         )
-
-
-def _elsewhere(name: str, root: Path) -> ModuleSpec | None:
-    """A module of this name that does not lie in `root`."""
-    if name in sys.stdlib_module_names:
-        return ModuleSpec(name, None, origin="the standard library's")
-    others = [entry for entry in sys.path if Path(entry).resolve() != root]
-    return PathFinder.find_spec(name, others)
 
 
 def _check_one_kind(studies: Mapping[str, Study], searches: Mapping[str, Search]) -> None:
