@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 import torch
 from timm.layers import DropPath
@@ -24,9 +24,10 @@ DROPPING = (
 class MovingAverage(nn.Module, Generic[M]):
     """An exponential moving average (EMA) of a module's parameters, in a copy that is called like the module.
 
-    A task that keeps one of a head of its own has it in the checkpoint, and not in the optimiser: the copy has no
-    gradients. It follows the head in `AuxiliaryTask.after_step`. BatchNorm running statistics are never averaged; the
-    copy's own move with the batches that it sees.
+    The copy has no gradients. In train mode it has batch statistics, as in the reference implementation, and neither
+    dropout nor drop path. BatchNorm running statistics are never averaged; the copy's own move with the batches that it
+    sees. A task that keeps one of a head of its own has it in the checkpoint, and not in the optimiser; it follows the
+    head in `AuxiliaryTask.after_step`.
 
     Args:
         module: Copied.
@@ -39,10 +40,19 @@ class MovingAverage(nn.Module, Generic[M]):
         super().__init__()
         self.network = copy.deepcopy(module).requires_grad_(False)
         self.momentum = momentum
+        self.train()
 
     def forward(self, *inputs: Any) -> Any:
         """What the copy gives."""
         return self.network(*inputs)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of any module, with dropout and drop path off."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, DROPPING):
+                module.eval()
+        return self
 
     @torch.no_grad()
     def follow(self, module: M, step: int) -> None:
@@ -51,26 +61,7 @@ class MovingAverage(nn.Module, Generic[M]):
         torch._foreach_lerp_(list(self.network.parameters()), list(module.parameters()), 1 - a)
 
 
-class Teacher(MovingAverage[Segmentor]):
-    """The student's moving average, which labels target images.
-
-    It labels with batch statistics (train mode), as in the reference implementation. Dropout and drop path are off.
-
-    Args:
-        student: Copied; `network` has no gradients.
-        momentum: alpha.
-    """
-
-    def __init__(self, student: Segmentor, momentum: float) -> None:
-        super().__init__(student, momentum)
-        self.labelling_mode()
-
-    def labelling_mode(self) -> None:
-        """Batch statistics on, dropout and drop path off."""
-        self.network.train()
-        for module in self.network.modules():
-            if isinstance(module, DROPPING):
-                module.eval()
+Teacher = MovingAverage[Segmentor]  # the student's moving average, which labels target images
 
 
 @contextmanager

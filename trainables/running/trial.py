@@ -178,7 +178,7 @@ class Trial:
             self._means = BlockMeans()
         state.student.train()
         if state.teacher is not None:
-            state.teacher.labelling_mode()
+            state.teacher.train()
         started, first = time.perf_counter(), state.step
         while state.step < end:
             self._means.add(self._step(state))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from tests.trainables.models.tiny import TINY_DLV2, built
-from trainables.adaptation.teacher import Teacher
+from trainables.adaptation.teacher import MovingAverage, Teacher
 
 
 class Attention(nn.MultiheadAttention):
@@ -29,9 +29,14 @@ def test_a_teacher_drops_nothing(layer: nn.Module) -> None:
     student = built(TINY_DLV2).train()
     student.decoder.add_module("own", layer)
     teacher = Teacher(student, momentum=0.9)
+    teacher.eval()
+    teacher.train()  # as after an evaluation; a task's copy of a head likewise, with the module that holds it
     tokens = torch.randn(2, 8, 4)
     torch.manual_seed(0)
     for network, alike in ((student, False), (teacher.network, True)):
         own = network.decoder.get_submodule("own")
         assert torch.equal(own(tokens), own(tokens)) is alike
     assert teacher.network.encoder.training
+    held = nn.ModuleList([MovingAverage(nn.Sequential(layer), 0.9)]).train()
+    copied = held[0]
+    assert torch.equal(copied(tokens), copied(tokens))
