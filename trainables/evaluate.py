@@ -23,7 +23,7 @@ from torch import Tensor
 
 from trainables.command_line import Parser, exit_status
 from trainables.config import Evaluation
-from trainables.data.domains import Example, Opening
+from trainables.data.domains import Example, GivenPaths, Opening
 from trainables.data.given import differing
 from trainables.data.images import StoredImages
 from trainables.data.labels import view_of
@@ -110,7 +110,7 @@ def open_examples(data: str, model: Model) -> tuple[Scored, int | None]:
     description = model.description
     trained_on = description.data
     if trained_on is not None and name == trained_on.evaluation_name:
-        opening = Opening({name: path} if path else {}, device, mean=description.mean, std=description.std)
+        opening = Opening(GivenPaths({name: path} if path else {}), device, mean=description.mean, std=description.std)
         return trained_on.open(opening), getattr(trained_on, "validation_images", None)
     if name == TOY_CITY:
         raise ValueError(f"--data {TOY_CITY} needs a model that was trained on it, and this one {_was(description)}.")

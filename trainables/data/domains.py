@@ -37,6 +37,13 @@ class Opening:
     std: tuple[float, float, float] = IMAGENET_STD
 
 
+class GivenPaths(dict[str, str]):
+    """The paths of `--data` by name; one that was not given is one sentence."""
+
+    def __missing__(self, name: str) -> str:
+        raise ValueError(f"The pair needs the data set '{name}', which has no path; add --data {name}=PATH.")
+
+
 @dataclass(frozen=True, slots=True)
 class Example:
     """One labelled image to evaluate.
@@ -127,7 +134,7 @@ def open_domains(config: Experiment, data: Mapping[str, str], device: torch.devi
     """
     return config.data.open(
         Opening(
-            data,
+            GivenPaths(data),
             device,
             config.rare_class_sampling,
             config.adaptation.margins if isinstance(config.adaptation, SelfTraining) else None,

@@ -16,6 +16,7 @@ from mfm_tune.planning.loading import load_search_space
 from tests.trainables.data import native_files as native
 from trainables.config import ImageNetWeights
 from trainables.data.__main__ import main
+from trainables.data.domains import GivenPaths
 from trainables.data.given import check_given
 from trainables.recipes import PAPER, dacs
 
@@ -136,3 +137,12 @@ def test_a_file_of_weights_is_told_from_one_that_is_none(name: str, tmp_path: Pa
     path.mkdir()
     with pytest.raises(ValueError, match=r"must be a file of weights, but is no file"):
         check_given([config], data)
+
+
+def test_a_pair_of_ones_own_that_lacks_its_path_is_one_sentence() -> None:
+    """The pair asks for what it needs, and need not look whether that is there."""
+    paths = GivenPaths({"tram": "store"})
+    assert paths["tram"] == "store"
+    assert paths.get("metro") is None
+    with pytest.raises(ValueError, match=r"needs the data set 'metro'.*add --data metro=PATH\.$"):
+        paths["metro"]
