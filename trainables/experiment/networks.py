@@ -274,14 +274,31 @@ class HRDA(Network):
         return HRDASegmentor(self, num_classes)
 
 
+class NetworkPart(Enum):
+    """What of a network starts from given weights; the trial's seed draws the rest."""
+
+    WHOLE = "network"
+    ENCODER = "encoder"  # as from published ImageNet weights
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WarmStart(Settings):
-    """Supervised source training before adaptation: the part of ImageNet weights, shared by all configs of a seed."""
+    """Supervised source training before adaptation, in the place of ImageNet weights.
+
+    With a seed of its own and the encoder alone it is what ImageNet weights are: one file, from which all trials start.
+    HRDA's encoder is then trained under its base network, so that it is the base's own.
+
+    Args:
+        part: What the trial takes over.
+        seed: Of the pre-training's initial weights and batches; None takes the trial's.
+    """
 
     steps: AtLeast1 = 300
     batch_size: AtLeast1 = 8
     learning_rate: Positive = 6e-3
     warmup_steps: AtLeast0 = 30
+    part: NetworkPart = field(default=NetworkPart.WHOLE, metadata={"identity": "when set"})
+    seed: AtLeast0 | None = field(default=None, metadata={"identity": "when set"})
 
 
 class ImageNetWeights(Enum):

@@ -17,9 +17,11 @@ from trainables import tensor_file
 from trainables.adaptation.mixer import Mixer
 from trainables.adaptation.teacher import Teacher
 from trainables.config import (
+    HRDA,
     AdamW,
     Experiment,
     ImageNetWeights,
+    NetworkPart,
     Precision,
     Pretrained,
     Schedule,
@@ -41,6 +43,7 @@ from trainables.tasks.build import build_tasks
 from trainables.tasks.task import AuxiliaryTask, TaskSetting
 from trainables.training import State, supervised_step
 
+PRETRAINING = "pretraining init"  # apart from what a trial of the same seed draws its decoder from
 COMPILED_FORMS = 64  # sizes and modes that a process compiles a module's code for
 
 
@@ -63,7 +66,8 @@ def begin(
         case WarmStart():
             if config.network.brings_weights:
                 imagenet_encoder = copy.deepcopy(student.encoder)
-            student.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device, tell))
+            part = student.encoder if config.initial.part is NetworkPart.ENCODER else student
+            part.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device, tell))
         case ImageNetWeights() | Pretrained():
             load_encoder(student, _weights_file(config, data))
         case None:
@@ -82,10 +86,12 @@ def check_weights(config: Experiment, data: Mapping[str, str]) -> None:
     config.network.check_weights()
 
 
-def new_student(config: Experiment, streams: Streams, num_classes: int, device: torch.device) -> Segmentor:
-    """A network at its random initial weights, a function of the seed."""
+def new_student(
+    config: Experiment, streams: Streams, num_classes: int, device: torch.device, purpose: str = "init"
+) -> Segmentor:
+    """A network at its random initial weights, a function of the seed and the purpose."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(streams.torch_seed("init", 0))
+        torch.manual_seed(streams.torch_seed(purpose, 0))
         student = config.network.build(num_classes)
     if config.execution.checkpointing:
         checkpoint_blocks(student.encoder)
@@ -190,12 +196,16 @@ def warm_start(
     device: torch.device,
     tell: Callable[[str], None],
 ) -> dict[str, torch.Tensor]:
-    """Weights after supervised source training; computed once for its own settings and the seed, then read.
+    """Weights of a part after supervised source training; computed once for its own settings and seed, then read.
 
-    All configs of a seed that differ in adaptation and in rare-class sampling only share the file. Of several processes
-    that want it at once one trains and the others wait; a killed one leaves no half file. A file that is damaged, or of
-    other settings, is put aside and made anew.
+    All configs that differ in adaptation and in rare-class sampling only share the file: those of one seed, or, where
+    the pre-training has a seed of its own, all. Of several processes that want it at once one trains and the others
+    wait; a killed one leaves no half file. A file that is damaged, or of other settings, is put aside and made anew.
     """
+    if settings.seed is not None:
+        streams = Streams(settings.seed)
+    if settings.part is NetworkPart.ENCODER and isinstance(config.network, HRDA):
+        config = replace(config, network=config.network.base)
     machine = (device.type, torch.__version__)
     arithmetic = replace(config.execution, checkpointing=False)  # which changes no number
     of = (config.network, config.data, config.source_holdout, settings, arithmetic)
@@ -216,7 +226,8 @@ def warm_start(
 def _train_warm_start(
     config: Experiment, settings: WarmStart, streams: Streams, domains: Domains, device: torch.device
 ) -> dict[str, torch.Tensor]:
-    student = new_student(config, streams, len(domains.classes), device)
+    purpose = "init" if settings.seed is None else PRETRAINING
+    student = new_student(config, streams, len(domains.classes), device, purpose)
     rates = AdamW(learning_rate=settings.learning_rate, head_factor=1.0)
     own = Experiment(
         data=config.data,
@@ -232,7 +243,7 @@ def _train_warm_start(
     student.train()
     while state.step < settings.steps:
         supervised_step(state, in_layout(domains.warm_start(streams, state.step, settings.batch_size), own))
-    return dict(student.state_dict())
+    return dict((student.encoder if settings.part is NetworkPart.ENCODER else student).state_dict())
 
 
 def in_layout(batch: Batch, config: Experiment) -> Batch:

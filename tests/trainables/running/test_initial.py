@@ -10,11 +10,11 @@ import torch
 
 from tests.trainables.trained import TINY_CITY
 from trainables import tensor_file
-from trainables.config import EfficientNetLite, Experiment, FeatureDistance, RareClassSampling, WarmStart
+from trainables.config import EfficientNetLite, Experiment, FeatureDistance, NetworkPart, RareClassSampling, WarmStart
 from trainables.data.domains import open_domains
 from trainables.randomness import Streams
-from trainables.recipes import SMOKE, dacs
-from trainables.running.initial import begin, new_student
+from trainables.recipes import SMOKE, dacs, hrda
+from trainables.running.initial import PRETRAINING, begin, new_student
 from trainables.tasks.feature_distance import FeatureDistanceTask
 
 CPU = torch.device("cpu")
@@ -39,6 +39,35 @@ def test_configs_that_differ_in_adaptation_and_sampling_share_a_warm_start(tmp_p
     assert (seed, data, machine) == (0, [], ["cpu", torch.__version__])
     begun(replace(CONFIG, initial=WarmStart(steps=2, batch_size=2)), tmp_path)
     assert len(list((tmp_path / "warm_starts").glob("*.safetensors"))) == 2
+
+
+def test_an_encoder_of_its_own_seed_is_one_file_for_all_seeds(tmp_path: Path) -> None:
+    """The trial's seed draws the decoder alone; HRDA has its base's encoder; another seed's encoder is another file."""
+    assert SMOKE.daformer is not None
+    own = WarmStart(steps=1, batch_size=2, part=NetworkPart.ENCODER, seed=5)
+    files = tmp_path / "warm_starts"
+    base = replace(CONFIG, network=SMOKE.daformer.network, initial=own)
+    around = replace(base, network=hrda(SMOKE).network)
+    encoders = []
+    for config, seed in ((base, 0), (base, 5), (around, 1)):
+        drawn = new_student(config, Streams(seed), 12, CPU)
+        begun_at = begin(config, Streams(seed), open_domains(config, {}, CPU), tmp_path, {}, CPU).student
+        assert tensor_file.same_arrays(dict(begun_at.decoder.state_dict()), dict(drawn.decoder.state_dict()))
+        assert not tensor_file.same_arrays(dict(begun_at.encoder.state_dict()), dict(drawn.encoder.state_dict()))
+        encoders.append(dict(begun_at.encoder.state_dict()))
+    assert all(tensor_file.same_arrays(encoders[0], other) for other in encoders[1:])
+    assert len(list(files.glob("*.safetensors"))) == 1
+    other = begun(replace(base, initial=replace(own, seed=6)), tmp_path)
+    assert len(list(files.glob("*.safetensors"))) == 2
+    assert not any(
+        torch.equal(other[f"encoder.{name}"], value) for name, value in encoders[0].items() if value.ndim > 1
+    )
+
+
+def test_a_pre_training_does_not_begin_at_the_decoder_of_the_trial_with_its_seed() -> None:
+    """Else one seed of a study would begin with the decoder that the encoder was trained under."""
+    trial, source = (new_student(CONFIG, Streams(5), 12, CPU, purpose) for purpose in ("init", PRETRAINING))
+    assert not tensor_file.same_arrays(dict(trial.decoder.state_dict()), dict(source.decoder.state_dict()))
 
 
 def test_the_feature_distance_keeps_the_imagenet_encoder_where_there_is_one(tmp_path: Path) -> None:
