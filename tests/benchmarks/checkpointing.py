@@ -53,7 +53,7 @@ def config_of(size: tuple[int, int], batch: int, *, checkpointing: bool) -> Expe
 
 def own_step(config: Experiment) -> tuple[float, float]:
     """Processor seconds of the second step in this process, and its peak in MiB."""
-    set_numerics(1)
+    set_numerics(1, config.execution.precision)
     run = Run(config, CPU)
     run.step()
     started = time.process_time()

@@ -63,7 +63,7 @@ TASKS: dict[str, Callable[[Scale], object]] = {
     "patch": lambda scale: pipa_scale(scale).patch,
 }
 QUADMIX = "quadmix"  # named like a task: the recipe with this mixer
-PRECISIONS = {"fp32": Precision.FLOAT32, "bf16": Precision.BFLOAT16}
+PRECISIONS = {"fp32": Precision.FLOAT32, "tf32": Precision.TF32, "bf16": Precision.BFLOAT16}
 WARM_UP = 2
 LABEL_BLOCK = 32  # labels are constant on squares of this side, so that a feature cell can hold one class
 
@@ -393,7 +393,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(words)
     given.argv = words
     device = torch.device("cuda" if torch.cuda.is_available() and not given.cpu else "cpu")
-    set_numerics(given.threads)
+    set_numerics(given.threads, PRECISIONS[given.precision])
     try:
         if given.memory_of:
             print(json.dumps({"peak_mib": own_peak(given.memory_of, given, device)}))

@@ -31,9 +31,9 @@ MARK = "full size: "
 
 def main(name: str) -> None:
     """Take a step and label an image of the evaluation's size; print times, losses and the peak memory as JSON."""
-    set_numerics(torch.get_num_threads())
     table = STUDIES["paper"].tables[0]
     config = replace(table.axis.make(Method[name]), batch_size=1)
+    set_numerics(torch.get_num_threads(), config.execution.precision)
     run = Run(config, torch.device("cpu"))
     if isinstance(run.settings.mixer, QuadMix):
         run.step()  # which the next one remembers

@@ -25,6 +25,7 @@ from trainables.config import (
     Margins,
     MiT,
     Norm,
+    Precision,
     Schedule,
     SelfTraining,
     SmallDeepLab,
@@ -123,7 +124,7 @@ def _step(state: State, config: Experiment, domains: object) -> Losses:
 
 def record() -> None:
     """Write all curves."""
-    set_numerics(1)
+    set_numerics(1, Precision.FLOAT32)
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name, config in CURVES.items():
         content = {"environment": environment(), "curve": curve(config)}

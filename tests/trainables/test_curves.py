@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from tests.trainables.curves import CURVES, FOLDER, STEPS, TINY, curve, environment
+from trainables.config import Precision
 from trainables.recipes import dacs, mfm
 from trainables.running.environment import set_numerics
 
@@ -28,7 +29,7 @@ SMALLEST = 1e-3  # differences are measured against at least this: the feature d
 def one_thread() -> Iterator[None]:
     """The numerics that the curves were recorded with."""
     threads = torch.get_num_threads()
-    set_numerics(1)
+    set_numerics(1, Precision.FLOAT32)
     yield
     torch.set_num_threads(threads)
 

@@ -72,14 +72,15 @@ class Evaluation(Settings):
         interval: Steps between evaluations; the last step is always evaluated.
         slide: (rows, columns) of sliding windows with half-window strides; None feeds the whole image.
         batch_size: Images at once.
-        checkpoint_interval: Steps between checkpoints within a block (each block ends with one); None adds none. It
-            cannot change a result.
+        checkpoint_minutes: Between checkpoints within a block; each block ends with one. It cannot change a result.
+        checkpoint_interval: The same in steps, beside those by time; None adds none.
         criteria: Label-free criteria to compute beside the scores; None computes none.
     """
 
     interval: AtLeast1 = 4000
     slide: Annotated[tuple[int, int], Size()] | None = None
     batch_size: AtLeast1 = 1
+    checkpoint_minutes: Positive = field(default=10.0, metadata={"identity": False})
     checkpoint_interval: AtLeast1 | None = field(default=None, metadata={"identity": False})
     criteria: SelectionCriteria | None = field(default=None, metadata={"identity": "when set"})
 
@@ -87,11 +88,13 @@ class Evaluation(Settings):
 class Precision(Enum):
     """Arithmetic of the passes. Parity tests use float64; float32 repeats bitwise on one kind of CPU.
 
-    On a GPU convolutions take float32 numbers as TF32, cuDNN's default; matrix products do not. Every report records
-    what was in force.
+    TF32 is float32 whose convolutions and matrix products have 10 bits after the point, not 23, on GPUs that have it
+    (Ampere and later), as the reference implementations ran there; elsewhere it is float32. Autocast leaves some
+    operations in float32, and takes those as TF32. Every report records what was in force.
     """
 
     FLOAT32 = "float32"
+    TF32 = "tf32"
     FLOAT64 = "float64"
     BFLOAT16 = "bfloat16 autocast"
 

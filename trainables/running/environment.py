@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from trainables.config import Experiment
+from trainables.config import Experiment, Precision
 
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 TF32_CAPABILITY = (8, 0)  # of the first GPUs that have TF32 (Ampere)
@@ -24,15 +24,17 @@ def ran_out_of_memory(error: Exception) -> bool:
     )
 
 
-def set_numerics(threads: int) -> None:
+def set_numerics(threads: int, precision: Precision) -> None:
     """Set what is global and moves the last bits: thread count, arithmetic, cuDNN's choice of algorithms.
 
-    On a GPU matrix products of float32 numbers stay float32. cuDNN's convolutions keep its default, TF32, whose
-    products have 10 bits after the point where float32 has 23: `machine` records which is which.
+    Left to itself, torch takes float32 numbers as TF32 in a GPU's convolutions and not in its matrix products. Here it
+    is both or neither; `machine` records what was in force.
     """
     with contextlib.suppress(RuntimeError):
         torch.set_num_threads(threads)
-    torch.set_float32_matmul_precision("highest")
+    tf32 = precision in (Precision.TF32, Precision.BFLOAT16)
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
 

@@ -270,21 +270,20 @@ def ampere(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A100")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
     yield torch.device("cuda")
-    torch.backends.cudnn.conv.fp32_precision = "tf32"
-    torch.backends.cuda.matmul.fp32_precision = "ieee"
+    set_numerics(torch.get_num_threads(), Precision.FLOAT32)
 
 
 def test_a_gpus_record_says_what_takes_float32_as_tf32(ampere: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the settings in force, which are cuDNN's default for convolutions; a CPU's record does not speak of it."""
-    set_numerics(1)
+    """By the settings in force, not by the config's word: float32 is IEEE's, TF32 is both; a CPU's record has none."""
     config = recipe(dacs)
+    set_numerics(1, Precision.FLOAT32)
     assert "tf32" not in machine(CPU, config)
-    assert machine(ampere, config)["tf32"] == "convolutions"
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
-    assert machine(ampere, config)["tf32"] == "convolutions and matrix products"
-    torch.backends.cudnn.conv.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "ieee"
     assert machine(ampere, config)["tf32"] == "nothing"
-    torch.backends.cudnn.conv.fp32_precision = "tf32"
+    torch.backends.cudnn.allow_tf32 = True
+    assert machine(ampere, config)["tf32"] == "convolutions"
+    for precision in (Precision.TF32, Precision.BFLOAT16):
+        set_numerics(1, precision)
+        assert machine(ampere, config)["tf32"] == "convolutions and matrix products"
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 0))
     assert machine(ampere, config)["tf32"] == "nothing"  # a V100 has none
 

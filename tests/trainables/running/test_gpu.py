@@ -67,7 +67,7 @@ def test_a_trial_runs_end_to_end(tmp_path: Path) -> None:
     assert last["outcome"] == "finished"
     assert last["machine"]["device"] == "cuda"
     assert last["machine"]["device_name"] == torch.cuda.get_device_name()
-    assert last["machine"]["tf32"] == ("convolutions" if torch.cuda.is_tf32_supported() else "nothing")
+    assert last["machine"]["tf32"] == "nothing"
     assert all(math.isfinite(last["metrics"][name]) for name in ("student/miou", "teacher/miou", "time/step_ms"))
     assert last["metrics"]["memory/peak_mib"] > 1
     weights, _ = tensor_file.load(tmp_path / "trial" / FINAL)
@@ -113,7 +113,7 @@ def after_steps(config: Experiment, steps: int, folder: Path) -> tuple[list[Loss
     Every pseudo-label counts: random weights are sure of none, and MFM would have nothing to learn from.
     """
     device, streams = torch.device("cuda"), Streams(0)
-    set_numerics(1)
+    set_numerics(1, config.execution.precision)
     domains = open_domains(config, {}, device)
     assert isinstance(config.adaptation, SelfTraining)
     config = replace(config, initial=None, adaptation=replace(config.adaptation, threshold=0.0))
