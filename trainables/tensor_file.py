@@ -24,12 +24,23 @@ class UnusableFile(ValueError):
     """A checkpoint is damaged, cut off, none at all, or of something else: a clause that names the file."""
 
 
-def save(path: Path, arrays: Arrays, numbers: dict[str, Any], keep: Path | None = None) -> None:
+def copied(arrays: Arrays) -> Arrays:
+    """What tensors hold now, in the host's memory and in the order of their dimensions; copied once."""
+    order = torch.contiguous_format
+    return {name: array.detach().to("cpu", memory_format=order, copy=True) for name, array in arrays.items()}
+
+
+def save(path: Path, arrays: Arrays, numbers: dict[str, Any]) -> None:
+    """Write tensors, which stay who they are, as `write` does."""
+    write(path, copied(arrays), numbers)
+
+
+def write(path: Path, arrays: Arrays, numbers: dict[str, Any], keep: Path | None = None) -> None:
     """Write tensors and JSON-able numbers to a file that is either the old one or the new one, never half of each.
 
     Args:
         path: The file.
-        arrays: Tensors by name.
+        arrays: Tensors by name, as `copied` gives them.
         numbers: Beside them; the entry `of` says what the file belongs to.
         keep: Where the old file goes.
 
@@ -45,12 +56,11 @@ def save(path: Path, arrays: Arrays, numbers: dict[str, Any], keep: Path | None 
     for left_behind in path.parent.glob(f".{path.name}.*"):  # by a process that was killed while it wrote
         left_behind.unlink(missing_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    unique = {name: array.detach().contiguous().cpu().clone() for name, array in arrays.items()}
     temporary.touch()
     mode = temporary.stat().st_mode  # as the umask says; safetensors makes files that only their owner can read
     try:
-        summed = numbers | {CHECKSUM: _checksum(unique, numbers)}
-        save_file(unique, temporary, metadata={"numbers": json.dumps(summed)})
+        summed = numbers | {CHECKSUM: _checksum(arrays, numbers)}
+        save_file(arrays, temporary, metadata={"numbers": json.dumps(summed)})
     except SafetensorError as error:  # it hides the operating system's error in its text, such as that of a quota
         temporary.unlink(missing_ok=True)
         number = re.search(r"os error (\d+)", str(error))

@@ -1,15 +1,58 @@
-"""A state of training as named tensors, and back."""
+"""A state of training as named tensors, and back; and the thread that writes them."""
 
 from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from trainables import tensor_file
 from trainables.optimization import set_learning_rate
 from trainables.tensor_file import Arrays, UnusableFile
 from trainables.training import State
 
 NETWORKS = ("student.", "teacher.", "tasks.", "mixer.")
+
+
+class Writer:
+    """Writes the checkpoints of a trial in a thread, one after the other, while training or evaluation goes on.
+
+    Args:
+        path: The newest checkpoint.
+        previous: The one before.
+    """
+
+    def __init__(self, path: Path, previous: Path) -> None:
+        self._path, self._previous = path, previous
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def begin(self, arrays: Arrays, numbers: dict[str, Any]) -> None:
+        """Copy the tensors, and have them written; waits for the checkpoint before.
+
+        Raises:
+            OSError: The checkpoint before could not be written.
+        """
+        self.wait()
+        held = tensor_file.copied(arrays)
+        self._writing = self._thread.submit(tensor_file.write, self._path, held, numbers, self._previous)
+
+    def wait(self) -> None:
+        """Return when all is on the disk.
+
+        Raises:
+            OSError: It could not be written; the checkpoint before stays.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def close(self) -> None:
+        """Let what is begun end."""
+        self._thread.shutdown()
 
 
 def arrays_of(state: State) -> Arrays:

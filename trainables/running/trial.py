@@ -30,7 +30,7 @@ from trainables.running.initial import begin, check_weights, in_layout
 from trainables.running.pictures import save_pictures
 from trainables.running.progress import BlockMeans, Progress
 from trainables.selection import TargetCriteria
-from trainables.training import Losses, State, self_training_step, supervised_step
+from trainables.training import Losses, State, autocast, self_training_step, supervised_step
 
 CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"  # the one before, should that be damaged
@@ -77,6 +77,7 @@ class Trial:
         self._state: State | None = None
         self._resumed_at_end = False
         self._step_ms = math.nan  # of the latest block; NaN until one was trained in this process
+        self._writer = checkpoint.Writer(self.folder / CHECKPOINT, self.folder / PREVIOUS)
         self._notices: list[str] = []  # what the next report says to the user
         self._too_large = ""  # why the images cannot be held in memory, if they cannot
         try:
@@ -117,6 +118,7 @@ class Trial:
 
     def close(self) -> None:
         """Give memory and files back. The checkpoint stays: the driver removes it once it has written the end down."""
+        self._writer.close()
         if self._state is not None:
             self._progress.close()
         self._state = None
@@ -130,7 +132,7 @@ class Trial:
         """The state, made or resumed at the first call."""
         if self._state is not None:
             return self._state
-        set_numerics(int(os.environ.get("OMP_NUM_THREADS", "1")))
+        set_numerics(int(os.environ.get("OMP_NUM_THREADS", "1")), self.config.execution.precision)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         state = begin(
@@ -180,11 +182,18 @@ class Trial:
         if state.teacher is not None:
             state.teacher.train()
         started, first = time.perf_counter(), state.step
+        saved = started
         while state.step < end:
             self._means.add(self._step(state))
             self._progress.tick(state.step)
-            if settings.checkpoint_interval and state.step % settings.checkpoint_interval == 0 and state.step < end:
-                self._save(state)
+            if state.step == end:
+                break
+            if settings.checkpoint_interval and state.step % settings.checkpoint_interval == 0:
+                self._begin_checkpoint(state)
+                self._writer.wait()  # a kill costs this interval and no more
+            elif time.perf_counter() - saved > 60 * settings.checkpoint_minutes:
+                self._begin_checkpoint(state)
+                saved = time.perf_counter()
         finite = self._finite()  # waits for the device, so that the time is that of the steps
         self._step_ms = 1000 * (time.perf_counter() - started) / (end - first)
         return finite
@@ -213,9 +222,9 @@ class Trial:
     # -- reports -------------------------------------------------------------------------------------------------
 
     def _evaluated(self, state: State) -> Report:
-        self._save(state)
+        self._begin_checkpoint(state)
         started = time.perf_counter()
-        with self._eager_passes():
+        with self._eager_passes(), autocast(state):
             scored, criteria = self._scores(state)
         metrics = self._means.read() | {
             "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
@@ -233,6 +242,7 @@ class Trial:
                 report["pictures"] = save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
             tensor_file.save(self.folder / FINAL, dict(state.student.state_dict()), self._numbers(state))
             report["outcome"] = "finished"
+        self._writer.wait()
         return report
 
     def _eager_passes(self) -> contextlib.AbstractContextManager[Any]:
@@ -299,10 +309,9 @@ class Trial:
             error=f"Out of memory after step {step} at a peak of {peak:.0f} MiB: {message.splitlines()[0]}",
         )
 
-    def _save(self, state: State) -> None:
+    def _begin_checkpoint(self, state: State) -> None:
         arrays = checkpoint.arrays_of(state) | self._means.arrays()
-        numbers = self._numbers(state) | {"of": self._identity}
-        tensor_file.save(self.folder / CHECKPOINT, arrays, numbers, keep=self.folder / PREVIOUS)
+        self._writer.begin(arrays, self._numbers(state) | {"of": self._identity})
 
     def _numbers(self, state: State) -> dict[str, Any]:
         """What stands in a checkpoint's header: the step, and what the network needs to be used without its config."""

@@ -148,6 +148,17 @@ def assert_as_undisturbed(half_way: Path, damaged: Path, notice: str) -> None:
     assert (damaged / "cut" / FINAL).read_bytes() == (half_way / "whole" / FINAL).read_bytes()
 
 
+def test_checkpoints_by_the_clock_are_written_beside_training_and_hold_the_step_they_were_begun_at(
+    half_way: Path, tmp_path: Path
+) -> None:
+    """One after each step here: a trial that is cut off takes no step twice, and ends with the same bits."""
+    evaluation = replace(SCALE.evaluation, checkpoint_minutes=1e-9, checkpoint_interval=None)
+    config = dacs_mfm(replace(SCALE, evaluation=evaluation))
+    reports = trained(config, tmp_path / "cut", half_way, cuts=(1, 3, 6))
+    assert reports[-1]["executed_steps"] == 8
+    assert (tmp_path / "cut" / FINAL).read_bytes() == (half_way / "whole" / FINAL).read_bytes()
+
+
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(damage: str, half_way: Path, tmp_path: Path) -> None:
     """With one sentence, and to the bits of a trial that nothing disturbed."""
@@ -225,6 +236,11 @@ def test_a_full_disk_is_told_by_its_number_and_costs_no_checkpoint(
             patch.setattr(module, name, fault)
             with pytest.raises(OSError, match=str(saved)) as full:
                 tensor_file.save(saved, {"weight": torch.ones(4)}, {"step": 2})
+            writer = checkpoint.Writer(saved, tmp_path / PREVIOUS)
+            writer.begin({"weight": torch.ones(4)}, {"step": 2})
+            with pytest.raises(OSError, match=str(saved)):  # at the next checkpoint, or at the end of the block
+                writer.begin({"weight": torch.ones(4)}, {"step": 3})
+            writer.close()
         assert full.value.errno == number
     assert saved.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINT]
