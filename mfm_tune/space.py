@@ -230,6 +230,7 @@ class Experiment(Declared):
         needs: Names of datasets that must be given by `--data NAME=PATH`.
         comparable: What a reader must know before comparing with the paper, one sentence an entry.
         notes: Paragraphs that the report prints at its top.
+        about: What references or baselines are, in a phrase, by the names that are printed.
     """
 
     name: Name
@@ -242,6 +243,7 @@ class Experiment(Declared):
     needs: tuple[str, ...] = ()
     comparable: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    about: Mapping[str, str] = field(default_factory=dict)
 
     def _check_configs(self, configs: Mapping[str, Config], kind: str) -> None:
         check_seeds(self.seeds)

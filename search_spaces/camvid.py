@@ -20,7 +20,7 @@ from mfm_tune.space import Axis, Study, Table
 from trainables.config import AdamW, EfficientNetLite, Evaluation, Experiment, RealPhotographs, Schedule, WarmStart
 from trainables.data.classes import CAMVID_CLASSES
 from trainables.program import Segmentation
-from trainables.recipes import Scale, dacs, dacs_mfm, mfm, source_only
+from trainables.recipes import ABOUT, Scale, dacs, dacs_mfm, mfm, source_only
 
 FOLDER = "realpair"
 STATISTICS_BATCHES = 40  # unlabelled target batches for AdaBN
@@ -99,6 +99,7 @@ def study(scale: Scale) -> Study:
         program=Segmentation(),
         tables=(table,),
         references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        about=ABOUT,
         needs=scale.needs,
         comparable=scale.comparable,
     )

@@ -15,6 +15,7 @@ from mfm_tune.space import Axis, Study, Table
 from trainables.config import Experiment, SmallDeepLab
 from trainables.program import Segmentation
 from trainables.recipes import (
+    ABOUT,
     Scale,
     at_each_scale,
     dacs,
@@ -82,6 +83,7 @@ def study(scale: Scale) -> Study:
         program=Segmentation(),
         tables=tuple(tables),
         references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        about=ABOUT,
         needs=scale.needs,
         comparable=scale.comparable,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from mfm_tune.space import Axis, Study, Table
 from trainables.program import Segmentation
-from trainables.recipes import Scale, at_each_scale, dacs, dacs_mfm, mfm
+from trainables.recipes import ABOUT, Scale, at_each_scale, dacs, dacs_mfm, mfm
 
 RATIOS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -28,6 +28,7 @@ def study(scale: Scale) -> Study:
         program=Segmentation(),
         tables=(Table(name="figure4", title="Masking ratio", axis=ratios, plot=True),),
         references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        about=ABOUT,
         needs=scale.needs,
         comparable=scale.comparable,
     )

@@ -30,6 +30,7 @@ from trainables.config import (
 )
 from trainables.program import Segmentation
 from trainables.recipes import (
+    ABOUT,
     Scale,
     at_each_scale,
     dacs,
@@ -154,6 +155,7 @@ def study(scale: Scale) -> Study:
         program=Segmentation(),
         tables=declared,
         references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        about=ABOUT,
         needs=needs_of(scale, configs),
         comparable=scale.comparable,
     )

@@ -16,7 +16,7 @@ from mfm_tune.criteria import TARGET_MIOU
 from mfm_tune.search_space import Asha, Choice, Distribution, Float, Search, Tpe, Values
 from trainables.config import Experiment, Objective
 from trainables.program import Segmentation
-from trainables.recipes import Scale, at_each_scale, dacs, dacs_mfm, mfm, with_selection_criteria
+from trainables.recipes import ABOUT, Scale, at_each_scale, dacs, dacs_mfm, mfm, with_selection_criteria
 
 EVALUATIONS = 4  # a trial; ASHA looks after the first and the second
 
@@ -95,6 +95,7 @@ def search(scale: Scale) -> Search:
             "DACS": with_selection_criteria(dacs(rungs)),
             "default": with_selection_criteria(dacs_mfm(rungs)),
         },
+        about=ABOUT,
         first=(default,),
         trials=40,
         explore_seed=0,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from mfm_tune.space import OOM, Axis, Study, Table
 from trainables.config import Experiment, Objective
 from trainables.program import Segmentation
-from trainables.recipes import Scale, at_each_scale, dacs, dacs_mfm, mfm
+from trainables.recipes import ABOUT, Scale, at_each_scale, dacs, dacs_mfm, mfm
 
 BASELINE = "Baseline"
 
@@ -92,6 +92,7 @@ def study(scale: Scale) -> Study:
         program=Segmentation(),
         tables=(*rebuilder_tables(scale), *masking_tables(scale), *loss_tables(scale)),
         references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        about=ABOUT,
         needs=scale.needs,
         comparable=scale.comparable,
     )

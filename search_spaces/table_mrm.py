@@ -30,7 +30,19 @@ from trainables.config import (
     SmallDeepLab,
 )
 from trainables.program import Segmentation
-from trainables.recipes import MINI, SMOKE, Scale, at_each_scale, dacs, dacs_mfm, daformer, mfm, mic, needs_of
+from trainables.recipes import (
+    ABOUT,
+    MINI,
+    SMOKE,
+    Scale,
+    at_each_scale,
+    dacs,
+    dacs_mfm,
+    daformer,
+    mfm,
+    mic,
+    needs_of,
+)
 
 DEFAULT = 55.9
 FIRST_RATE, SECOND_RATE = 6e-5, 2e-4  # of the Rebuilder, in the paper's first and second version
@@ -203,6 +215,7 @@ def study(scale: Scale) -> Study:
         program=Segmentation(),
         tables=(domain_table(scale), trains_table(scale), rate_table(scale), architectures),
         references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        about=ABOUT,
         needs=needs_of(scale, map(architectures.axis.make, dict(architectures.axis.levels))),
         comparable=scale.comparable,
     )

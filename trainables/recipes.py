@@ -56,6 +56,7 @@ from trainables.experiment.scales import (
 )
 
 __all__ = [
+    "ABOUT",
     "MINI",
     "PAPER",
     "PAPER_DIM",
@@ -88,6 +89,11 @@ __all__ = [
     "with_selection_criteria",
 ]
 
+# What the references of search spaces are, for readers of a report.
+ABOUT = {
+    "DACS": "the baseline, self-training on images mixed by ClassMix with pseudo-labels of an EMA teacher",
+    "default": "DACS + MFM with the paper's settings",
+}
 SEGFORMER_WIDTH = 3  # times DAFormer's
 PIPA_STEPS = 60_000
 PIPA_TEMPERATURE = 0.1  # of rare-class sampling; DAFormer 0.01

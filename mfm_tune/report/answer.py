@@ -43,8 +43,8 @@ def _called(a: Side, b: Side) -> tuple[str, str]:
 
 
 def _sentence(names: tuple[str, str], metric: str, paired: Paired) -> str:
-    (first, second), unit = names, _unit(metric)
-    minus = f"{first} minus {second} is {_text(metric, paired.mean)}{unit}"
+    (first, second), of = names, unit(metric)
+    minus = f"{first} minus {second} is {quantity(metric, paired.mean)}{of}"
     name = metric_name(metric)
     if paired.mean is None:
         return f"not measured: no seed has a finished trial of both {first} and {second} ({name})"
@@ -56,33 +56,39 @@ def _sentence(names: tuple[str, str], metric: str, paired: Paired) -> str:
     if paired.verdict is Verdict.INCONCLUSIVE:
         return f"inconclusive: {minus} ({_interval(metric, paired, 1)}, {name})"
     above = paired.verdict is Verdict.BETTER
-    if not _is_ranked(metric):
+    if not is_ranked(metric):
         where = "above" if above else "below"
-        return f"{first} is {where} {second}: {_text(metric, paired.mean)} ({_interval(metric, paired, 1)}, {name})"
-    wins = above is (metric not in SMALLER_IS_BETTER)
+        return f"{first} is {where} {second}: {quantity(metric, paired.mean)} ({_interval(metric, paired, 1)}, {name})"
+    wins = above is larger_is_better(metric)
     winner, loser, sign = (first, second, 1) if wins else (second, first, -1)
-    gain = _text(metric, sign * paired.mean)
-    return f"{winner} beats {loser} by {gain}{unit} ({_interval(metric, paired, sign)}, {name})"
+    gain = quantity(metric, sign * paired.mean)
+    return f"{winner} beats {loser} by {gain}{of} ({_interval(metric, paired, sign)}, {name})"
 
 
 def _interval(metric: str, paired: Paired, sign: int) -> str:
     assert paired.low is not None
     assert paired.high is not None
     low, high = sorted((sign * paired.low, sign * paired.high))
-    return f"95 % {_text(metric, low)} to {_text(metric, high)}, {paired.n} seeds"
+    return f"95 % {quantity(metric, low)} to {quantity(metric, high)}, {paired.n} seeds"
 
 
-def _text(metric: str, value: float | None) -> str:
-    if value is None or _unit(metric):
+def quantity(metric: str, value: float | None) -> str:
+    """A difference in a metric, signed: percent with one decimal, anything else with three digits."""
+    if value is None or unit(metric):
         return signed(value)
     return f"{value:+.3g}".replace("-", "−")
 
 
-def _unit(metric: str) -> str:
-    """What a number of percent is of."""
+def unit(metric: str) -> str:
+    """What a number of percent is of, such as ` mIoU`; empty for any other metric."""
     return next((f" {word}" for word in ("mIoU", "IoU") if word in metric_name(metric)), "")
 
 
-def _is_ranked(metric: str) -> bool:
+def is_ranked(metric: str) -> bool:
     """Whether a larger or a smaller value is known to be better."""
-    return bool(_unit(metric)) or metric in {criterion.key for criterion in CRITERIA}
+    return bool(unit(metric)) or metric in {criterion.key for criterion in CRITERIA}
+
+
+def larger_is_better(metric: str) -> bool:
+    """Which of the two, of a metric that is ranked."""
+    return metric not in SMALLER_IS_BETTER

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure as Canvas
 
 TEMPLATES = Path(__file__).parent / "templates"
 PANEL = 380  # width of the panels that stand side by side on a wide page, one below the other on a narrow one
-WIDE = 440
+WIDE = 540
 INCH = 72  # pixels
 CHARACTER = 6.3  # width of a character, on average
 LEGEND_LINE = 16  # its height
@@ -45,6 +45,8 @@ DIAMOND: Style = {"marker": "D", "ls": "", "ms": 6.5, "mfc": PAGE, "mec": COLOUR
 MEAN: Style = {"marker": "|", "ls": "", "ms": 15, "mew": 3, "color": INK}
 MEANS: Style = {"marker": "o", "ls": "-", "ms": 8, "color": SERIES[0], "lw": 2.2}
 INTERVAL: Style = {"color": ACCENT, "lw": 2}
+TOLD: Style = {"color": ACCENT, "lw": 4}  # an interval that excludes 0
+FAINT: Style = {"color": (ACCENT, 0.35), "lw": 2}
 DASHED: Style = {"color": BASE, "lw": 2, "ls": (0, (2.5, 2))}
 ZERO: Style = {"color": COLOUR["zero"], "lw": 1.5}
 OWN_BAR: Style = {"color": (ACCENT, 0.8)}

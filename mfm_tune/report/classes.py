@@ -9,7 +9,7 @@ from statistics import fmean
 import mfm_tune.report.charts as charts
 from mfm_tune.report.charts import Figure
 from mfm_tune.report.numbers import difference, in_words, number
-from mfm_tune.results.statistics import Verdict, paired_difference
+from mfm_tune.results.statistics import Verdict
 from mfm_tune.results.study import OWN, Comparison, Results
 
 VERDICT = {
@@ -63,11 +63,11 @@ def class_figures(results: Results) -> dict[str, Figure]:
             if first.finals(f"{network}/iou/{name}") and second.finals(f"{network}/iou/{name}")
         ]
         if names:
-            found[f"classes-{index}"] = _class_bars(network, pair, names)
+            found[f"classes-{index}"] = _class_bars(results, network, pair, names)
     return found
 
 
-def _class_bars(network: str, pair: Pair, names: Sequence[str]) -> Figure:
+def _class_bars(results: Results, network: str, pair: Pair, names: Sequence[str]) -> Figure:
     """Mean IoU of two configs, a pair of bars a class, seeds as dots, with the paired difference."""
     axes = charts.rows(names, f"{network} IoU in percent", charts.WIDE, row=30)
     axes.set_xlim(0, 100)
@@ -90,7 +90,7 @@ def _class_bars(network: str, pair: Pair, names: Sequence[str]) -> Figure:
     words = []
     for row, name in enumerate(names):
         key = f"{network}/iou/{name}"
-        paired = paired_difference(pair.comparison.config.finals(key), pair.comparison.baseline.finals(key))
+        paired = results.paired(pair.comparison.config, pair.comparison.baseline, key)
         weight = "normal" if paired.verdict is Verdict.INCONCLUSIVE else "bold"
         text = difference(paired).removesuffix(" (1 seed)")
         charts.beside(axes, 1.02, row, text, {"color": VERDICT[paired.verdict], "weight": weight})

@@ -11,9 +11,11 @@ import io
 from collections.abc import Iterable, Mapping
 
 from mfm_tune.program import Outcome
-from mfm_tune.published import paper_notes, paper_text
+from mfm_tune.published import paper_text
+from mfm_tune.report.grids import networks
 from mfm_tune.report.numbers import metric_name, outcome_text, trial_text
-from mfm_tune.report.tables import networks, step_text
+from mfm_tune.report.sentences import caveats
+from mfm_tune.report.tables import step_text
 from mfm_tune.results.search import SearchResults
 from mfm_tune.results.statistics import Paired
 from mfm_tune.results.study import OWN, CellResult, Results, TableResult
@@ -129,7 +131,7 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
             row |= _difference(f"{second} minus {name}", comparison.second if comparison else None)
     if table.shows_cost:
         row |= {"step ms": step_text(cell.config.step_ms), "peak MiB": cell.config.peak_mib}
-    return row | {"notes": "; ".join((*map(str, cell.marks), *paper_notes(cell.cell.paper)))}
+    return row | {"notes": "; ".join(caveats(results, cell))}
 
 
 def _difference(name: str, paired: Paired | None) -> dict[str, Value]:

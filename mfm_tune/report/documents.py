@@ -17,9 +17,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mfm_tune.report.charts import TEMPLATES, Figure
+from mfm_tune.report.grids import Grid, Shade, Shaded
 from mfm_tune.report.pictures import Strip
-from mfm_tune.report.sections import Text
-from mfm_tune.report.tables import Entry, Grid, Printed
+from mfm_tune.report.tables import Entry, Printed
+from mfm_tune.report.text import Text
 from mfm_tune.results.statistics import Verdict
 from mfm_tune.space import Study
 
@@ -49,6 +50,7 @@ class Content:
         figures: By file name.
         strips: Predictions beside each other.
         classes: Network -> mean IoU of each class.
+        class_differences, matrix: Heat maps; None where there is nothing to compare.
         trials: The number of each seed.
         files: What lies beside the report in `tables/`, by name.
     """
@@ -59,8 +61,14 @@ class Content:
     figures: Mapping[str, Figure]
     strips: tuple[Strip, ...]
     classes: Mapping[str, Grid]
+    class_differences: Shaded | None
+    matrix: Shaded | None
     trials: Grid
     files: Mapping[str, bytes]
+
+    def group(self, name: str) -> dict[str, Figure]:
+        """The figures of one place on the page."""
+        return {key: figure for key, figure in self.figures.items() if figure.group == name}
 
     def files_of(self, table: Printed | None) -> dict[str, bytes]:
         """The files of one table; None: those that are of no table."""
@@ -95,6 +103,7 @@ def _printed(template: str, escape: Callable[[str], str] | None, **values: Any) 
     )
     environment.filters |= {
         "css_class": _css_class,
+        "css_shade": _css_shade,
         "drawing": _drawing,
         "data_uri": _data_uri,
         "line": lambda text: Markup(_line(text)),
@@ -123,6 +132,11 @@ def _for_latex(text: str) -> str:
 
 def _css_class(entry: Entry) -> str:
     return _CLASSES.get(entry.verdict, "") if entry.verdict else ""
+
+
+def _css_shade(shade: Shade) -> str:
+    tone = f"{'gain' if shade.level > 0 else 'loss'}{abs(shade.level)}" if shade.level else ""
+    return " ".join(filter(None, (tone, "told" if shade.told else "")))
 
 
 def _drawing(figure: Figure, name: str) -> Markup:

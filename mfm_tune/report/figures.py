@@ -1,4 +1,4 @@
-"""What a report draws of its tables: the seeds behind each mean, differences with intervals, curves, figures."""
+"""What a report draws of each table: the seeds behind each mean, curves, figures."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from matplotlib.ticker import MaxNLocator
 import mfm_tune.report.charts as charts
 from mfm_tune.published import paper_number
 from mfm_tune.report.charts import Figure, Style
-from mfm_tune.report.numbers import in_words, metric_name, number, short_status, signed
+from mfm_tune.report.numbers import metric_name, number, short_status
 from mfm_tune.results.statistics import summary
-from mfm_tune.results.study import OWN, Comparison, Results, TableResult
+from mfm_tune.results.study import Results, TableResult
 from mfm_tune.results.trials import ConfigResult
 
 
 @charts.house_style
 def figures(results: Results) -> dict[str, Figure]:
-    """The figures of the tables by file name; what has no numbers yet is not drawn."""
+    """By file name; what has no numbers yet is not drawn."""
     return dict(_figures(results))
 
 
@@ -32,11 +32,6 @@ def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
         if table.table.plot:
             yield f"{name}-plot", _plot(results, table)
         yield f"{name}-seeds", _seeds(table)
-        for index, baseline in enumerate(table.baselines):
-            comparisons = [cell.comparisons[index] for cell in table.cells]
-            if any(each is not None and each.paired.n for each in comparisons):
-                key = "own" if baseline is OWN else index
-                yield f"{name}-difference-{key}", _differences(table, baseline.name, comparisons)
     yield from _curves(results)
 
 
@@ -61,46 +56,6 @@ def _seeds(table: TableResult) -> Figure:
         if not cell.values:
             charts.say(axes, row, "no number")
     return _figure(table, axes, "seeds", f"{metric_name(table.metric)} of each seed", _listed(table))
-
-
-def _differences(table: TableResult, name: str, comparisons: Sequence[Comparison | None]) -> Figure:
-    """Differences to one baseline: each seed, the mean, its interval, and the paper's difference."""
-    levels = [cell.cell.level for cell in table.cells]
-    shown = [(row, each) for row, each in enumerate(comparisons) if each is not None and each.paired.n]
-    axes = charts.rows(levels, f"{metric_name(table.metric)} minus {name}")
-    axes.set_xlim(*charts.limits([0.0, *(value for _, each in shown for value in _extent(each))]))
-    axes.axvline(0, zorder=1, **charts.ZERO)
-    paired = [None if each is None else each.paired for each in comparisons]
-    rows = [
-        (level, each.per_seed if each else {}, each.mean if each else None)
-        for level, each in zip(levels, paired, strict=True)
-    ]
-    charts.seeds(axes, rows, lambda value: signed(value, 2))
-    intervals = [(row, each.paired.low, each.paired.high) for row, each in shown if each.paired.low is not None]
-    if intervals:
-        at, low, high = zip(*intervals, strict=True)
-        low, high = (np.clip(ends, *axes.get_xlim()) for ends in (low, high))
-        axes.hlines(at, low, high, label="95 % interval", **charts.INTERVAL)
-    papers = [
-        (each.paper, row, f"{levels[row]}, paper: {signed(each.paper)}")
-        for row, each in shown
-        if each.paper is not None
-    ]
-    charts.marks(axes, papers, charts.DIAMOND, "paper")
-    for row, comparison in enumerate(comparisons):
-        if comparison is None or not comparison.paired.n:
-            charts.say(axes, row, "the baseline itself" if comparison is None else "no number")
-    words = "; ".join(f"{levels[row]}: {in_words(each.paired)}" for row, each in shown)
-    return _figure(table, axes, "seeds", f"difference to {name}", words)
-
-
-def _extent(comparison: Comparison) -> list[float]:
-    """What a row's scale must hold. An interval of two seeds can be 12 times as wide as they are apart: it is cut."""
-    paired = comparison.paired
-    seeds = list(paired.per_seed.values())
-    reach = 3 * max(1.0, max(abs(value) for value in seeds))
-    ends = [max(-reach, min(reach, end)) for end in (paired.low, paired.high) if end is not None]
-    return [*seeds, *ends, *([] if comparison.paper is None else [comparison.paper])]
 
 
 def _listed(table: TableResult) -> str:

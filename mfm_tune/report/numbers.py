@@ -12,6 +12,7 @@ from mfm_tune.results.trials import ConfigResult, status_text
 
 NOTHING = "–"
 MINUS = "−"
+_WORDS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _SHORT = {Status.OOM: "OOM", Status.FINISHED: "no number"}  # finished, and the metric is undefined
 
 
@@ -108,6 +109,7 @@ def criterion_number(value: float | None, criterion: Criterion, *, sign: bool = 
     return signed(value, digits) if sign else number(value, digits)
 
 
-def counted(count: int, noun: str, plural: str | None = None) -> str:
-    """`1 seed`, `3 seeds`."""
-    return f"{count} {noun if count == 1 else plural or noun + 's'}"
+def counted(count: int, noun: str, plural: str | None = None, *, words: bool = False) -> str:
+    """`1 seed`, `3 seeds`; in words up to ten: `three seeds`."""
+    number_of = _WORDS[count] if words and count < len(_WORDS) else str(count)
+    return f"{number_of} {noun if count == 1 else plural or noun + 's'}"

@@ -10,7 +10,8 @@ from mfm_tune.criteria import CRITERIA, TARGET_MIOU
 from mfm_tune.program import Outcome
 from mfm_tune.report.numbers import counted, criterion_number, in_words, mean_std, metric_name, number, outcome_text
 from mfm_tune.report.search_figures import capital
-from mfm_tune.report.sections import Section, Text, study_text
+from mfm_tune.report.sections import study_text
+from mfm_tune.report.text import Banner, Section, Text, filled
 from mfm_tune.results.search import Confirmed, Remeasured, SearchResults
 from mfm_tune.results.statistics import Verdict, smallest_correlation, summary
 from mfm_tune.search.candidates import final, ranking, values_text
@@ -28,7 +29,7 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
         figures: The names of those that were drawn.
     """
     study = study_text(found.results)
-    sentences = (*search_summary(found), *study.summary.sentences)
+    answer, *summary = search_summary(found)
     sections = (
         selection_bias(found),
         _importance(found, importances),
@@ -43,8 +44,9 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
             f"Search {found.search.name}, profile {found.search.profile}, {selected_by(found)}. "
             f"{_status(found)} Confirmed: {study.subtitle.partition('. ')[2]}"
         ),
-        summary=replace(study.summary, sentences=sentences),
-        leading=tuple(filter(None, sections)) if found.candidates else (),
+        banner=Banner(answers=(answer,), context=study.banner.context),
+        first=(Section(key="summary", title="Summary", sentences=(*summary, *study.banner.answers)), *study.first),
+        leading=filled(*sections) if found.candidates else (),
     )
 
 
@@ -62,6 +64,13 @@ def search_summary(found: SearchResults) -> tuple[str, ...]:
 def _summary(found: SearchResults) -> Iterator[str]:
     search, criterion = found.search, found.search.criterion
     yield from _nothing_found(found)
+    if found.winner is not None:
+        yield from _winner(found, found.winner)
+    elif found.all_ended and found.confirmed:
+        yield f"No winner: {found.confirmed[0].name}, rank 1 of exploring, did not finish every seed."
+    elif found.confirmed:
+        yield f"Not confirmed yet: {', '.join(each.name for each in found.confirmed)}."
+    yield _status(found)
     if criterion.oracle:
         yield (
             f"{capital(ORACLE)}. Domain adaptation has no such labels, so what was found here is an "
@@ -69,13 +78,6 @@ def _summary(found: SearchResults) -> Iterator[str]:
         )
     else:
         yield f"{capital(selected_by(found))}; {TARGET_MIOU.label} is printed to judge it."
-    yield _status(found)
-    if found.winner is not None:
-        yield from _winner(found, found.winner)
-    elif found.all_ended and found.confirmed:
-        yield f"No winner: {found.confirmed[0].name}, rank 1 of exploring, did not finish every seed."
-    elif found.confirmed:
-        yield f"Not confirmed yet: {', '.join(each.name for each in found.confirmed)}."
     yield from _others(found)
     cost = found.pruning
     if cost.saved is not None and cost.stopped:
@@ -334,5 +336,5 @@ def _explored(found: SearchResults) -> Section:
         sentences=(f"Ranked by {criterion.label}; a stopped trial ranks below every finished one, without a number.",),
         headings=("candidate", criterion.label, "outcome", "values"),
         rows=tuple(rows),
-        folded=True,
+        visible=0,
     )

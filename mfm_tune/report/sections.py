@@ -1,60 +1,20 @@
-"""The report's sections of sentences, which the page and the Markdown print alike."""
+"""The text of a study's report: what it begins with, what is missing, what failed, where it ran."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from mfm_tune.errors import last_line
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.planning.forecast import duration
 from mfm_tune.program import Outcome
-from mfm_tune.report.numbers import counted, difference, signed
-from mfm_tune.report.sentences import (
-    best_levels,
-    directions,
-    headline,
-    how_to_read,
-    missing,
-    out_of_memory,
-    status,
-    without_effect,
-)
-from mfm_tune.results.claims import claims
+from mfm_tune.report.first_page import banner, claims_section
+from mfm_tune.report.numbers import counted
+from mfm_tune.report.sentences import how_to_read, missing, status
+from mfm_tune.report.text import Section, Text, filled
 from mfm_tune.results.study import Results
 from mfm_tune.results.trials import letter
-
-
-@dataclass(frozen=True, kw_only=True)
-class Section:
-    """A heading, sentences, and perhaps a small table; figures whose group is its key come under it.
-
-    Args:
-        folded: Whether the page shows the table on request only.
-    """
-
-    key: str
-    title: str
-    sentences: tuple[str, ...] = ()
-    headings: tuple[str, ...] = ()
-    rows: tuple[tuple[str, ...], ...] = ()
-    folded: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Text:
-    """The text beside the tables.
-
-    Args:
-        leading: Sections right behind the tables.
-        sections: Those that end the report.
-    """
-
-    subtitle: str
-    summary: Section
-    sections: tuple[Section, ...]
-    leading: tuple[Section, ...] = ()
 
 
 def study_text(results: Results) -> Text:
@@ -62,50 +22,15 @@ def study_text(results: Results) -> Text:
     study = results.study
     return Text(
         subtitle=f"Study {study.name}, profile {study.profile}. {status(results)}",
-        summary=_summary(results),
-        sections=filled(
-            _directions(results), _comparable(results), _missing(results), _failed(results), _where(results)
-        ),
-    )
-
-
-def filled(*sections: Section) -> tuple[Section, ...]:
-    """The sections that have something to print."""
-    return tuple(section for section in sections if section.sentences or section.rows)
-
-
-def _summary(results: Results) -> Section:
-    seen = (*headline(results), *directions(results), *without_effect(results), *best_levels(results))
-    return Section(key="summary", title="Summary", sentences=(*seen, *out_of_memory(results), how_to_read(results)))
-
-
-def _directions(results: Results) -> Section:
-    rows = tuple(
-        (f"{claim.first} minus {claim.second}", difference(claim.paired), signed(claim.paper), claim.direction.value)
-        for claim in claims(results)
-    )
-    how_to_read_them = (
-        "A direction is the sign of a difference between two configs that the paper prints numbers for. It holds "
-        "here where the whole 95 % interval has that sign, and is contradicted where the whole interval has the "
-        "other one; an interval that contains 0 shows neither a difference nor that there is none."
-    )
-    return Section(
-        key="directions",
-        title="The paper's directions",
-        sentences=(how_to_read_them,) if rows else (),
-        headings=("difference", "here [95 %]", "paper", "direction"),
-        rows=rows,
+        banner=banner(results),
+        first=filled(claims_section(results), _comparable(results)),
+        reading=how_to_read(results),
+        sections=filled(_missing(results), _failed(results), _where(results)),
     )
 
 
 def _comparable(results: Results) -> Section:
-    sentences = list(results.study.comparable)
-    if claims(results):
-        sentences.append(
-            "The paper's numbers are printed without a spread, so how far its own differences are from chance cannot "
-            "be told; a direction that holds here is one seen at this scale, not a reproduction of the number."
-        )
-    return Section(key="comparable", title="Not comparable with the paper", sentences=tuple(sentences))
+    return Section(key="comparable", title="Not comparable with the paper", sentences=results.study.comparable)
 
 
 def _missing(results: Results) -> Section:
@@ -151,11 +76,6 @@ def _where(results: Results) -> Section:
         sentences.append(f"First start {_utc(min(starts))}, last sign of a trial {_utc(max(ends))}.")
     sentences += dict.fromkeys(f"Versions: {_listed(launch.get('versions') or {})}." for launch in launches)
     sentences += _codes(results)
-    if any(table.shows_cost for table in results.tables):
-        sentences.append(
-            "Times a step are the lowest to the highest over seeds and evaluations, on machines that may have been "
-            "busy with other trials; tables whose rows cost the same show none."
-        )
     if len(results.environments) > 1:
         sentences.append(
             "Cells are marked where a seed ran on another machine than A: numbers may differ in the last bits."

@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain
 
 from mfm_tune.published import Paper, paper_notes, paper_text
+from mfm_tune.report.grids import Grid
 from mfm_tune.report.numbers import (
     NOTHING,
     cell_text,
@@ -18,9 +19,9 @@ from mfm_tune.report.numbers import (
     metric_name,
     number,
     signed,
-    trial_text,
 )
-from mfm_tune.results.statistics import Verdict, summary
+from mfm_tune.report.sentences import best_level, caveats
+from mfm_tune.results.statistics import Verdict
 from mfm_tune.results.study import OWN, Baseline, CellResult, Results, TableResult
 from mfm_tune.space import Quoted
 
@@ -61,14 +62,6 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Grid:
-    """A table of texts."""
-
-    headings: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-
-
-@dataclass(frozen=True, kw_only=True)
 class Printed:
     """A table ready to be printed.
 
@@ -76,6 +69,8 @@ class Printed:
         kinds, headings: Of the entries; the level and, where `has_trained`, what was trained for it come before them.
         rows: In the order of the axis, quoted rows first.
         footnotes: Numbered from 1.
+        note: What the study writes under the table.
+        remarks: What the report says of its numbers.
     """
 
     name: str
@@ -88,6 +83,7 @@ class Printed:
     rows: tuple[Row, ...]
     footnotes: tuple[str, ...]
     note: str
+    remarks: tuple[str, ...]
 
     @property
     def left_headings(self) -> tuple[str, ...]:
@@ -120,7 +116,7 @@ def printed(results: Results, table: TableResult) -> Printed:
     """A table with all its columns: value, paper, differences, second metric, cost, memory."""
     columns = tuple(_columns(results, table))
     quoted_notes = [paper_notes(row.paper) for row in table.table.quoted]
-    cell_notes = [(*map(str, cell.marks), *paper_notes(cell.cell.paper)) for cell in table.cells]
+    cell_notes = [caveats(results, cell) for cell in table.cells]
     footnotes = tuple(dict.fromkeys(chain.from_iterable((*quoted_notes, *cell_notes))))
     quoted = [
         Row(
@@ -152,7 +148,19 @@ def printed(results: Results, table: TableResult) -> Printed:
         rows=(*quoted, *rows),
         footnotes=footnotes,
         note=table.table.note,
+        remarks=tuple(_remarks(table)),
     )
+
+
+def _remarks(table: TableResult) -> Iterator[str]:
+    best = best_level(table)
+    if best is not None:
+        yield best
+    if table.shows_cost:
+        yield (
+            "Times a step are the lowest to the highest over seeds and evaluations, on machines that may have been "
+            "busy with other trials."
+        )
 
 
 def _columns(results: Results, table: TableResult) -> Iterator[_Column]:
@@ -216,44 +224,3 @@ def step_text(step_ms: tuple[float, float] | None) -> str:
         return NOTHING
     texts = [number(each, 1 if step_ms[1] < 100 else 0) for each in step_ms]
     return " to ".join(dict.fromkeys(texts))
-
-
-# --------------------------------------------------------------------------------------------------------------------
-# Tables of all trials and of all classes
-# --------------------------------------------------------------------------------------------------------------------
-
-
-def trial_grid(results: Results) -> Grid:
-    """Every config with the number of each seed, or that trial's status."""
-    rows = [
-        (
-            cell.config.name,
-            *(trial_text(cell.config, seed, results.metric) for seed in results.seeds),
-            cell.cell.config_id,
-        )
-        for cell in results.distinct
-    ]
-    return Grid(headings=("config", *(f"seed {seed}" for seed in results.seeds), "config id"), rows=tuple(rows))
-
-
-def class_grids(results: Results) -> dict[str, Grid]:
-    """Network -> mean IoU of each class, a row a config; networks without numbers are left out."""
-    grids = {network: _class_grid(results, network) for network in networks(results)}
-    return {network: grid for network, grid in grids.items() if grid.rows}
-
-
-def _class_grid(results: Results, network: str) -> Grid:
-    classes = next((config.classes for config in results.configs.values() if config.classes), ())
-    rows = []
-    for config in results.configs.values():
-        means = [summary(config.finals(f"{network}/iou/{name}").values()).mean for name in classes]
-        overall = summary(config.finals(f"{network}/miou").values()).mean
-        if any(mean is not None for mean in means):
-            rows.append((config.name, *(number(mean) for mean in (*means, overall))))
-    return Grid(headings=("config", *classes, metric_name(f"{network}/miou")), rows=tuple(rows))
-
-
-def networks(results: Results) -> tuple[str, ...]:
-    """The networks that the study's metrics name: `student`, and `teacher` where it is the second metric."""
-    keys = [key for key in (results.metric, results.second_metric) if key is not None]
-    return tuple(dict.fromkeys(key.partition("/")[0] for key in keys if "/" in key))

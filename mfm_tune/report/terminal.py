@@ -10,9 +10,11 @@ from rich.text import Text
 from mfm_tune.display.grid import as_lines, columns, grid
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
+from mfm_tune.report.first_page import answers, counts_of_claims
 from mfm_tune.report.search_sections import search_summary, selection, selection_bias
-from mfm_tune.report.sentences import directions, headline, how_to_read, without_effect
+from mfm_tune.report.sentences import how_to_read
 from mfm_tune.report.tables import Kind, Printed, Row, printed
+from mfm_tune.results.claims import claims
 from mfm_tune.results.search import collect_search
 from mfm_tune.results.study import Results, collect
 from mfm_tune.search_space import Search
@@ -46,7 +48,7 @@ def _of_study(results: Results, width: int | None) -> str:
     for table in (printed(results, each) for each in results.tables):
         lines.append(_table(table, wide=columns(width) >= WIDE))
         lines += [Text(f"  [{index}] {note}") for index, note in enumerate(table.footnotes, 1)]
-    sentences = (*headline(results), *directions(results), *without_effect(results), how_to_read(results))
+    sentences = (*answers(results), *counts_of_claims(claims(results)), how_to_read(results))
     return as_lines([*lines, *map(Text, sentences)], width)
 
 

@@ -22,11 +22,14 @@ from mfm_tune.report.classes import class_figures
 from mfm_tune.report.csv_files import classes_csv, explored_csv, table_csv, trials_csv
 from mfm_tune.report.documents import Content, html, latex, markdown
 from mfm_tune.report.figures import figures
+from mfm_tune.report.forest import forest_figures
+from mfm_tune.report.grids import class_differences, class_grids, matrix, trial_grid
 from mfm_tune.report.pictures import strips
 from mfm_tune.report.search_figures import search_figures
 from mfm_tune.report.search_sections import search_text
-from mfm_tune.report.sections import Text, study_text
-from mfm_tune.report.tables import class_grids, printed, trial_grid
+from mfm_tune.report.sections import study_text
+from mfm_tune.report.tables import printed
+from mfm_tune.report.text import Text
 from mfm_tune.results.search import collect_search
 from mfm_tune.results.study import Results, collect
 from mfm_tune.search.importance import importances
@@ -167,6 +170,7 @@ def _written(
 ) -> ReportFiles:
     """Make every piece once, and write it."""
     drawn = {
+        **(writer.made("figures of all cells", partial(forest_figures, results)) or {}),
         **(writer.made("figures", partial(figures, results)) or {}),
         **(writer.made("figures of classes", partial(class_figures, results)) or {}),
         **figures_of_search,
@@ -195,6 +199,8 @@ def _written(
             figures=drawn,
             strips=shown,
             classes=class_grids(results),
+            class_differences=class_differences(results),
+            matrix=matrix(results),
             trials=trial_grid(results),
             files=files,
         )

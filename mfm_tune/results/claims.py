@@ -1,69 +1,73 @@
-"""Claims of the paper beside the numbers of a study: which of its directions hold, and which are inconclusive.
+"""Claims of the paper beside the numbers of a study: which are supported, contradicted, or inconclusive here.
 
-A direction is the sign of a difference between two configs that the paper prints numbers for. It holds here where the
-whole 95 % interval of the paired difference has that sign. An interval that contains 0 shows neither that there is a
-difference nor that there is none.
+A claim is the sign of a difference between two configs that the paper prints numbers for: the one with the higher
+number beats the other. It is supported where the whole 95 % interval of the paired difference has that sign. An
+interval that contains 0 shows neither that there is a difference nor that there is none.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from itertools import chain
 
 from mfm_tune.results.statistics import Paired, Verdict
-from mfm_tune.results.study import Results
+from mfm_tune.results.study import OWN, Comparison, Results
 
 TIE = 0.05  # percent: the paper prints one decimal, so a smaller difference is none
 
 
-class Direction(Enum):
-    """What the seeds show of a direction that the paper prints."""
+class Finding(Enum):
+    """What the seeds show of a claim."""
 
-    HOLDS = "holds"  # the whole interval has the paper's sign
-    SAME_SIGN = "same sign, inconclusive"
-    OTHER_SIGN = "other sign, inconclusive"
+    SUPPORTED = "supported"  # the whole interval has the paper's sign
     CONTRADICTED = "contradicted"  # the whole interval has the other sign
+    INCONCLUSIVE = "inconclusive"  # it contains 0, or one seed gives none
     EQUAL = "no difference at all"  # the two are equal on every seed
     OPEN = "not measured"  # no seed has both
 
 
 @dataclass(frozen=True, kw_only=True)
 class Claim:
-    """The paper's difference between two configs (`first` minus `second`), and ours."""
+    """The paper's claim that `first` beats `second`.
+
+    Args:
+        baseline: The name of the column in which it was found.
+        paper: By how much the paper's numbers differ, above 0.
+        paired: `first` minus `second` here.
+    """
 
     first: str
     second: str
-    baseline: str  # the name of the column in which it was found
+    baseline: str
     paper: float
     paired: Paired
 
     @property
-    def direction(self) -> Direction:
-        """Whether the paper's sign is seen."""
-        mean = self.paired.mean
-        if mean is None:
-            return Direction.OPEN
+    def finding(self) -> Finding:
+        """What the seeds show of it."""
+        if self.paired.mean is None:
+            return Finding.OPEN
         if not any(self.paired.per_seed.values()):
-            return Direction.EQUAL
-        if self.paired.verdict is not Verdict.INCONCLUSIVE:
-            same = (self.paired.verdict is Verdict.BETTER) == (self.paper > 0)
-            return Direction.HOLDS if same else Direction.CONTRADICTED
-        return Direction.SAME_SIGN if mean * self.paper > 0 else Direction.OTHER_SIGN
+            return Finding.EQUAL
+        found = {Verdict.BETTER: Finding.SUPPORTED, Verdict.WORSE: Finding.CONTRADICTED}
+        return found.get(self.paired.verdict, Finding.INCONCLUSIVE)
 
 
 def claims(results: Results) -> tuple[Claim, ...]:
-    """Every difference that the paper prints, once, in printing order; ties of the paper are left out."""
+    """Every difference that the paper prints, once: those of the references, then the tables' by column, in printing
+    order. Ties of the paper are left out."""
     found: dict[tuple[frozenset[str], str], Claim] = {}
-    for _, baseline, each in chain.from_iterable(table.comparisons for table in results.tables):
-        if each.paper is None or abs(each.paper) < TIE:
-            continue
-        claim = Claim(
-            first=each.config.name,
-            second=each.baseline.name,
-            baseline=baseline.name,
-            paper=each.paper,
-            paired=each.paired,
-        )
-        found.setdefault((each.configs, each.metric), claim)
+    columns = [(each.baseline.name, each) for each in results.main]
+    of_tables = [(baseline.name, each) for table in results.tables for _, baseline, each in table.comparisons]
+    order = [*(each.name for each in results.references), OWN.name]
+    for baseline, each in (*columns, *sorted(of_tables, key=lambda column: order.index(column[0]))):
+        if each.paper is not None and abs(each.paper) >= TIE:
+            found.setdefault((each.configs, each.metric), _claim(results, baseline, each, each.paper))
     return tuple(found.values())
+
+
+def _claim(results: Results, baseline: str, comparison: Comparison, paper: float) -> Claim:
+    pair = (comparison.config, comparison.baseline)
+    first, second = pair if paper > 0 else reversed(pair)
+    paired = results.paired(first, second, comparison.metric)
+    return Claim(first=first.name, second=second.name, baseline=baseline, paper=abs(paper), paired=paired)

@@ -11,9 +11,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from statistics import fmean, stdev
 
 CONFIDENCE = 0.95
+MOST_SEEDS = 50  # beyond them nobody asks how many a difference would take
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +57,16 @@ class Paired(Summary):
     def high(self) -> float | None:
         """Upper end of the interval; None for fewer than 2 seeds."""
         return None if self.mean is None or self.smallest_visible is None else self.mean + self.smallest_visible
+
+    @property
+    def seeds_to_tell(self) -> int | None:
+        """How many seeds would tell this mean from 0 if it and the spread stayed as they are: the smallest n at which
+        half the interval, t(0.975, n - 1) * s / sqrt(n), is below |mean|. None where that is more than `MOST_SEEDS`,
+        and for fewer than 2 seeds."""
+        if not self.mean or self.std is None:
+            return None
+        ratio = self.std / abs(self.mean)
+        return next((n for n in range(2, MOST_SEEDS + 1) if _half_width(ratio, n) < 1), None)
 
     @property
     def verdict(self) -> Verdict:
@@ -102,8 +114,17 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Paired:
     per_seed = {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
     whole = summary(per_seed.values())
     mean, std, n = whole.mean, whole.std, whole.n
-    half = None if mean is None or std is None else t_quantile((1 + CONFIDENCE) / 2, n - 1) * std / math.sqrt(n)
+    half = None if mean is None or std is None else _half_width(std, n)
     return Paired(per_seed=per_seed, mean=mean, std=std, n=n, smallest_visible=half)
+
+
+@cache
+def _quantile(n: int) -> float:
+    return t_quantile((1 + CONFIDENCE) / 2, n - 1)
+
+
+def _half_width(std: float, n: int) -> float:
+    return _quantile(n) * std / math.sqrt(n)
 
 
 def t_quantile(p: float, df: int) -> float:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
+from statistics import median
 
 from mfm_tune.ledger.records import Status, TrialRecord
 from mfm_tune.ledger.schema import Event
@@ -170,6 +171,43 @@ class Results:
         """What the finished trials ran on, the most frequent first."""
         return environments_of(self.configs.values())
 
+    def paired(self, config: ConfigResult, other: ConfigResult, metric: str) -> Paired:
+        """One config minus another in a metric, seed by seed."""
+        return paired_difference(config.finals(metric), other.finals(metric))
+
+    @cached_property
+    def alike(self) -> Mapping[str, tuple[str, ...]]:
+        """Config id -> names of others that have exactly its numbers on every seed: what tells them apart had no
+        effect. Configs that no other equals are left out."""
+        groups: dict[tuple[tuple[int, float], ...], list[ConfigResult]] = {}
+        for config in self.configs.values():
+            numbers = tuple(config.finals(self.metric).items())
+            if len(numbers) == len(self.seeds):
+                groups.setdefault(numbers, []).append(config)
+        return {
+            config.config_id: tuple(each.name for each in group if each is not config)
+            for group in groups.values()
+            if len(group) > 1
+            for config in group
+        }
+
+    @cached_property
+    def step_ratios(self) -> Mapping[str, float]:
+        """Config id -> its time a step as a multiple of the first reference's, from medians over all trials of one cost
+        class on the machine of most trials: configs of one class differ by the machine's other work alone."""
+        if not self.references or not self.environments:
+            return {}
+        declared, program = self.study.configs(), self.study.program
+        classes = {config: program.cost_class(declared[config]) for config in self.configs}
+        times: dict[str, list[float]] = {}
+        for config, result in self.configs.items():
+            times.setdefault(classes[config], []).extend(result.step_times(self.environments[0]))
+        medians = {name: median(values) for name, values in times.items() if values}
+        base = medians.get(classes[self.references[0].config_id])
+        if not base:
+            return {}
+        return {config: medians[name] / base for config, name in classes.items() if name in medians}
+
     @cached_property
     def main(self) -> tuple[Comparison, ...]:
         """The other references minus the first: what the study is about."""
@@ -277,8 +315,8 @@ class Results:
             config=config,
             baseline=other,
             metric=metric,
-            paired=paired_difference(config.finals(metric), other.finals(metric)),
-            second=paired_difference(config.finals(second), other.finals(second)) if second else None,
+            paired=self.paired(config, other, metric),
+            second=self.paired(config, other, second) if second else None,
             paper=None if paper is None or there is None else paper - there,
         )
 

@@ -84,13 +84,19 @@ class ConfigResult:
     def step_ms(self) -> tuple[float, float] | None:
         """Milliseconds a training step, the lowest and the highest: over all seeds, and over the reports of each but
         the first one, which warms up."""
-        times = [
+        times = self.step_times()
+        return (min(times), max(times)) if times else None
+
+    def step_times(self, environment: Environment | None = None) -> tuple[float, ...]:
+        """Milliseconds a training step in each report but the first one, which warms up; of trials on one environment
+        alone, or of all."""
+        return tuple(
             report["metrics"][STEP_TIME]
             for record in self.records
+            if environment is None or environment_of(record) == environment
             for report in record.reports[1:] or record.reports
             if is_number(report["metrics"].get(STEP_TIME, math.nan))
-        ]
-        return (min(times), max(times)) if times else None
+        )
 
     @cached_property
     def peak_mib(self) -> float | None:

@@ -108,7 +108,7 @@ def full_ledger(study: Study) -> MadeLedger:
 @pytest.fixture
 def uncharted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports are written without charts, which take most of the time."""
-    for draw in ("figures", "class_figures"):
+    for draw in ("forest_figures", "figures", "class_figures"):
         monkeypatch.setattr(f"mfm_tune.report.write.{draw}", lambda _: {})
 
 
@@ -130,7 +130,7 @@ def test_every_table_stands_in_every_form(full: ReportFiles) -> None:
         assert title in text
     names = {path.name for path in full.tables}
     assert names == {"one.csv", "one.tex", "two.csv", "two.tex", "trials.csv", "classes.csv"}
-    assert {"two-plot.svg", "one-seeds.svg", "one-difference-0.svg", "one-curve-1.svg", "classes-1.svg"} <= {
+    assert {"two-plot.svg", "one-seeds.svg", "forest-0.svg", "forest-1.svg", "one-curve-1.svg", "classes-1.svg"} <= {
         path.name for path in full.figures
     }
 
@@ -441,7 +441,7 @@ def test_one_seed_shows_differences_without_intervals(tmp_path: Path) -> None:
     assert "+1.0 (1 seed)" in page
     assert "51.0 (1)" in page
     assert "No interval can be given yet" in page
-    assert "One seed cannot tell a difference from chance." in page
+    assert "one seed cannot tell that from chance." in page
 
 
 def full_ledger_of_one_seed(study: Study) -> MadeLedger:

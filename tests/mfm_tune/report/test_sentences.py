@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mfm_tune.program import Outcome
-from mfm_tune.report.sentences import best_levels, headline, how_to_read, missing, out_of_memory, status, without_effect
+from mfm_tune.report.sentences import best_level, caveats, how_to_read, missing, status
 from mfm_tune.results.study import collect
 from mfm_tune.space import OOM
 from tests.mfm_tune.made_ledger import MadeLedger, results_of, stub, stub_study
@@ -19,36 +19,28 @@ def test_the_number_of_intervals_and_what_chance_alone_gives_are_said() -> None:
 
 
 def test_without_intervals_no_significance_is_hinted_at() -> None:
-    results = results_of({0: 50.0, 1: 54.0}, {0: (50.0,), 1: (60.0,)})
-    assert "takes two seeds" in how_to_read(results)
-    assert "One seed cannot tell a difference from chance." in headline(results)[0]
-
-
-def test_an_interval_that_contains_0_is_called_inconclusive() -> None:
-    results = results_of({0: 50.0, 1: 54.0}, {0: (50.0, 51.0, 52.0), 1: (51.0, 50.0, 53.5)})
-    (said,) = headline(results)
-    assert said.startswith("default minus base in student mIoU: +0.5 (95 % interval −2.8 to +3.8, 3 seeds)")
-    assert "the paper prints +4.0" in said
-    assert said.endswith("The interval contains 0, so the difference is inconclusive.")
+    assert "takes two seeds" in how_to_read(results_of({0: 50.0, 1: 54.0}, {0: (50.0,), 1: (60.0,)}))
 
 
 def test_the_best_level_is_compared_with_the_papers() -> None:
-    same = results_of({0: 50.0, 1: 54.0}, {0: (50.0,) * 3, 1: (51.0,) * 3})
-    assert best_levels(same) == ("The paper's best level has the highest mean here too.",)
-    (other,) = best_levels(results_of({0: 50.0, 1: 54.0}, {0: (52.0, 52.5, 53.0), 1: (51.0, 51.0, 51.0)}))
-    assert other.startswith(
-        "Levels: the paper's best is 1 (54.0); the highest mean here is at 0 (52.5), a difference of"
-    )
+    (same,) = results_of({0: 50.0, 1: 54.0}, {0: (50.0,) * 3, 1: (51.0,) * 3}).tables
+    assert best_level(same) == "The paper's best is 1 (54.0), and it has the highest mean here too."
+    (other,) = results_of({0: 50.0, 1: 54.0}, {0: (52.0, 52.5, 53.0), 1: (51.0, 51.0, 51.0)}).tables
+    said = best_level(other) or ""
+    assert said.startswith("The paper's best is 1 (54.0); the highest mean here is at 0 (52.5), a difference of")
 
 
-def test_configs_without_any_difference_are_named_together() -> None:
+def test_configs_without_any_difference_name_each_other() -> None:
     numbers = {0: (50.0, 51.0, 52.0), 1: (50.0, 51.0, 52.0), 2: (50.0, 51.0, 52.5), 3: (50.0, 51.0)}
-    (said,) = without_effect(results_of(dict.fromkeys(numbers), numbers))
-    assert said.endswith("had no effect here: base, default.")
+    results = results_of(dict.fromkeys(numbers), numbers)
+    said = [[note for note in caveats(results, cell) if "Exactly" in note] for cell in results.cells]
+    effect = "on every seed: what tells them apart had no effect."
+    assert said == [[f"Exactly the numbers of default {effect}"], [f"Exactly the numbers of base {effect}"], [], []]
 
 
 def test_a_table_that_is_not_measured_has_no_best_level() -> None:
-    assert best_levels(results_of({0: 50.0, 1: 54.0}, {})) == ()
+    (table,) = results_of({0: 50.0, 1: 54.0}, {}).tables
+    assert best_level(table) is None
 
 
 def test_out_of_memory_is_a_result_beside_the_papers() -> None:
@@ -57,12 +49,14 @@ def test_out_of_memory_is_a_result_beside_the_papers() -> None:
     ledger.trial(stub(1), 0, None, outcome=Outcome.OOM, error="Out of memory.")
     ledger.trial(stub(2), 0, {"student/miou": 50.0})
     ledger.trial(stub(4), 0, None, outcome=Outcome.OOM, error="Out of memory.")
-    assert out_of_memory(collect(study, ledger.state)) == (
-        "The paper prints OOM for level 1; here too.",
-        "The paper prints OOM for level 2; here it fits.",
-        "The paper prints OOM for level 3; here it is not measured yet.",
-        "level 4 ran out of memory here.",
-    )
+    results = collect(study, ledger.state)
+    said = [note for cell in results.cells for note in caveats(results, cell) if "OOM" in note or "memory here" in note]
+    assert said == [
+        "The paper prints OOM; here too.",
+        "The paper prints OOM; here it fits.",
+        "The paper prints OOM; here it is not measured yet.",
+        "It ran out of memory here.",
+    ]
 
 
 def test_what_is_missing_is_named_once_with_the_reason() -> None:

@@ -1,34 +1,36 @@
-"""Directions that the paper prints: which hold here, and that each is read once."""
+"""Claims of the paper: which are supported here, and that each is read once."""
 
 from __future__ import annotations
 
 import pytest
 
-from mfm_tune.results.claims import Direction, claims
+from mfm_tune.results.claims import Finding, claims
 from tests.mfm_tune.made_ledger import results_of
 
 
 @pytest.mark.parametrize(
-    ("numbers", "paper", "direction"),
+    ("numbers", "paper", "finding"),
     [
-        ((53.0, 54.1, 54.9), 55.0, Direction.HOLDS),  # about +3 on each seed
-        ((51.0, 50.0, 53.5), 55.0, Direction.SAME_SIGN),
-        ((49.0, 52.0, 51.0), 55.0, Direction.OTHER_SIGN),
-        ((47.0, 48.1, 48.9), 55.0, Direction.CONTRADICTED),
-        ((47.0, 48.1, 48.9), 45.0, Direction.HOLDS),
-        ((53.0, 54.1, 54.9), 45.0, Direction.CONTRADICTED),
-        ((53.0,), 55.0, Direction.SAME_SIGN),  # one seed shows nothing
-        ((50.0, 51.0, 52.0), 55.0, Direction.EQUAL),
-        ((), 55.0, Direction.OPEN),
+        ((53.0, 54.1, 54.9), 55.0, Finding.SUPPORTED),  # about +3 on each seed
+        ((51.0, 50.0, 53.5), 55.0, Finding.INCONCLUSIVE),
+        ((49.0, 52.0, 51.0), 55.0, Finding.INCONCLUSIVE),
+        ((47.0, 48.1, 48.9), 55.0, Finding.CONTRADICTED),
+        ((47.0, 48.1, 48.9), 45.0, Finding.SUPPORTED),
+        ((53.0, 54.1, 54.9), 45.0, Finding.CONTRADICTED),
+        ((53.0,), 55.0, Finding.INCONCLUSIVE),  # one seed shows nothing
+        ((50.0, 51.0, 52.0), 55.0, Finding.EQUAL),
+        ((), 55.0, Finding.OPEN),
     ],
 )
-def test_a_direction_holds_only_with_the_whole_interval(
-    numbers: tuple[float, ...], paper: float, direction: Direction
+def test_a_claim_is_supported_only_by_the_whole_interval(
+    numbers: tuple[float, ...], paper: float, finding: Finding
 ) -> None:
     results = results_of({0: 50.0, 1: paper}, {0: (50.0, 51.0, 52.0), 1: numbers})
     (claim,) = claims(results)
     assert (claim.first, claim.second) == ("default", "base") or (claim.first, claim.second) == ("base", "default")
-    assert claim.direction is direction
+    assert claim.finding is finding
+    assert claim.paper == 5.0
+    assert (claim.first == "default") == (paper > 50.0)  # the one that the paper's numbers call the better one
 
 
 def test_each_difference_of_the_paper_is_read_once_and_ties_are_none() -> None:

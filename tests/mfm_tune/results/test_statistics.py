@@ -137,3 +137,22 @@ def test_numbers_whose_sum_no_float_holds_have_no_mean() -> None:
     """A trial may report anything; the report of the others is not to fail by it."""
     assert summary([1e308, 1e308, 1.5e308]).mean is None
     assert paired_difference({0: 1e308, 1: 1e308}, {0: -1e308, 1: 0.0}).verdict is Verdict.INCONCLUSIVE
+
+
+@given(st.lists(numbers, min_size=2, max_size=8))
+def test_the_seeds_that_a_difference_takes_are_the_fewest_whose_interval_excludes_0(values: list[float]) -> None:
+    """By scipy's quantiles, with the mean and the spread as they are; None for more than 50."""
+    found = paired_difference(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
+    assert found.mean is not None
+    assert found.std is not None
+    half = {n: stats.t.ppf(0.975, n - 1) * found.std / math.sqrt(n) for n in range(2, 51)}
+    enough = [n for n, width in half.items() if width < abs(found.mean)]
+    assert found.seeds_to_tell == (enough[0] if found.mean and enough else None)
+    if found.verdict is not Verdict.INCONCLUSIVE:
+        assert found.seeds_to_tell is not None
+        assert found.seeds_to_tell <= found.n
+
+
+def test_one_seed_and_no_difference_take_no_number_of_seeds() -> None:
+    assert paired_difference({0: 3.0}, {0: 1.0}).seeds_to_tell is None
+    assert paired_difference({0: 3.0, 1: 4.0}, {0: 3.0, 1: 4.0}).seeds_to_tell is None

@@ -1,0 +1,146 @@
+"""All cells of a study against a baseline in one drawing, and what a gain costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+import mfm_tune.report.charts as charts
+from mfm_tune.report.charts import Figure
+from mfm_tune.report.numbers import in_words, metric_name, number, signed
+from mfm_tune.results.statistics import Verdict
+from mfm_tune.results.study import OWN, CellResult, Comparison, Results, TableResult
+
+ROW = 20  # pixels
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A row of the drawing: a cell, or the title of the table whose cells follow."""
+
+    name: str
+    cell: CellResult | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def title(self) -> str:
+        """With what a row of its own baseline is compared with."""
+        own = self.comparison is not None and self.cell is not None and self.cell.cell.against is not None
+        return f"{self.name} minus {self.comparison.baseline.name}" if own and self.comparison else self.name
+
+
+@charts.house_style
+def forest_figures(results: Results) -> dict[str, Figure]:
+    """By file name: all cells against each baseline and in each printed metric; what has no numbers is not drawn."""
+    return dict(_figures(results))
+
+
+def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
+    wanted: dict[tuple[str, str], list[tuple[TableResult, int]]] = {}
+    for table in results.tables:
+        for index, baseline in enumerate(table.baselines):
+            wanted.setdefault((baseline.name, table.metric), []).append((table, index))
+    drawn = 0
+    for (against, metric), tables in wanted.items():
+        lines = list(_lines(tables))
+        if any(line.comparison is not None and line.comparison.paired.n for line in lines):
+            yield f"forest-{drawn}", _forest(metric, against, lines)
+            drawn += 1
+    cost = _cost(results)
+    if cost is not None:
+        yield "cost", cost
+
+
+def _lines(tables: Sequence[tuple[TableResult, int]]) -> Iterator[_Line]:
+    """Of each table with the index of the baseline among its own."""
+    for table, index in tables:
+        yield _Line(table.table.title)
+        for cell in table.cells:
+            yield _Line(cell.cell.level, cell, cell.comparisons[index])
+
+
+def _forest(metric: str, baseline: str, lines: Sequence[_Line]) -> Figure:
+    """Each seed, the mean, its interval, and the paper's difference, a row a cell."""
+    axes = charts.rows([line.title for line in lines], f"{metric_name(metric)} minus {baseline}", charts.WIDE, ROW)
+    for label, line in zip(axes.get_yticklabels(), lines, strict=True):
+        if line.cell is None:
+            label.set(weight="bold", color=charts.SOFT)
+    shown = [(row, line.name, line.comparison) for row, line in enumerate(lines) if line.comparison is not None]
+    measured = [(row, name, each) for row, name, each in shown if each.paired.n]
+    axes.set_xlim(*charts.limits([0.0, *(value for _, _, each in measured for value in _extent(each))]))
+    axes.axvline(0, zorder=1, **charts.ZERO)
+    for verdict, style, name in (
+        (Verdict.INCONCLUSIVE, charts.INTERVAL, "95 % interval"),
+        (Verdict.BETTER, charts.TOLD, "95 % interval that excludes 0"),
+        (Verdict.WORSE, charts.TOLD, "_"),
+    ):
+        ends = [(row, each.paired) for row, _, each in measured if each.paired.verdict is verdict]
+        bounds = [(row, paired.low, paired.high) for row, paired in ends if paired.low is not None]
+        if bounds:
+            at, low, high = zip(*bounds, strict=True)
+            axes.hlines(at, *(np.clip(end, *axes.get_xlim()) for end in (low, high)), label=name, **style)
+    paired = {row: each.paired for row, _, each in measured}
+    charts.seeds(
+        axes,
+        [
+            (line.name, paired[row].per_seed if row in paired else {}, paired[row].mean if row in paired else None)
+            for row, line in enumerate(lines)
+        ],
+        lambda value: signed(value, 2),
+    )
+    papers = [
+        (each.paper, row, f"{name}, paper: {signed(each.paper)}") for row, name, each in shown if each.paper is not None
+    ]
+    charts.marks(axes, papers, charts.DIAMOND, "paper")
+    for row, line in enumerate(lines):
+        if line.cell is not None and row not in paired:
+            charts.say(axes, row, "the baseline itself" if line.comparison is None else "no number")
+    words = "; ".join(f"{lines[row].title}: {in_words(each.paired)}" for row, _, each in measured)
+    title = f"All cells minus {baseline}, {metric_name(metric)}"
+    return charts.figure(axes, "forest", title, words)
+
+
+def _extent(comparison: Comparison) -> list[float]:
+    """What a row's scale must hold. An interval of two seeds can be 12 times as wide as they are apart: it is cut."""
+    paired = comparison.paired
+    seeds = list(paired.per_seed.values())
+    reach = 3 * max(1.0, max(abs(value) for value in seeds))
+    ends = [max(-reach, min(reach, end)) for end in (paired.low, paired.high) if end is not None]
+    return [*seeds, *ends, *([] if comparison.paper is None else [comparison.paper])]
+
+
+def _cost(results: Results) -> Figure | None:
+    """The gain over the first reference against the time a step; None where all cost the same."""
+    ratios = results.step_ratios
+    found = {
+        each.config.config_id: each
+        for table in results.tables
+        for _, baseline, each in table.comparisons
+        if baseline is not OWN and each.baseline is results.references[0] and table.metric == results.metric
+    }
+    points = [
+        (ratios[config], each) for config, each in found.items() if each.paired.mean is not None and config in ratios
+    ]
+    if len({ratio for ratio, _ in points} | {1.0}) < 2:
+        return None
+    base = results.references[0].name
+    axes = charts.chart(260, f"time a step, {base} = 1", charts.WIDE)
+    axes.set_ylabel(f"{metric_name(results.metric)} minus {base}")
+    axes.axhline(0, zorder=1, **charts.ZERO)
+    means = [(ratio, each.paired.mean or 0.0, _cost_title(ratio, each)) for ratio, each in points]
+    axes.set_ylim(*charts.limits([0.0, *(value for _, each in points for value in _extent(each))]))
+    axes.set_xlim(*charts.limits([1.0, *(ratio for ratio, _ in points)]))
+    known = [(ratio, each.paired.low, each.paired.high) for ratio, each in points if each.paired.low is not None]
+    if known:
+        at, low, high = zip(*known, strict=True)
+        axes.vlines(at, *(np.clip(end, *axes.get_ylim()) for end in (low, high)), label="95 % interval", **charts.FAINT)
+    charts.marks(axes, means, charts.DOT, "a config")
+    charts.marks(axes, [(1.0, 0.0, f"{base}: 1.00 times, 0")], charts.DIAMOND, base)
+    words = "; ".join(title for _, _, title in means)
+    return charts.figure(axes, "cost", f"Gain over {base} against the time a step", words)
+
+
+def _cost_title(ratio: float, comparison: Comparison) -> str:
+    return f"{comparison.config.name}: {number(ratio, 2)} times the time, {in_words(comparison.paired)}"
