@@ -32,7 +32,7 @@ from trainables.config import (
     Timm,
 )
 from trainables.program import Segmentation
-from trainables.recipes import PAPER, Scale, at_each_scale, dacs, hrda, mfm
+from trainables.recipes import Scale, at_each_scale, dacs, hrda, mfm
 
 
 class Family(Enum):
@@ -60,7 +60,7 @@ RANDOM = (
 
 def encoder_of(scale: Scale, family: Family) -> Timm:
     """The published encoder at the paper's scale, a small random one at the others."""
-    return (PUBLISHED if scale.name == PAPER.name else SMALL)[family]
+    return (PUBLISHED if scale.published else SMALL)[family]
 
 
 def with_encoder(scale: Scale, family: Family, data: Data, optimizer: AdamW) -> Scale:
@@ -73,7 +73,7 @@ def with_encoder(scale: Scale, family: Family, data: Data, optimizer: AdamW) -> 
     return replace(
         scale,
         network=Segmenter(encoder=encoder_of(scale, family), head=head),
-        initial=Pretrained() if scale.name == PAPER.name else own.initial,
+        initial=Pretrained() if scale.published else own.initial,
         optimizer=optimizer,
         native_grid=(rows // 8, columns // 8),
     )
@@ -125,10 +125,9 @@ def vfm_row(scale: Scale, row: Row) -> Experiment:
     """VFM-UDA's recipe; the rates of the small encoders, which know nothing yet, are DAFormer's at their scale."""
     own = scale.daformer
     assert own is not None
-    published = scale.name == PAPER.name
-    rates = AdamW(learning_rate=VFM_RATE) if published else own.optimizer
+    rates = AdamW(learning_rate=VFM_RATE) if scale.published else own.optimizer
     on = with_encoder(scale, row[0], own.hrda_data, replace(rates, decay_norms=True))
-    return vfm_uda(on, *([mfm(on)] if row[1] else []), share=0.75 if published else SMALL_SHARE)
+    return vfm_uda(on, *([mfm(on)] if row[1] else []), share=0.75 if scale.published else SMALL_SHARE)
 
 
 def table(scale: Scale, name: str, title: str, make: Callable[[Scale, Row], Experiment]) -> Table:
@@ -157,7 +156,7 @@ def study(scale: Scale) -> Study:
             table(scale, "encoders-vfm-uda", "VFM-UDA's recipe: masked images, feature distance", vfm_row),
         ),
         needs=tuple(name for name in scale.needs if name not in weights),
-        comparable=(*scale.comparable, *([] if scale.name == PAPER.name else [RANDOM])),
+        comparable=(*scale.comparable, *([] if scale.published else [RANDOM])),
     )
 
 

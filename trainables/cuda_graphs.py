@@ -8,6 +8,7 @@ a module runs twice in one pass (HRDA's encoder) its gradients are added up in a
 from __future__ import annotations
 
 import copy
+import gc
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
 from types import MethodType
@@ -34,10 +35,15 @@ class GraphedModule:
     Args:
         module: On a CUDA device; returns a tuple of tensors. Weights and buffers may change, in place.
         compiled: Record the passes as `torch.compile` makes them; the other mode runs compiled, too, a copy does not.
+
+    Attributes:
+        eager: Why passes run eagerly after all: a recording ran out of memory, or what the module does cannot be
+            recorded. None while they are replayed.
     """
 
     def __init__(self, module: nn.Module, *, compiled: bool = False) -> None:
         self._module = module
+        self.eager: str | None = None
         self._forward: Forward = torch.compile(module.forward, dynamic=False) if compiled else module.forward
         self._training = module.training
         self._modules = list(module.modules())
@@ -59,12 +65,16 @@ class GraphedModule:
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """The module's outputs, propagated back once at most, within the step (else `RuntimeError`)."""
-        if self._module.training is not self._training:
+        if self.eager is not None or self._module.training is not self._training:
             return self._forward(*inputs)
         recordings = self._recordings[self._form(inputs)]
         recording = next((one for one in recordings if one.idle), None)
         if recording is None:
-            recording = self._record(inputs)
+            try:
+                recording = self._record(inputs)
+            except RuntimeError as error:  # running out of memory is one
+                self._give_up(error)
+                return self._forward(*inputs)
             recordings.append(recording)
         if recording.backward is None:
             return tuple(output.clone() for output in recording.run(inputs))
@@ -75,6 +85,13 @@ class GraphedModule:
     def __deepcopy__(self, memo: dict[int, Any]) -> Forward:
         """The `forward` of a copied module: a recording reads the weights of the module that it was made of."""
         return MethodType(type(self._module).forward, copy.deepcopy(self._module, memo))
+
+    def _give_up(self, error: RuntimeError) -> None:
+        """Go on eagerly, and give the memory of the recordings back."""
+        self.eager = str(error).splitlines()[0]
+        self._recordings.clear()  # one whose backward pass is still to come lives until then
+        gc.collect()
+        torch.cuda.empty_cache()
 
     def _form(self, inputs: Sequence[Tensor]) -> Hashable:
         """All that decides which kernels a call runs, but for what never changes."""

@@ -137,6 +137,7 @@ def dacs(scale: Scale, *auxiliary: object) -> Experiment:
         schedule=scale.schedule,
         batch_size=scale.batch_size,
         evaluation=scale.evaluation,
+        execution=scale.execution,
     )
 
 
@@ -182,6 +183,7 @@ def daformer(scale: Scale, *auxiliary: object) -> Experiment:
         schedule=scale.schedule,
         batch_size=scale.batch_size,
         evaluation=scale.evaluation,
+        execution=scale.execution,
     )
 
 

@@ -214,10 +214,10 @@ class Session:
 
     @property
     def gpus_per_trial(self) -> float:
-        """GPUs of a trial: as asked for, else one for the paper profile, where there is one or a cluster is named."""
+        """GPUs of a trial: as asked for, else one for the paper profiles, where there is one or a cluster is named."""
         if self.options.gpus_per_trial is not None:
             return self.options.gpus_per_trial
-        return 1.0 if self.declared.profile == PAPER and (self.options.address or local_gpus()) else 0.0
+        return 1.0 if self.declared.profile.startswith(PAPER) and (self.options.address or local_gpus()) else 0.0
 
     @property
     def slots(self) -> Slots:

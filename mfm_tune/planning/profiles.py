@@ -24,11 +24,12 @@ def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> tupl
     """
     studies = loaded.declared
     if profile is not None:
-        if profile not in studies:
+        named = profile.replace("-", "_")  # which names of profiles cannot have, as those of files join them by it
+        if named not in studies:
             raise OptionError(
                 f"--profile got '{profile}', and {loaded.path} has {', '.join(studies)}; give one of these."
             )
-        return studies[profile], ""
+        return studies[named], ""
     paper = studies.get(PAPER)
     if paper is not None and all(name in data for name in paper.needs):
         return paper, ""

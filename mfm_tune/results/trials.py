@@ -31,11 +31,13 @@ class Environment:
     torch: str
     threads: str
     tf32: str = ""  # which operations of a GPU take float32 numbers as TF32
+    passes: str = ""  # of encoders on a GPU: replayed CUDA graphs, or eager
 
     def __str__(self) -> str:
         threads = f"{self.threads} thread{'' if self.threads == '1' else 's'}" if self.threads else ""
         tf32 = {"": "", "nothing": "no TF32"}.get(self.tf32, f"TF32 in {self.tf32}")
-        parts = (self.device, self.device_name, f"torch {self.torch}" if self.torch else "", threads, tf32)
+        passes = f"{self.passes} passes" if self.passes else ""
+        parts = (self.device, self.device_name, f"torch {self.torch}" if self.torch else "", threads, tf32, passes)
         return ", ".join(part for part in parts if part) or "not recorded"
 
 
@@ -46,7 +48,7 @@ def environment_of(record: TrialRecord) -> Environment | None:
     get = record.machine.get
     device = get("device", "")
     tf32 = get("tf32", UNRECORDED_TF32 if device == "cuda" else "")
-    return Environment(device, get("device_name", ""), get("torch", ""), get("threads", ""), tf32)
+    return Environment(device, get("device_name", ""), get("torch", ""), get("threads", ""), tf32, get("passes", ""))
 
 
 @dataclass(frozen=True, kw_only=True)

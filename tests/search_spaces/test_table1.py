@@ -25,7 +25,7 @@ PROFILES = ("smoke", "mini", "paper")
 
 # What may differ between two profiles of one row: sizes, durations, and what belongs to the small networks and images.
 SIZES = re.compile(
-    r"data\.|network\.|initial|schedule\.(steps|warmup_steps|power)|batch_size|evaluation\.(interval|slide|batch_size)"
+    r"data\.|network\.|initial|execution\.precision|schedule\.(steps|warmup_steps|power)|batch_size|evaluation\.(interval|slide|batch_size)"
     r"|optimizer\.(learning_rate|head_factor|decay_norms)|rare_class_sampling\.min_pixels"
     r"|adaptation\.margins\.(top|bottom|left|right|of_size)|auxiliary\[FeatureDistance\]\.classes"
     r"|auxiliary\[MaskedConsistency\]\.block|auxiliary\[Mfm\]\.(grid|rebuilder\.(dim|heads|learning_rate))"

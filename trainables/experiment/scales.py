@@ -17,6 +17,7 @@ from trainables.config import (
     Data,
     DeepLabV2,
     Evaluation,
+    Execution,
     FeatureDistance,
     ImageNetWeights,
     Initial,
@@ -27,6 +28,7 @@ from trainables.config import (
     PackedPair,
     PatchContrast,
     PixelContrast,
+    Precision,
     RarePatches,
     Schedule,
     SmallDeepLab,
@@ -84,8 +86,8 @@ class Scale:
     """The paper's setting at a size.
 
     Args:
-        name: The profile: `smoke`, `mini` or `paper`.
-        data, network, initial, optimizer, schedule, batch_size, evaluation: As in `Experiment`.
+        name: The profile: `smoke`, `mini`, `paper` or `paper_bf16`.
+        data, network, initial, optimizer, schedule, batch_size, evaluation, execution: As in `Experiment`.
         native_grid: (rows, columns) that stand for the paper's 64 x 64, the last features of DeepLab-V2 at stride 8; a
             printed H' = W' is a fraction of them. Of a pyramid that ends at stride 32, as DAFormer's, they are 4 times
             the last stage, whose positions H' = W' = 16 then are. A finer grid than the last stage, which the tokens
@@ -108,6 +110,7 @@ class Scale:
     schedule: Schedule
     batch_size: int
     evaluation: Evaluation
+    execution: Execution = field(default_factory=Execution)
     native_grid: tuple[int, int]
     dim_divisor: int
     heads: int
@@ -117,6 +120,11 @@ class Scale:
     comparable: tuple[str, ...] = field(default=())
     daformer: DAFormerScale | None = None
     rare_patches: RarePatches = field(default_factory=RarePatches)
+
+    @property
+    def published(self) -> bool:
+        """Whether it trains the paper's own networks, on data and from weights that must be given."""
+        return bool(self.needs)
 
     def dim(self, printed: int) -> int:
         """The width that is trained where the paper prints `printed`."""
@@ -192,6 +200,7 @@ MINI = Scale(
     schedule=Schedule(steps=400, warmup_steps=30, power=0.9),
     batch_size=2,
     evaluation=Evaluation(interval=100, batch_size=25),
+    execution=Execution(cuda_graphs=True),  # small passes are launches and little else on a GPU; a CPU records none
     native_grid=(16, 32),
     dim_divisor=8,
     heads=4,
@@ -240,7 +249,8 @@ PAPER = Scale(
     optimizer=AdamW(decay_norms=True),
     schedule=Schedule(),
     batch_size=2,
-    evaluation=Evaluation(interval=4000, checkpoint_interval=500),
+    evaluation=Evaluation(interval=4000),
+    execution=Execution(precision=Precision.TF32, cuda_graphs=True),
     native_grid=(64, 64),
     dim_divisor=1,
     heads=16,
@@ -265,7 +275,9 @@ PAPER = Scale(
     ),
 )
 
-SCALES = (SMOKE, MINI, PAPER)
+PAPER_BF16 = replace(PAPER, name="paper_bf16", execution=replace(PAPER.execution, precision=Precision.BFLOAT16))
+
+SCALES = (SMOKE, MINI, PAPER, PAPER_BF16)
 
 
 def at_each_scale(study: Callable[[Scale], Any]) -> dict[str, Any]:

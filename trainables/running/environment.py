@@ -6,12 +6,14 @@ import contextlib
 import platform
 import re
 import resource
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from trainables.config import Experiment, Precision
+from trainables.cuda_graphs import GraphedModule
 
 OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 TF32_CAPABILITY = (8, 0)  # of the first GPUs that have TF32 (Ampere)
@@ -59,8 +61,9 @@ def _peak_of_process_mib() -> float:
     return peak / 2**20 if platform.system() == "Darwin" else peak / 2**10
 
 
-def machine(device: torch.device, config: Experiment) -> dict[str, Any]:
-    """What can move the last bits of a result; on a GPU also which operations take float32 numbers as TF32."""
+def machine(device: torch.device, config: Experiment, graphed: Sequence[GraphedModule] = ()) -> dict[str, Any]:
+    """What can move the last bits of a result; on a GPU also which operations take float32 numbers as TF32, and whether
+    encoders' passes are replayed graphs."""
     gpu = device.type == "cuda"
     common = {
         "device": device.type,
@@ -69,7 +72,10 @@ def machine(device: torch.device, config: Experiment) -> dict[str, Any]:
         "threads": str(torch.get_num_threads()),
         "precision": config.execution.precision.value,
     }
-    return common | {"tf32": _tf32(device)} if gpu else common
+    if not gpu:
+        return common
+    replayed = bool(graphed) and all(module.eager is None for module in graphed)
+    return common | {"tf32": _tf32(device), "passes": "replayed" if replayed else "eager"}
 
 
 def _tf32(device: torch.device) -> str:

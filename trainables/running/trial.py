@@ -79,6 +79,7 @@ class Trial:
         self._step_ms = math.nan  # of the latest block; NaN until one was trained in this process
         self._writer = checkpoint.Writer(self.folder / CHECKPOINT, self.folder / PREVIOUS)
         self._notices: list[str] = []  # what the next report says to the user
+        self._eager = False  # whether it was told that CUDA graphs could not be recorded
         self._too_large = ""  # why the images cannot be held in memory, if they cannot
         try:
             self.domains = open_domains(config, data, self.device)
@@ -99,10 +100,17 @@ class Trial:
             Exception: Whatever goes wrong, except running out of memory and divergence, which are outcomes.
         """
         report = self._next_report()
+        self._notice_eager_passes()
         if self._notices:
             report["notice"] = " ".join(self._notices)
             self._notices.clear()
         return report
+
+    def _notice_eager_passes(self) -> None:
+        reason = next((module.eager for module in self._state.graphed if module.eager), "") if self._state else ""
+        if reason and not self._eager:
+            self._notices.append(f"An encoder's passes could not be recorded ({reason}); they run eagerly.")
+        self._eager = self._eager or bool(reason)
 
     def _next_report(self) -> Report:
         if not self.opened:
@@ -284,7 +292,7 @@ class Trial:
             planned_steps=self.config.schedule.steps,
             executed_steps=self._progress.executed,
             metrics=metrics,
-            machine=machine(self.device, self.config),
+            machine=machine(self.device, self.config, state.graphed),
             outcome=None,
         )
 

@@ -143,6 +143,29 @@ def test_replayed_passes_train_as_eager_ones_do(method: Any, precision: Precisio
         torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=0, atol=0)
 
 
+def test_a_recording_that_does_not_fit_leaves_an_eager_trial_with_a_mark(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The allocator's own error: the same bits as eager passes, and the report has it."""
+    eager = trained(with_graphs(dacs_mfm(SMOKE), False), tmp_path / "eager")
+    assert eager[-1]["machine"]["passes"] == "eager"
+    replayed = trained(with_graphs(dacs_mfm(SMOKE), True), tmp_path / "replayed")
+    assert replayed[-1]["machine"]["passes"] == "replayed"
+
+    def too_large(*_: object) -> None:
+        torch.empty(2**60, device="cuda")
+
+    monkeypatch.setattr("trainables.cuda_graphs.Recording", too_large)
+    reports = trained(with_graphs(dacs_mfm(SMOKE), True), tmp_path / "fallen back")
+    assert [report["machine"]["passes"] for report in reports] == ["eager"] * len(reports)
+    assert "could not be recorded" in reports[0]["notice"]
+    assert not any("notice" in report for report in reports[1:])
+    assert tensor_file.same_arrays(
+        tensor_file.load(tmp_path / "eager" / "trial" / FINAL)[0],
+        tensor_file.load(tmp_path / "fallen back" / "trial" / FINAL)[0],
+    )
+
+
 @pytest.mark.parametrize(("precision", "limit"), [(Precision.FLOAT32, 1e-5), (Precision.BFLOAT16, 1e-2)])
 @pytest.mark.parametrize("method", [hrda, mic])
 def test_an_encoder_that_runs_twice_in_a_pass_has_its_gradients_added_up(
