@@ -1,8 +1,8 @@
-"""Label images with a model: for each a label map and an overlay, in the Cityscapes colours.
+"""Label images with a model: for each a label map and an overlay, in colours close to those of Cityscapes.
 
 python -m trainables.predict models/mine street.png folder/of/images --out predictions
 
-`NAME_labels.png` holds the class of every pixel as a palette index (its colours are the Cityscapes colours);
+`NAME_labels.png` holds the class of every pixel as a palette index (its colours are close to those of Cityscapes);
 `NAME_overlay.png` is the image under these colours. Both have the image's own size.
 """
 

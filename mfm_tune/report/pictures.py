@@ -1,7 +1,8 @@
 """Pictures of predictions for the page: image, ground truth and predictions side by side, as inlined data.
 
-A trial leaves `image-i`, `label-i`, `prediction-i` and `palette` (one pixel a class, in the order of the classes); what
-a storage folder does not have, is not shown.
+A trial leaves `image-i`, `label-i`, `prediction-i` and `palette` (one pixel a class, in the order of the classes), and
+with self-training `source`, `source-label`, `target`, `mixed` and `pseudo-label` of its last step; what a storage
+folder does not have, is left out.
 """
 
 from __future__ import annotations
@@ -22,6 +23,13 @@ from mfm_tune.results.trials import ConfigResult
 
 EXAMPLES = 3
 UNREADABLE = (OSError, ValueError, SyntaxError)  # what Pillow raises for a file that is no picture, or half of one
+TRAINING = {
+    "source": "source image, training",
+    "source-label": "its ground truth",
+    "target": "target image, training",
+    "pseudo-label": "its pseudo-label",
+}
+PHOTOGRAPHS = ("image", "source", "target", "mixed")  # how names of pictures begin that are no maps of classes
 LARGEST = 384  # pixels; larger pictures are made smaller
 
 
@@ -66,6 +74,8 @@ def _strip(title: str, named: Named, examples: int, seeds: Sequence[int], storag
         if all(pictures):
             names = [name for name, _ in named]
             rows = tuple(row for index in range(examples) if (row := _row(names, pictures, index, storage)))
+            if rows and not title:
+                rows = (*rows, *filter(None, [_training_row(names[0], pictures[0], storage)]))
             if rows:
                 heading = f"{title}, seed {seed}" if title else f"Seed {seed}"
                 return Strip(title=heading, rows=rows, colours=_colours(named[0][1], pictures[0], storage))
@@ -102,11 +112,20 @@ def _row(
     return tuple(row)
 
 
+def _training_row(name: str, paths: Mapping[str, Path], storage: Path) -> tuple[Picture, ...]:
+    """What the first config saw in its last step: a source image with its label, and a target image with its
+    pseudo-label; nothing where one of them is not there."""
+    row = [
+        _picture(storage, paths, key, caption, f"Last step of {name}: {caption}") for key, caption in TRAINING.items()
+    ]
+    return tuple(picture for picture in row if picture is not None) if all(row) else ()
+
+
 def _picture(storage: Path, paths: Mapping[str, Path], name: str, caption: str, what: str) -> Picture | None:
     image = _opened(storage, paths, name)
     if image is None:
         return None
-    photograph = name.startswith("image")
+    photograph = name.startswith(PHOTOGRAPHS) and not name.endswith("label")
     resample = Image.Resampling.LANCZOS if photograph else Image.Resampling.NEAREST
     factor = min(1.0, LARGEST / max(image.size))
     image = image.resize((max(1, round(image.width * factor)), max(1, round(image.height * factor))), resample)

@@ -12,41 +12,42 @@ from trainables.data.packing.resize import Pixels
 
 GOLDEN = 0.6180339887498949  # of a turn of hue
 
-# Cityscapes' colours by class name, with the names of CamVid's and the embedded benchmark's classes beside them.
+# Cityscapes' colours by class name, moved apart as little as it takes for any two of them, and black, to differ for
+# people without red or green cones too; with the names of CamVid's and the embedded benchmark's classes beside them.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "road": (128, 64, 128),
-    "sidewalk": (244, 35, 232),
-    "pavement": (244, 35, 232),
-    "building": (70, 70, 70),
-    "wall": (102, 102, 156),
-    "fence": (190, 153, 153),
-    "pole": (153, 153, 153),
-    "traffic light": (250, 170, 30),
-    "light": (250, 170, 30),
-    "traffic sign": (220, 220, 0),
-    "sign": (220, 220, 0),
-    "vegetation": (107, 142, 35),
-    "tree": (107, 142, 35),
+    "sidewalk": (250, 58, 250),
+    "pavement": (250, 58, 250),
+    "building": (57, 57, 60),
+    "wall": (77, 109, 188),
+    "fence": (194, 155, 136),
+    "pole": (155, 155, 168),
+    "traffic light": (247, 171, 41),
+    "light": (247, 171, 41),
+    "traffic sign": (242, 238, 2),
+    "sign": (242, 238, 2),
+    "vegetation": (144, 175, 73),
+    "tree": (144, 175, 73),
     "terrain": (152, 251, 152),
-    "sky": (70, 130, 180),
-    "person": (220, 20, 60),
-    "pedestrian": (220, 20, 60),
-    "rider": (255, 0, 0),
+    "sky": (93, 144, 189),
+    "person": (202, 19, 53),
+    "pedestrian": (202, 19, 53),
+    "rider": (253, 6, 0),
     "car": (0, 0, 142),
-    "truck": (0, 0, 70),
-    "bus": (0, 60, 100),
-    "train": (0, 80, 100),
+    "truck": (1, 1, 71),
+    "bus": (2, 39, 72),
+    "train": (82, 111, 107),
     "motorcycle": (0, 0, 230),
-    "bicycle": (119, 11, 32),
-    "bicyclist": (119, 11, 32),
+    "bicycle": (102, 1, 12),
+    "bicyclist": (102, 1, 12),
 }
 
 
 def palette(classes: tuple[str, ...]) -> Pixels:
     """Colours of class ids, [256, 3], uint8, no two of them alike; black where nothing is known (255).
 
-    Names that Cityscapes, CamVid or the embedded benchmark know have their colours, others one that none has: hues at
-    steps of the golden ratio, in three brightnesses.
+    Names that Cityscapes, CamVid or the embedded benchmark know have those of `COLOURS`, others one that none has: hues
+    at steps of the golden ratio, in three brightnesses.
     """
     colours = np.zeros((256, 3), dtype=np.uint8)
     taken = {COLOURS[name] for name in classes if name in COLOURS} | {(0, 0, 0)}

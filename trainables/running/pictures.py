@@ -24,7 +24,8 @@ def save_pictures(folder: Path, student: Segmentor, domains: Domains, last: Step
 
     Returns:
         Name -> path relative to the folder's parent: `image-i`, `label-i`, `prediction-i`, `palette` (one pixel a
-        scored class, in their order), and with self-training `source`, `target`, `mixed`, `pseudo-label`.
+        scored class, in their order), and with self-training `source`, `source-label`, `target`, `mixed`,
+        `pseudo-label`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     images: dict[str, np.ndarray] = {"palette": palette(domains.scored)[None, : len(domains.scored)]}
@@ -40,6 +41,8 @@ def save_pictures(folder: Path, student: Segmentor, domains: Domains, last: Step
         images["source"] = _photograph(last.source.image[0], domains)
         images["target"] = _photograph(last.target.image[0], domains)
         images["mixed"] = _photograph(last.mixed[0].image[0], domains)
+        if last.source.label is not None:
+            images["source-label"] = palette(domains.classes)[last.source.label[0].cpu().numpy()]
         images["pseudo-label"] = palette(domains.classes)[last.pseudo.label[0].cpu().numpy()]
     for name, pixels in images.items():
         Image.fromarray(pixels).save(folder / f"{name}.png", optimize=True)
