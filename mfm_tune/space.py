@@ -177,6 +177,8 @@ class Table(Declared):
         quoted: Rows from the literature, printed but not trained.
         plot: Draw it as a curve over the levels as well (the paper's Figure 4).
         note: A paragraph printed under the table.
+        draws_of: Where the rows are draws of one thing, as sets of initial weights are, what they are draws of: the
+            report then tells how much varies between rows from how much varies within them.
     """
 
     name: Name
@@ -187,6 +189,7 @@ class Table(Declared):
     quoted: tuple[Quoted, ...] = ()
     plot: bool = False
     note: str = ""
+    draws_of: str = ""
 
     def _check_together(self) -> None:
         if self.name in TAKEN:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mfm_tune.ledger.records import Status
 from mfm_tune.published import OutOfMemory, paper_notes, paper_number
 from mfm_tune.report.numbers import counted, in_words, metric_name, number
 from mfm_tune.results.statistics import Verdict, holm
 from mfm_tune.results.study import CellResult, Results, TableResult
 from mfm_tune.results.trials import MarkKind
+from mfm_tune.results.two_levels import TwoLevels
 
 
 def status(results: Results) -> str:
@@ -45,6 +48,22 @@ def best_level(table: TableResult) -> str | None:
     if between is None or between.mean is None:
         return f"{text}."
     return f"{text}, a difference of {in_words(between)}."
+
+
+def two_levels_in_words(draws_of: str, found: TwoLevels, shown: Callable[[float], str]) -> str:
+    """The mean over all rows, and what varies between them and within them, with 95 % intervals.
+
+    Args:
+        draws_of: What the rows are draws of.
+        shown: A mean as text: signed for a difference.
+    """
+    mean, between, within = found.mean, found.between, found.within
+    return (
+        f"Over {found.groups} draws of {draws_of} with {found.each} seeds each: {shown(mean.value)} "
+        f"[{shown(mean.low)}, {shown(mean.high)}]. Standard deviation between {draws_of} "
+        f"{number(between.value)} [{number(between.low)}, {number(between.high)}], between seeds of one of them "
+        f"{number(within.value)} [{number(within.low)}, {number(within.high)}]."
+    )
 
 
 def caveats(results: Results, cell: CellResult) -> tuple[str, ...]:

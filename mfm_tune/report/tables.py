@@ -20,7 +20,7 @@ from mfm_tune.report.numbers import (
     number,
     signed,
 )
-from mfm_tune.report.sentences import best_level, caveats
+from mfm_tune.report.sentences import best_level, caveats, two_levels_in_words
 from mfm_tune.results.statistics import Verdict
 from mfm_tune.results.study import OWN, Baseline, CellResult, Results, TableResult
 from mfm_tune.space import Quoted
@@ -156,6 +156,8 @@ def _remarks(table: TableResult) -> Iterator[str]:
     best = best_level(table)
     if best is not None:
         yield best
+    if table.two_levels is not None:
+        yield two_levels_in_words(table.table.draws_of, table.two_levels, signed if table.comparisons else number)
     if table.shows_cost:
         yield (
             "Times a step are the lowest to the highest over seeds and evaluations, on machines that may have been "

@@ -18,6 +18,7 @@ from mfm_tune.ledger.state import LedgerState
 from mfm_tune.published import Paper, Published, paper_number
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
 from mfm_tune.results.trials import ConfigResult, Environment, Mark, environments_of, marks
+from mfm_tune.results.two_levels import TwoLevels, two_levels
 from mfm_tune.space import Cell, Study, Table
 
 
@@ -125,6 +126,14 @@ class TableResult:
         """Every difference of the table, row by row."""
         pairs = ((cell, *pair) for cell in self.cells for pair in zip(self.baselines, cell.comparisons, strict=True))
         return tuple((cell, baseline, each) for cell, baseline, each in pairs if each is not None)
+
+    @cached_property
+    def two_levels(self) -> TwoLevels | None:
+        """Of rows that are draws of one thing: how much varies between them and between seeds within them, of the
+        differences to their baselines, or of the values where they have none."""
+        pairs = [each.paired.per_seed for _, _, each in self.comparisons]
+        groups = pairs or [cell.values for cell in self.cells]
+        return two_levels([tuple(group.values()) for group in groups]) if self.table.draws_of else None
 
     def paper_columns(self, paper: Paper) -> tuple[float | None, ...]:
         """The paper's value of each further column, found by metric key or heading."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from mfm_tune.program import Outcome
 from mfm_tune.report.sentences import best_level, caveats, how_to_read, missing, status
+from mfm_tune.report.tables import printed
 from mfm_tune.results.study import collect
-from mfm_tune.space import OOM
+from mfm_tune.space import OOM, Axis, Table
 from tests.mfm_tune.made_ledger import MadeLedger, results_of, stub, stub_study
 
 
@@ -67,3 +68,20 @@ def test_what_is_missing_is_named_once_with_the_reason() -> None:
 def test_the_status_counts_every_trial() -> None:
     results = results_of({0: None, 1: None}, {0: (1.0, 2.0, 3.0), 1: (1.0,)})
     assert status(results) == ("2 cells, 2 distinct configs, 6 trials with seeds 0, 1, 2: 4 finished, 2 not started.")
+
+
+def test_rows_that_are_draws_of_one_thing_are_analysed_on_two_levels() -> None:
+    """Of differences to the rows' own baselines 1, 2, 3 | 2, 3, 4 | 6, 7, 8; a table of other rows has no such line."""
+    numbers = {1: (51.0, 52.0, 53.0), 2: (52.0, 53.0, 54.0), 3: (56.0, 57.0, 58.0), 0: (50.0, 50.0, 50.0)}
+    axis = Axis(name="set", levels=(1, 2, 3), make=stub, against=lambda _: stub(0))
+    drawn = Table(name="drawn", title="Drawn", axis=axis, draws_of="initial weights")
+    study = stub_study({0: None}, tables=(drawn, Table(name="plain", title="Plain", axis=axis)))
+    ledger = MadeLedger(study)
+    ledger.finish(lambda config, seed: numbers[config.level][seed])
+    results = collect(study, ledger.state)
+    remarks, plain = (printed(results, table).remarks for table in results.tables)
+    assert plain == ()
+    assert remarks == (
+        "Over 3 draws of initial weights with 3 seeds each: +4.0 [−2.6, +10.6]. Standard deviation between initial "
+        "weights 2.6 [1.1, 16.6], between seeds of one of them 1.0 [0.6, 2.2].",
+    )
