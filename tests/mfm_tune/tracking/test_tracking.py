@@ -249,7 +249,7 @@ def kill_at_random(storage: Path, uri: str | None, database: Path, kills: int, d
     return path
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
 def test_kill_9_on_a_sqlite_file(empty_database: Path, tmp_path: Path, kills: int) -> None:
     """Killed at random moments, marks lost in some: exactly the ledger's rows, one run a trial."""
     storage = storage_with(empty_database, tmp_path / "storage")
@@ -259,7 +259,7 @@ def test_kill_9_on_a_sqlite_file(empty_database: Path, tmp_path: Path, kills: in
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kills", [20])
+@pytest.mark.parametrize("kills", [8])
 def test_kill_9_over_http(shown: Shown, tmp_path: Path, kills: int) -> None:
     """The same through a server."""
     path = kill_at_random(tmp_path, shown.address, shown.database, kills, random.Random(kills))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +13,6 @@ from torch import Tensor
 
 from mfm_tune.fields import Settings
 from mfm_tune.identity import canonical
-from mfm_tune.ledger.state import read_ledger
 from tests.trainables.running.test_resume import numbers, trained
 from tests.trainables.tasks.training import CPU, FEW, smoke, stepped, train, with_hrda
 from trainables import tensor_file
@@ -23,7 +20,6 @@ from trainables.adaptation.classmix import classmix
 from trainables.adaptation.mixer import Mixer, MixView
 from trainables.config import ClassMix, Execution, Experiment, Precision, SelfTraining
 from trainables.data.domains import open_domains
-from trainables.inference.model import load_model
 from trainables.program import Segmentation
 from trainables.randomness import Recorded, Streams
 from trainables.running.initial import new_student
@@ -263,79 +259,3 @@ class NoMixer(Settings):
 def test_settings_that_build_no_mixer_are_one_sentence() -> None:
     with pytest.raises(ValueError, match=r"^NoMixer\.build must return a Mixer, got object; derive it from"):
         stepped(mixing(NoMixer()))
-
-
-# -- one file ----------------------------------------------------------------------------------------------------------
-
-OWN_FILE = '''"""Does it help to mix with the target of the step before, too?"""
-
-from dataclasses import dataclass, replace
-
-from mfm_tune.fields import Settings
-from mfm_tune.space import Axis, Study, Table
-from trainables.config import ClassMix, SelfTraining
-from trainables.program import Segmentation
-from trainables.recipes import SMOKE, dacs
-
-
-@dataclass(frozen=True)
-class Echo(Settings):
-    def build(self):
-        from trainables.adaptation.classmix import classmix
-        from trainables.adaptation.mixer import Mixer
-
-        class EchoMixer(Mixer):
-            def __init__(self):
-                super().__init__()
-                self.register_buffer("image", None)
-                self.register_buffer("label", None)
-
-            def mix(self, given):
-                now = classmix(given.source, given.target, given.pseudo, given.streams, given.step)
-                before = now
-                if self.image is not None:
-                    target = replace(given.target, image=self.image)
-                    pseudo = replace(given.pseudo, label=self.label)
-                    before = classmix(given.source, target, pseudo, given.streams, given.step)
-                self.image, self.label = given.target.image, given.pseudo.label
-                return replace(now, share=0.5), replace(before, share=0.5)
-
-        return EchoMixer()
-
-
-def with_mixer(mixer):
-    return replace(dacs(SMOKE), initial=None, adaptation=SelfTraining(threshold=0.0, mixer=mixer))
-
-
-levels = (("ClassMix", None), ("Echo", None))
-mixers = Axis(name="mixer", levels=levels, make=lambda name: with_mixer(globals()[name]()))
-STUDY = Study(
-    name="echo",
-    title="Echo",
-    profile="smoke",
-    program=Segmentation(),
-    tables=(Table(name="mixer", title="Mixer", axis=mixers),),
-    references={"DACS": with_mixer(ClassMix())},
-    seeds=(0,),
-)
-'''
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_a_mixer_of_ones_own_in_one_file_trains_through_ray_and_exports(tmp_path: Path) -> None:
-    """One command with the file, one with the trial's folder, and nothing else changes."""
-    (tmp_path / "echo.py").write_text(OWN_FILE)
-    storage = tmp_path / "runs"
-    command = [sys.executable, "-m", "mfm_tune.run", str(tmp_path / "echo.py"), "--profile", "smoke", "--no-tracking"]
-    run = subprocess.run([*command, "--storage", str(storage)], cwd=REPOSITORY, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout + run.stderr
-    trials = read_ledger(storage / "ledger.jsonl").trials.values()
-    assert len(trials) == 2
-    (record,) = (trial for trial in trials if "loss/mixed 1" in trial.metrics)
-    assert {"loss/mixed", "loss/mixed 0"} <= set(record.metrics)
-    out = tmp_path / "model"
-    command = [sys.executable, "-m", "trainables.export", str(storage / record.folder), str(out)]
-    export = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
-    assert export.returncode == 0, export.stderr
-    assert load_model(out).segmentor.num_classes == 12

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from trainables import tensor_file
 from trainables.config import Experiment
-from trainables.recipes import SMOKE, Scale, dacs, dacs_mfm, daformer, hrda, mfm, mic, oracle, source_only
+from trainables.recipes import SMOKE, Scale, dacs_mfm, daformer, mfm, mic, oracle, source_only
 from trainables.running import checkpoint
 from trainables.running.progress import BlockMeans
 from trainables.running.trial import CHECKPOINT, FINAL, PREVIOUS, Trial
@@ -69,15 +69,11 @@ def daformer_mfm(scale: Scale) -> Experiment:
     return daformer(scale, mfm(scale))
 
 
-def hrda_mfm(scale: Scale) -> Experiment:
-    return hrda(scale, mfm(scale))
-
-
 def mic_mfm(scale: Scale) -> Experiment:
     return mic(scale, mfm(scale))
 
 
-RARELY = (dacs, source_only, oracle, daformer, daformer_mfm, hrda, hrda_mfm, mic, mic_mfm)
+RARELY = (source_only, oracle, daformer_mfm, mic_mfm)  # MIC has all that DACS, DAFormer and HRDA have
 
 
 @pytest.mark.parametrize("make", [dacs_mfm, *(pytest.param(one, marks=pytest.mark.slow) for one in RARELY)])
