@@ -389,9 +389,7 @@ def table(rows: Sequence[Row], given: argparse.Namespace, device: torch.device) 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; returns 0, or 2 for bad input."""
-    words = list(sys.argv[1:] if argv is None else argv)
-    given = _parser().parse_args(words)
-    given.argv = words
+    given = parse(argv)
     device = torch.device("cuda" if torch.cuda.is_available() and not given.cpu else "cpu")
     set_numerics(given.threads, PRECISIONS[given.precision])
     try:
@@ -426,8 +424,18 @@ def _size(text: str) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def _parser() -> argparse.ArgumentParser:
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """What to measure; the words themselves are in `argv`."""
+    words = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.step", description=(__doc__ or "").split("\n")[0])
+    add_options(parser)
+    given = parser.parse_args(words)
+    given.argv = words
+    return given
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Recipes, sizes and arithmetic, which benchmarks of steps share."""
     add = parser.add_argument
     both = [f"{name}{task}" for name in RECIPES for task in ("", "+mfm")]
     add(
@@ -449,7 +457,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--cpu", action="store_true", help="stay on the CPU where there is a GPU")
     add("--out", type=Path, metavar="FOLDER", help=f"write the table there (the repository's are in {RESULTS.name}/)")
     add("--memory-of", help=argparse.SUPPRESS)
-    return parser
 
 
 if __name__ == "__main__":
