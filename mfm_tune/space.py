@@ -29,7 +29,7 @@ from mfm_tune.published import Published as Published
 
 V = TypeVar("V", bound=Hashable)
 W = TypeVar("W", bound=Hashable)
-TAKEN = ("trials", "classes", "explored")  # what the report calls tables of its own
+TAKEN = ("trials", "curves", "classes", "explored")  # what the report calls tables of its own
 Config = Any  # a frozen dataclass of the program; mfm_tune looks into it only through `identity`
 
 

@@ -15,6 +15,7 @@ from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.ledger.uri import OPTION as TRACKING_URI
 from mfm_tune.ledger.uri import check_uri, without_password
 from mfm_tune.program import Outcome
+from mfm_tune.report.columns import IN_A_PAPER, Kind
 from mfm_tune.space import check_seeds
 
 DEFAULT_STORAGE = Path("runs")
@@ -30,6 +31,7 @@ class Options:
     simulate: bool = False
     slots: int | None = None
     report_only: bool = False
+    paper: tuple[Kind, ...] = ()
     only: tuple[str, ...] = ()
     seeds: tuple[int, ...] | None = None
     profile: str | None = None
@@ -90,6 +92,7 @@ def parse_options(argv: Sequence[str]) -> Options:
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value 
               for name, value in vars(given).items()}  # fmt: skip
     values |= {"address": given.address or from_environment, "storage": given.storage.absolute()}
+    values |= {"paper": () if given.paper is None else tuple(given.paper) or IN_A_PAPER}
     values |= {"data": _by_name(given.data), "retry": frozenset(given.retry)}
     return Options(**values, address_from_environment=from_environment is not None)
 
@@ -119,6 +122,8 @@ def _parser() -> Parser:
     what.add_argument("--simulate", action="store_true", help="replay the ledger's curves: what --asha would have "
         "saved, and which winner it would have picked")  # fmt: skip
     what.add_argument("--report-only", action="store_true", help="write the report from the ledger, and train nothing")
+    add("--paper", metavar="COLUMN", nargs="*", type=_column, help="write LaTeX tables and PDF figures for an article, "
+        f"too; columns: {' '.join(kind.value for kind in Kind)}; default: the first three")  # fmt: skip
     add("--slots", metavar="N", type=partial(_whole, "--slots"), help="with --plan, --probe, --simulate: trials side "
         "by side; default: as many as fit on this machine")  # fmt: skip
     code = parser.add_mutually_exclusive_group()
@@ -146,6 +151,11 @@ def _check_together(given: argparse.Namespace) -> None:
         raise OptionError("--asha compares trials that run side by side, which --inline does not do; give one of them.")
     if given.inline and given.address:
         raise OptionError("--address names a Ray cluster, which --inline does not use; give one of them.")
+    if given.paper is not None and (given.plan or given.probe or given.simulate):
+        raise OptionError(
+            "--paper is part of a report, and --plan, --probe and --simulate write none; give it to a run or with "
+            "--report-only."
+        )
     if given.slots is not None and not (given.plan or given.probe or given.simulate):
         raise OptionError(
             "--slots is how many trials --plan, --probe and --simulate count on; when trials run, the machines decide, "
@@ -166,6 +176,14 @@ def _address_of_environment(given: argparse.Namespace) -> str | None:
     """What `RAY_ADDRESS` names, by which Ray's own tools find their cluster; None where it does not count."""
     address = os.environ.get("RAY_ADDRESS", "").strip()
     return None if given.address or given.inline or address in ("", "local") else address
+
+
+def _column(text: str) -> Kind:
+    try:
+        return Kind(text)
+    except ValueError:
+        kinds = ", ".join(kind.value for kind in Kind)
+        raise OptionError(f"--paper takes columns among {kinds}, got '{text}'; a search space comes first.") from None
 
 
 def _seeds(text: str) -> tuple[int, ...]:

@@ -37,7 +37,14 @@ class Confirmation(StudyCommand):
         from mfm_tune.report.write import write_search_report
 
         session = self.session
-        return write_search_report(self.search, session.state, folder, storage=session.storage.root, code=session.code)
+        return write_search_report(
+            self.search,
+            session.state,
+            folder,
+            storage=session.storage.root,
+            code=session.code,
+            paper=session.options.paper,
+        )
 
     def _terminal_text(self) -> str:
         from mfm_tune.report.terminal import terminal_search

@@ -194,7 +194,14 @@ class StudyCommand:
 
         session = self.session
         prints = session.code.digests(self.study.configs())
-        return write_report(self.study, session.state, folder, storage=session.storage.root, fingerprints=prints)
+        return write_report(
+            self.study,
+            session.state,
+            folder,
+            storage=session.storage.root,
+            fingerprints=prints,
+            paper=session.options.paper,
+        )
 
     def _terminal_text(self) -> str:
         from mfm_tune.report.terminal import terminal_table

@@ -20,6 +20,7 @@ import matplotlib.style
 import numpy as np
 from markupsafe import escape
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_pdf import FigureCanvasPdf
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 
@@ -37,6 +38,7 @@ NAME_OF = {value: name for name, value in COLOUR.items()}  # names of one colour
 INK, SOFT, PAGE, BASE, ACCENT = (COLOUR[name] for name in ("ink", "soft", "page", "base", "accent"))
 SERIES = [COLOUR[f"s{index}"] for index in range(9)]
 
+UNDATED = dict.fromkeys(("CreationDate", "Creator", "Producer"))  # of a PDF, so that equal drawings are equal files
 Style = Mapping[str, Any]
 DOT: Style = {"marker": "o", "ls": "", "ms": 7, "mfc": (ACCENT, 0.55), "mec": ACCENT}
 OVER: Style = {"marker": "o", "ls": "", "ms": 6, "mfc": PAGE, "mec": INK}
@@ -55,7 +57,8 @@ BASE_BAR: Style = {"color": (BASE, 0.6)}
 
 house_style = matplotlib.style.context(
     {
-        "svg.fonttype": "none", "svg.hashsalt": "mfm_tune", "text.parse_math": False, "text.color": INK,
+        "svg.fonttype": "none", "svg.hashsalt": "mfm_tune", "pdf.fonttype": 42,
+        "text.parse_math": False, "text.color": INK,
         "font.family": "DejaVu Sans", "font.size": 11, "axes.labelsize": 11, "axes.labelcolor": INK,
         "xtick.labelcolor": SOFT, "ytick.labelcolor": SOFT, "xtick.major.size": 0, "ytick.major.size": 0,
         "axes.spines.left": False, "axes.spines.right": False, "axes.spines.top": False, "axes.spines.bottom": False,
@@ -81,6 +84,7 @@ class Figure:
         drawing: Elements of SVG.
         size: Width and height.
         table: The table that it belongs to.
+        canvas: What it was drawn on.
     """
 
     group: str
@@ -89,6 +93,7 @@ class Figure:
     drawing: str
     size: tuple[float, float]
     table: str | None = None
+    canvas: Canvas
 
     def inline(self, identity: str) -> str:
         """As an element of a page; `identity` is unique on it."""
@@ -109,6 +114,15 @@ class Figure:
             f"<desc>{escape(self.description)}</desc><style>{SHEET}</style>"
             f'<rect style="fill: var(--page)" width="100%" height="100%"/>{self.drawing}</svg>\n'
         )
+
+    @house_style
+    def pdf(self) -> bytes:
+        """As a PDF file for a paper, in the light colours, with fonts that publishers take (TrueType)."""
+        file = io.BytesIO()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="Glyph .* missing")
+            FigureCanvasPdf(self.canvas).print_pdf(file, metadata={**UNDATED, "Title": self.title})
+        return file.getvalue()
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -232,7 +246,9 @@ def figure(axes: Axes, group: str, title: str, description: str, table: str | No
         FigureCanvasSVG(made).print_svg(file, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     size = (round(width, 1), round(height, 1))
     drawing = _tidied(file.getvalue())
-    return Figure(group=group, title=title, description=description, drawing=drawing, size=size, table=table)
+    return Figure(
+        group=group, title=title, description=description, drawing=drawing, size=size, table=table, canvas=made
+    )
 
 
 def _add_legend(made: Canvas, width: float) -> int:

@@ -1,4 +1,4 @@
-"""The numbers as CSV, unrounded: one file a table, one of all trials, one of the IoU of each class.
+"""The numbers as CSV, unrounded: one file a table, one of all trials, one of learning curves, one of each class's IoU.
 
 A cell without a number is empty; decimal points and UTF-8, as spreadsheets and pandas read them. Text that a
 spreadsheet would take for a formula has an apostrophe before it.
@@ -32,6 +32,7 @@ def table_csv(results: Results, table: TableResult) -> str:
 
 def trials_csv(results: Results) -> str:
     """All trials of the study that were begun."""
+    levels = _levels(results)
     rows: list[dict[str, Value]] = []
     for record in results.records:
         environment = environment_of(record)
@@ -50,10 +51,35 @@ def trials_csv(results: Results) -> str:
                 "fingerprint": record.fingerprint,
                 "machine": str(environment) if environment else "",
                 "error": _last_line(record.error),
+                **levels[record.config_id],
                 **dict(sorted(record.metrics.items())),
             }
         )
     return _csv(rows)
+
+
+def curves_csv(results: Results) -> str:
+    """The printed metrics at each evaluation: a row a trial, metric and step, with the levels that its config has."""
+    levels = _levels(results)
+    metrics = dict.fromkeys(
+        (results.metric, *filter(None, [results.second_metric]), *(t.metric for t in results.tables))
+    )
+    rows: list[dict[str, Value]] = []
+    for config, each in results.configs.items():
+        for metric in metrics:
+            for seed, line in each.curve(metric).items():
+                named: dict[str, Value] = {"config_id": config, "name": each.name, **levels[config], "seed": seed}
+                rows += [{**named, "metric": metric, "step": step, "value": value} for step, value in line]
+    return _csv(rows)
+
+
+def _levels(results: Results) -> Mapping[str, Mapping[str, Value]]:
+    """Config id -> the level that it is of each axis, by `level AXIS`; empty where it is none of an axis."""
+    axes = dict.fromkeys(f"level {cell.cell.axis}" for cell in results.cells)
+    found: dict[str, dict[str, Value]] = {config: dict.fromkeys(axes, "") for config in results.configs}
+    for cell in results.cells:
+        found[cell.cell.config_id][f"level {cell.cell.axis}"] = cell.cell.level
+    return found
 
 
 def classes_csv(results: Results) -> str:

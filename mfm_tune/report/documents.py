@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mfm_tune.report.charts import TEMPLATES, Figure
+from mfm_tune.report.columns import Kind
 from mfm_tune.report.grids import Grid, Shade, Shaded
 from mfm_tune.report.pictures import Strip
 from mfm_tune.report.tables import Entry, Printed
@@ -25,6 +26,7 @@ from mfm_tune.results.statistics import Verdict
 from mfm_tune.space import Study
 
 _CLASSES = {Verdict.BETTER: "better", Verdict.WORSE: "worse"}
+_DAGGERS = (r"\dag{}", r"\ddag{}", r"\S{}", r"\P{}", r"$\ast$", r"$\star$")
 _LATEX = {
     **{character: f"\\{character}" for character in "&%$#_{}"},
     "\\": r"\textbackslash{}",
@@ -86,9 +88,14 @@ def markdown(content: Content) -> str:
     return _printed("report.md", _for_markdown, content=content).rstrip() + "\n"
 
 
-def latex(table: Printed) -> str:
-    """A table as a `tabular` with its footnotes as comments above it, to be read in by \\input."""
-    return _printed("table.tex", _for_latex, table=table)
+def latex(table: Printed, kinds: Collection[Kind] = tuple(Kind)) -> str:
+    """A table as a float with caption, label and footnotes under daggers, to be read in by \\input.
+
+    Args:
+        kinds: The columns that it has, besides the level.
+    """
+    shown = [index for index, kind in enumerate(table.kinds) if kind in kinds]
+    return _printed("table.tex", _for_latex, table=table, shown=shown)
 
 
 def _printed(template: str, escape: Callable[[str], str] | None, **values: Any) -> str:
@@ -106,6 +113,7 @@ def _printed(template: str, escape: Callable[[str], str] | None, **values: Any) 
         "css_shade": _css_shade,
         "drawing": _drawing,
         "data_uri": _data_uri,
+        "dagger": _dagger,
         "line": lambda text: Markup(_line(text)),
         "style": lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8")),
     }
@@ -128,6 +136,12 @@ def _for_markdown(text: str) -> str:
 def _for_latex(text: str) -> str:
     """Text that LaTeX prints as it is; line ends become spaces."""
     return "".join(_LATEX.get(character, character) for character in _line(text))
+
+
+def _dagger(number: int) -> Markup:
+    """The sign of a footnote, counted from 1; from the seventh on they are doubled, and so on."""
+    times, index = divmod(number - 1, len(_DAGGERS))
+    return Markup(_DAGGERS[index] * (times + 1))
 
 
 def _css_class(entry: Entry) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
-from mfm_tune.published import Paper, paper_notes, paper_text
+from mfm_tune.published import Paper, paper_notes, paper_number, paper_text
+from mfm_tune.report.answer import larger_is_better
+from mfm_tune.report.columns import Kind
 from mfm_tune.report.grids import Grid
 from mfm_tune.report.numbers import (
     NOTHING,
     cell_text,
     column_text,
+    counted,
     difference,
     mean_std,
     metric_name,
@@ -26,25 +28,15 @@ from mfm_tune.results.study import OWN, Baseline, CellResult, Results, TableResu
 from mfm_tune.space import Quoted
 
 
-class Kind(Enum):
-    """What a column holds."""
-
-    VALUE = "value"
-    PAPER = "paper"
-    DIFFERENCE = "difference"  # to a baseline
-    FURTHER = "further"  # one that the table asks for
-    SECOND = "second"  # the study's second metric
-    SECOND_DIFFERENCE = "second difference"
-    COST = "cost"
-
-
 @dataclass(frozen=True)
 class Entry:
-    """One printed entry; a verdict where it is a difference, and a detail for where there is room for it."""
+    """One printed entry; a verdict where it is a difference, and a detail for where there is room for it. `best`: no
+    other row of the column has a better mean."""
 
     text: str
     verdict: Verdict | None = None
     detail: str = ""
+    best: bool = False
 
 
 EMPTY = Entry("")
@@ -66,6 +58,8 @@ class Printed:
     """A table ready to be printed.
 
     Args:
+        caption: What a paper prints above it, with what the numbers are and at which scale.
+        label: By which a paper refers to it.
         kinds, headings: Of the entries; the level and, where `has_trained`, what was trained for it come before them.
         rows: In the order of the axis, quoted rows first.
         footnotes: Numbered from 1.
@@ -75,6 +69,8 @@ class Printed:
 
     name: str
     title: str
+    caption: str
+    label: str
     axis: str
     metric: str
     has_trained: bool
@@ -110,11 +106,22 @@ class _Column:
     heading: str
     entry: Callable[[CellResult], Entry]
     quoted: Callable[[Quoted], Entry] = lambda _: EMPTY
+    mean: Callable[[CellResult], float | None] = lambda _: None
+    metric: str = ""  # what the mean is of
+
+    def entries(self, cells: Sequence[CellResult]) -> tuple[Entry, ...]:
+        """Of each cell, the best means marked: all that are printed alike, where there are two at least."""
+        means = [mean for cell in cells if (mean := self.mean(cell)) is not None]
+        best = number((max if larger_is_better(self.metric) else min)(means)) if len(means) > 1 else None
+        return tuple(
+            replace(self.entry(cell), best=best is not None and number(self.mean(cell)) == best) for cell in cells
+        )
 
 
 def printed(results: Results, table: TableResult) -> Printed:
     """A table with all its columns: value, paper, differences, second metric, cost, memory."""
     columns = tuple(_columns(results, table))
+    entries = zip(*(column.entries(table.cells) for column in columns), strict=True)
     quoted_notes = [paper_notes(row.paper) for row in table.table.quoted]
     cell_notes = [caveats(results, cell) for cell in table.cells]
     footnotes = tuple(dict.fromkeys(chain.from_iterable((*quoted_notes, *cell_notes))))
@@ -132,14 +139,16 @@ def printed(results: Results, table: TableResult) -> Printed:
         Row(
             level=cell.cell.level,
             trained=cell.cell.trained or cell.cell.level,
-            entries=tuple(column.entry(cell) for column in columns),
+            entries=of_cell,
             notes=tuple(footnotes.index(note) + 1 for note in notes),
         )
-        for cell, notes in zip(table.cells, cell_notes, strict=True)
+        for cell, of_cell, notes in zip(table.cells, entries, cell_notes, strict=True)
     ]
     return Printed(
         name=table.table.name,
         title=table.table.title,
+        caption=_caption(results, table),
+        label=f"tab:{results.study.name}-{table.table.name}",
         axis=table.table.axis.name,
         metric=metric_name(table.metric),
         has_trained=any(cell.cell.trained not in (None, cell.cell.level) for cell in table.cells),
@@ -149,6 +158,16 @@ def printed(results: Results, table: TableResult) -> Printed:
         footnotes=footnotes,
         note=table.table.note,
         remarks=tuple(_remarks(table)),
+    )
+
+
+def _caption(results: Results, table: TableResult) -> str:
+    seeds, study = results.seeds, results.study
+    scale = " ".join((f"Profile {study.profile}.", *study.comparable[:1]))
+    differences = " Differences are paired by seed, with 95 % t-intervals." if table.baselines else ""
+    return (
+        f"{table.table.title}: {metric_name(table.metric)}, mean ± sample standard deviation over "
+        f"{counted(len(seeds), 'seed')}; bold is the best mean, which is no test.{differences} {scale}"
     )
 
 
@@ -167,10 +186,16 @@ def _remarks(table: TableResult) -> Iterator[str]:
 
 def _columns(results: Results, table: TableResult) -> Iterator[_Column]:
     seeds = len(results.seeds)
-    yield _Column(Kind.VALUE, metric_name(table.metric), lambda cell: Entry(cell_text(cell)))
+    yield _Column(
+        Kind.VALUE,
+        metric_name(table.metric),
+        lambda cell: Entry(cell_text(cell)),
+        mean=lambda cell: cell.summary.mean,
+        metric=table.metric,
+    )
     if table.has_paper:
         ours, quoted = (lambda cell: Entry(paper_text(cell.cell.paper))), (lambda row: Entry(number(row.paper.miou)))
-        yield _Column(Kind.PAPER, "paper", ours, quoted)
+        yield _Column(Kind.PAPER, "paper", ours, quoted, lambda cell: paper_number(cell.cell.paper), table.metric)
     names = [f"minus {baseline.name}" for baseline in table.baselines]
     for index, baseline in enumerate(table.baselines):  # before the further columns, which may be many
         yield _Column(Kind.DIFFERENCE, names[index], partial(_difference, index, baseline))
@@ -179,7 +204,13 @@ def _columns(results: Results, table: TableResult) -> Iterator[_Column]:
         yield _Column(Kind.FURTHER, heading, partial(_further, table, index, seeds), quoted)
     if results.second_metric is not None:
         second = metric_name(results.second_metric)
-        yield _Column(Kind.SECOND, second, lambda cell: Entry(mean_std(cell.second, seeds)))
+        yield _Column(
+            Kind.SECOND,
+            second,
+            lambda cell: Entry(mean_std(cell.second, seeds)),
+            mean=lambda cell: cell.second.mean,
+            metric=results.second_metric,
+        )
         for index, name in enumerate(names):
             yield _Column(Kind.SECOND_DIFFERENCE, f"{second} {name}", partial(_second_difference, index))
     if table.shows_cost:  # the rows may differ in it

@@ -10,10 +10,11 @@ from rich.text import Text
 from mfm_tune.display.grid import as_lines, columns, grid
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
+from mfm_tune.report.columns import Kind
 from mfm_tune.report.first_page import answers, counts_of_claims
 from mfm_tune.report.search_sections import search_summary, selection, selection_bias
 from mfm_tune.report.sentences import how_to_read
-from mfm_tune.report.tables import Kind, Printed, Row, printed
+from mfm_tune.report.tables import Printed, Row, printed
 from mfm_tune.results.claims import claims
 from mfm_tune.results.search import collect_search
 from mfm_tune.results.study import Results, collect

@@ -6,7 +6,7 @@ byte. Files are replaced whole, so a reader never sees half of one. What cannot 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,8 @@ from mfm_tune.ledger.storage import replacing
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.report.charts import Figure
 from mfm_tune.report.classes import class_figures
-from mfm_tune.report.csv_files import classes_csv, explored_csv, table_csv, trials_csv
+from mfm_tune.report.columns import Kind
+from mfm_tune.report.csv_files import classes_csv, curves_csv, explored_csv, table_csv, trials_csv
 from mfm_tune.report.documents import Content, html, latex, markdown
 from mfm_tune.report.figures import figures
 from mfm_tune.report.forest import forest_figures
@@ -28,7 +29,7 @@ from mfm_tune.report.pictures import strips
 from mfm_tune.report.search_figures import search_figures
 from mfm_tune.report.search_sections import search_text
 from mfm_tune.report.sections import study_text
-from mfm_tune.report.tables import printed
+from mfm_tune.report.tables import Printed, printed
 from mfm_tune.report.text import Text
 from mfm_tune.results.search import collect_search
 from mfm_tune.results.study import Results, collect
@@ -43,19 +44,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class ReportFiles:
-    """What was written. `tables` holds LaTeX and CSV, `figures` the SVG files that the Markdown shows, `lost` a
-    sentence for each piece that could not be made."""
+    """What was written. `tables` holds LaTeX and CSV, `figures` the SVG files that the Markdown shows, `paper` LaTeX
+    and PDF for an article, `lost` a sentence for each piece that could not be made."""
 
     html: Path
     markdown: Path
     tables: tuple[Path, ...]
     figures: tuple[Path, ...]
+    paper: tuple[Path, ...] = ()
     lost: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         if self.lost:
             return f"Report, incomplete: {self.html.parent}"
-        return f"Report: {self.html}\n        {self.markdown}, with tables/ and figures/ beside it"
+        beside = "tables/, figures/ and paper/" if self.paper else "tables/ and figures/"
+        return f"Report: {self.html}\n        {self.markdown}, with {beside} beside it"
 
 
 def write_report(
@@ -65,6 +68,7 @@ def write_report(
     *,
     storage: Path,
     fingerprints: Mapping[str, str] | None = None,
+    paper: Collection[Kind] = (),
 ) -> ReportFiles:
     """Write a study's report.
 
@@ -74,16 +78,23 @@ def write_report(
         folder: Where the files go; created where needed. Those of an earlier report are replaced or removed.
         storage: The storage folder, for the pictures that trials left there.
         fingerprints: Config id -> fingerprint of the code as it is now; results of other code are marked.
+        paper: Columns of the tables in `paper/`, where LaTeX and PDF for an article go; none: no such folder.
 
     Raises:
         OSError: The folder cannot be written.
     """
     results = collect(study, state, fingerprints)
-    return _written(_Writer(folder), results, storage, partial(study_text, results))
+    return _written(_Writer(folder), results, storage, partial(study_text, results), paper)
 
 
 def write_search_report(
-    search: Search, state: LedgerState, folder: Path, *, storage: Path, code: TrainingCode | None = None
+    search: Search,
+    state: LedgerState,
+    folder: Path,
+    *,
+    storage: Path,
+    code: TrainingCode | None = None,
+    paper: Collection[Kind] = (),
 ) -> ReportFiles:
     """Write a search's report: what was confirmed as a study's report has it, and what was explored.
 
@@ -93,6 +104,7 @@ def write_search_report(
         folder: As in `write_report`.
         storage: The storage folder.
         code: Of training, as it is now; results of other code are marked.
+        paper: As in `write_report`.
 
     Raises:
         OSError: The folder cannot be written.
@@ -103,7 +115,8 @@ def write_search_report(
     )
     drawn = writer.made("figures of the search", partial(search_figures, found, shares)) or {}
     text = partial(search_text, found, shares, tuple(drawn))
-    return _written(writer, found.results, storage, text, drawn, {"tables/explored.csv": partial(explored_csv, found)})
+    explored = {"tables/explored.csv": partial(explored_csv, found)}
+    return _written(writer, found.results, storage, text, paper, drawn, explored)
 
 
 class _Writer:
@@ -129,11 +142,12 @@ class _Writer:
             self._error = error
             return None
 
-    def write(self, name: str, make: Callable[[], str]) -> None:
+    def write(self, name: str, make: Callable[[], str | bytes]) -> None:
         """Write a file, where it can be made."""
 
         def written() -> bytes:
-            content = make().encode()
+            made = make()
+            content = made.encode() if isinstance(made, str) else made
             with replacing(self.folder / name) as temporary:
                 temporary.write_bytes(content)
             return content
@@ -147,7 +161,8 @@ class _Writer:
         if not self.files and self._error is not None:
             raise self._error
         written = {name: self.folder / name for name in self.files}
-        for pattern in (HTML_NAME, MARKDOWN_NAME, "figures/*.svg", "tables/*.csv", "tables/*.tex"):
+        of_paper = [f"paper/*{path.suffix}" for name, path in written.items() if name.startswith("paper/")]
+        for pattern in (HTML_NAME, MARKDOWN_NAME, "figures/*.svg", "tables/*.csv", "tables/*.tex", *set(of_paper)):
             for path in self.folder.glob(pattern):
                 if path.is_file() and path not in written.values():
                     path.unlink(missing_ok=True)
@@ -156,8 +171,18 @@ class _Writer:
             markdown=self.folder / MARKDOWN_NAME,
             tables=tuple(path for name, path in written.items() if name.startswith("tables/")),
             figures=tuple(path for name, path in written.items() if name.startswith("figures/")),
+            paper=tuple(path for name, path in written.items() if name.startswith("paper/")),
             lost=tuple(self.lost),
         )
+
+
+def _write_paper(
+    writer: _Writer, tables: Sequence[Printed], drawn: Mapping[str, Figure], kinds: Collection[Kind]
+) -> None:
+    for table in tables:
+        writer.write(f"paper/{table.name}.tex", partial(latex, table, kinds))
+    for name, figure in drawn.items():
+        writer.write(f"paper/{name}.pdf", figure.pdf)
 
 
 def _written(
@@ -165,6 +190,7 @@ def _written(
     results: Results,
     storage: Path,
     text: Callable[[], Text],
+    paper: Collection[Kind],
     figures_of_search: Mapping[str, Figure] = MappingProxyType({}),
     files_of_search: Mapping[str, Callable[[], str]] = MappingProxyType({}),
 ) -> ReportFiles:
@@ -180,6 +206,7 @@ def _written(
     ready = tuple(table for table in tables if table is not None)
     makers: dict[str, Callable[[], str]] = {
         "tables/trials.csv": partial(trials_csv, results),
+        "tables/curves.csv": partial(curves_csv, results),
         "tables/classes.csv": partial(classes_csv, results),
     }
     makers |= {f"tables/{table.table.name}.csv": partial(table_csv, results, table) for table in results.tables}
@@ -189,6 +216,8 @@ def _written(
     files = {name.removeprefix("tables/"): data for name, data in writer.files.items()}
     for name, figure in drawn.items():
         writer.write(f"figures/{name}.svg", figure.file)
+    if paper:
+        _write_paper(writer, ready, drawn, paper)
 
     said = writer.made("its text", text)
     if said is not None:

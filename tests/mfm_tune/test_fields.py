@@ -220,7 +220,12 @@ DECLARED: tuple[tuple[Any, str, object, str], ...] = (
     (SEARCH, "name", "", "Search.name must be 1 to 64 letters, digits, "),
     (SEARCH, "profile", "..", "Search.profile must be 1 to 64 letters, digits, "),
     (TABLE, "name", "../t", "Table.name must be 1 to 64 letters, digits, "),
-    (TABLE, "name", "trials", "Table.name must be none of trials, classes, explored, which the report's own files"),
+    (
+        TABLE,
+        "name",
+        "trials",
+        "Table.name must be none of trials, curves, classes, explored, which the report's own files",
+    ),
     (AXIS, "name", "l" * 65, "Axis.name must be 1 to 64 letters, digits, "),
     (Published(miou=50.0), "miou", "high", "Published.miou must be a finite number or None, got 'high'."),
     (Quoted(label="PiPa", paper=Published(miou=50.0)), "paper", 50.0, "Quoted.paper must be Published, got 50.0."),

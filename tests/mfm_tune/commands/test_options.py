@@ -9,6 +9,7 @@ import pytest
 from mfm_tune.commands.options import Options, parse_options
 from mfm_tune.errors import OptionError
 from mfm_tune.program import Outcome
+from mfm_tune.report.columns import Kind
 
 
 def test_what_is_left_out_has_its_default() -> None:
@@ -65,6 +66,13 @@ def test_gpus_may_be_none_a_share_or_several() -> None:
     ]  # fmt: skip
 
 
+def test_a_paper_has_three_kinds_of_columns_unless_others_are_named() -> None:
+    named = ["f.py", "--report-only", "--paper", "value", "second"]
+    assert parse_options(named).paper == (Kind.VALUE, Kind.SECOND)
+    assert parse_options(named[:3]).paper == (Kind.VALUE, Kind.PAPER, Kind.DIFFERENCE)
+    assert parse_options(named[:2]).paper == ()
+
+
 @pytest.mark.parametrize(
     ("argv", "sentence"),
     [
@@ -82,6 +90,11 @@ def test_gpus_may_be_none_a_share_or_several() -> None:
         (["f.py", "--plan", "--probe"], "not allowed with"),
         (["f.py", "--plan", "--slots", "0"], "--slots must be an integer of at least 1, got '0'"),
         (["f.py", "--slots", "4"], "--slots is how many trials --plan, --probe and --simulate count on"),
+        (["f.py", "--plan", "--paper"], "--paper is part of a report, and --plan, --probe and --simulate write none"),
+        (
+            ["--paper", "f.py"],
+            "--paper takes columns among value, paper, difference, .*, got 'f.py'; a search",
+        ),
         (["f.py", "--sedes", "0"], "unrecognized arguments: --sedes"),
     ],
 )

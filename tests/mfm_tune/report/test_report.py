@@ -22,6 +22,7 @@ from mfm_tune.identity import config_id
 from mfm_tune.ledger.records import trial_folder
 from mfm_tune.program import Outcome
 from mfm_tune.report.charts import SHEET
+from mfm_tune.report.columns import IN_A_PAPER, Kind
 from mfm_tune.report.terminal import terminal_table
 from mfm_tune.report.write import ReportFiles, write_report
 from mfm_tune.space import OOM, Axis, Paper, Published, Quoted, Study, Table
@@ -56,8 +57,8 @@ class Page(HTMLParser):
         return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
 
 
-def written(study: Study, ledger: MadeLedger, folder: Path, storage: Path | None = None) -> ReportFiles:
-    return write_report(study, ledger.state, folder / "report", storage=storage or folder)
+def written(study: Study, ledger: MadeLedger, folder: Path, paper: tuple[Kind, ...] = ()) -> ReportFiles:
+    return write_report(study, ledger.state, folder / "report", storage=folder, paper=paper)
 
 
 def page_of(files: ReportFiles) -> Page:
@@ -115,7 +116,7 @@ def uncharted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> ReportFiles:
     study = full_study()
-    return written(study, full_ledger(study), tmp_path_factory.mktemp("full"))
+    return written(study, full_ledger(study), tmp_path_factory.mktemp("full"), IN_A_PAPER)
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ def test_every_table_stands_in_every_form(full: ReportFiles) -> None:
         assert title in page
         assert title in text
     names = {path.name for path in full.tables}
-    assert names == {"one.csv", "one.tex", "two.csv", "two.tex", "trials.csv", "classes.csv"}
+    assert names == {"one.csv", "one.tex", "two.csv", "two.tex", "trials.csv", "curves.csv", "classes.csv"}
     assert {"two-plot.svg", "one-seeds.svg", "forest-0.svg", "forest-1.svg", "one-curve-1.svg", "classes-1.svg"} <= {
         path.name for path in full.figures
     }
@@ -142,8 +143,10 @@ def test_what_a_published_row_rests_on_is_a_footnote_of_it(full: ReportFiles) ->
         next(f for f in full.tables if f.name == "one.tex").read_text(),
     )
     for level, number, note in (("Quoted method", 1, "On another base."), ("0", 2, "By another recipe.")):
+        dagger = ("\\dag{}", "\\ddag{}")[number - 1]
         assert rf"| {level} \[{number}\] |" in text
-        assert f"{level}\\textsuperscript{{{number}}}" in latex
+        assert f"{level}\\textsuperscript{{{dagger}}}" in latex
+        assert f"\\textsuperscript{{{dagger}}}~{note}" in latex
         assert note in text
         assert note in page_of(full).text
     notes = [row["notes"] for row in rows_of(next(f for f in full.tables if f.name == "one.csv"))]
@@ -269,7 +272,7 @@ def test_an_error_costs_its_piece_of_the_report_and_is_named(tmp_path: Path, mon
 
 
 def test_latex_has_one_entry_a_column_and_only_plain_rules(full: ReportFiles) -> None:
-    for path in full.tables:
+    for path in (*full.tables, *full.paper):
         if path.suffix != ".tex":
             continue
         text = path.read_text(encoding="utf-8")
@@ -283,6 +286,38 @@ def test_latex_has_one_entry_a_column_and_only_plain_rules(full: ReportFiles) ->
             assert text.count(rule) == 1
         body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
         assert not re.findall(r"[±−–×λ]", body)
+
+
+def test_a_paper_gets_chosen_columns_the_best_in_bold_a_caption_and_figures_of_their_own(full: ReportFiles) -> None:
+    """Figures are one a file; what the rows are trained for stands where it differs from what is printed."""
+    text = next(path for path in full.paper if path.name == "one.tex").read_text(encoding="utf-8")
+    assert "one & student mIoU & paper & minus DACS & minus default \\\\" in text
+    assert r"\textbf{52.8 $\pm$ 0.8 (3)} & OOM & +2.5 [+1.3, +3.7] &" in text
+    assert text.count(r"\textbf") == 2  # ours and the paper's
+    assert r"1 & 51.5 $\pm$ 0.5 (3) & \textbf{55.9}" in text
+    assert r"\caption{(a) One: student mIoU, mean $\pm$ sample standard deviation over 3 seeds;" in text
+    assert "Profile mini. Toy data.}" in text
+    assert r"\label{tab:stub-one}" in text
+    assert "two & trained & student mIoU" in next(p for p in full.paper if p.name == "two.tex").read_text(
+        encoding="utf-8"
+    )
+    drawn = {path.stem for path in full.paper if path.suffix == ".pdf"}
+    assert drawn == {path.stem for path in full.figures}
+    for path in full.paper:
+        assert (
+            path.suffix == ".tex"
+            or path.read_bytes().count(b"/Type /Page\n") + path.read_bytes().count(b"/Type /Page ") == 1
+        )
+
+
+def test_learning_curves_stand_in_csv_with_the_level_that_a_config_has_of_each_axis(full: ReportFiles) -> None:
+    curves = rows_of(next(path for path in full.tables if path.name == "curves.csv"))
+    own = [row for row in curves if row["name"] == "one 2" and row["seed"] == "1" and row["metric"] == "student/miou"]
+    assert [(row["level one"], row["level two"], row["step"]) for row in own] == [("2", "2", "2"), ("2", "2", "4")]
+    assert float(own[1]["value"]) == 52.75
+    assert {row["level two"] for row in curves if row["name"] == "DACS"} == {""}
+    trials = rows_of(next(path for path in full.tables if path.name == "trials.csv"))
+    assert {(row["name"], row["level one"]) for row in trials} >= {("DACS", "0"), ("one 3", "3")}
 
 
 def test_a_failures_last_line_is_shown_as_text(full: ReportFiles) -> None:
@@ -371,7 +406,8 @@ def test_the_same_ledger_gives_the_same_report(full: ReportFiles, tmp_path: Path
     """Whatever else of this process set up matplotlib."""
     study = full_study()
     with matplotlib.rc_context({"font.size": 30, "lines.linewidth": 9, "svg.fonttype": "path"}):
-        again = written(study, full_ledger(study), tmp_path)
+        again = written(study, full_ledger(study), tmp_path, IN_A_PAPER)
+    assert {path.name: path.read_bytes() for path in again.paper} == {p.name: p.read_bytes() for p in full.paper}
     assert again.html.read_bytes() == full.html.read_bytes()
     assert again.markdown.read_bytes() == full.markdown.read_bytes()
 
@@ -388,7 +424,7 @@ def test_figures_of_an_earlier_report_are_removed(tmp_path: Path, monkeypatch: p
 
 def test_nothing_else_is_left_in_the_folder(full: ReportFiles) -> None:
     there = {path for path in full.html.parent.rglob("*") if path.is_file()}
-    assert there == {full.html, full.markdown, *full.tables, *full.figures}
+    assert there == {full.html, full.markdown, *full.tables, *full.figures, *full.paper}
 
 
 # --------------------------------------------------------------------------------------------------------------------
