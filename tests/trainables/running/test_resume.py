@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from trainables import tensor_file
-from trainables.config import Experiment
+from trainables.config import Experiment, WarmStart
 from trainables.recipes import SMOKE, Scale, dacs_mfm, daformer, mfm, mic, oracle, source_only
 from trainables.running import checkpoint
 from trainables.running.progress import BlockMeans
@@ -201,7 +201,9 @@ def test_shared_initial_weights_that_are_not_what_they_should_be_are_made_anew(
     damaged = shutil.copytree(half_way, tmp_path / "d", ignore=shutil.ignore_patterns("cut"))
     (weights,) = (damaged / "warm_starts").glob("*.safetensors")
     if damage == "of another seed":
-        other = Trial(dacs_mfm(SCALE), seed=4, folder=str(tmp_path / "other"), shared=str(tmp_path), data={})
+        assert isinstance(SCALE.initial, WarmStart)
+        config = dacs_mfm(replace(SCALE, initial=replace(SCALE.initial, seed=6)))
+        other = Trial(config, seed=3, folder=str(tmp_path / "other"), shared=str(tmp_path), data={})
         other.advance()
         other.close()
         shutil.copy(next((tmp_path / "warm_starts").glob("*.safetensors")), weights)
