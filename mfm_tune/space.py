@@ -225,7 +225,7 @@ class Experiment(Declared):
     Args:
         name: Short name in files and tags.
         title: One line for people.
-        profile: The scale it runs at: `smoke`, `mini` or `paper`.
+        profile: The scale it runs at: `smoke`, `mini`, `midi` or `paper`.
         program: What trains a config (see `mfm_tune.program`).
         seeds: One trial a config and seed.
         metric: Key of the number that tables print (percent).

@@ -21,7 +21,7 @@ from typing import Any
 from mfm_tune.space import Axis, Study, Table
 from trainables.config import Experiment, SelfTraining, WarmStart
 from trainables.program import Segmentation
-from trainables.recipes import MINI, Scale, dacs, oracle, source_only
+from trainables.recipes import MINI, OVER_SEEDS, Scale, dacs, oracle, source_only
 
 PRETRAINING = (200, 400, 800)  # steps
 STEPS = (400, 800, 1600, 3200)
@@ -84,4 +84,5 @@ STUDY = Study(
     program=Segmentation(),
     tables=tuple(chain.from_iterable(tables(MINI, *lengths) for lengths in product(PRETRAINING, STEPS))),
     comparable=MINI.comparable,
+    notes=(OVER_SEEDS,),
 )

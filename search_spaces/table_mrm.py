@@ -32,8 +32,6 @@ from trainables.config import (
 from trainables.program import Segmentation
 from trainables.recipes import (
     ABOUT,
-    MINI,
-    SMOKE,
     Scale,
     at_each_scale,
     dacs,
@@ -101,7 +99,7 @@ def small(scale: Scale) -> Backbones:
 
 def backbones(scale: Scale) -> Backbones:
     """The published architectures at the paper's scale, small ones at the others."""
-    return small(scale) if scale.name in (MINI.name, SMOKE.name) else PUBLISHED
+    return PUBLISHED if scale.published else small(scale)
 
 
 class Architecture(Enum):

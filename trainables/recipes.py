@@ -42,7 +42,9 @@ from trainables.config import (
     ToyCity,
 )
 from trainables.experiment.scales import (
+    MIDI,
     MINI,
+    OVER_SEEDS,
     PAPER,
     PAPER_DIM,
     SCALES,
@@ -57,7 +59,9 @@ from trainables.experiment.scales import (
 
 __all__ = [
     "ABOUT",
+    "MIDI",
     "MINI",
+    "OVER_SEEDS",
     "PAPER",
     "PAPER_DIM",
     "SCALES",

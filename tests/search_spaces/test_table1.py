@@ -15,10 +15,11 @@ import pytest
 
 from mfm_tune.identity import Change, canonical, config_id, difference
 from mfm_tune.space import Published, Study, Table
-from search_spaces.table1 import STUDIES, Method
+from search_spaces.table1 import NOTES, STUDIES, Method
 from tests.search_spaces.full_size import measured
 from trainables.config import Experiment
 from trainables.program import Segmentation
+from trainables.recipes import OVER_SEEDS
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILES = ("smoke", "mini", "paper")
@@ -247,3 +248,8 @@ def test_configs_have_ids_of_their_own() -> None:
     """Rows of different profiles are different trials."""
     ids = [config_id(row(profile, "gta", method)) for profile in PROFILES for method in Method]
     assert len(set(ids)) == len(ids)
+
+
+def test_every_study_begins_with_what_its_means_are_taken_over() -> None:
+    """The note of the scale, before the study's own."""
+    assert {study.notes for study in STUDIES.values()} == {(OVER_SEEDS, *NOTES)}

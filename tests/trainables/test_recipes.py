@@ -43,6 +43,7 @@ from trainables.models.encoders import MiTEncoder, mit_strides
 from trainables.optimization import learning_rate_factor
 from trainables.randomness import Streams
 from trainables.recipes import (
+    MIDI,
     MINI,
     PAPER,
     SMOKE,
@@ -204,6 +205,14 @@ def test_quadmix_is_mic_with_another_mixer() -> None:
     assert (mixer.rare.classes, mixer.rare.more_than) == ((3, 4, 5, 6, 12, 15, 16, 17, 18), 50)
     second = adaptation(quadmix(from_synthia(PAPER))).mixer.rare
     assert (second.classes, second.more_than) == ((3, 3, 4, 4, 4, 4, 5, 5, 6, 7, 12, 13, 18), 10)
+
+
+def test_midi_is_mini_trained_longer() -> None:
+    """Both start from one file, and a report begins with which of the two is the answer."""
+    longer_only = {name: getattr(MINI, name) for name in ("name", "schedule", "evaluation", "comparable")}
+    assert replace(MIDI, **longer_only) == MINI
+    assert MIDI.schedule.steps > MINI.schedule.steps
+    assert {scale.comparable[0].partition(" is the")[0] for scale in (MINI, MIDI)} == {"Profile mini", "Profile midi"}
 
 
 def test_rare_classes_of_the_small_scales_are_those_with_the_fewest_pixels() -> None:
