@@ -45,7 +45,7 @@ def _figure(table: TableResult, axes: Axes, group: str, title: str, description:
 
 
 def _seeds(table: TableResult) -> Figure:
-    axes = charts.rows([cell.cell.level for cell in table.cells], metric_name(table.metric))
+    axes = charts.rows([cell.cell.level for cell in table.cells], metric_name(table.metric), charts.WIDE)
     rows = [(cell.cell.level, cell.values, cell.summary.mean) for cell in table.cells]
     charts.seeds(axes, rows, lambda value: number(value, 2))
     base = table.baseline

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from mfm_tune.report.answer import is_ranked, larger_is_better, quantity, unit
-from mfm_tune.report.numbers import counted, difference, metric_name, signed
+from mfm_tune.report.numbers import counted, difference, metric_name, number, signed
 from mfm_tune.report.text import Banner, Section
 from mfm_tune.results.claims import Claim, Finding, claims
 from mfm_tune.results.statistics import MOST_SEEDS, Paired, Verdict
@@ -116,9 +116,10 @@ def claims_section(results: Results) -> Section:
         key="claims",
         title="The paper's claims",
         sentences=(*counts_of_claims(every), _HOW_TO_READ) if every else (),
-        headings=("the paper's claim", "here", "difference here [95 %]", "the paper's", "seeds to tell"),
+        headings=("the paper's claim", "here", "difference [95\N{NO-BREAK SPACE}%]", "paper", "seeds to tell"),
         rows=tuple(map(_claim_row, every)),
         visible=len(first),
+        folded=f"{counted(len(every) - len(first), 'more claim')}, between other configs",
     )
 
 
@@ -149,3 +150,28 @@ def _claim_row(claim: Claim) -> tuple[str, ...]:
         signed(claim.paper),
         more if seeds is None else str(seeds),
     )
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# What a gain costs
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def cost_section(results: Results) -> Section | None:
+    """The gain of each config over the first reference beside its time a step; None where all take the same time."""
+    if not results.gains:
+        return None
+    return Section(
+        key="cost",
+        title="Gain against cost",
+        sentences=(_HOW_IT_IS_TIMED,),
+        headings=("config", f"time a step, {results.references[0].name} = 1", "difference [95\N{NO-BREAK SPACE}%]"),
+        rows=tuple((each.config.name, number(ratio, 2), difference(each.paired)) for ratio, each in results.gains),
+        visible=0,
+    )
+
+
+_HOW_IT_IS_TIMED = (
+    "Times a step are medians over all trials that cost alike, on the machine of most trials, which may have been busy "
+    "with others. A gain at equal steps may be a loss against a baseline that trains for as long."
+)

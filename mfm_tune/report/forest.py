@@ -10,7 +10,7 @@ import numpy as np
 import mfm_tune.report.charts as charts
 from mfm_tune.report.charts import Figure
 from mfm_tune.report.numbers import in_words, metric_name, number, signed
-from mfm_tune.results.statistics import Verdict
+from mfm_tune.results.statistics import Paired, Verdict
 from mfm_tune.results.study import OWN, CellResult, Comparison, Results, TableResult
 
 ROW = 20  # pixels
@@ -94,50 +94,48 @@ def _forest(metric: str, baseline: str, lines: Sequence[_Line]) -> Figure:
         (each.paper, row, f"{name}, paper: {signed(each.paper)}") for row, name, each in shown if each.paper is not None
     ]
     charts.marks(axes, papers, charts.DIAMOND, "paper")
+    itself = "compared with none" if baseline == OWN.name else "the baseline itself"
     for row, line in enumerate(lines):
         if line.cell is not None and row not in paired:
-            charts.say(axes, row, "the baseline itself" if line.comparison is None else "no number")
+            charts.say(axes, row, "no number" if line.comparison is not None else itself)
     words = "; ".join(f"{lines[row].title}: {in_words(each.paired)}" for row, _, each in measured)
     title = f"All cells minus {baseline}, {metric_name(metric)}"
     return charts.figure(axes, "forest", title, words)
 
 
 def _extent(comparison: Comparison) -> list[float]:
-    """What a row's scale must hold. An interval of two seeds can be 12 times as wide as they are apart: it is cut."""
-    paired = comparison.paired
+    return [*_reach(comparison.paired), *([] if comparison.paper is None else [comparison.paper])]
+
+
+def _reach(paired: Paired) -> list[float]:
+    """What a scale must hold. An interval of two seeds can be 12 times as wide as they are apart: it is cut."""
     seeds = list(paired.per_seed.values())
     reach = 3 * max(1.0, max(abs(value) for value in seeds))
-    ends = [max(-reach, min(reach, end)) for end in (paired.low, paired.high) if end is not None]
-    return [*seeds, *ends, *([] if comparison.paper is None else [comparison.paper])]
+    return [*seeds, *(max(-reach, min(reach, end)) for end in (paired.low, paired.high) if end is not None)]
 
 
 def _cost(results: Results) -> Figure | None:
     """The gain over the first reference against the time a step; None where all cost the same."""
-    ratios = results.step_ratios
-    found = {
-        each.config.config_id: each
-        for table in results.tables
-        for _, baseline, each in table.comparisons
-        if baseline is not OWN and each.baseline is results.references[0] and table.metric == results.metric
-    }
-    points = [
-        (ratios[config], each) for config, each in found.items() if each.paired.mean is not None and config in ratios
-    ]
-    if len({ratio for ratio, _ in points} | {1.0}) < 2:
+    points = [(ratio, each) for ratio, each in results.gains if each.paired.mean is not None]
+    if not points:
         return None
     base = results.references[0].name
     axes = charts.chart(260, f"time a step, {base} = 1", charts.WIDE)
     axes.set_ylabel(f"{metric_name(results.metric)} minus {base}")
     axes.axhline(0, zorder=1, **charts.ZERO)
-    means = [(ratio, each.paired.mean or 0.0, _cost_title(ratio, each)) for ratio, each in points]
-    axes.set_ylim(*charts.limits([0.0, *(value for _, each in points for value in _extent(each))]))
+    axes.set_ylim(*charts.limits([0.0, *(value for _, each in points for value in _reach(each.paired))]))
     axes.set_xlim(*charts.limits([1.0, *(ratio for ratio, _ in points)]))
     known = [(ratio, each.paired.low, each.paired.high) for ratio, each in points if each.paired.low is not None]
     if known:
         at, low, high = zip(*known, strict=True)
         axes.vlines(at, *(np.clip(end, *axes.get_ylim()) for end in (low, high)), label="95 % interval", **charts.FAINT)
+    means = [(ratio, each.paired.mean or 0.0, _cost_title(ratio, each)) for ratio, each in points]
+    names = {each.name for each in results.references}
     charts.marks(axes, means, charts.DOT, "a config")
     charts.marks(axes, [(1.0, 0.0, f"{base}: 1.00 times, 0")], charts.DIAMOND, base)
+    for (ratio, each), (_, mean, title) in zip(points, means, strict=True):
+        if each.config.name in names:
+            charts.marks(axes, [(ratio, mean, title)], charts.OVER, each.config.name)
     words = "; ".join(title for _, _, title in means)
     return charts.figure(axes, "cost", f"Gain over {base} against the time a step", words)
 

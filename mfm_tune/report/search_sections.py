@@ -29,7 +29,8 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
         figures: The names of those that were drawn.
     """
     study = study_text(found.results)
-    answer, *summary = search_summary(found)
+    sentences = search_summary(found)
+    answers = 1 if found.unbeaten or found.winner is None else 2  # the winner, and its first difference
     sections = (
         selection_bias(found),
         _importance(found, importances),
@@ -44,9 +45,12 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
             f"Search {found.search.name}, profile {found.search.profile}, {selected_by(found)}. "
             f"{_status(found)} Confirmed: {study.subtitle.partition('. ')[2]}"
         ),
-        banner=Banner(answers=(answer,), context=study.banner.context),
-        first=(Section(key="summary", title="Summary", sentences=(*summary, *study.banner.answers)), *study.first),
-        leading=filled(*sections) if found.candidates else (),
+        banner=Banner(answers=sentences[:answers], context=study.banner.context),
+        first=(
+            Section(key="summary", title="Summary", sentences=(*sentences[answers:], *study.banner.answers)),
+            *study.first,
+        ),
+        leading=(*(filled(*sections) if found.candidates else ()), *study.leading),
     )
 
 

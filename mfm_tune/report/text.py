@@ -19,6 +19,7 @@ class Section:
 
     Args:
         visible: How many rows the page shows unasked; None: all of them.
+        folded: What the page calls the others.
     """
 
     key: str
@@ -27,6 +28,7 @@ class Section:
     headings: tuple[str, ...] = ()
     rows: tuple[tuple[str, ...], ...] = ()
     visible: int | None = None
+    folded: str = "The table"
 
 
 @dataclass(frozen=True, kw_only=True)

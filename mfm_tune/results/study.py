@@ -218,6 +218,20 @@ class Results:
         return {config: medians[name] / base for config, name in classes.items() if name in medians}
 
     @cached_property
+    def gains(self) -> tuple[tuple[float, Comparison], ...]:
+        """Every config against the first reference in the study's metric, with its time a step in multiples of that
+        one's; empty where all take the same time."""
+        every = (*self.main, *(each for table in self.tables for _, _, each in table.comparisons))
+        found = {
+            each.config.config_id: (self.step_ratios[each.config.config_id], each)
+            for each in every
+            if each.config.config_id in self.step_ratios
+            and each.baseline is self.references[0]
+            and each.metric == self.metric
+        }
+        return tuple(found.values()) if {ratio for ratio, _ in found.values()} - {1.0} else ()
+
+    @cached_property
     def main(self) -> tuple[Comparison, ...]:
         """The other references minus the first: what the study is about."""
         metric, papers = self.metric, self._papers

@@ -13,7 +13,7 @@ from mfm_tune.program import Outcome
 from mfm_tune.results.study import OWN, Results, collect
 from mfm_tune.space import OOM, Axis, Published, Quoted, Study, Table
 from tests.mfm_tune.made_ledger import FINGERPRINT, MACHINE, OTHER_MACHINE, MadeLedger, stub, stub_study
-from tests.mfm_tune.stub_program import StubProgram
+from tests.mfm_tune.stub_program import StubConfig, StubProgram
 
 EARLIER = "e" * 64
 
@@ -212,3 +212,30 @@ def test_curves_leave_out_what_is_no_number() -> None:
     ledger.trial(stub(1), 0, {"student/miou": 50.0}, steps=(1, 2, 4), curve=shape)
     curve = cell_of(collect(study, ledger.state), 1).config.curve("student/miou")
     assert curve == {0: ((2, 25.0), (4, 50.0))}
+
+
+def costing(level: int) -> StubConfig:
+    """A config whose step takes longer, but for that of level 0."""
+    return StubConfig(level=level, sleep_s=0.5 if level else 0.0)
+
+
+def test_a_gain_stands_beside_the_time_a_step_of_all_trials_that_cost_alike() -> None:
+    """Medians over both configs of a cost class, the first report apart; a multiple of the first reference's."""
+    axis = Axis(name="level", levels=(0, 1, 2), make=costing)
+    study = stub_study({}, tables=(Table(name="t", title="T", axis=axis),), references={"base": 0})
+    ledger = MadeLedger(study)
+    for level, times in ((0, (900.0, 10.0)), (1, (900.0, 14.0)), (2, (900.0, 16.0))):
+        for seed in study.seeds:
+            ledger.trial(costing(level), seed, {"student/miou": 50.0 + level + seed}, step_ms=times)
+    results = collect(study, ledger.state)
+    assert [(each.config.name, ratio, each.paired.mean) for ratio, each in results.gains] == [
+        ("level 1", 1.5, 1.0),
+        ("level 2", 1.5, 2.0),
+    ]
+
+
+def test_no_gain_is_printed_beside_a_time_that_all_share() -> None:
+    study = stub_study({0: None, 1: None})
+    ledger = MadeLedger(study)
+    ledger.finish(lambda config, seed: 50.0, step_ms=(10.0, 20.0))
+    assert collect(study, ledger.state).gains == ()
