@@ -19,6 +19,7 @@ from mfm_tune.console import exit_code, steady_streams
 from mfm_tune.ledger.state import read_storage
 from mfm_tune.report.answer import answer
 from mfm_tune.results.comparison import describe, find
+from mfm_tune.results.differences import newest_stages
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -38,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         given = parser.parse_args(argv)
         state = read_storage(given.storage)
         a, b = (find(state, text, given.study, given.profile) for text in (given.first, given.second))
-        print("\n".join((answer(state, a, b, given.metric), *describe(a, b, given.metric))))
+        stages = newest_stages(state, a.result.config_id, b.result.config_id)
+        print("\n".join((answer(state, a, b, given.metric), *describe(a, b, given.metric, stages))))
 
     return exit_code(run)
 

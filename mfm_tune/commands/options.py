@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from mfm_tune.report.columns import IN_A_PAPER, Kind
 from mfm_tune.space import check_seeds
 
 DEFAULT_STORAGE = Path("runs")
+MAX_SEEDS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,8 @@ class Options:
     seeds: tuple[int, ...] | None = None
     profile: str | None = None
     asha: bool = False
+    half_width: float | None = None
+    max_seeds: int | None = None
     inline: bool = False
     address: str | None = None
     address_from_environment: bool = False
@@ -133,6 +137,10 @@ def _parser() -> Parser:
         "out of memory")  # fmt: skip
     add("--retry-diverged", dest="retry", action="append_const", const=Outcome.DIVERGED, help="try again what diverged")
     add("--asha", action="store_true", help="let ASHA stop trials early; they resume when run without it")
+    add("--half-width", metavar="X", type=_half_width, help="as many more seeds as 95 %% intervals of this half-width "
+        "take, by Stein's two-stage procedure")  # fmt: skip
+    add("--max-seeds", metavar="N", type=partial(_whole, "--max-seeds"), help="with --half-width: the most seeds of a "
+        f"config, both stages together ({MAX_SEEDS})")  # fmt: skip
     add("--inline", action="store_true", help="one trial after the other in this process, without Ray")
     add("--address", metavar="ADDRESS", help="a Ray cluster, such as auto or HOST:6379; default: RAY_ADDRESS, "
         "else Ray on this machine")  # fmt: skip
@@ -149,6 +157,7 @@ def _parser() -> Parser:
 def _check_together(given: argparse.Namespace) -> None:
     if given.inline and given.asha:
         raise OptionError("--asha compares trials that run side by side, which --inline does not do; give one of them.")
+    _check_half_width(given)
     if given.inline and given.address:
         raise OptionError("--address names a Ray cluster, which --inline does not use; give one of them.")
     if given.paper is not None and (given.plan or given.probe or given.simulate):
@@ -170,6 +179,22 @@ def _check_together(given: argparse.Namespace) -> None:
         )
     if given.tracking_uri is not None:
         check_uri(given.tracking_uri)
+
+
+def _check_half_width(given: argparse.Namespace) -> None:
+    if given.half_width is None:
+        if given.max_seeds is not None:
+            raise OptionError("--max-seeds is the most that --half-width adds up to; give that, too, or leave it out.")
+        return
+    if given.asha:
+        raise OptionError(
+            "--half-width compares trials at their last step, and --asha stops trials before it; give one of them."
+        )
+    if given.simulate or given.report_only:
+        other = "--simulate" if given.simulate else "--report-only"
+        raise OptionError(
+            f"--half-width adds seeds, and {other} trains nothing; leave it out: reports take it from the ledger."
+        )
 
 
 def _address_of_environment(given: argparse.Namespace) -> str | None:
@@ -216,6 +241,18 @@ def _whole(option: str, text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise OptionError(f"{option} must be an integer of at least 1, got '{text}'.")
     return int(text)
+
+
+def _half_width(text: str) -> float:
+    try:
+        width = float(text)
+    except ValueError:
+        width = 0.0
+    if not 0 < width < math.inf:
+        raise OptionError(
+            f"--half-width must be a number above 0, in units of the study's metric, got '{text}'; such as 0.5."
+        )
+    return width
 
 
 def _gpus(text: str) -> float:

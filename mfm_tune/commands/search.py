@@ -67,6 +67,11 @@ class SearchCommand:
             raise OptionError(
                 "--asha is for tables; a search stops trials by the scheduler that its file declares, so leave it out."
             )
+        if self.session.options.half_width is not None:
+            raise OptionError(
+                "--half-width is for the tables of a study; a search confirms its best with the seeds of its file, so "
+                "leave it out."
+            )
         check_search(self.search)
 
     def confirmation(self) -> Confirmation:

@@ -54,7 +54,7 @@ class StudyCommand:
     def plan(self) -> int:
         """Print what would be trained and what that takes."""
         plan, notice = self.session.previewed(self.planned)
-        print("\n".join([*describe(plan, *self._cost(plan)), *([notice] if notice else [])]))
+        print("\n".join([*self._described(plan), *([notice] if notice else [])]))
         return 0
 
     def probe(self) -> int:
@@ -123,11 +123,13 @@ class StudyCommand:
             session.ledger.append(declared)
         return plan
 
+    def _described(self, plan: Plan) -> list[str]:
+        """What `plan` prints."""
+        return describe(plan, *self._cost(plan))
+
     def _carry_out(self, plan: Plan) -> int:
         """Run a plan's trials, write the report, name what failed."""
-        print(self._headline(plan), flush=True)
-        if plan.to_do:
-            self._run_trials(plan)
+        self._train_all(plan)
         try:
             self._write_report()
         except BrokenPipeError:
@@ -136,6 +138,12 @@ class StudyCommand:
             why = str(error) if isinstance(error, StorageError) else f"The report cannot be made: {typed(error)};"
             print(f"{why} The trials are kept: --report-only writes it from them.", file=sys.stderr)
         return print_failures(self.planned(), self.session.storage)
+
+    def _train_all(self, plan: Plan) -> None:
+        """Run what is left of a plan."""
+        print(self._headline(plan), flush=True)
+        if plan.to_do:
+            self._run_trials(plan)
 
     def _headline(self, plan: Plan) -> str:
         address, slots = self.session.options.address, self.session.slots

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ class Progress:
         self._mirror = mirror
         self._lock = threading.Lock()
         self._launch: dict[str, tuple[Trial, TrialRecord | None]] = {trial.key: (trial, None) for trial in plan.to_do}
+        self._seeds = Counter(planned.trial.config_id for planned in plan.trials)
         self._records: dict[str, dict[int, TrialRecord]] = {}
         for planned in plan.trials:
             if planned.record is not None:
@@ -123,7 +125,7 @@ class Progress:
         """A cell so far: mean ± std of its finished seeds, how many these are, and other outcomes."""
         with self._lock:
             records = dict(self._records.get(cell.config_id, {}))
-        return cell_text(records, metric, len(self.plan.study.seeds))
+        return cell_text(records, metric, self._seeds[cell.config_id])
 
     def _step(self, trial: Trial, record: TrialRecord) -> int:
         """The current step of a running trial: its own counter, else what the ledger has."""

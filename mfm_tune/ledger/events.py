@@ -13,6 +13,7 @@ from typing import Any
 from mfm_tune.identity import canonical
 from mfm_tune.ledger.records import Trial
 from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.stages import FirstStage
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.uri import without_password
 from mfm_tune.program import Outcome, Probe, Report
@@ -69,6 +70,30 @@ def study_event(study: Study, state: LedgerState, fingerprints: Mapping[str, str
         "fingerprints": dict(fingerprints),
     }
     return _unless_last(event, state.studies.get((study.name, study.profile)))
+
+
+def first_stage_event(stages: Sequence[FirstStage]) -> Event:
+    """First stages of one study that ended, with one half-width and one largest number of seeds."""
+    alike = stages[0]
+    return {
+        "event": "first_stage",
+        "study": alike.name.study,
+        "profile": alike.name.profile,
+        "metric": alike.name.metric,
+        "half_width": alike.half_width,
+        "max_seeds": alike.max_seeds,
+        "differences": [
+            {
+                "configs": sorted(each.name.configs),
+                "seeds": list(each.seeds),
+                "pairs": list(each.pairs),
+                "std": each.std,
+                "needed": each.needed,
+                "keys": sorted(each.keys),
+            }
+            for each in stages
+        ],
+    }
 
 
 def search_event(search: Search, state: LedgerState) -> Event | None:

@@ -22,7 +22,7 @@ from mfm_tune.ledger.schema import Event, fault
 
 VERSION = 1
 FILE_NAME = "ledger.jsonl"
-SYNCED = frozenset({"end", "proposal", "selection"})
+SYNCED = frozenset({"end", "proposal", "selection", "first_stage"})
 HEAD = b'{"event":"ledger","version":'  # every ledger begins so,
 BEGIN = b'{"event":"'  # and every line
 LONGEST_TORN = 65536  # bytes of a torn line that may be longer than all before it

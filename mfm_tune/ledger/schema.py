@@ -9,6 +9,7 @@ Each line of a ledger is an event with the key `event` and the time in milliseco
     search   what a search declares: parameters with their distributions, baselines, criterion, sampler, scheduler
     proposal a point of a search, written before its trial begins: number, values as printed, config id, seed, key
     selection which points of a search are confirmed, by which terms
+    first_stage  the first stage of two-stage intervals: the half-width asked for, the spread of each difference
     config   a config's canonical form, once
     start    a trial began, or resumed; after an `end` it opens the trial again
     report   what a trial said after a block of steps; with an `outcome` where it was its last word
@@ -109,6 +110,7 @@ SEED = IntRange(0, 2**31 - 1)
 TIME = IntRange(0, 253_402_300_799_999)  # milliseconds since the epoch, up to the year 9999
 SECONDS = Number(0, 1e12)
 NUMBER = Number()
+POSITIVE = Number(0, open_low=True)
 PRINTED = Leaf(f"{TEXT.wanted} or {NUMBER.wanted}", lambda value: _is_text(value) or NUMBER.fits(value))
 METRIC = Leaf("be a number, 'nan', 'inf' or '-inf'", _is_metric)
 CONFUSION = Leaf("be a square matrix of integers of at least 0", _is_confusion)
@@ -127,6 +129,15 @@ CELL: Schema = {
     "against": Maybe(TEXT),
 }
 TABLE: Schema = {"name": TEXT, "title": TEXT, "axis": TEXT, "metric": TEXT, "cells": [CELL]}
+
+DIFFERENCE: Schema = {
+    "configs": [TEXT],
+    "seeds": [SEED],
+    "pairs": [SEED],
+    "std": Number(0),
+    "needed": IntRange(2, LARGEST),
+    "keys": [TEXT],
+}
 
 EVENTS: Mapping[str, dict[str, Schema]] = {
     "launch": {
@@ -176,6 +187,14 @@ EVENTS: Mapping[str, dict[str, Schema]] = {
         "config_ids": Maybe([TEXT]),
         "keys": Maybe([TEXT]),
         "scores": [Maybe(NUMBER)],
+    },
+    "first_stage": {
+        "study": PLACE,
+        "profile": PLACE,
+        "metric": TEXT,
+        "half_width": POSITIVE,
+        "max_seeds": IntRange(2, LARGEST),
+        "differences": [DIFFERENCE],
     },
     "config": {
         "config_id": TEXT,

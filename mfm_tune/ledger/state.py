@@ -25,6 +25,7 @@ from mfm_tune.ledger.records import (
     reported,
 )
 from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.stages import FirstStage, StageName, first_stages
 from mfm_tune.program import Outcome
 
 STARTED = ("key", "config_id", "seed", "fingerprint", "folder", "study", "profile", "benchmark")  # of a `start` event
@@ -40,6 +41,7 @@ class LedgerState:
         self.searches: dict[tuple[str, str], Event] = {}
         self.proposals: dict[tuple[str, str], list[Event]] = {}
         self.selections: dict[tuple[str, str], list[Event]] = {}  # the latest last
+        self.first_stages: dict[StageName, FirstStage] = {}  # the latest of each difference, the newest last
         self.codes: dict[str, dict[str, str]] = {}
         self.probes: dict[tuple[str, str], ProbeRecord] = {}  # by (benchmark, cost class), the latest
         self.reuse: set[tuple[str, str]] = set()
@@ -68,6 +70,10 @@ class LedgerState:
                 self.proposals.setdefault((event["search"], event["profile"]), []).append(event)
             case "selection":
                 self.selections.setdefault((event["search"], event["profile"]), []).append(self._selection(event))
+            case "first_stage":
+                for stage in first_stages(event):
+                    self.first_stages.pop(stage.name, None)
+                    self.first_stages[stage.name] = stage
             case "config":
                 self.configs.setdefault(event["config_id"], record_of(ConfigRecord, event))
             case "reuse":

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from mfm_tune.errors import ChangedCodeError, OptionError, SearchSpaceError
 from mfm_tune.fields import AtLeast1, Line, Settings
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.records import Status, Trial, TrialRecord, status_of, trial_folder, trial_key
+from mfm_tune.ledger.standing import Stages
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import Fingerprint, TrainingCode, changed_files
 from mfm_tune.program import Outcome, Program
@@ -90,10 +92,16 @@ def selected_tables(study: Study, only: tuple[str, ...]) -> tuple[Table, ...]:
     return tuple(table for table in study.tables if table.name in only or table.axis.name in only)
 
 
-def make_plan(study: Study, state: LedgerState, code: TrainingCode, choice: Choice) -> Plan:
+def make_plan(
+    study: Study, state: LedgerState, code: TrainingCode, choice: Choice, *, in_two_stages: bool = False
+) -> Plan:
     """Expand a study and subtract what the ledger has.
 
     The references are part of every plan, because each cell is compared with them.
+
+    Args:
+        in_two_stages: Whether the seeds that second stages ask for, as far as the ledger has their first stages, are
+            part of it.
 
     Raises:
         OptionError: `choice.only` names what the study does not have.
@@ -104,10 +112,14 @@ def make_plan(study: Study, state: LedgerState, code: TrainingCode, choice: Choi
     configs = study.configs(tables)
     described = {name: _described(study.program, config, f"study '{study.name}'") for name, config in configs.items()}
     prints = {name: code.fingerprint(config) for name, config in configs.items()}
+    codes = {name: fingerprint.digest for name, fingerprint in prints.items()}
+    stages = Stages(state=state, study=study.name, profile=study.profile, codes=codes)
+    further = {name: stages.seeds(name, configs.keys()) if in_two_stages else () for name in configs}
     planned = tuple(
-        _planned(name, seed, configs[name], described[name], prints[name].digest, state, choice)
-        for seed in study.seeds
+        _planned(name, seed, configs[name], described[name], codes[name], state, choice)
+        for seed in dict.fromkeys((*study.seeds, *sorted(chain.from_iterable(further.values()))))
         for name in configs
+        if seed in study.seeds or seed in further[name]
     )
     return Plan(
         study=study,
@@ -237,7 +249,8 @@ def changed_code(plan: Plan, state: LedgerState, others: Mapping[tuple[str, str]
 def describe(plan: Plan, time: str, cost: str) -> list[str]:
     """The plan as lines for people: cells, distinct configs, trials done and to do, expected time and cost."""
     by_table = ", ".join(f"{table.name} {table.axis.name} {len(table.axis.levels)}" for table in plan.tables)
-    seeds = ", ".join(str(seed) for seed in plan.study.seeds)
+    second = sum(planned.trial.seed not in plan.study.seeds for planned in plan.trials)
+    seeds = ", ".join(str(seed) for seed in plan.study.seeds) + (f", and {second} with further ones" if second else "")
     return [
         f"{plan.study.title} (study {plan.study.name}, profile {plan.study.profile})",
         f"  cells    {len(plan.cells)} ({by_table})",

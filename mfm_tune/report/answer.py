@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from mfm_tune.criteria import CRITERIA
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.report.numbers import metric_name, signed
+from mfm_tune.report.numbers import interval_name, metric_name, signed
 from mfm_tune.results.comparison import Side, metrics_of
+from mfm_tune.results.differences import newest_stages
 from mfm_tune.results.names import metric_of
 from mfm_tune.results.statistics import Paired, Verdict, paired_difference
 
@@ -26,7 +27,8 @@ def answer(state: LedgerState, a: Side, b: Side, wanted: Sequence[str] = ()) -> 
     metric = chosen_metric(state, a, b, wanted)
     if metric is None:
         return f"not measured: no finished trial of {a.name} or {b.name} has a metric to compare"
-    paired = paired_difference(a.result.finals(metric), b.result.finals(metric))
+    first = newest_stages(state, a.result.config_id, b.result.config_id).get(metric)
+    paired = paired_difference(a.result.finals(metric), b.result.finals(metric), first)
     return _sentence(_called(a, b), metric, paired)
 
 
@@ -69,7 +71,8 @@ def _interval(metric: str, paired: Paired, sign: int) -> str:
     assert paired.low is not None
     assert paired.high is not None
     low, high = sorted((sign * paired.low, sign * paired.high))
-    return f"95 % {quantity(metric, low)} to {quantity(metric, high)}, {paired.n} seeds"
+    name = "" if paired.first is None else f"{interval_name(paired)} "
+    return f"{name}95 % {quantity(metric, low)} to {quantity(metric, high)}, {paired.n} seeds"
 
 
 def quantity(metric: str, value: float | None) -> str:

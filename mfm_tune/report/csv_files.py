@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from mfm_tune.program import Outcome
 from mfm_tune.published import paper_text
 from mfm_tune.report.grids import networks
-from mfm_tune.report.numbers import metric_name, outcome_text, trial_text
+from mfm_tune.report.numbers import interval_name, metric_name, outcome_text, trial_text
 from mfm_tune.report.sentences import caveats
 from mfm_tune.report.tables import step_text
 from mfm_tune.results.search import SearchResults
@@ -136,8 +136,9 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
         "paper": paper_text(cell.cell.paper),
     }
     for seed in results.seeds:
+        absent = seed in cell.config.trials and seed not in cell.values
         row[f"seed {seed}"] = cell.values.get(seed)
-        row[f"standing {seed}"] = "" if seed in cell.values else trial_text(cell.config, seed, table.metric)
+        row[f"standing {seed}"] = trial_text(cell.config, seed, table.metric) if absent else ""
     for (key, heading), column in zip(table.table.columns, cell.columns, strict=True):
         row |= {f"{heading} mean": column.mean, f"{heading} std": column.std, f"{heading} key": key}
     compared = {
@@ -149,6 +150,8 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
         row["own reference"] = own.baseline.name if own else ""
     for name, comparison in compared.items():
         row |= _difference(f"minus {name}", comparison.paired if comparison else None)
+        if results.two_stage:
+            row[f"minus {name} interval"] = interval_name(comparison.paired) if comparison else ""
         row[f"minus {name} paper"] = comparison.paper if comparison else None
     if results.second_metric is not None:
         second = metric_name(results.second_metric)

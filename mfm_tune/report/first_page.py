@@ -86,7 +86,9 @@ def _scale(results: Results) -> Iterator[str]:
     first = f" {study.comparable[0]}" if study.comparable else ""
     yield f"Profile {study.profile}, {length} training steps a trial.{first}"
     if any(each.paired.low is not None for each in results.main):
-        yield "In brackets: the 95 % t-interval of the mean difference, taken seed by seed."
+        in_stages = any(each.paired.first is not None for each in results.main)
+        kind = "two-stage 95 % interval" if in_stages else "95 % t-interval"
+        yield f"In brackets: the {kind} of the mean difference, taken seed by seed."
 
 
 def _references(results: Results) -> Iterator[str]:

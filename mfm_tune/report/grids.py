@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mfm_tune.report.numbers import metric_name, number, signed, trial_text
+from mfm_tune.report.numbers import NOTHING, metric_name, number, signed, trial_text
 from mfm_tune.results.statistics import Verdict, summary
 from mfm_tune.results.study import OWN, CellResult, Results
 from mfm_tune.results.trials import ConfigResult
@@ -45,7 +45,10 @@ def trial_grid(results: Results) -> Grid:
     rows = [
         (
             cell.config.name,
-            *(trial_text(cell.config, seed, results.metric) for seed in results.seeds),
+            *(
+                trial_text(cell.config, seed, results.metric) if seed in cell.config.trials else NOTHING
+                for seed in results.seeds
+            ),
             cell.cell.config_id,
         )
         for cell in results.distinct

@@ -87,7 +87,15 @@ def in_words(paired: Paired) -> str:
     """`+0.8 (95 % interval −0.3 to +1.9, 3 seeds)`."""
     if paired.low is None or paired.high is None:
         return f"{signed(paired.mean)} (1 seed, so no interval)" if paired.mean is not None else "not measured"
-    return f"{signed(paired.mean)} (95 % interval {signed(paired.low)} to {signed(paired.high)}, {paired.n} seeds)"
+    name = "95 % interval" if paired.first is None else f"{interval_name(paired)} 95 % interval"
+    return f"{signed(paired.mean)} ({name} {signed(paired.low)} to {signed(paired.high)}, {paired.n} seeds)"
+
+
+def interval_name(paired: Paired) -> str:
+    """How an interval was made: `paired t`, or by the `two-stage` procedure; empty where there is none."""
+    if paired.low is None:
+        return ""
+    return "paired t" if paired.first is None else "two-stage"
 
 
 def metric_name(key: str) -> str:

@@ -84,7 +84,7 @@ def _strip(title: str, named: Named, examples: int, seeds: Sequence[int], storag
 
 def _pictures(config: ConfigResult, seed: int) -> dict[str, Path]:
     """Where the pictures of a config's finished trial lie, relative to the storage folder."""
-    record = config.trials[seed]
+    record = config.trials.get(seed)
     if record is None or record.outcome is not Outcome.FINISHED:
         return {}
     return _named(record)

@@ -15,12 +15,14 @@ from mfm_tune.results.two_levels import TwoLevels
 
 def status(results: Results) -> str:
     """How many trials have each status, in a sentence."""
-    total = len(results.configs) * len(results.seeds)
+    total = results.statuses.total()
     parts = [f"{results.statuses[each]} {each.value}" for each in Status if results.statuses[each]]
-    seeds = ", ".join(map(str, results.seeds))
+    seeds, second = results.study.seeds, total - len(results.configs) * len(results.study.seeds)
+    further = f" and {second} of a second stage" if second else ""
     return (
         f"{counted(len(results.cells), 'cell')}, {counted(len(results.configs), 'distinct config')}, "
-        f"{counted(total, 'trial')} with {'seed' if len(results.seeds) == 1 else 'seeds'} {seeds}: {', '.join(parts)}."
+        f"{counted(total, 'trial')} with {'seed' if len(seeds) == 1 else 'seeds'} "
+        f"{', '.join(map(str, seeds))}{further}: {', '.join(parts)}."
     )
 
 

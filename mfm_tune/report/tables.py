@@ -17,6 +17,7 @@ from mfm_tune.report.numbers import (
     column_text,
     counted,
     difference,
+    interval_name,
     mean_std,
     metric_name,
     number,
@@ -162,12 +163,15 @@ def printed(results: Results, table: TableResult) -> Printed:
 
 
 def _caption(results: Results, table: TableResult) -> str:
-    seeds, study = results.seeds, results.study
+    study, numbers = results.study, sorted({len(cell.config.trials) for cell in table.cells})
+    seeds = counted(numbers[-1], "seed") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
     scale = " ".join((f"Profile {study.profile}.", *study.comparable[:1]))
-    differences = " Differences are paired by seed, with 95 % t-intervals." if table.baselines else ""
+    in_stages = any(each.paired.first is not None for _, _, each in table.comparisons)
+    kind = "two-stage 95 % intervals" if in_stages else "95 % t-intervals"
+    differences = f" Differences are paired by seed, with {kind}." if table.baselines else ""
     return (
         f"{table.table.title}: {metric_name(table.metric)}, mean ± sample standard deviation over "
-        f"{counted(len(seeds), 'seed')}; bold is the best mean, which is no test.{differences} {scale}"
+        f"{seeds}; bold is the best mean, which is no test.{differences} {scale}"
     )
 
 
@@ -185,7 +189,6 @@ def _remarks(table: TableResult) -> Iterator[str]:
 
 
 def _columns(results: Results, table: TableResult) -> Iterator[_Column]:
-    seeds = len(results.seeds)
     yield _Column(
         Kind.VALUE,
         metric_name(table.metric),
@@ -201,13 +204,13 @@ def _columns(results: Results, table: TableResult) -> Iterator[_Column]:
         yield _Column(Kind.DIFFERENCE, names[index], partial(_difference, index, baseline))
     for index, (_, heading) in enumerate(table.table.columns):
         quoted = partial(_quoted_further, table, index)
-        yield _Column(Kind.FURTHER, heading, partial(_further, table, index, seeds), quoted)
+        yield _Column(Kind.FURTHER, heading, partial(_further, table, index), quoted)
     if results.second_metric is not None:
         second = metric_name(results.second_metric)
         yield _Column(
             Kind.SECOND,
             second,
-            lambda cell: Entry(mean_std(cell.second, seeds)),
+            lambda cell: Entry(mean_std(cell.second, len(cell.config.trials))),
             mean=lambda cell: cell.second.mean,
             metric=results.second_metric,
         )
@@ -228,6 +231,8 @@ def _difference(index: int, baseline: Baseline, cell: CellResult) -> Entry:
         details.append(f"paper {signed(comparison.paper)}")
     if comparison.paired.smallest_visible is not None:
         details.append(f"half-width {number(comparison.paired.smallest_visible)}")
+    if comparison.paired.first is not None:
+        details.append(f"{interval_name(comparison.paired)} interval")
     return Entry(difference(comparison.paired), comparison.paired.verdict, "; ".join(details))
 
 
@@ -238,8 +243,10 @@ def _second_difference(index: int, cell: CellResult) -> Entry:
     return Entry(difference(comparison.second), comparison.second.verdict)
 
 
-def _further(table: TableResult, index: int, seeds: int, cell: CellResult) -> Entry:
-    return Entry(column_text(cell.columns[index], seeds), None, _paper_detail(table, index, cell.cell.paper))
+def _further(table: TableResult, index: int, cell: CellResult) -> Entry:
+    return Entry(
+        column_text(cell.columns[index], len(cell.config.trials)), None, _paper_detail(table, index, cell.cell.paper)
+    )
 
 
 def _quoted_further(table: TableResult, index: int, row: Quoted) -> Entry:

@@ -15,6 +15,7 @@ from mfm_tune.report.first_page import answers, counts_of_claims
 from mfm_tune.report.search_sections import search_summary, selection, selection_bias
 from mfm_tune.report.sentences import how_to_read
 from mfm_tune.report.tables import Printed, Row, printed
+from mfm_tune.report.two_stage import two_stage
 from mfm_tune.results.claims import claims
 from mfm_tune.results.search import collect_search
 from mfm_tune.results.study import Results, collect
@@ -49,7 +50,7 @@ def _of_study(results: Results, width: int | None) -> str:
     for table in (printed(results, each) for each in results.tables):
         lines.append(_table(table, wide=columns(width) >= WIDE))
         lines += [Text(f"  [{index}] {note}") for index, note in enumerate(table.footnotes, 1)]
-    sentences = (*answers(results), *counts_of_claims(claims(results)), how_to_read(results))
+    sentences = (*answers(results), *two_stage(results), *counts_of_claims(claims(results)), how_to_read(results))
     return as_lines([*lines, *map(Text, sentences)], width)
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.identity import Canonical, difference
 from mfm_tune.ledger.records import TrialRecord
+from mfm_tune.ledger.stages import FirstStage
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.results.names import configs_called, labels_of, names
@@ -138,10 +139,11 @@ def _some(names: Sequence[str]) -> str:
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def describe(a: Side, b: Side, wanted: Sequence[str] = ()) -> list[str]:
+def describe(a: Side, b: Side, wanted: Sequence[str] = (), stages: Mapping[str, FirstStage] | None = None) -> list[str]:
     """The comparison as lines.
 
     Args:
+        stages: Metric -> the first stage, where the two were compared in two stages.
         wanted: Only metrics whose names hold one of these; empty takes all.
     """
     heads = [(letter, side.id, _some(side.labels)) for letter, side in (("A", a), ("B", b))]
@@ -150,7 +152,7 @@ def describe(a: Side, b: Side, wanted: Sequence[str] = ()) -> list[str]:
         for letter, side in (("A", a), ("B", b))
         if side.left_out
     ]
-    return [*_aligned(heads, left=3), "", *_fields(a, b), "", *_metrics(a, b, wanted), *left_out]
+    return [*_aligned(heads, left=3), "", *_fields(a, b), "", *_metrics(a, b, wanted, stages or {}), *left_out]
 
 
 def _fields(a: Side, b: Side) -> list[str]:
@@ -168,9 +170,10 @@ def _text(value: Canonical) -> str:
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
 
 
-def _metrics(a: Side, b: Side, wanted: Sequence[str]) -> list[str]:
+def _metrics(a: Side, b: Side, wanted: Sequence[str], stages: Mapping[str, FirstStage]) -> list[str]:
     keys = metrics_of(a, b, wanted)
-    rows = [row for name in keys if (row := _metric_row(name, a.result.finals(name), b.result.finals(name)))]
+    finals = {name: (a.result.finals(name), b.result.finals(name)) for name in keys}
+    rows = [row for name in keys if (row := _metric_row(name, *finals[name], stages.get(name)))]
     if not rows:
         return ["No finished trial has a metric to compare."]
     shared = sorted(_finished_seeds(a) & _finished_seeds(b))
@@ -185,7 +188,19 @@ def _metrics(a: Side, b: Side, wanted: Sequence[str]) -> list[str]:
         )
     else:
         notes.append("an interval needs two seeds at least")
+    notes += [note for name in keys if (note := _stage_note(name, *finals[name], stages.get(name)))]
     return [*_aligned([head, *rows], left=1), *notes]
+
+
+def _stage_note(name: str, a: Mapping[int, float], b: Mapping[int, float], first: FirstStage | None) -> str | None:
+    """How an interval was made, where it is that of the two-stage procedure."""
+    paired = paired_difference(b, a, first)
+    if paired.first is None:
+        return None
+    return (
+        f"{name}: two-stage interval over {paired.n} of the {paired.first.needed} seeds that a half-width of "
+        f"{paired.first.half_width:g} takes; its spread is that of seeds {', '.join(map(str, paired.first.pairs))}"
+    )
 
 
 def metrics_of(a: Side, b: Side, wanted: Sequence[str] = ()) -> tuple[str, ...]:
@@ -193,10 +208,12 @@ def metrics_of(a: Side, b: Side, wanted: Sequence[str] = ()) -> tuple[str, ...]:
     return tuple(name for name in dict.fromkeys((*a.metrics, *b.metrics)) if _is_wanted(name, wanted))
 
 
-def _metric_row(name: str, a: Mapping[int, float], b: Mapping[int, float]) -> tuple[str, ...] | None:
+def _metric_row(
+    name: str, a: Mapping[int, float], b: Mapping[int, float], first: FirstStage | None
+) -> tuple[str, ...] | None:
     if not a and not b:
         return None
-    paired = paired_difference(b, a)
+    paired = paired_difference(b, a, first)
     mean = "–" if paired.mean is None else f"{paired.mean:+.4g}"
     interval = "–"
     if paired.low is not None and paired.high is not None:

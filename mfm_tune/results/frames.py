@@ -16,9 +16,11 @@ import pandas as pd
 from mfm_tune.ledger.cells import DeclaredCell, declared_cells
 from mfm_tune.ledger.records import TrialRecord, status_of
 from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.standing import seeds_of
 from mfm_tune.ledger.state import LedgerState
+from mfm_tune.results.differences import cell_difference
 from mfm_tune.results.names import names
-from mfm_tune.results.statistics import paired_difference, summary
+from mfm_tune.results.statistics import summary
 
 Row = dict[str, Any]
 
@@ -43,8 +45,8 @@ class Frames:
             is the one that counts for its config and seed. `status` as in reports (`finished`, `stopped early`, ...).
             `seconds` over all attempts; `started` and `ended` in UTC. Then a column for each metric, as
             `student/miou`, with its value at the last step reported, NaN where there is none.
-        cells: [N, 20] One row for each row of a table, in printing order: `mean`, `std` and `n` of `metric` over the
-            study's `seeds` that finished; `paper` is the paper's number (NaN: none, or OOM); `difference` to
+        cells: [N, 20] One row for each row of a table, in printing order: `mean`, `std` and `n` of `metric` over its
+            `seeds` that finished; `paper` is the paper's number (NaN: none, or OOM); `difference` to
             `baseline` with its 95 % interval `low` to `high` over `pairs` seeds, where `baseline` is the row's own, or
             else the study's first reference.
         curves: [reports x metrics, 8] One row for each number that a trial reported: `step`, `metric`, `value`.
@@ -121,9 +123,10 @@ def _cells(study: Event, state: LedgerState, labels: Mapping[str, tuple[str, ...
     titles = {table["name"]: table["title"] for table in study["tables"]}
     first = next(iter(study["references"].values()), None)
     for cell in declared_cells(study):
-        about = ("study", "profile", "table", "axis", "level", "trained", "config_id", "metric", "seeds")
+        about = ("study", "profile", "table", "axis", "level", "trained", "config_id", "metric")
         yield {
             **{name: getattr(cell, name) for name in about},
+            "seeds": seeds_of(state, cell, cell.config_id),
             "title": titles[cell.table],
             "name": _name(cell.config_id, labels),
             "paper": cell.paper if isinstance(cell.paper, int | float) else math.nan,
@@ -134,12 +137,12 @@ def _cells(study: Event, state: LedgerState, labels: Mapping[str, tuple[str, ...
 def _numbers(
     cell: DeclaredCell, baseline: str | None, state: LedgerState, labels: Mapping[str, tuple[str, ...]]
 ) -> Row:
-    values = state.finals(cell.config_id, cell.seeds, cell.metric)
+    values = state.finals(cell.config_id, seeds_of(state, cell, cell.config_id), cell.metric)
     own = summary(values.values())
     row: Row = {"n": own.n, "mean": _or_nan(own.mean), "std": _or_nan(own.std)}
     if baseline is None or baseline == cell.config_id:
         return {**row, "baseline": None, "difference": math.nan, "low": math.nan, "high": math.nan, "pairs": 0}
-    paired = paired_difference(values, state.finals(baseline, cell.seeds, cell.metric))
+    paired = cell_difference(state, cell, baseline)
     ends = {"low": _or_nan(paired.low), "high": _or_nan(paired.high), "pairs": paired.n}
     return {**row, "baseline": _name(baseline, labels), "difference": _or_nan(paired.mean), **ends}
 

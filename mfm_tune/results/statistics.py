@@ -3,19 +3,27 @@
 Cells of one seed share initial weights, batches and crops, so two configs are compared seed by seed: the interval is
 the 95 % t-interval of the per-seed differences. Half its width, t(0.975, n - 1) * s / sqrt(n), is the smallest mean
 difference whose interval would exclude zero on these seeds.
+
+Where a study was asked for a half-width, it ran in two stages (C. Stein, A two-sample test for a linear hypothesis
+whose power is independent of the variance, 1945): s and the degrees of freedom are those of the first stage alone, n
+that of both, and the coverage is exact although s decides n.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
+from itertools import islice
 from statistics import fmean, stdev
+
+from mfm_tune.ledger.stages import FirstStage
 
 CONFIDENCE = 0.95
 MOST_SEEDS = 50  # beyond them nobody asks how many a difference would take
+MOST_PAIRS = 10**9  # counted: no study has more seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +51,17 @@ class Paired(Summary):
         per_seed: Seed -> difference, seeds rising.
         mean, std, n: Of the differences.
         smallest_visible: Half the width of the mean's 95 % t-interval; None for fewer than 2 seeds.
+        first: The first stage, where the interval is that of the two-stage procedure.
     """
 
     per_seed: Mapping[int, float]
     smallest_visible: float | None
+    first: FirstStage | None = None
+
+    @property
+    def of_first_stage(self) -> tuple[float, ...]:
+        """The differences of the first stage; all of them where there was one stage."""
+        return tuple(each for seed, each in self.per_seed.items() if self.first is None or seed in self.first.pairs)
 
     @property
     def low(self) -> float | None:
@@ -66,7 +81,7 @@ class Paired(Summary):
         if not self.mean or self.std is None:
             return None
         ratio = self.std / abs(self.mean)
-        return next((n for n in range(2, MOST_SEEDS + 1) if _half_width(ratio, n) < 1), None)
+        return next((n for n in range(2, MOST_SEEDS + 1) if _half_width(ratio, n, n) < 1), None)
 
     @property
     def verdict(self) -> Verdict:
@@ -82,10 +97,11 @@ class Paired(Summary):
         """Of the two-sided paired t-test against 0; None for fewer than 2 seeds."""
         if self.mean is None or self.std is None:
             return None
-        if self.std == 0:
+        std, df = (self.std, self.n - 1) if self.first is None else (self.first.std, self.first.df)
+        if std == 0:
             return 1.0 if self.mean == 0 else 0.0
-        angle = math.atan(abs(self.mean) / self.std * math.sqrt(self.n / (self.n - 1)))
-        return max(0.0, 1 - _share_within(angle, self.n - 1))
+        angle = math.atan(abs(self.mean) / std * math.sqrt(self.n / df))
+        return max(0.0, 1 - _share_within(angle, df))
 
 
 def holm(p_values: Sequence[float]) -> tuple[bool, ...]:
@@ -109,13 +125,39 @@ def summary(values: Iterable[float]) -> Summary:
     return Summary(mean=mean, std=std, n=len(numbers))
 
 
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float]) -> Paired:
-    """The differences a - b, seed by seed, over the seeds that both have."""
-    per_seed = {seed: a[seed] - b[seed] for seed in sorted(a.keys() & b.keys())}
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float], first: FirstStage | None = None) -> Paired:
+    """The differences a - b, seed by seed.
+
+    Args:
+        first: The first stage, where the two were compared in two stages: the differences are those of its seeds and
+            of as many further ones as it asks for. None takes all seeds that both have.
+    """
+    both = a.keys() & b.keys()
+    if first is not None and not both.issuperset(first.pairs):
+        first = None  # these are not the trials of the procedure
+    seeds = sorted(both) if first is None else _of_both_stages(first, both)
+    per_seed = {seed: a[seed] - b[seed] for seed in sorted(seeds)}
     whole = summary(per_seed.values())
     mean, std, n = whole.mean, whole.std, whole.n
-    half = None if mean is None or std is None else _half_width(std, n)
-    return Paired(per_seed=per_seed, mean=mean, std=std, n=n, smallest_visible=half)
+    half = None
+    if mean is not None and std is not None:
+        half = _half_width(std, n, n) if first is None else _half_width(first.std, len(first.pairs), n)
+    return Paired(per_seed=per_seed, mean=mean, std=std, n=n, smallest_visible=half, first=first)
+
+
+def _of_both_stages(first: FirstStage, both: Collection[int]) -> list[int]:
+    further = (seed for seed in first.further if seed in both)
+    return [*first.pairs, *islice(further, first.needed - len(first.pairs))]
+
+
+def pairs_needed(std: float, n: int, half_width: float) -> int:
+    """How many pairs of seeds a 95 % interval of at most this half-width takes, by Stein's rule.
+
+    Args:
+        std, n: Sample standard deviation and number of the differences of the first stage.
+    """
+    ratio = _quantile(n) * std / half_width
+    return max(n, math.ceil(min(ratio * ratio, MOST_PAIRS)))
 
 
 @cache
@@ -123,8 +165,9 @@ def _quantile(n: int) -> float:
     return t_quantile((1 + CONFIDENCE) / 2, n - 1)
 
 
-def _half_width(std: float, n: int) -> float:
-    return _quantile(n) * std / math.sqrt(n)
+def _half_width(std: float, of: int, n: int) -> float:
+    """Of the interval of a mean of n numbers, with the spread `of` so many."""
+    return _quantile(of) * std / math.sqrt(n)
 
 
 def t_quantile(p: float, df: int) -> float:

@@ -14,6 +14,7 @@ from statistics import median
 
 from mfm_tune.ledger.records import Status, TrialRecord
 from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.standing import Stages
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.published import Paper, Published, paper_number
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
@@ -130,10 +131,11 @@ class TableResult:
     @cached_property
     def two_levels(self) -> TwoLevels | None:
         """Of rows that are draws of one thing: how much varies between them and between seeds within them, of the
-        differences to their baselines, or of the values where they have none."""
-        pairs = [each.paired.per_seed for _, _, each in self.comparisons]
-        groups = pairs or [cell.values for cell in self.cells]
-        return two_levels([tuple(group.values()) for group in groups]) if self.table.draws_of else None
+        differences to their baselines (their first stages alone: as many seeds each), or of the values where they have
+        none."""
+        pairs = [each.paired.of_first_stage for _, _, each in self.comparisons]
+        groups = pairs or [tuple(cell.values.values()) for cell in self.cells]
+        return two_levels(groups) if self.table.draws_of else None
 
     def paper_columns(self, paper: Paper) -> tuple[float | None, ...]:
         """The paper's value of each further column, found by metric key or heading."""
@@ -148,16 +150,18 @@ class Results:
     Args:
         configs: Config id -> trials, distinct, in printing order.
         launches: The events of the study's launches.
+        stages: First stages of differences that were compared in two stages.
     """
 
     study: Study
     configs: Mapping[str, ConfigResult]
     launches: tuple[Event, ...]
+    stages: Stages
 
-    @property
+    @cached_property
     def seeds(self) -> tuple[int, ...]:
-        """The study's seeds."""
-        return tuple(self.study.seeds)
+        """The study's seeds, then those of second stages, which only some configs have."""
+        return tuple(dict.fromkeys((*self.study.seeds, *chain.from_iterable(map(_seeds, self.configs.values())))))
 
     @property
     def metric(self) -> str:
@@ -181,8 +185,9 @@ class Results:
         return environments_of(self.configs.values())
 
     def paired(self, config: ConfigResult, other: ConfigResult, metric: str) -> Paired:
-        """One config minus another in a metric, seed by seed."""
-        return paired_difference(config.finals(metric), other.finals(metric))
+        """One config minus another in a metric, seed by seed: in two stages where the two were compared so."""
+        first = self.stages.of(config.config_id, other.config_id, metric)
+        return paired_difference(config.finals(metric), other.finals(metric), first)
 
     @cached_property
     def alike(self) -> Mapping[str, tuple[str, ...]]:
@@ -190,8 +195,9 @@ class Results:
         effect. Configs that no other equals are left out."""
         groups: dict[tuple[tuple[int, float], ...], list[ConfigResult]] = {}
         for config in self.configs.values():
-            numbers = tuple(config.finals(self.metric).items())
-            if len(numbers) == len(self.seeds):
+            finals = config.finals(self.metric)
+            numbers = tuple((seed, finals[seed]) for seed in self.study.seeds if seed in finals)
+            if len(numbers) == len(self.study.seeds):
                 groups.setdefault(numbers, []).append(config)
         return {
             config.config_id: tuple(each.name for each in group if each is not config)
@@ -255,7 +261,7 @@ class Results:
     def intervals(self) -> Mapping[tuple[frozenset[str], str], Paired]:
         """Every different interval of a printed metric, by the two configs and the metric: a - b and b - a are one."""
         found: dict[tuple[frozenset[str], str], Paired] = {}
-        for each in self._comparisons:
+        for each in self.comparisons:
             if each.paired.low is not None:
                 found.setdefault((each.configs, each.metric), each.paired)
         return found
@@ -264,13 +270,20 @@ class Results:
     def second_intervals(self) -> Mapping[frozenset[str], Paired]:
         """Every different interval of the second metric, by the two configs."""
         found: dict[frozenset[str], Paired] = {}
-        for each in self._comparisons:
+        for each in self.comparisons:
             if each.second is not None and each.second.low is not None:
                 found.setdefault(each.configs, each.second)
         return found
 
+    @cached_property
+    def two_stage(self) -> tuple[Comparison, ...]:
+        """Every different comparison whose interval is that of the two-stage procedure, in printing order."""
+        found = {each.configs: each for each in reversed(self.comparisons) if each.paired.first is not None}
+        return tuple(reversed(found.values()))
+
     @property
-    def _comparisons(self) -> tuple[Comparison, ...]:
+    def comparisons(self) -> tuple[Comparison, ...]:
+        """Every difference between references and every one of the tables."""
         return (*self.main, *(each for table in self.tables for _, _, each in table.comparisons))
 
     @cached_property
@@ -288,9 +301,9 @@ class Results:
         return tuple(record for config in self.configs.values() for record in config.records)
 
     @cached_property
-    def statuses(self) -> Mapping[Status, int]:
+    def statuses(self) -> Counter[Status]:
         """How many trials have each status."""
-        return Counter(config.status(seed) for config in self.configs.values() for seed in self.seeds)
+        return Counter(config.status(seed) for config in self.configs.values() for seed in config.trials)
 
     @cached_property
     def _papers(self) -> Mapping[str, float]:
@@ -354,18 +367,23 @@ def collect(study: Study, state: LedgerState, fingerprints: Mapping[str, str] | 
             driver last declared counts.
     """
     known = fingerprints or {}
+    stages = Stages(state=state, study=study.name, profile=study.profile, codes=known)
     configs = {
         config: ConfigResult(
             config_id=config,
             name=study.name_of(config),
-            trials={seed: state.counts(config, seed, known.get(config)) for seed in study.seeds},
+            trials={seed: state.counts(config, seed, known.get(config)) for seed in stages.every(config, study.seeds)},
             fingerprint=known.get(config),
             classes=state.configs[config].classes if config in state.configs else (),
         )
         for config in study.configs()
     }
     launches = (each for each in state.launches if (each["study"], each["profile"]) == (study.name, study.profile))
-    return Results(study=study, configs=configs, launches=tuple(launches))
+    return Results(study=study, configs=configs, launches=tuple(launches), stages=stages)
+
+
+def _seeds(config: ConfigResult) -> tuple[int, ...]:
+    return tuple(config.trials)
 
 
 def _papers(study: Study, table: Table) -> dict[str, float]:

@@ -19,9 +19,11 @@ from mfm_tune.ledger.cells import DeclaredCell, declared_cells, study_configs
 from mfm_tune.ledger.file import check_version, event_of
 from mfm_tune.ledger.records import TrialRecord, completes, is_number
 from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.standing import seeds_of
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
-from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
+from mfm_tune.results.differences import cell_difference
+from mfm_tune.results.statistics import Paired, Summary, summary
 from mfm_tune.tracking.params import VaryingFields, clean_key
 from mfm_tune.tracking.runs import experiment_name, trial_run_key
 
@@ -131,6 +133,12 @@ class LedgerReader:
                 self._report(event, batch)
             case "end":
                 self._end(event, batch)
+            case "first_stage":
+                name = (event["study"], event["profile"])
+                self.state.apply(event)
+                if name in self.state.studies:
+                    batch.studies[name] = None
+                    self._count_cells(name, event["time"], batch)
             case "reuse":
                 self.state.apply(event)
                 for name in self.state.studies:
@@ -252,13 +260,14 @@ def _metrics(declared: Event) -> tuple[str, ...]:
 
 def _cell_numbers(state: LedgerState, study: Event, cell: DeclaredCell) -> dict[str, float]:
     """A cell's metrics: mean, std, n_seeds, the second metric's, and paired differences to what it is compared with."""
-    values = state.finals(cell.config_id, cell.seeds, cell.metric)
+    seeds = seeds_of(state, cell, cell.config_id)
+    values = state.finals(cell.config_id, seeds, cell.metric)
     if not values:
         return {}
     numbers = {"n_seeds": float(len(values)), **_summary("", summary(values.values()))}
     second = study.get("second_metric")
     if second:
-        numbers |= _summary("second_", summary(state.finals(cell.config_id, cell.seeds, second).values()))
+        numbers |= _summary("second_", summary(state.finals(cell.config_id, seeds, second).values()))
     if isinstance(cell.paper, int | float):
         numbers["paper"] = float(cell.paper)
     compared = dict(study["references"])
@@ -266,7 +275,7 @@ def _cell_numbers(state: LedgerState, study: Event, cell: DeclaredCell) -> dict[
         compared["own"] = cell.against
     for name, other in compared.items():
         if other != cell.config_id:
-            numbers |= _difference(name, paired_difference(values, state.finals(other, cell.seeds, cell.metric)))
+            numbers |= _difference(name, cell_difference(state, cell, other))
     return numbers
 
 

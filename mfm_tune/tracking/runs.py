@@ -16,6 +16,7 @@ from enum import Enum
 from mfm_tune.ledger.cells import DeclaredCell, declared_cells
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.schema import Event
+from mfm_tune.ledger.standing import Stages, seeds_of
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.space import row_name
@@ -236,12 +237,13 @@ def cell_run(state: LedgerState, cell: DeclaredCell, ledger: str, numbers: Mappi
     Args:
         numbers: The cell's metrics as they stand, for the note.
     """
-    records = counting_records(state, cell.config_id, cell.seeds)
-    begun = [each.started or 0 for seed in cell.seeds for each in state.attempts_of(cell.config_id, seed)]
+    seeds = seeds_of(state, cell, cell.config_id)
+    records = counting_records(state, cell.config_id, seeds)
+    begun = [each.started or 0 for seed in seeds for each in state.attempts_of(cell.config_id, seed)]
     config = state.configs.get(cell.config_id)
     if not begun or config is None:
         return None
-    done = all(seed in records and records[seed].is_final for seed in cell.seeds)
+    done = all(seed in records and records[seed].is_final for seed in seeds)
     return Run(
         key=cell.key,
         experiment=experiment_name(config.benchmark, cell.profile),
@@ -261,6 +263,8 @@ def _cell_tags(
 ) -> dict[str, str]:
     outcomes = sorted(set(map(outcome_word, records.values())))
     finished = sum(record.outcome is Outcome.FINISHED for record in records.values())
+    stages = Stages(state=state, study=cell.study, profile=cell.profile)
+    seeds = stages.every(cell.config_id, cell.seeds)
     tags = {
         **_common_tags(Kind.CELL, cell.key, ledger),
         "mfm.study": cell.study,
@@ -272,30 +276,34 @@ def _cell_tags(
         "mfm.metric": cell.metric,
         "mfm.config_id": cell.config_id,
         "mfm.outcome": ", ".join(outcomes) or "not started",
-        "mfm.seeds": f"{finished}/{len(cell.seeds)}",
+        "mfm.seeds": f"{finished}/{len(seeds)}",
         axis_tag(cell.axis): cell.level,
         "mlflow.runName": f"{cell.table}/{row_name(cell.axis, cell.level)}",
-        NOTE: _cell_note(cell, finished, numbers),
+        NOTE: _cell_note(cell, finished, len(seeds), numbers),
     }
     if cell.trained is not None:
         tags["mfm.trained"] = cell.trained
     if cell.paper is not None:
         tags["mfm.paper"] = str(cell.paper)
+    if stages.seeds(cell.config_id):
+        tags["mfm.interval"] = "two-stage"
     return tags
 
 
-def _cell_note(cell: DeclaredCell, finished: int, numbers: Mapping[str, float]) -> str:
+def _cell_note(cell: DeclaredCell, finished: int, seeds: int, numbers: Mapping[str, float]) -> str:
     mean, std = numbers.get("mean"), numbers.get("std")
     value = "no finished seed yet" if mean is None else f"{mean:.2f}" + (f" ± {std:.2f}" if std is not None else "")
     paper = "" if cell.paper is None else f"; the paper prints {cell.paper}"
-    return f"**{value}** ({cell.metric}, {finished} of {len(cell.seeds)} seeds{paper})"
+    return f"**{value}** ({cell.metric}, {finished} of {seeds} seeds{paper})"
 
 
 def study_run(state: LedgerState, study: Event, ledger: str, started: int) -> Run:
     """A study as a run; it holds the report."""
     configs = {cell.config_id for cell in declared_cells(study)} | set(study["references"].values())
-    records = [record for config in configs for record in counting_records(state, config, study["seeds"]).values()]
-    wanted = len(configs) * len(study["seeds"])
+    stages = Stages(state=state, study=study["study"], profile=study["profile"])
+    seeds = {config: stages.every(config, study["seeds"]) for config in configs}
+    records = [record for config in configs for record in counting_records(state, config, seeds[config]).values()]
+    wanted = sum(map(len, seeds.values()))
     finished = sum(record.outcome is Outcome.FINISHED for record in records)
     done = sum(record.is_final for record in records) == wanted
     return Run(

@@ -350,6 +350,7 @@ def test_a_plan_of_a_search_imports_neither_torch_nor_ray_nor_optuna(tmp_path: P
     ("options", "sentence"),
     [
         (["--only", "dim"], "--only picks axes of a study"),
+        (["--half-width", "0.5"], "--half-width is for the tables of a study"),
         (["--asha"], "--asha is for tables"),
         (["--seeds", "0,0"], "--seeds: seeds must be distinct"),
         (["--profile", "huge"], "--profile got 'huge'"),
