@@ -13,6 +13,7 @@ from typing import Any
 from mfm_tune.identity import Canonical, difference
 
 MOST_PARAMS = 60
+OWN_PARAMS = ("config_id", "seed")
 LONGEST_VALUE = 500
 LONGEST_KEY = 240  # MLflow takes 250, and a digest may follow
 
@@ -26,6 +27,11 @@ def leaves(config: Any) -> Iterator[tuple[str, Canonical]]:
 def param_name(name: str) -> str:
     """A config field's name as MLflow allows it: `auxiliary[Mfm].rebuilder.dim` is `auxiliary.Mfm.rebuilder.dim`."""
     return clean_key(name.replace("[", ".").replace("]", ""))
+
+
+def axis_param(axis: str) -> str:
+    """The param of an axis; its value is the printed level."""
+    return f"axis_{axis}" if axis in OWN_PARAMS else clean_key(axis)
 
 
 def value_text(value: Canonical) -> str:

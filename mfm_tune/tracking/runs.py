@@ -5,11 +5,16 @@ Tags (all begin with `mfm.`): `kind` trial|cell|study, `key` (unique in a ledger
 (`in.<study>.<table>` = level), one an axis (`<axis>` = level); of trials `trial_key`, `seed`, `step`, `fingerprint`,
 `device`, `torch`; of cells `table`, `axis`, `level`, `order`, `paper`, `seeds`. The store adds `delivered` and
 `delivered_files`.
+
+Params, which MLflow's search, compare and parallel coordinates work on: of trials and cells each axis at its printed
+level (`dim`), beside it what the level trains where that differs (`dim_trained`); of trials the config fields that
+differ within the experiment, seed and config id. A config that stands in several tables has the level of each axis; one
+that has no level of an axis has no such param.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -20,7 +25,7 @@ from mfm_tune.ledger.standing import Stages, seeds_of
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.space import row_name
-from mfm_tune.tracking.params import clean_key, leaves, param_name, value_text
+from mfm_tune.tracking.params import axis_param, clean_key, leaves, param_name, value_text
 
 RESERVED = {  # tags of our own, which no axis may overwrite
     "axis", "benchmark", "config_id", "delivered", "delivered_files", "device", "duplicate_of", "fingerprint", "in",
@@ -116,6 +121,29 @@ def axis_tag(axis: str) -> str:
     return f"mfm.axis.{axis}" if axis in RESERVED else f"mfm.{axis}"
 
 
+def level_params(cells: Iterable[DeclaredCell]) -> dict[str, str]:
+    """The levels of a config, in the cells that it has, as params: `dim` and `dim_trained`.
+
+    MLflow's params cannot be changed, so the first level of an axis keeps the axis's name. Where another study prints
+    the same config at another level of an axis of that name, its level has the study's name as well: `case_table4`.
+    """
+    found: dict[str, str] = {}
+    for cell in cells:
+        name = axis_param(cell.axis)
+        if found.setdefault(name, value_text(cell.level)) != value_text(cell.level):
+            name = f"{name}_{clean_key(cell.study)}"
+            found.setdefault(name, value_text(cell.level))
+        if cell.trained is not None:
+            found.setdefault(f"{name}_trained", value_text(cell.trained))
+    return found
+
+
+def cells_of(state: LedgerState, config_id: str) -> list[DeclaredCell]:
+    """The cells of all studies that have a config."""
+    every = (cell for study in state.studies.values() for cell in declared_cells(study))
+    return [cell for cell in every if cell.config_id == config_id]
+
+
 def trial_run(state: LedgerState, record: TrialRecord, ledger: str, varying: Sequence[str]) -> Run:
     """A trial as a run.
 
@@ -125,12 +153,13 @@ def trial_run(state: LedgerState, record: TrialRecord, ledger: str, varying: Seq
         ledger: The ledger's identity.
         varying: The config fields that become params.
     """
+    here = cells_of(state, record.config_id)
     return Run(
         key=trial_run_key(record.key),
         experiment=experiment_name(record.benchmark, record.profile),
         started=record.started or 0,
-        tags=_trial_tags(state, record, ledger),
-        params=_params(state, record, varying),
+        tags=_trial_tags(state, record, ledger, here),
+        params={**level_params(here), **_params(state, record, varying)},
         status=_STATUS.get(record.outcome, RunStatus.FAILED),
         ended=record.ended,
     )
@@ -146,9 +175,7 @@ def _common_tags(kind: Kind, key: str, ledger: str) -> dict[str, str]:
     }
 
 
-def _trial_tags(state: LedgerState, record: TrialRecord, ledger: str) -> dict[str, str]:
-    places = [cell for study in state.studies.values() for cell in declared_cells(study)]
-    here = [cell for cell in places if cell.config_id == record.config_id]
+def _trial_tags(state: LedgerState, record: TrialRecord, ledger: str, here: Sequence[DeclaredCell]) -> dict[str, str]:
     tags = {axis_tag(cell.axis): cell.level for cell in here}
     tags |= {table_tag(cell.study, cell.table): cell.level for cell in here}
     tags |= {
@@ -249,6 +276,7 @@ def cell_run(state: LedgerState, cell: DeclaredCell, ledger: str, numbers: Mappi
         experiment=experiment_name(config.benchmark, cell.profile),
         started=min(begun),
         tags=_cell_tags(state, cell, ledger, records, numbers),
+        params=level_params([cell]),
         status=RunStatus.FINISHED if done else RunStatus.RUNNING,
         ended=max((record.ended or 0 for record in records.values()), default=0) if done else None,
     )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 MOST_ROWS = 999  # metrics a request, which takes 1000 of all kinds: one is the mark
 LEAST_ROWS = 20  # to a server so slow that it does not take more in time
 MOST_TAGS = 100
+MOST_PARAMS = 100  # a request
 PAGE = 200  # runs a search
 MARK = "mfm.delivered"  # of the last row that a run has
 FILES_MARK = "mfm.delivered_files"  # step and time of the last report whose files a run has
@@ -265,11 +266,12 @@ class TrackingStore:
         return handle.deleted
 
     def _write_params(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
-        new = {key: value for key, value in run.params.items() if key not in handle.params}
-        if new:
+        new = [Param(key, value) for key, value in run.params.items() if key not in handle.params]
+        for begin in range(0, len(new), MOST_PARAMS):
+            piece = new[begin : begin + MOST_PARAMS]
             with self._writing():
-                self.client.log_batch(handle.run_id, params=[Param(key, value) for key, value in new.items()])
-            handle.params |= new.keys()
+                self.client.log_batch(handle.run_id, params=piece)
+            handle.params |= {param.key for param in piece}
 
     def _write_rows(self, handle: Handle, _run: Run, rows: list[Row]) -> None:
         """Write what the run lacks, in pieces that get smaller where a server is too slow for them, and stay small."""

@@ -71,6 +71,12 @@ def test_filters_find_what_the_links_promise(shown: Shown) -> None:
         ("a", cells): 2, ("a", seeds): 6, ("a", curves): 6,
         ("b", cells): 2, ("b", seeds): 4, ("b", curves): 4,  # two ended early
     }  # fmt: skip
+    found = {
+        level: count(f"params.`{axis}` = '{level}'", "attributes.start_time ASC")
+        for axis, level in (("dim", "128"), ("dim", "256"), ("case", "Baseline"), ("case", "none"))
+    }
+    assert found == {"128": 4, "256": 4, "Baseline": 4, "none": 0}  # three trials and the cell
+    assert count("params.dim_trained = '8' AND tags.`mfm.kind` = 'cell'", "params.dim ASC") == 1
     assert count(failures_view().search, f"{failures_view().order} DESC") == 2
     assert count(pictures_view({}).search, pictures_view({}).order) == 12
 

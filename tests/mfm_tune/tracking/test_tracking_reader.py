@@ -18,11 +18,12 @@ from mfm_tune.criteria import TARGET_ENTROPY
 from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.events import search_event
 from mfm_tune.ledger.records import trial_key
+from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.results.statistics import paired_difference
 from mfm_tune.tracking.params import VaryingFields, clean_key, param_name
 from mfm_tune.tracking.reader import BrokenLedgerError, LedgerReader, Row
-from mfm_tune.tracking.runs import RunStatus, axis_tag, cell_run, trial_run, trial_run_key
+from mfm_tune.tracking.runs import RunStatus, axis_tag, cell_run, level_params, trial_run, trial_run_key
 from tests.mfm_tune.made_search import stub_search
 from tests.mfm_tune.tracking.tracking_ledger import (
     CLASSES,
@@ -237,8 +238,8 @@ def test_a_cell_that_is_not_complete_says_so(ledger: Path) -> None:
     assert default.tags["mfm.outcome"] == "finished, oom"
 
 
-def test_params_are_the_fields_that_differ(ledger: Path) -> None:
-    """Few params: what no config has in common, and never a field that all share."""
+def test_params_are_printed_levels_and_the_fields_that_differ(ledger: Path) -> None:
+    """Few params: the level as printed and as trained, what no config has in common; never a field that all share."""
     reader = LedgerReader(ledger)
     all_rows(reader)
     (fields,) = reader.varying.values()
@@ -246,10 +247,32 @@ def test_params_are_the_fields_that_differ(ledger: Path) -> None:
     record = reader.state.trials[trial_key("000000000128", 0, FINGERPRINT)]
     params = trial_run(reader.state, record, "ledger", fields.names).params
     assert params == {
+        "dim": "128",
+        "dim_trained": "8",
         "config_id": "000000000128",
         "seed": "0",
         "auxiliary.Masking.class": "Masking",
         "auxiliary.Masking.dim": "128",
+    }
+
+
+def test_a_config_of_several_tables_has_the_level_of_each_axis() -> None:
+    """Also where an axis has the name of a param of ours, and where two studies print a config at two levels."""
+
+    def study(name: str, **levels: tuple[str, str | None]) -> Event:
+        cells = {
+            axis: {"level": level, "trained": trained, "config_id": DEFAULT}
+            for axis, (level, trained) in levels.items()
+        }
+        tables = [{"name": axis, "axis": axis, "metric": "m", "cells": [cell]} for axis, cell in cells.items()]
+        return Fiction().study(study=name, tables=tables)
+
+    first, second = study("first", dim=("512", "32"), seed=("2", None)), study("other", dim=("64", None))
+    assert level_params([*declared_cells(first), *declared_cells(second)]) == {
+        "dim": "512",
+        "dim_trained": "32",
+        "axis_seed": "2",
+        "dim_other": "64",
     }
 
 

@@ -73,7 +73,10 @@ class Fiction:
 
     def study(self, **changed: Any) -> Event:
         """The declaration: table `a` over the axis dim, table `b` over cases; both are compared with DACS."""
-        levels = [{"level": str(w), "paper": 50.5, "config_id": self.config_id(w)} for w in self.widths]
+        levels = [
+            {"level": str(w), "trained": str(w // 16), "paper": 50.5, "config_id": self.config_id(w)}
+            for w in self.widths
+        ]
         cases = [
             {"level": "Baseline", "paper": 49.0, "config_id": DACS},
             {"level": "Masking + Rebuilding", "paper": "OOM", "config_id": DEFAULT},
