@@ -50,6 +50,7 @@ INTERVAL: Style = {"color": ACCENT, "lw": 2}
 TOLD: Style = {"color": ACCENT, "lw": 4}  # an interval that excludes 0
 FAINT: Style = {"color": (ACCENT, 0.35), "lw": 2}
 DASHED: Style = {"color": BASE, "lw": 2, "ls": (0, (2.5, 2))}
+DASHES = ("-", "-.", (0, (1, 1)), (0, (6, 2)))  # neighbours differ for those too who see their colours alike
 ZERO: Style = {"color": COLOUR["zero"], "lw": 1.5}
 OWN_BAR: Style = {"color": (ACCENT, 0.8)}
 APART: Style = {"color": SOFT, "bbox": {"facecolor": PAGE, "lw": 0, "pad": 1}}  # words where marks would stand

@@ -178,11 +178,12 @@ def _curve(
 
 
 def _styles(names: Sequence[str], *, outside: bool) -> dict[str, Style]:
-    """A colour for each line; the baseline from outside the table is grey and dashed."""
+    """A colour and dashes for each line; the baseline from outside the table is grey and dashed."""
     colours = charts.SERIES
     inside = names[1:] if outside else names
     styles: dict[str, Style] = {
-        name: {"color": colours[index % len(colours)], "lw": 2.2} for index, name in enumerate(inside)
+        name: {"color": colours[index % len(colours)], "lw": 2.2, "ls": charts.DASHES[index % len(charts.DASHES)]}
+        for index, name in enumerate(inside)
     }
     return {names[0]: charts.DASHED, **styles} if outside else styles
 

@@ -26,6 +26,7 @@ from mfm_tune.report.columns import IN_A_PAPER, Kind
 from mfm_tune.report.terminal import terminal_table
 from mfm_tune.report.write import ReportFiles, write_report
 from mfm_tune.space import OOM, Axis, Paper, Published, Quoted, Study, Table
+from tests.colour_vision import SEEN, lab
 from tests.mfm_tune.made_ledger import FINGERPRINT, MACHINE, MadeLedger, stub, stub_study
 from tests.mfm_tune.stub_program import StubConfig
 
@@ -390,6 +391,15 @@ def test_drawings_are_of_text_and_of_the_pages_colours(full: ReportFiles) -> Non
             assert f"{name[1]}: #" in style
             assert f"{name[1]}: #" in dark
         assert "</text>" in drawing
+
+
+@pytest.mark.parametrize("seen", SEEN)
+def test_better_and_worse_are_told_apart_by_everyone_in_light_and_dark(seen: str) -> None:
+    for sheet in SHEET.split("@media"):
+        named = dict(re.findall(r"--(\w+): #(\w{6})", sheet))
+        colours = np.array([list(bytes.fromhex(named[name])) for name in ("good", "bad")], dtype=float)
+        good, bad = lab(colours, SEEN[seen])
+        assert np.linalg.norm(good - bad) > 40  # CIELAB units; about 2.3 are just noticeable side by side
 
 
 def test_a_pointer_on_a_mark_is_told_whose_number_it_is(full: ReportFiles) -> None:
