@@ -124,8 +124,14 @@ class Pass:
         return self.box(network, image)
 
     def seed_dropout(self, item: int = 0) -> None:
-        """Seed torch's global generator for dropout and drop path; `item` tells apart what shares the pass's name."""
-        torch.manual_seed(self.streams.torch_seed(f"dropout, {self.name} pass", self.step, item))
+        """Seed torch's global generator for dropout and drop path; `item` tells apart what shares the pass's name.
+
+        As `torch.manual_seed`, which without CUDA keeps a stack trace of every call.
+        """
+        seed = self.streams.torch_seed(f"dropout, {self.name} pass", self.step, item)
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(seed)
 
     def box(self, network: Segmentor, image: Tensor) -> Box | None:
         """HRDA's HR detail crop of images [B, 3, H, W]; None for other networks."""
