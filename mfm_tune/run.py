@@ -23,7 +23,6 @@ from mfm_tune.commands.options import Options, parse_options
 from mfm_tune.commands.search import SearchCommand
 from mfm_tune.commands.session import Command, Session
 from mfm_tune.commands.study import StudyCommand
-from mfm_tune.commands.two_stage import TwoStageCommand
 from mfm_tune.console import quiet_libraries, steady_streams
 from mfm_tune.errors import UserError
 from mfm_tune.execution.signals import RESUME, EngineLost, Interrupted, Interruption
@@ -93,6 +92,8 @@ def command_for(session: Session, declared: Study | Search) -> Command:
     """The commands of what a search-space file declares."""
     match declared:
         case Study() if session.options.half_width is not None:
+            from mfm_tune.commands.two_stage import TwoStageCommand  # with results, which other plans need not
+
             return TwoStageCommand(session, declared)
         case Study():
             return StudyCommand(session, declared)

@@ -21,8 +21,13 @@ class TwoStageCommand(StudyCommand):
     back goes on with the second one."""
 
     def check(self) -> None:
-        """As for every study, and with two seeds at least that fit into the largest number."""
+        """As for every study; it compares something, with two seeds at least that fit into the largest number."""
         super().check()
+        if not any(each.metric == self.study.metric for each in self._results().comparisons):
+            raise OptionError(
+                f"--half-width is that of differences in {self.study.metric}, and study '{self.study.name}' compares "
+                "no configs in it; give it references, or its axes `against`."
+            )
         seeds = len(self.study.seeds)
         if seeds < 2:
             raise OptionError(

@@ -18,12 +18,14 @@ from pathlib import Path
 import pytest
 
 from mfm_tune import diff
+from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.file import read_events
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.results.frames import frames
 from mfm_tune.run import REPOSITORY, main
-from mfm_tune.tracking.delivery import LedgerReader
+from mfm_tune.tracking.reader import LedgerReader
+from mfm_tune.tracking.runs import cell_run
 from tests.mfm_tune.stub_space import forgotten_after, write_space
 
 HALF_WIDTH = 0.5
@@ -104,6 +106,11 @@ def test_six_cells_end_with_intervals_no_wider_than_asked_for(done: Path) -> Non
         mirrored = reader.numbers[f"cell/spaced/smoke/a/{row['level']}"]
         assert (cell["low"], cell["high"], cell["pairs"]) == (low, high, int(row["n"]))
         assert (mirrored["minus base/low"], mirrored["minus base/high"]) == (low, high)
+        (declared,) = (each for each in declared_cells(state.studies["spaced", "smoke"]) if each.level == row["level"])
+        in_mlflow = cell_run(state, declared, "ledger", {})
+        assert in_mlflow is not None
+        tags = (in_mlflow.tags["mfm.interval"], in_mlflow.tags["mfm.seeds"])
+        assert tags == ("two-stage", f"{row['n']}/{row['n']}")
     assert len(set(seeds.values())) > 3
     assert sorted(seeds.values())[-2:] == [max(seeds.values())] * 2  # the baseline, and the cell that needs the most
 
@@ -173,6 +180,13 @@ def test_a_seed_that_diverges_is_followed_by_the_next_one(tmp_path: Path) -> Non
     state = read_ledger(tmp_path / "s" / "ledger.jsonl")
     seeds = Counter(record.config_id for record in state.trials.values())
     assert seeds[rows["2"]["config_id"]] == pairs[0, 1, 2, 3] + 1
+
+
+def test_a_study_that_compares_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """There is no interval to be narrowed."""
+    space = write_space(tmp_path, 'STUDY = study("smoke")')
+    assert run(space, tmp_path / "s", "--half-width", "1")[0] == 2
+    assert "study 'spaced' compares no configs in it; give it references" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
