@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 
 import mfm_tune.report.charts as charts
 from mfm_tune.report.charts import Figure
@@ -71,16 +72,7 @@ def _forest(metric: str, baseline: str, lines: Sequence[_Line]) -> Figure:
     measured = [(row, name, each) for row, name, each in shown if each.paired.n]
     axes.set_xlim(*charts.limits([0.0, *(value for _, _, each in measured for value in _extent(each))]))
     axes.axvline(0, zorder=1, **charts.ZERO)
-    for verdict, style, name in (
-        (Verdict.INCONCLUSIVE, charts.INTERVAL, "95 % interval"),
-        (Verdict.BETTER, charts.TOLD, "95 % interval that excludes 0"),
-        (Verdict.WORSE, charts.TOLD, "_"),
-    ):
-        ends = [(row, each.paired) for row, _, each in measured if each.paired.verdict is verdict]
-        bounds = [(row, paired.low, paired.high) for row, paired in ends if paired.low is not None]
-        if bounds:
-            at, low, high = zip(*bounds, strict=True)
-            axes.hlines(at, *(np.clip(end, *axes.get_xlim()) for end in (low, high)), label=name, **style)
+    _draw_intervals(axes, {row: each.paired for row, _, each in measured})
     paired = {row: each.paired for row, _, each in measured}
     charts.seeds(
         axes,
@@ -101,6 +93,22 @@ def _forest(metric: str, baseline: str, lines: Sequence[_Line]) -> Figure:
     words = "; ".join(f"{lines[row].title}: {in_words(each.paired)}" for row, _, each in measured)
     title = f"All cells minus {baseline}, {metric_name(metric)}"
     return charts.figure(axes, "forest", title, words)
+
+
+def _draw_intervals(axes: Axes, rows: Mapping[int, Paired]) -> None:
+    """Each row's interval as far as the axis goes: thick where it excludes 0."""
+    for told, style, name in (
+        (False, charts.INTERVAL, "95 % interval"),
+        (True, charts.TOLD, "95 % interval that excludes 0"),
+    ):
+        ends = [
+            (row, paired.low, paired.high)
+            for row, paired in rows.items()
+            if paired.low is not None and (paired.verdict is not Verdict.INCONCLUSIVE) is told
+        ]
+        if ends:
+            at, low, high = zip(*ends, strict=True)
+            axes.hlines(at, *(np.clip(end, *axes.get_xlim()) for end in (low, high)), label=name, **style)
 
 
 def _extent(comparison: Comparison) -> list[float]:

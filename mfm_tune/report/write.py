@@ -176,6 +176,14 @@ class _Writer:
         )
 
 
+def _figures(writer: _Writer, results: Results) -> dict[str, Figure]:
+    return {
+        **(writer.made("figures of all cells", partial(forest_figures, results)) or {}),
+        **(writer.made("figures", partial(figures, results)) or {}),
+        **(writer.made("figures of classes", partial(class_figures, results)) or {}),
+    }
+
+
 def _write_paper(
     writer: _Writer, tables: Sequence[Printed], drawn: Mapping[str, Figure], kinds: Collection[Kind]
 ) -> None:
@@ -195,12 +203,7 @@ def _written(
     files_of_search: Mapping[str, Callable[[], str]] = MappingProxyType({}),
 ) -> ReportFiles:
     """Make every piece once, and write it."""
-    drawn = {
-        **(writer.made("figures of all cells", partial(forest_figures, results)) or {}),
-        **(writer.made("figures", partial(figures, results)) or {}),
-        **(writer.made("figures of classes", partial(class_figures, results)) or {}),
-        **figures_of_search,
-    }
+    drawn = {**_figures(writer, results), **figures_of_search}
     shown = writer.made("the pictures", partial(strips, results, storage)) or ()
     tables = [writer.made(table.table.title, partial(printed, results, table)) for table in results.tables]
     ready = tuple(table for table in tables if table is not None)
@@ -228,8 +231,8 @@ def _written(
             figures=drawn,
             strips=shown,
             classes=class_grids(results),
-            class_differences=class_differences(results),
-            matrix=matrix(results),
+            class_differences=writer.made("the heat map of classes", partial(class_differences, results)),
+            matrix=writer.made("the matrix of pairs", partial(matrix, results)),
             trials=trial_grid(results),
             files=files,
         )

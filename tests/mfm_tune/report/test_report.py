@@ -412,6 +412,18 @@ def test_a_pointer_on_a_mark_is_told_whose_number_it_is(full: ReportFiles) -> No
     assert titles["1, seed 2: 52.00"] == titles["2, seed 0: 52.00"]
 
 
+def test_one_drawing_has_all_cells_against_a_baseline_with_the_papers_differences(full: ReportFiles) -> None:
+    """Under the titles of their tables; those of the second table have no number of the paper's."""
+    drawing = next(path for path in full.figures if path.name == "forest-0.svg").read_text(encoding="utf-8")
+    page = full.html.read_text(encoding="utf-8")
+    for said in ("(a) One", "(b) Two", "the baseline itself", "no number", "95 % interval that excludes 0"):
+        assert f">{said}</text>" in drawing
+    assert re.findall(r"<title>(\d, paper: [^<]+)</title>", drawing) == ["1, paper: +3.8"]
+    assert "1: +1.2 (95 % interval +0.6 to +1.9, 3 seeds)" in drawing
+    assert page.index('id="answer"') < page.index('id="claims"') < page.index('id="forest"') < page.index('id="tables"')
+    assert "<details><summary>All cells minus default, student mIoU</summary>" in page
+
+
 def test_the_same_ledger_gives_the_same_report(full: ReportFiles, tmp_path: Path) -> None:
     """Whatever else of this process set up matplotlib."""
     study = full_study()
