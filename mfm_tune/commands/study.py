@@ -161,10 +161,15 @@ class StudyCommand:
         from mfm_tune.display.table import LiveTable
 
         session = self.session
-        progress = Progress(plan, session.state, session.storage, session.slots.count, session.lag)
+        progress = Progress(plan, session.state, session.storage, session.slots.count, session.lag, self._part)
         options = session.engine_options(self._stopping(plan))
         with session.recording(plan, progress, LiveTable) as recorder:
             session.run(plan.to_do, recorder, options)
+
+    @property
+    def _part(self) -> str:
+        """What a plan is a part of, where trials follow that nobody knows yet."""
+        return ""
 
     def _stopping(self, plan: Plan) -> Stopping | None:
         """Early stopping of a table, which only the user asks for, never of a reference: every cell is compared with

@@ -85,6 +85,10 @@ class TwoStageCommand(StudyCommand):
             if not plan.to_do:
                 return
 
+    @property
+    def _part(self) -> str:
+        return "" if self._results().two_stage else "the first stage"
+
     def _settle(self) -> None:
         """Write down the first stages that have ended."""
         settling = self._settling()

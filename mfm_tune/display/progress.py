@@ -37,7 +37,8 @@ class RunningTrial:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A launch at one moment; `left` is in seconds, None while nothing like it was timed."""
+    """A launch at one moment; `left` is in seconds, None while nothing like it was timed; `part` is what it is left of,
+    where more trials follow that nobody knows yet."""
 
     ended: int
     trials: int
@@ -45,11 +46,13 @@ class Snapshot:
     left: float | None
     running: tuple[RunningTrial, ...]
     mirror: str
+    part: str = ""
 
     @property
     def time_left(self) -> str:
         """The time left in words."""
-        return "time left unknown" if self.left is None else f"about {duration(self.left)} left"
+        of = f" of {self.part}" if self.part else ""
+        return "time left unknown" if self.left is None else f"about {duration(self.left)} left{of}"
 
 
 class Progress:
@@ -61,6 +64,7 @@ class Progress:
         storage: Where trials keep their counters.
         slots: How many trials run at once.
         mirror: Gives the state of the tracking mirror, or None when it is up to date; None without a mirror.
+        part: What the time left is of, where the plan is not all that will run: `the first stage`.
     """
 
     def __init__(
@@ -70,12 +74,14 @@ class Progress:
         storage: Storage,
         slots: int,
         mirror: Callable[[], str | None] | None = None,
+        part: str = "",
     ) -> None:
         self.plan = plan
         self._state = state
         self._storage = storage
         self._slots = slots
         self._mirror = mirror
+        self._part = part
         self._lock = threading.Lock()
         self._launch: dict[str, tuple[Trial, TrialRecord | None]] = {trial.key: (trial, None) for trial in plan.to_do}
         self._seeds = Counter(planned.trial.config_id for planned in plan.trials)
@@ -111,6 +117,7 @@ class Progress:
             left=self._left(trials, steps, times),
             running=tuple(RunningTrial(self.name(each), steps[each.key], each.planned_steps) for each, _ in running),
             mirror=self._mirror_word(),
+            part=self._part,
         )
 
     def coming(self) -> Sequence[Trial]:

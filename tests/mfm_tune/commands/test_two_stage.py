@@ -63,7 +63,11 @@ def six(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def done(six: Path) -> Path:
     """The storage of that study after both stages, undisturbed."""
     storage = six.parent / "undisturbed"
-    assert run(six, storage, *ASKED)[0] == 0
+    code, out = run(six, storage, *ASKED)
+    assert code == 0
+    first, _, second = out.partition("Two-stage 95 %")
+    assert " left of the first stage" in first
+    assert " left of" not in second
     return storage
 
 
