@@ -17,4 +17,5 @@ class Kind(Enum):
     COST = "cost"
 
 
+DIFFERENCES = (Kind.DIFFERENCE, Kind.SECOND_DIFFERENCE)
 IN_A_PAPER = (Kind.VALUE, Kind.PAPER, Kind.DIFFERENCE)

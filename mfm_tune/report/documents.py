@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from mfm_tune.report.charts import TEMPLATES, Figure
-from mfm_tune.report.columns import Kind
+from mfm_tune.report.columns import DIFFERENCES, Kind
 from mfm_tune.report.grids import Grid, Shade, Shaded
 from mfm_tune.report.pictures import Strip
 from mfm_tune.report.tables import Entry, Printed
@@ -95,7 +95,8 @@ def latex(table: Printed, kinds: Collection[Kind] = tuple(Kind)) -> str:
         kinds: The columns that it has, besides the level.
     """
     shown = [index for index, kind in enumerate(table.kinds) if kind in kinds]
-    return _printed("table.tex", _for_latex, table=table, shown=shown)
+    differences = any(table.kinds[index] in DIFFERENCES for index in shown)
+    return _printed("table.tex", _for_latex, table=table, shown=shown, differences=differences)
 
 
 def _printed(template: str, escape: Callable[[str], str] | None, **values: Any) -> str:

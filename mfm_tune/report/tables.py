@@ -60,6 +60,7 @@ class Printed:
 
     Args:
         caption: What a paper prints above it, with what the numbers are and at which scale.
+        about_differences: What it adds where columns of differences are shown.
         label: By which a paper refers to it.
         kinds, headings: Of the entries; the level and, where `has_trained`, what was trained for it come before them.
         rows: In the order of the axis, quoted rows first.
@@ -71,6 +72,7 @@ class Printed:
     name: str
     title: str
     caption: str
+    about_differences: str
     label: str
     axis: str
     metric: str
@@ -149,6 +151,7 @@ def printed(results: Results, table: TableResult) -> Printed:
         name=table.table.name,
         title=table.table.title,
         caption=_caption(results, table),
+        about_differences=_about_differences(table),
         label=f"tab:{results.study.name}-{table.table.name}",
         axis=table.table.axis.name,
         metric=metric_name(table.metric),
@@ -166,13 +169,15 @@ def _caption(results: Results, table: TableResult) -> str:
     study, numbers = results.study, sorted({len(cell.config.trials) for cell in table.cells})
     seeds = counted(numbers[-1], "seed") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
     scale = " ".join((f"Profile {study.profile}.", *study.comparable[:1]))
-    in_stages = any(each.paired.first is not None for _, _, each in table.comparisons)
-    kind = "two-stage 95 % intervals" if in_stages else "95 % t-intervals"
-    differences = f" Differences are paired by seed, with {kind}." if table.baselines else ""
     return (
         f"{table.table.title}: {metric_name(table.metric)}, mean ± sample standard deviation over "
-        f"{seeds}; bold is the best mean, which is no test.{differences} {scale}"
+        f"{seeds}; bold is the best mean, which is no test. {scale}"
     )
+
+
+def _about_differences(table: TableResult) -> str:
+    in_stages = any(each.paired.first is not None for _, _, each in table.comparisons)
+    return f"Differences are paired by seed, with {'two-stage 95 % intervals' if in_stages else '95 % t-intervals'}."
 
 
 def _remarks(table: TableResult) -> Iterator[str]:

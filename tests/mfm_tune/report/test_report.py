@@ -297,7 +297,7 @@ def test_a_paper_gets_chosen_columns_the_best_in_bold_a_caption_and_figures_of_t
     assert text.count(r"\textbf") == 2  # ours and the paper's
     assert r"1 & 51.5 $\pm$ 0.5 (3) & \textbf{55.9}" in text
     assert r"\caption{(a) One: student mIoU, mean $\pm$ sample standard deviation over 3 seeds;" in text
-    assert "Profile mini. Toy data.}" in text
+    assert "Profile mini. Toy data. Differences are paired by seed, with 95 \\% t-intervals.}" in text
     assert r"\label{tab:stub-one}" in text
     assert "two & trained & student mIoU" in next(p for p in full.paper if p.name == "two.tex").read_text(
         encoding="utf-8"

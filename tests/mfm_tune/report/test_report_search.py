@@ -258,6 +258,9 @@ def test_the_page_has_a_section_for_each_thing_that_a_search_tells(files: Report
     keys = ("summary", "table-confirmed", "selection-bias", "importance", "slices", "pruning", "selection", "explored")
     for key in keys:
         assert f'id="{key}"' in page
+    winner, difference = re.findall(r'<p class="answer">(.*?)</p>', page)
+    assert winner.startswith("Winner, rank 1 of exploring and fixed before confirming: trial 19 (")
+    assert difference.startswith("trial 19 minus DACS: +2.2 (95 % interval")
     for heading in (
         "Selection bias",
         "Importance of each parameter",
