@@ -3,6 +3,7 @@
 from trainables.experiment.adaptation import (
     Adaptation,
     Blur,
+    ClassBalancedCrop,
     ClassMix,
     ColourJitter,
     Margins,
@@ -52,6 +53,7 @@ from trainables.experiment.networks import (
     WarmStart,
 )
 from trainables.experiment.quadmix import Exclusion, IgnoredArea, PatchColour, PatchWeight, QuadMix, RarePatches
+from trainables.experiment.sepico import ClassContrast, ClassModel
 from trainables.experiment.tasks import (
     AttentionSource,
     Auxiliary,
@@ -84,7 +86,10 @@ __all__ = [
     "AttentionSource",
     "Auxiliary",
     "Blur",
+    "ClassBalancedCrop",
+    "ClassContrast",
     "ClassMix",
+    "ClassModel",
     "ColourJitter",
     "DAFormer",
     "DAFormerHead",

@@ -15,17 +15,15 @@ from dataclasses import replace
 from trainables.config import (
     HRDA,
     SGD,
+    ClassModel,
     ColourJitter,
-    Data,
     Experiment,
     FeatureDistance,
     ImageNetWeights,
     Margins,
     MaskedConsistency,
     Mfm,
-    Norm,
     Objective,
-    PackedPair,
     PhotoMetricDistortion,
     QuadMix,
     RareClassSampling,
@@ -33,13 +31,9 @@ from trainables.config import (
     SegFormer,
     SelectionCriteria,
     SelfTraining,
-    SmallDeepLab,
-    SourceDataset,
     SourceHoldout,
     SourceOnly,
-    SourceStyle,
     TargetSupervised,
-    ToyCity,
 )
 from trainables.experiment.scales import (
     MIDI,
@@ -49,13 +43,13 @@ from trainables.experiment.scales import (
     PAPER_DIM,
     SCALES,
     SMOKE,
-    SYNTHIA_RARE,
-    TOY_RARE_OF_BOTH,
     DAFormerScale,
     PiPaScale,
     Scale,
+    SePiCoScale,
     at_each_scale,
 )
+from trainables.experiment.variants import daformer_scale, from_synthia, pipa_scale, sepico_scale, with_batch_norm
 
 __all__ = [
     "ABOUT",
@@ -69,6 +63,7 @@ __all__ = [
     "DAFormerScale",
     "PiPaScale",
     "Scale",
+    "SePiCoScale",
     "at_each_scale",
     "dacs",
     "dacs_mfm",
@@ -87,6 +82,9 @@ __all__ = [
     "pipa_scale",
     "quadmix",
     "segformer",
+    "sepico",
+    "sepico_control",
+    "sepico_scale",
     "source_only",
     "with_batch_norm",
     "with_quadmix",
@@ -175,7 +173,7 @@ def daformer(scale: Scale, *auxiliary: object) -> Experiment:
     feature distance of thing classes (0.005, cells filled to 75 %), and no pseudo-labels in the top 15 and bottom 120
     rows of a crop.
     """
-    own = _daformer_scale(scale)
+    own = daformer_scale(scale)
     return Experiment(
         data=scale.data,
         network=own.network,
@@ -198,7 +196,7 @@ def segformer(scale: Scale, *auxiliary: object) -> Experiment:
     norms, 1,500 warm-up steps) is SegFormer's own, which the DAFormer family took over. Embeddings are three times as
     wide as DAFormer's, as published for MiT-B5 (768 and 256).
     """
-    own = _daformer_scale(scale)
+    own = daformer_scale(scale)
     return replace(
         dacs(scale, *auxiliary),
         network=SegFormer(encoder=own.network.encoder, embed_dim=SEGFORMER_WIDTH * own.network.embed_dim),
@@ -214,7 +212,7 @@ def hrda(scale: Scale, *auxiliary: object) -> Experiment:
     its 3000 pixels; pseudo-labels weigh 0 within 30 pixels of the borders of the whole image and 240 of its lower one;
     evaluation slides windows of 1024 by half their side.
     """
-    own = _daformer_scale(scale)
+    own = daformer_scale(scale)
     rows, columns = own.hrda_data.training_size
     factor = rows // scale.data.training_size[0]
     top, bottom = factor * own.margins.top, factor * own.margins.bottom
@@ -234,7 +232,7 @@ def mic(scale: Scale, *auxiliary: object) -> Experiment:
 
     70 % of the blocks of 64 pixels are masked, weight 1, on the target image with its own jitter and blur.
     """
-    return hrda(scale, MaskedConsistency(block=_daformer_scale(scale).mask_block), *auxiliary)
+    return hrda(scale, MaskedConsistency(block=daformer_scale(scale).mask_block), *auxiliary)
 
 
 def pipa(scale: Scale, *auxiliary: object) -> Experiment:
@@ -267,6 +265,24 @@ def pipa_hrda(scale: Scale, *auxiliary: object) -> Experiment:
     own = pipa_scale(scale)
     patch = replace(own.patch, weight=PIPA_HRDA_PATCH_WEIGHT)
     return longer(hrda(scale, own.pixel, patch, *auxiliary), PIPA_STEPS / 40_000)
+
+
+def sepico(scale: Scale, *auxiliary: object, model: ClassModel = ClassModel.DISTRIBUTION) -> Experiment:
+    """SePiCo on DAFormer (Xie et al., TPAMI 2023): contrast with the classes of both domains in a recipe of its own."""
+    return sepico_control(scale, replace(sepico_scale(scale).contrast, model=model), *auxiliary)
+
+
+def sepico_control(scale: Scale, *auxiliary: object) -> Experiment:
+    """DAFormer in SePiCo's recipe without its loss: what SePiCo is to be compared with.
+
+    Crops of 640 x 640 (512) of images of 1280 x 720 and 1280 x 640 pixels (1024 x 512), those of the target balanced by
+    class (anywhere), the source's colours augmented (plain), no feature distance (0.005), and evaluation at 1280 x 640
+    (1024 x 512); DAFormer's in brackets.
+    """
+    base, own = daformer(scale), sepico_scale(scale)
+    assert isinstance(base.adaptation, SelfTraining)
+    adaptation = replace(base.adaptation, augment_source=True, class_crop=own.class_crop)
+    return replace(base, data=own.data, adaptation=adaptation, auxiliary=auxiliary)
 
 
 def quadmix(scale: Scale, *auxiliary: object) -> Experiment:
@@ -330,71 +346,3 @@ def needs_of(scale: Scale, configs: Iterable[Experiment]) -> tuple[str, ...]:
     """What must be given for configs: the scale's own needs, and the ImageNet weights that they start from."""
     weights = (config.initial.value for config in configs if isinstance(config.initial, ImageNetWeights))
     return tuple(dict.fromkeys((*scale.needs, *weights)))
-
-
-def from_synthia(scale: Scale) -> Scale:
-    """The scale with the second source: SYNTHIA in GTA's place, or ToyCity's second style.
-
-    SYNTHIA's images of 760 x 1280 keep their size, or are doubled for HRDA.
-    """
-    own = scale.daformer
-    return replace(
-        scale,
-        data=_from_synthia(scale.data),
-        daformer=None if own is None else replace(own, hrda_data=_from_synthia(own.hrda_data), pipa=_second(own.pipa)),
-        rare_patches=TOY_RARE_OF_BOTH if isinstance(scale.data, ToyCity) else SYNTHIA_RARE,
-        needs=tuple(SourceDataset.SYNTHIA.value if name == SourceDataset.GTA.value else name for name in scale.needs),
-    )
-
-
-def _second(pipa: PiPaScale | None) -> PiPaScale | None:
-    return None if pipa is None else replace(pipa, data=_from_synthia(pipa.data))
-
-
-def _from_synthia(data: Data) -> Data:
-    match data:
-        case ToyCity():
-            return replace(data, source=SourceStyle.DIORAMA)
-        case PackedPair(source_size=(_, columns)):
-            return replace(data, source=SourceDataset.SYNTHIA, source_size=(columns * 760 // 1280, columns))
-        case _:
-            raise ValueError(
-                f"Scale.data must be ToyCity or PackedPair for SYNTHIA as the source, got {type(data).__name__}."
-            )
-
-
-def _daformer_scale(scale: Scale) -> DAFormerScale:
-    if scale.daformer is None:
-        raise ValueError(
-            f"Scale.daformer must be given for DAFormer, HRDA and MIC, got None in scale '{scale.name}'; say there "
-            "which networks and sizes stand for theirs."
-        )
-    return scale.daformer
-
-
-def pipa_scale(scale: Scale) -> PiPaScale:
-    """PiPa's setting at a scale.
-
-    Raises:
-        ValueError: The scale has none.
-    """
-    own = _daformer_scale(scale).pipa
-    if own is None:
-        raise ValueError(
-            f"DAFormerScale.pipa must be given for PiPa, got None in scale '{scale.name}'; give images and both terms."
-        )
-    return own
-
-
-def with_batch_norm(scale: Scale) -> Scale:
-    """The embedded benchmark's BatchNorm variant, where the statistics explain most of the gap between the domains.
-
-    Raises:
-        ValueError: The scale's network has no such variant.
-    """
-    if not isinstance(scale.network, SmallDeepLab):
-        raise ValueError(
-            f"Scale.network must be a SmallDeepLab for the BatchNorm variant, got {type(scale.network).__name__}, "
-            "whose norms are what they are."
-        )
-    return replace(scale, network=replace(scale.network, norm=Norm.BATCH))

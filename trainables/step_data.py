@@ -143,7 +143,8 @@ class StepView:
     """What an auxiliary task sees of one training step.
 
     `source_encoded` with `source_outputs`, and `mixed_encoded` are there, with their graphs, only for tasks that share
-    the pass (`AuxiliaryTask.shares`). `mixed` are the mixer's batches, one or more.
+    the pass (`AuxiliaryTask.shares`). `seen_source` is the source as the student sees it, which is `source` unless
+    `SelfTraining.augment_source` is set. `mixed` are the mixer's batches, one or more.
     """
 
     step: int
@@ -152,6 +153,7 @@ class StepView:
     student: Segmentor
     teacher: Segmentor
     source: Batch
+    seen_source: Batch
     target: Batch
     pseudo: PseudoLabel
     mixed: tuple[Mixed, ...]

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.adaptation.augmentation import augment
+from trainables.adaptation.class_crop import class_balanced
 from trainables.adaptation.mixer import Mixer, MixView
 from trainables.adaptation.pseudo_label import pseudo_label
 from trainables.adaptation.teacher import Teacher
@@ -77,6 +78,8 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
 
     tasks = [task for task in state.tasks if isinstance(task, AuxiliaryTask) and step >= task.start_step]
     with autocast(state):
+        if settings.class_crop is not None:
+            target = class_balanced(target, settings.class_crop, teacher.network, state.streams, step)
         pseudo = pseudo_label(teacher.network, target, settings.threshold, settings.margins)
         mixing = _mix_view(state, source, target, pseudo)
         mixed = mixed_images(state, settings, mixing)
@@ -87,6 +90,7 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
         student=student,
         teacher=teacher.network,
         source=source,
+        seen_source=seen_source(state, settings, source),
         target=target,
         pseudo=pseudo,
         mixed=mixed,
@@ -127,7 +131,7 @@ def supervised_step(state: State, batch: Batch) -> Losses:
 
 def source_term(state: State, view: StepView, sharing: list[AuxiliaryTask]) -> Losses:
     """L_sup, and the tasks that look at the source pass's own features before its graph is freed."""
-    student, source = state.student, view.source
+    student, source = state.student, view.seen_source
     box = Pass("source", view.step, view.streams).begin(student, source.image)
     with autocast(state):
         encoded = student.encode(source.image, box)
@@ -263,6 +267,17 @@ def _mix_view(state: State, source: Batch, target: Batch, pseudo: PseudoLabel) -
 def _target_images(state: State) -> TargetImages:
     assert state.target_images is not None
     return state.target_images
+
+
+def seen_source(state: State, settings: SelfTraining, source: Batch) -> Batch:
+    """The source as the student sees it: with colours augmented where the settings ask for it."""
+    if not settings.augment_source:
+        return source
+    image = augment(
+        source.image, settings.jitter, settings.blur, state.streams, state.step, state.mean, state.std,
+        name="source ", gates="",
+    )  # fmt: skip
+    return replace(source, image=image)
 
 
 def mixed_images(state: State, settings: SelfTraining, given: MixView) -> tuple[Mixed, ...]:

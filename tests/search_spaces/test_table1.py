@@ -32,11 +32,15 @@ SIZES = re.compile(
     r"|auxiliary\[MaskedConsistency\]\.block|auxiliary\[Mfm\]\.(grid|rebuilder\.(dim|heads|learning_rate))"
     r"|auxiliary\[PixelContrast\]\.(views|dim|learning_rate_factor)"
     r"|auxiliary\[PatchContrast\]\.(window|long_side|dim|bank_cells)"
+    r"|auxiliary\[ClassContrast\]\.(dim|hidden|bank_steps|learning_rate_factor)|adaptation\.class_crop"
     r"|adaptation\.mixer\.rare\.(classes|more_than)"
 )
 
 
-UNPRINTED = {"DAFormer in PiPa's recipe", "PiPa w/ MFM", "QuadMix w/ MFM"}  # rows that the paper does not have
+UNPRINTED = {  # rows that the paper does not have
+    *("DAFormer in PiPa's recipe", "PiPa w/ MFM", "QuadMix w/ MFM"),
+    *("DAFormer in SePiCo's recipe", "SePiCo", "SePiCo w/ MFM"),
+}
 
 
 def published(study: Study, table: str) -> dict[str, Published]:
@@ -88,6 +92,7 @@ def test_every_row_names_its_base_and_recipe(profile: str, table: str) -> None:
     rows = published(STUDIES[profile], table)
     assert "MIC" in rows["QuadMix"].note
     assert all(word in rows["PiPa"].note for word in ("DAFormer", "640", "60,000"))
+    assert all(word in rows["SePiCo"].note for word in ("70.3", "64.3", "640", "no SePiCo"))
     assert all(word in rows["GANDA"].note for word in ("AAAI 2023", "not trained"))
     config = row(profile, table, Method.MIC)
     size = " x ".join(map(str, config.data.training_size))
@@ -120,12 +125,12 @@ def test_numbers_are_those_of_the_papers_text(shared: Path) -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_every_row_trains_its_own_config_and_is_compared_with_its_own_baseline(profile: str) -> None:
-    """A row with MFM minus the row above it, PiPa minus its recipe alone, QuadMix minus MIC; others with nothing."""
+    """With MFM minus the row above, PiPa and SePiCo minus their recipes alone, QuadMix minus MIC; others nothing."""
     cells = list(STUDIES[profile].cells())
-    assert len({cell.config_id for cell in cells}) == len(cells) == 26
+    assert len({cell.config_id for cell in cells}) == len(cells) == 32
     mic = {cell.table: cell.config_id for cell in cells if cell.level == "MIC"}
     for above, cell in pairwise(cells):
-        if cell.level.endswith("w/ MFM") or cell.level == "PiPa":
+        if cell.level.endswith("w/ MFM") or cell.level in ("PiPa", "SePiCo"):
             assert cell.against == above.config_id
             assert cell.table == above.table
         else:
@@ -202,15 +207,15 @@ def test_the_test_of_sizes_would_see_another_method() -> None:
 
 @pytest.mark.parametrize("profile", PROFILES)
 def test_the_plan_is_right(profile: str, tmp_path: Path) -> None:
-    """26 configs, 78 trials; neither torch nor ray is imported."""
+    """32 configs, 96 trials; neither torch nor ray is imported."""
     argv = ["search_spaces/table1.py", "--profile", profile, "--plan", "--storage", str(tmp_path)]
     code = (
         f"import sys; from mfm_tune.run import main; status = main({argv!r}); "
         "assert not {'torch', 'ray'} & set(sys.modules); sys.exit(status)"
     )
     told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert re.search(r"configs +26 distinct", told)
-    assert re.search(r"trials +78 \(seeds 0, 1, 2\): 78 to do", told)
+    assert re.search(r"configs +32 distinct", told)
+    assert re.search(r"trials +96 \(seeds 0, 1, 2\): 96 to do", told)
 
 
 @pytest.mark.slow

@@ -121,6 +121,8 @@ class StoredDomains:
     ) -> None:
         self._pair = pair
         self._crops = crops
+        own = crops.target_crop if isinstance(crops, PackedPair) else None
+        self._target_crop = crops.crop_size if own is None else own
         self._margins = opening.margins
         self._device = opening.device
         self._layout = layout
@@ -251,20 +253,20 @@ class StoredDomains:
         target = self._pair.target
         index = self._target_sampler.draw(which).index
         size = target.size(index)
-        crop = draw_crop(where, size, self._crops.crop_size)
-        item = self._cut(target, index, crop, target.label(index) if labelled else None)
+        crop = draw_crop(where, size, self._target_crop)
+        item = self._cut(target, index, crop, target.label(index) if labelled else None, self._target_crop)
         if self._margins is None or self._margins.of_size is None:
             return item
         return replace(item, valid=valid_box(self._margins, self._margins.of_size, size, crop))
 
-    def _cut(self, images: Images, index: int, crop: Crop, label: TrainIds | None) -> _Item:
-        box = crop.box
-        image = torch.zeros((*self._crops.crop_size, 3), dtype=torch.uint8)
+    def _cut(self, images: Images, index: int, crop: Crop, label: TrainIds | None, size: Size | None = None) -> _Item:
+        size, box = size or self._crops.crop_size, crop.box
+        image = torch.zeros((*size, 3), dtype=torch.uint8)
         image[: box.height, : box.width] = _writable(images.window(index, box), crop.flip)
         cut = None
         if label is not None:
             part = box_of(label, box)
-            cut = torch.from_numpy(padded(part[:, ::-1] if crop.flip else part, self._crops.crop_size))
+            cut = torch.from_numpy(padded(part[:, ::-1] if crop.flip else part, size))
         return _Item(image, cut, (box.height, box.width), None)
 
     def _examples(self, images: Images, indices: Sequence[int]) -> Iterator[Example]:

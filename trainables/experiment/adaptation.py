@@ -67,6 +67,23 @@ class ClassMix(Settings):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClassBalancedCrop(Settings):
+    """Of several windows of a target image the one where the teacher sees the evenest classes (SePiCo).
+
+    The step begins with it; the teacher then labels the window anew.
+
+    Args:
+        size: (rows, columns) of a window: that of the source's crops.
+        tries: Windows at uniform places.
+        max_class_share: A window with a class that fills this share of it or more is the last choice.
+    """
+
+    size: Annotated[tuple[int, int], Size(8)]
+    tries: AtLeast1 = 10
+    max_class_share: UnitInterval = 0.75
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SelfTraining(Settings):
     """DACS: an EMA teacher labels target images; source classes are pasted onto them (Tranheden et al. 2021).
 
@@ -77,6 +94,9 @@ class SelfTraining(Settings):
         margins: Where pseudo-labels weigh 0; None is nowhere.
         mixer: What makes the mixed images: ClassMix, or settings of your own whose `build` returns a
             `trainables.adaptation.mixer.Mixer`.
+        augment_source: Whether the student sees the source with jitter and blur, too, at the steps where mixed images
+            have them. What is mixed is as it was.
+        class_crop: How target images are cropped once more, on the training device; None is not.
     """
 
     momentum: BelowOne = 0.99
@@ -85,6 +105,8 @@ class SelfTraining(Settings):
     blur: Blur | None = field(default_factory=Blur)
     margins: Margins | None = None
     mixer: Annotated[Any, Makes("a mixer", "build")] = field(default=ClassMix(), metadata={"identity": "when set"})
+    augment_source: bool = field(default=False, metadata={"identity": "when set"})
+    class_crop: ClassBalancedCrop | None = field(default=None, metadata={"identity": "when set"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -231,6 +231,8 @@ class PackedPair(DomainPair):
         evaluation_size: (rows, columns) the network sees at evaluation; labels keep their own size.
         max_class_share: A source crop is drawn again (at most 10 times) while one class fills this share of it or more.
         classes: Names of the classes of both stores, in the order of their ids; None takes them from the stores.
+        target_crop: (rows, columns) of a target crop, where it is cropped once more in the step
+            (`SelfTraining.class_crop`); None is that of the source.
     """
 
     source: Name = SourceDataset.GTA
@@ -241,6 +243,7 @@ class PackedPair(DomainPair):
     evaluation_size: Annotated[tuple[int, int], Size(32)] = (512, 1024)
     max_class_share: Annotated[float, Number(0, 1, open_low=True)] = 0.75
     classes: tuple[Line, ...] | None = field(default=None, metadata={"identity": "when set"})
+    target_crop: Annotated[tuple[int, int], Size(32)] | None = field(default=None, metadata={"identity": "when set"})
 
     def _check_together(self) -> None:
         if self.classes is None:

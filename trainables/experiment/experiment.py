@@ -39,6 +39,7 @@ class Experiment(Settings):
     def _check_together(self) -> None:
         if isinstance(self.initial, Pretrained):
             published_encoder(self.network)  # which refuses a network without one
+        _check_crops(self)
         kinds = [type(task) for task in self.auxiliary]
         for kind, task in zip(kinds, self.auxiliary, strict=True):
             if not (is_dataclass(task) and hasattr(task, "weight")):
@@ -59,6 +60,22 @@ class Experiment(Settings):
     def mfm(self) -> Mfm | None:
         """The settings of MFM, or None."""
         return next((task for task in self.auxiliary if isinstance(task, Mfm)), None)
+
+
+def _check_crops(config: Experiment) -> None:
+    """See that source and target end in the same size, as mixing wants them."""
+    crop = config.adaptation.class_crop if isinstance(config.adaptation, SelfTraining) else None
+    size = config.data.training_size
+    if crop is not None and crop.size != size:
+        raise ValueError(
+            f"SelfTraining.class_crop.size must be that of the source's training images, {size[0]}x{size[1]} pixels, "
+            f"got {crop.size[0]}x{crop.size[1]}."
+        )
+    if crop is None and getattr(config.data, "target_crop", None) not in (None, size):
+        raise ValueError(
+            "PackedPair.target_crop differs from crop_size, and nothing crops target images once more; set "
+            "SelfTraining.class_crop, or leave target_crop out."
+        )
 
 
 def _check_build(kind: type) -> None:

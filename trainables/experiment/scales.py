@@ -13,6 +13,8 @@ from typing import Any
 
 from trainables.config import (
     AdamW,
+    ClassBalancedCrop,
+    ClassContrast,
     DAFormer,
     Data,
     DeepLabV2,
@@ -60,6 +62,21 @@ class PiPaScale:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SePiCoScale:
+    """The setting of SePiCo on these networks.
+
+    Args:
+        data: Its images and crops, larger than DAFormer's in the paper.
+        contrast: Its loss.
+        class_crop: Of target images; None where they are as large as the source's crops.
+    """
+
+    data: Data
+    contrast: ClassContrast
+    class_crop: ClassBalancedCrop | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class DAFormerScale:
     """The setting of DAFormer, HRDA and MIC, which share a Mix Transformer and their parts.
 
@@ -71,7 +88,7 @@ class DAFormerScale:
         margins: Ignore borders of DAFormer's crops: rectified rows at the top, the ego-vehicle's hood at the bottom.
         things: Ids of the thing classes, for the feature distance.
         mask_block: Side of MIC's masked blocks, pixels.
-        pipa: The same for PiPa; None where the scale has none.
+        pipa, sepico: The same for PiPa and SePiCo; None where the scale has none.
     """
 
     network: DAFormer
@@ -83,6 +100,7 @@ class DAFormerScale:
     things: tuple[int, ...]
     mask_block: int
     pipa: PiPaScale | None = None
+    sepico: SePiCoScale | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +217,7 @@ MINI_DAFORMER = DAFormerScale(
         pixel=PixelContrast(views=10, dim=32, learning_rate_factor=1.0),
         patch=PatchContrast(window=(48, 48), long_side=(102, 256), dim=16, bank_cells=16),
     ),
+    sepico=SePiCoScale(data=ToyCity(), contrast=ClassContrast(dim=32, hidden=32, learning_rate_factor=1.0)),
 )
 MINI = Scale(
     name="mini",
@@ -263,6 +282,9 @@ SMOKE = replace(
             pixel=PixelContrast(views=4, dim=16, learning_rate_factor=1.0),
             patch=PatchContrast(window=(32, 32), long_side=(51, 128), dim=8, bank_cells=8),
         ),
+        sepico=SePiCoScale(
+            data=_SMOKE_DATA, contrast=ClassContrast(dim=8, hidden=8, bank_steps=4, learning_rate_factor=1.0)
+        ),
     ),
 )
 
@@ -296,6 +318,13 @@ PAPER = Scale(
             data=PackedPair(crop_size=(640, 640), target_size=(640, 1280), evaluation_size=(640, 1280)),
             pixel=PixelContrast(),
             patch=PatchContrast(),
+        ),
+        sepico=SePiCoScale(
+            data=PackedPair(
+                crop_size=(640, 640), target_size=(640, 1280), target_crop=(640, 1280), evaluation_size=(640, 1280)
+            ),
+            contrast=ClassContrast(hidden=256),
+            class_crop=ClassBalancedCrop(size=(640, 640)),
         ),
     ),
 )

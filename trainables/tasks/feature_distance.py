@@ -59,7 +59,7 @@ class FeatureDistanceTask(AuxiliaryTask):
         """The mean distance over the thing cells of the source batch; 0 where there is none."""
         features = view.shared.pyramids[0][-1]
         with torch.no_grad():
-            reference = self.imagenet_encoder(view.student.context(view.source.image))[-1]
+            reference = self.imagenet_encoder(view.student.context(view.seen_source.image))[-1]
             cells = self.get_buffer("things")[dominant_class(view.source.ground_truth, self.stride, self.min_ratio)]
         return feature_distance(features, reference, cells)
 
