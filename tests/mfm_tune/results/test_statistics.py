@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -139,6 +139,7 @@ def test_numbers_whose_sum_no_float_holds_have_no_mean() -> None:
     assert paired_difference({0: 1e308, 1: 1e308}, {0: -1e308, 1: 0.0}).verdict is Verdict.INCONCLUSIVE
 
 
+@settings(max_examples=30)
 @given(st.lists(numbers, min_size=2, max_size=8))
 def test_the_seeds_that_a_difference_takes_are_the_fewest_whose_interval_excludes_0(values: list[float]) -> None:
     """By scipy's quantiles, with the mean and the spread as they are; None for more than 50."""
