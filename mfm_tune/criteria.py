@@ -48,3 +48,16 @@ CRITERIA: Final = (
     SOFT_NEIGHBOURHOOD_DENSITY,
     AGREEMENT,
 )
+
+
+def metric_name(key: str) -> str:
+    """A metric's key for people: `student/miou` is `student mIoU`, `student/miou10` is `student mIoU of 10 classes`,
+    `student/iou/car` is `student IoU of car`."""
+    network, _, rest = key.partition("/")
+    if rest == "miou":
+        return f"{network} mIoU"
+    if rest.startswith("miou") and rest[4:].isdecimal():
+        return f"{network} mIoU of {rest[4:]} classes"
+    if rest.startswith("iou/"):
+        return f"{network} IoU of {rest.removeprefix('iou/')}"
+    return key

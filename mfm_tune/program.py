@@ -132,6 +132,23 @@ class KnowsData(Protocol):
 
 
 @runtime_checkable
+class ShipsStepTimes(Protocol):
+    """What a program may have besides: step times to plan with before this machine has any."""
+
+    def step_times(self) -> Sequence[tuple[str, bool, Mapping[str, float]]]:
+        """Where they were measured (`one core of an AMD EPYC`), whether on a GPU, and seconds a step by cost class,
+        evaluations and checkpoints included; at most one a kind of device. In no time, without third-party imports."""
+
+
+@runtime_checkable
+class ExportsModels(Protocol):
+    """What a program may have besides: its trials leave models that can be used."""
+
+    def export_command(self, folder: str, model: str) -> str:
+        """What to type to make a model of the trial in a folder."""
+
+
+@runtime_checkable
 class DataCheck(Protocol):
     """What a program may have besides: a look at the data that it is given, before anything is planned or trained."""
 

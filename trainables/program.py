@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainables.config import (
     ClassMix,
     Experiment,
     MfmInput,
+    Precision,
     Pretrained,
     SelfTraining,
     SourceOnly,
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from trainables.running.trial import Trial
 
 ADAPTATIONS = {SelfTraining: "DACS", SourceOnly: "source-only", TargetSupervised: "oracle"}
+STEP_TIMES = Path(__file__).with_name("step_times.json")  # made by `python -m tests.benchmarks.shipped_times`
 OTHER_PASSES = (MfmInput.MIXED_SHARED, MfmInput.BOTH)  # MFM takes none, or two, of its own, instead of one
 
 
@@ -58,7 +63,7 @@ class Segmentation:
         return _experiment(config).schedule.steps
 
     def cost_class(self, config: Experiment) -> str:
-        """Network, adaptation, mixer and auxiliary tasks: what the time of a step depends on most."""
+        """Network, adaptation, mixer, auxiliary tasks and bf16: what the time of a step depends on most."""
         tasks = [type(task).__name__ for task in config.auxiliary if getattr(task, "weight", 1.0) != 0]
         mfm = config.mfm
         if mfm is not None and mfm.weight != 0 and mfm.rebuilder is not None:
@@ -68,7 +73,13 @@ class Segmentation:
         if isinstance(config.adaptation, SelfTraining) and config.adaptation.mixer != ClassMix():
             tasks.insert(0, type(config.adaptation.mixer).__name__)
         parts = [config.network.label, ADAPTATIONS[type(config.adaptation)], *tasks]
-        return f"{self.benchmark(config)}: {' + '.join(parts)}, batch {config.batch_size}"
+        ending = ", bf16" if config.execution.precision is Precision.BFLOAT16 else ""
+        return f"{self.benchmark(config)}: {' + '.join(parts)}, batch {config.batch_size}{ending}"
+
+    def step_times(self) -> list[tuple[str, bool, dict[str, float]]]:
+        """Machine, whether it is a GPU, and seconds a step by cost class, as the package brings them."""
+        content = json.loads(STEP_TIMES.read_text(encoding="utf-8"))
+        return [(table["machine"], kind == "gpu", table["seconds"]) for kind, table in content.items()]
 
     def class_names(self, config: Experiment) -> tuple[str, ...]:
         """Names of the scored classes."""
@@ -103,6 +114,10 @@ class Segmentation:
         from trainables.data.given import store_commands
 
         return store_commands(configs)
+
+    def export_command(self, folder: str, model: str) -> str:
+        """What to type to make a model of the trial in a folder."""
+        return f"python -m trainables.export {shlex.quote(folder)} {model}"
 
     def check_data(self, configs: Sequence[Experiment], data: Mapping[str, str]) -> None:
         """See that given data sets and weights are what the configs read (see `trainables.data.given`)."""

@@ -8,17 +8,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mfm_tune.commands.dry_runs import probe_costs, replay
+from mfm_tune.commands.sentences import stopped
 from mfm_tune.commands.session import Session
-from mfm_tune.commands.study import StudyCommand, print_failures, resuming
+from mfm_tune.commands.study import StudyCommand, print_failures
 from mfm_tune.errors import OptionError
 from mfm_tune.execution.settings import Stopping
-from mfm_tune.execution.signals import RESUME, Interrupted
+from mfm_tune.execution.signals import Interrupted
 from mfm_tune.ledger.events import search_event
 from mfm_tune.ledger.records import Status, Trial
 from mfm_tune.planning.checks import check_search
-from mfm_tune.planning.forecast import StepTimes, duration, forecast, resource_hours
+from mfm_tune.planning.forecast import StepTimes, duration, forecast, resource_hours, source
 from mfm_tune.planning.plan import Choice as Wanted
-from mfm_tune.planning.plan import by_status
+from mfm_tune.planning.plan import by_status, in_brackets
 from mfm_tune.search.candidates import best, candidates_of, confirmed_study, selected, selection_event, selection_of
 from mfm_tune.search.proposals import ExplorationPlan, Explorer, plan_exploration, stopping
 from mfm_tune.search_space import Asha, Choice, Search
@@ -152,12 +153,14 @@ class SearchCommand:
             return "nothing to do"
         slots, like = self.session.slots, replace(plan.trials[-1].trial, step=0)
         distinct = {trial.key: trial for trial in trials}.values()
-        expected = forecast([*distinct, *[like] * unknown], StepTimes(self.session.state), slots.count)
+        table = self.session.step_table
+        times, all_trials = StepTimes(self.session.state, table), [*distinct, *[like] * unknown]
+        expected = forecast(all_trials, times, slots.count)
         if expected.wall_s is None:
-            return "unknown: the ledger has no step time for some of these trials; --probe measures them"
+            return "unknown: there is no step time for some of these trials; --probe measures them"
         hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
         saved = "; early stopping saves some" if plan.search.scheduler is not None else ""
-        return f"at most about {duration(expected.wall_s)}, {slots}, {hours}{saved}"
+        return f"at most about {duration(expected.wall_s)}, {slots}, {hours}{source(all_trials, times, table)}{saved}"
 
     def _explore(self) -> bool:
         """Run what is left of exploring, and write down what is to be confirmed. Whether exploring is complete."""
@@ -181,7 +184,7 @@ class SearchCommand:
         from mfm_tune.display.search import ExploreProgress, ExploreTable
 
         session = self.session
-        progress = ExploreProgress(plan, session.state, session.storage, session.slots.count, session.lag)
+        progress = session.progress(ExploreProgress, plan)
         options = session.engine_options(stopping(plan), _representative(plan))
         with session.recording(plan, progress, ExploreTable) as recorder:
             explorer = Explorer(plan, session.ledger, recorder)
@@ -200,24 +203,20 @@ class SearchCommand:
 
     def _interruption_summary(self, stop: Interrupted) -> str:
         """What is printed when a signal stopped the search: what is done at this stage, what is open, how to resume."""
-        from mfm_tune.display.search import explored_text
-
         plan = self.exploration()
         if self._is_selected and not _explores(plan):
             return self.confirmation().interruption_summary(stop)
-        return (
-            f"{explored_text(self.search, plan.candidates)}\n"
-            f"Stopped by {stop.number.name} while exploring {_counted_exploration(plan)}.{resuming(plan)} {RESUME}"
-        )
+        return stopped(self.session.options, stop, f" while exploring {_counted_exploration(plan)}", plan)
 
 
 def _counted_exploration(plan: ExplorationPlan) -> str:
-    """`40 candidates and 2 baselines (seed 0): 12 finished, 1 under way, 29 to propose, 30 trials to do`."""
+    """`40 candidates and 2 baselines (seed 0): 12 finished, 30 to do (1 under way, 29 to propose)`."""
     search = plan.search
-    parts = [*by_status(plan), *([f"{plan.to_propose} to propose"] if plan.to_propose else [])]
+    begun = [*by_status(plan, to_do=True), *([f"{plan.to_propose} to propose"] if plan.to_propose else [])]
+    left = f"{len(plan.to_do) + plan.to_propose} to do{in_brackets(begun)}"
     return (
         f"{search.trials} candidates and {len(search.baselines)} baselines (seed {search.explore_seed}): "
-        f"{', '.join([*parts, f'{len(plan.to_do) + plan.to_propose} trials to do'])}"
+        f"{', '.join([*by_status(plan, to_do=False), left])}"
     )
 
 

@@ -25,7 +25,7 @@ from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.ledger.storage import Storage, driver
 from mfm_tune.ledger.uri import announced_uri, resolved_uri, without_password
 from mfm_tune.planning.fingerprint import TrainingCode
-from mfm_tune.planning.forecast import Slots
+from mfm_tune.planning.forecast import Slots, StepTable, step_table
 from mfm_tune.planning.loading import REPOSITORY, Loaded
 from mfm_tune.planning.plan import Choice, Plan, changed_code, results_of_other_code
 from mfm_tune.planning.profiles import PAPER
@@ -46,6 +46,7 @@ CLEAN = r"""sed -i -E '/"event":"launch"/s#(://[^:/@"]*):[^"]*@#\1:***@#g'"""  #
 P = TypeVar("P", bound=Plan)
 T = TypeVar("T")
 U = TypeVar("U")
+G = TypeVar("G", bound="Progress")
 
 
 class Command(Protocol):
@@ -204,6 +205,25 @@ class Session:
             patience_s = MIRROR_S
         finally:
             self.mirror.finish(patience_s)
+
+    @property
+    def step_table(self) -> StepTable | None:
+        """Step times that come with the program, of the kind of device that trials take."""
+        return step_table(self.declared.program, gpu=self.gpus_per_trial > 0)
+
+    def progress(self, kind: Callable[..., G], plan: Plan, part: str = "") -> G:
+        """How far a launch is, as `Progress` shows it."""
+        ray = "starting Ray" if self.options.address is None else f"joining Ray at {self.options.address}"
+        return kind(
+            plan,
+            self.state,
+            self.storage,
+            self.slots.count,
+            mirror=self.lag,
+            part=part,
+            elsewhere=self.step_table,
+            opening="" if self.options.inline else ray,
+        )
 
     @property
     def lag(self) -> Callable[[], str] | None:

@@ -8,16 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfm_tune.commands.dry_runs import probe_costs, replay
+from mfm_tune.commands.sentences import further, stopped
 from mfm_tune.commands.session import Session
-from mfm_tune.criteria import Criterion
+from mfm_tune.criteria import Criterion, metric_name
 from mfm_tune.errors import StorageError, printable, storage_error, typed
 from mfm_tune.execution.settings import Stopping
-from mfm_tune.execution.signals import RESUME, Interrupted
+from mfm_tune.execution.signals import Interrupted
 from mfm_tune.ledger.events import study_event
 from mfm_tune.ledger.records import Status
 from mfm_tune.ledger.storage import Storage, check_writable
 from mfm_tune.planning.checks import check_study
-from mfm_tune.planning.forecast import estimate_cost
+from mfm_tune.planning.forecast import estimate_cost, hours_a_trial
 from mfm_tune.planning.plan import (
     Plan,
     changed_code,
@@ -103,16 +104,13 @@ class StudyCommand:
         return 0
 
     def interruption_summary(self, stop: Interrupted) -> str:
-        """What is printed when a signal stopped the run: the tables so far, what is open, how to resume."""
+        """What is printed when a signal stopped the run: what is done, what is open, how to resume and to look."""
         plan = self.planned()
-        return (
-            f"{self._tables()}\n"
-            f"Stopped by {stop.number.name}: of {len(plan.trials)} trials {counted(plan)}.{resuming(plan)} {RESUME}"
-        )
+        return stopped(self.session.options, stop, f": of {len(plan.trials)} trials {counted(plan)}", plan)
 
     @property
     def _criterion(self) -> Criterion:
-        return Criterion(key=self.study.metric, label=self.study.metric)
+        return Criterion(key=self.study.metric, label=metric_name(self.study.metric))
 
     def _declared(self) -> Plan:
         """The plan, after what the study declares is in the ledger."""
@@ -125,7 +123,8 @@ class StudyCommand:
 
     def _described(self, plan: Plan) -> list[str]:
         """What `plan` prints."""
-        return describe(plan, *self._cost(plan))
+        hours = hours_a_trial([each.trial for each in plan.trials], self.session.state, self.study.program)
+        return describe(plan, *self._cost(plan), hours)
 
     def _carry_out(self, plan: Plan) -> int:
         """Run a plan's trials, write the report, name what failed."""
@@ -154,14 +153,14 @@ class StudyCommand:
         )
 
     def _cost(self, plan: Plan) -> tuple[str, str]:
-        return estimate_cost(plan.to_do, self.session.state, self.session.slots)
+        return estimate_cost(plan.to_do, self.session.state, self.session.slots, self.study.program)
 
     def _run_trials(self, plan: Plan) -> None:
         from mfm_tune.display.progress import Progress
         from mfm_tune.display.table import LiveTable
 
         session = self.session
-        progress = Progress(plan, session.state, session.storage, session.slots.count, session.lag, self._part)
+        progress = session.progress(Progress, plan, part=self._part)
         options = session.engine_options(self._stopping(plan))
         with session.recording(plan, progress, LiveTable) as recorder:
             session.run(plan.to_do, recorder, options)
@@ -192,6 +191,7 @@ class StudyCommand:
             files = self._report_files(folder)
         print(self._tables())
         print(files)
+        print(further(self.session.options, self.planned()))
         for sentence in files.lost:
             print(sentence, file=sys.stderr)
 
@@ -221,12 +221,6 @@ class StudyCommand:
 
         prints = self.session.code.digests(self.study.configs())
         return terminal_table(self.study, self.session.state, fingerprints=prints)
-
-
-def resuming(plan: Plan) -> str:
-    """A sentence on trials that are under way, or nothing."""
-    count = sum(planned.status is Status.OPEN for planned in plan.trials)
-    return f" The {count} in progress resume from their last checkpoints." if count else ""
 
 
 def print_failures(plan: Plan, storage: Storage) -> int:

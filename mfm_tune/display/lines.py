@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import Self
 
+from mfm_tune.criteria import metric_name
 from mfm_tune.display.progress import Progress, Snapshot
 from mfm_tune.errors import last_line
 from mfm_tune.ledger.records import Trial, TrialRecord
@@ -29,6 +30,9 @@ class PlainLines:
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
+        opening = self._progress.snapshot().opening
+        if opening:
+            self._say(opening)
         self._thread.start()
         return self
 
@@ -57,7 +61,8 @@ class PlainLines:
 
 def sign_of_life(now: Snapshot) -> str:
     """One line about a launch in progress."""
-    running = ", ".join(f"{each.name} {each.step}/{each.planned_steps}" for each in now.running) or "nothing yet"
+    running = ", ".join(f"{each.name} {each.step}/{each.planned_steps}" for each in now.running)
+    running = running or now.opening or "nothing yet"
     mirror = f"; MLflow {now.mirror}" if now.mirror else ""
     return f"{now.ended}/{now.trials} trials, {now.fraction:.0%}; running: {running}; {now.time_left}{mirror}"
 
@@ -68,7 +73,7 @@ def end_text(progress: Progress, trial: Trial, record: TrialRecord, storage: Sto
     metric = progress.plan.study.metric
     value = record.final(metric)
     if value is not None:
-        text += f", {metric} {value:.1f}"
+        text += f", {metric_name(metric)} {value:.1f}"
     if record.outcome in (Outcome.STOPPED, Outcome.DIVERGED):
         text += f" at step {record.step} of {record.planned_steps}"
     if record.outcome is Outcome.FAILED:

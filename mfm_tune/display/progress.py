@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from statistics import fmean, stdev
 from mfm_tune.ledger.records import Trial, TrialRecord, finals
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
-from mfm_tune.planning.forecast import StepTimes, duration, wall_time
+from mfm_tune.planning.forecast import StepTable, StepTimes, duration, wall_time
 from mfm_tune.planning.plan import Plan
 from mfm_tune.program import Outcome
 from mfm_tune.space import Cell
@@ -28,17 +29,31 @@ _WORDS = {Outcome.OOM: "OOM", Outcome.DIVERGED: "diverged", Outcome.FAILED: "fai
 
 @dataclass(frozen=True)
 class RunningTrial:
-    """A trial in progress."""
+    """A trial in progress.
+
+    Args:
+        elapsed_s: Since this attempt began.
+        steps_a_second: Since its steps were first looked at; None before the second look.
+        value: The study's metric in the last report; None before the first.
+    """
 
     name: str
     step: int
     planned_steps: int
+    elapsed_s: float = 0.0
+    steps_a_second: float | None = None
+    value: float | None = None
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A launch at one moment; `left` is in seconds, None while nothing like it was timed; `part` is what it is left of,
-    where more trials follow that nobody knows yet."""
+    """A launch at one moment.
+
+    Args:
+        left: Seconds, None while nothing like it was timed.
+        part: What it is left of, where more trials follow that nobody knows yet.
+        opening: What happens before the first trial begins, in words; empty from then on.
+    """
 
     ended: int
     trials: int
@@ -47,6 +62,7 @@ class Snapshot:
     running: tuple[RunningTrial, ...]
     mirror: str
     part: str = ""
+    opening: str = ""
 
     @property
     def time_left(self) -> str:
@@ -65,6 +81,8 @@ class Progress:
         slots: How many trials run at once.
         mirror: Gives the state of the tracking mirror, or None when it is up to date; None without a mirror.
         part: What the time left is of, where the plan is not all that will run: `the first stage`.
+        elsewhere: Step times of another machine, for what this one has none of.
+        opening: What happens before the first trial begins, such as `starting Ray`.
     """
 
     def __init__(
@@ -73,8 +91,11 @@ class Progress:
         state: LedgerState,
         storage: Storage,
         slots: int,
+        *,
         mirror: Callable[[], str | None] | None = None,
         part: str = "",
+        elsewhere: StepTable | None = None,
+        opening: str = "",
     ) -> None:
         self.plan = plan
         self._state = state
@@ -82,6 +103,9 @@ class Progress:
         self._slots = slots
         self._mirror = mirror
         self._part = part
+        self._elsewhere = elsewhere
+        self._opening = opening
+        self._speeds = Speeds()
         self._lock = threading.Lock()
         self._launch: dict[str, tuple[Trial, TrialRecord | None]] = {trial.key: (trial, None) for trial in plan.to_do}
         self._seeds = Counter(planned.trial.config_id for planned in plan.trials)
@@ -102,11 +126,12 @@ class Progress:
         """The launch now."""
         with self._lock:
             launch = list(self._launch.values())
-            times = self._times = self._times or StepTimes(self._state)
+            times = self._times = self._times or StepTimes(self._state, self._elsewhere)
         waiting = [*(trial for trial, record in launch if record is None), *self.coming()]
         running = [(trial, record) for trial, record in launch if record is not None and record.outcome is None]
         ended = [trial for trial, record in launch if record is not None and record.outcome is not None]
-        steps = {trial.key: self._step(trial, record) for trial, record in running}
+        shown = {trial.key: self._running(trial, record) for trial, record in running}
+        steps = {key: each.step for key, each in shown.items()}
         trials = [*(trial for trial, _ in running), *waiting]
         total = sum(trial.planned_steps for trial in (*trials, *ended))
         done = sum(trial.planned_steps for trial in ended) + sum(steps.get(each.key, each.step) for each in trials)
@@ -115,9 +140,10 @@ class Progress:
             trials=len(trials) + len(ended),
             fraction=min(1.0, done / total) if total else 1.0,
             left=self._left(trials, steps, times),
-            running=tuple(RunningTrial(self.name(each), steps[each.key], each.planned_steps) for each, _ in running),
+            running=tuple(shown.values()),
             mirror=self._mirror_word(),
             part=self._part,
+            opening="" if running or ended else self._opening,
         )
 
     def coming(self) -> Sequence[Trial]:
@@ -134,11 +160,26 @@ class Progress:
             records = dict(self._records.get(cell.config_id, {}))
         return cell_text(records, metric, self._seeds[cell.config_id])
 
-    def _step(self, trial: Trial, record: TrialRecord) -> int:
-        """The current step of a running trial: its own counter, else what the ledger has."""
+    def is_finished(self, cell: Cell) -> bool:
+        """Whether all seeds of a cell have ended."""
+        with self._lock:
+            records = list(self._records.get(cell.config_id, {}).values())
+        ended = [record for record in records if record.outcome is not None]
+        return len(ended) == self._seeds[cell.config_id]
+
+    def _running(self, trial: Trial, record: TrialRecord) -> RunningTrial:
+        """A running trial now: its steps are those of its own counter, else what the ledger has."""
         counted = read_counters(self._storage.trial(trial.folder) / "progress")
-        step = record.step if counted is None else counted[1]
-        return min(max(step, 0), trial.planned_steps)
+        executed, step = (record.executed_steps, record.step) if counted is None else counted
+        began = record.attempt_started
+        return RunningTrial(
+            name=self.name(trial),
+            step=min(max(step, 0), trial.planned_steps),
+            planned_steps=trial.planned_steps,
+            elapsed_s=0.0 if began is None else max(0.0, time.time() - began / 1000),
+            steps_a_second=self._speeds.of((trial.key, record.attempts), executed),
+            value=record.metrics.get(self.plan.study.metric),
+        )
 
     def _left(self, trials: list[Trial], steps: Mapping[str, int], times: StepTimes) -> float | None:
         seconds = [times.seconds(trial) for trial in trials]
@@ -159,6 +200,28 @@ class Progress:
             return self._mirror() or ""
         except Exception:  # a mirror that is in trouble must not disturb the display
             return "unknown"
+
+
+class Speeds:
+    """Steps a second of trials, from how their counters rise while they are looked at."""
+
+    def __init__(self) -> None:
+        self._before: dict[tuple[str, int], int] = {}
+        self._since: dict[tuple[str, int], tuple[float, int]] = {}
+
+    def of(self, attempt: tuple[str, int], executed: int) -> float | None:
+        """The mean since this attempt's counter was first seen to have risen, without the time to its first step; None
+        until then.
+
+        Args:
+            attempt: Trial key and number of the attempt.
+            executed: Steps executed ever.
+        """
+        if executed <= self._before.setdefault(attempt, executed):
+            return None
+        now = time.monotonic()
+        since, first = self._since.setdefault(attempt, (now, executed))
+        return (executed - first) / (now - since) if executed > first else None
 
 
 def read_counters(path: Path) -> tuple[int, int] | None:

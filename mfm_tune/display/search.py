@@ -25,9 +25,15 @@ class ExploreProgress(Progress):
     plan: ExplorationPlan
 
     def coming(self) -> Sequence[Trial]:
-        """A stand-in for each candidate that is still to be proposed."""
+        """A stand-in for each candidate that is still to be proposed, or is and waits for a place."""
         like = self.plan.trials[0].trial
-        return [replace(like, key=f"coming-{number}", step=0) for number in range(self.plan.to_propose)]
+        waiting = {
+            candidate.key
+            for candidate in self.plan.candidates
+            if candidate.key not in self._launch and (candidate.record is None or candidate.record.outcome is None)
+        }
+        count = self.plan.to_propose + len(waiting)
+        return [replace(like, key=f"coming-{number}", step=0) for number in range(count)]
 
 
 class ExploreTable(LiveTable):
@@ -35,8 +41,9 @@ class ExploreTable(LiveTable):
 
     _progress: ExploreProgress
 
-    def tables(self) -> list[RenderableType]:
-        """One table."""
+    def tables(self, height: int) -> list[RenderableType]:
+        """One table, however high the screen is."""
+        del height
         plan = self._progress.plan
         return [_grid(plan.search, candidates_of(plan.state, plan.search, plan.code))]
 

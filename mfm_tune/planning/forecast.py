@@ -1,4 +1,5 @@
-"""How long trials will take and what they use up, from the step times that the ledger has."""
+"""How long trials will take and what they use up: from the step times that the ledger has, else from those that come
+with the program, which were measured on another machine."""
 
 from __future__ import annotations
 
@@ -7,21 +8,48 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
+from typing import NamedTuple
 
 from mfm_tune.ledger.records import Trial, TrialRecord
 from mfm_tune.ledger.state import LedgerState
+from mfm_tune.program import Program, ShipsStepTimes
 
 CLASSES_NAMED = 1  # cost classes that are named where the time of several is unknown
+
+
+class StepTable(NamedTuple):
+    """Seconds a step by cost class, as they were measured elsewhere.
+
+    Args:
+        machine: Where, such as `one core of an AMD EPYC`.
+        gpu: Whether trials ran on a GPU there.
+    """
+
+    machine: str
+    gpu: bool
+    seconds: Mapping[str, float]
+
+
+def step_table(program: Program, *, gpu: bool) -> StepTable | None:
+    """The step times that a program brings of GPUs or of CPUs; None where it brings none."""
+    tables = program.step_times() if isinstance(program, ShipsStepTimes) else ()
+    return next((table for table in map(StepTable._make, tables) if table.gpu is gpu), None)
 
 
 class StepTimes:
     """Seconds that a step takes, evaluations and checkpoints included, by config and by cost class.
 
     A config's own trials are asked first, then those of its cost class on the same benchmark, then what `--probe`
-    measured of that class.
+    measured of that class, then what was measured elsewhere. The last is scaled by how much slower this machine was
+    with those classes of the same benchmark that are known of both.
+
+    Args:
+        state: The ledger.
+        elsewhere: Times of another machine.
     """
 
-    def __init__(self, state: LedgerState) -> None:
+    def __init__(self, state: LedgerState, elsewhere: StepTable | None = None) -> None:
+        self._elsewhere: Mapping[str, float] = {} if elsewhere is None else elsewhere.seconds
         self._probed = {name: probe.seconds_a_step for name, probe in state.probes.items()}
         self._by_config: dict[str, list[float]] = defaultdict(list)
         self._by_class: dict[tuple[str, str], list[float]] = defaultdict(list)
@@ -34,9 +62,25 @@ class StepTimes:
 
     def seconds(self, trial: Trial) -> float | None:
         """Seconds a step of a trial, or None where nothing like it has run."""
+        known = self.known(trial)
+        if known is not None or trial.cost_class not in self._elsewhere:
+            return known
+        return self._elsewhere[trial.cost_class] * self._slower(trial.benchmark)
+
+    def known(self, trial: Trial) -> float | None:
+        """Seconds a step as far as the ledger has them."""
         alike = (trial.benchmark, trial.cost_class)
         known = self._by_config.get(trial.config_id) or self._by_class.get(alike)
         return median(known) if known else self._probed.get(alike)
+
+    def _slower(self, benchmark: str) -> float:
+        here = self._probed | {alike: median(seconds) for alike, seconds in self._by_class.items()}
+        ratios = [
+            seconds / self._elsewhere[name]
+            for (where, name), seconds in here.items()
+            if where == benchmark and name in self._elsewhere
+        ]
+        return median(ratios) if ratios else 1.0
 
 
 def seconds_a_step(record: TrialRecord) -> float | None:
@@ -107,21 +151,55 @@ class Slots:
         return "one trial after the other" if self.count == 1 else f"{self.count} trials side by side"
 
 
-def estimate_cost(trials: Sequence[Trial], state: LedgerState, slots: Slots) -> tuple[str, str]:
-    """The time from start to end, and what is used up, as far as the ledger has times of trials or their cost class."""
+def estimate_cost(
+    trials: Sequence[Trial], state: LedgerState, slots: Slots, program: Program | None = None
+) -> tuple[str, str]:
+    """The time from start to end, and what is used up, as far as the ledger has times of trials or their cost class,
+    or the program brings them."""
     if not trials:
         return "nothing to do", "nothing"
-    expected = forecast(trials, StepTimes(state), slots.count)
+    table = None if program is None else step_table(program, gpu=slots.gpus > 0)
+    times = StepTimes(state, table)
+    expected = forecast(trials, times, slots.count)
     hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
+    measured = source(trials, times, table) if expected.busy_s else ""
     if expected.wall_s is None:
-        return (
-            f"unknown: the ledger has no step time of {unknown_classes(expected.unknown)}; --probe measures it",
-            f"at least {hours}, the others unknown" if expected.busy_s else "unknown",
-        )
+        unknown = f"unknown: there is no step time of {unknown_classes(expected.unknown)}; --probe measures it"
+        some = f"at least {hours}{measured}, the others unknown" if expected.busy_s else "unknown"
+        return unknown, some if slots.gpus or program is None else _hours_of_gpus(trials, program) or some
     return (
-        f"about {duration(expected.wall_s)}, {slots}",
+        f"about {duration(expected.wall_s)}, {slots}{measured}",
         f"about {hours} ({slots.gpus:g} GPUs a trial)" if slots.gpus else f"about {hours}",
     )
+
+
+def source(trials: Iterable[Trial], times: StepTimes, table: StepTable | None) -> str:
+    """Where step times come from that the ledger lacks; nothing where it lacks none."""
+    if table is None or all(times.known(trial) is not None for trial in trials):
+        return ""
+    return f" (measured on {table.machine}; --probe measures yours)"
+
+
+def _hours_of_gpus(trials: Sequence[Trial], program: Program) -> str:
+    """What trials take on a GPU where there is none, as far as that is known."""
+    table = step_table(program, gpu=True)
+    expected = forecast(trials, StepTimes(LedgerState(), table), 1)
+    if table is None or not expected.busy_s:
+        return ""
+    least, others = ("at least", ", the others unknown") if expected.unknown else ("about", "")
+    return f"{least} {resource_hours(expected.busy_s, cpus=0, gpus=1)} on {table.machine}{others}"
+
+
+def hours_a_trial(trials: Sequence[Trial], state: LedgerState, program: Program) -> dict[str, str]:
+    """GPU-hours of one trial by config id, of those whose step time on a GPU is known."""
+    table = step_table(program, gpu=True)
+    times = StepTimes(state, table)
+    found = {}
+    for trial in trials:
+        seconds = times.seconds(trial) if table is not None and trial.cost_class in table.seconds else None
+        if seconds is not None:
+            found[trial.config_id] = resource_hours(seconds * trial.planned_steps, cpus=0, gpus=1)
+    return found
 
 
 def duration(seconds: float) -> str:

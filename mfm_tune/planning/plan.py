@@ -6,9 +6,10 @@ Trials are ordered seed-major, so that the table of one seed is complete early; 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from types import MappingProxyType
 from typing import Any
 
 from mfm_tune.errors import ChangedCodeError, OptionError, SearchSpaceError
@@ -20,6 +21,8 @@ from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import Fingerprint, TrainingCode, changed_files
 from mfm_tune.program import Outcome, Program
 from mfm_tune.space import Cell, Study, Table
+
+NAMED = 6  # configs of one cost that are named
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,8 +249,12 @@ def changed_code(plan: Plan, state: LedgerState, others: Mapping[tuple[str, str]
 # --------------------------------------------------------------------------------------------------------------------
 
 
-def describe(plan: Plan, time: str, cost: str) -> list[str]:
-    """The plan as lines for people: cells, distinct configs, trials done and to do, expected time and cost."""
+def describe(plan: Plan, time: str, cost: str, hours: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """The plan as lines for people: cells, distinct configs, trials done and to do, expected time and cost.
+
+    Args:
+        hours: What one trial costs, by config id; may lack any.
+    """
     by_table = ", ".join(f"{table.name} {table.axis.name} {len(table.axis.levels)}" for table in plan.tables)
     second = sum(planned.trial.seed not in plan.study.seeds for planned in plan.trials)
     seeds = ", ".join(str(seed) for seed in plan.study.seeds) + (f", and {second} with further ones" if second else "")
@@ -258,15 +265,34 @@ def describe(plan: Plan, time: str, cost: str) -> list[str]:
         f"  trials   {len(plan.trials)} (seeds {seeds}): {counted(plan)}",
         f"  time     {time}",
         f"  cost     {cost}",
+        *_costs_a_trial(plan, hours),
+    ]
+
+
+def _costs_a_trial(plan: Plan, hours: Mapping[str, str]) -> list[str]:
+    """`  a trial  0.76 GPU-hours: DACS`, a line for each cost."""
+    names: dict[str, list[str]] = {}
+    for config in dict.fromkeys(planned.trial.config_id for planned in plan.trials) if hours else ():
+        names.setdefault(hours.get(config, "not measured"), []).append(plan.name_of(config))
+    return [
+        f"  {'a trial' if index == 0 else '':7}  {cost}: {', '.join(configs[:NAMED])}"
+        + (f" and {len(configs) - NAMED} more" if len(configs) > NAMED else "")
+        for index, (cost, configs) in enumerate(names.items())
     ]
 
 
 def counted(plan: Plan) -> str:
-    """The number of trials by status, such as `12 finished, 1 failed, 45 to do`."""
-    return ", ".join([*by_status(plan), f"{len(plan.to_do)} to do"])
+    """The number of trials by status, which add up: `12 finished, 45 to do (1 failed, 2 under way)`."""
+    done, begun = by_status(plan, to_do=False), by_status(plan, to_do=True)
+    return ", ".join([*done, f"{len(plan.to_do)} to do{in_brackets(begun)}"])
 
 
-def by_status(plan: Plan) -> list[str]:
-    """`12 finished`, `1 failed`, of those trials that the ledger has."""
-    statuses = Counter(planned.status for planned in plan.trials)
+def by_status(plan: Plan, *, to_do: bool) -> list[str]:
+    """`12 finished`, `1 failed`, of those trials that the ledger has and that are to do, or are not."""
+    statuses = Counter(planned.status for planned in plan.trials if planned.to_do is to_do)
     return [f"{statuses[status]} {status.value}" for status in Status if statuses[status] and status is not Status.NEW]
+
+
+def in_brackets(parts: Sequence[str]) -> str:
+    """` (1 failed, 2 under way)`; nothing for none."""
+    return f" ({', '.join(parts)})" if parts else ""

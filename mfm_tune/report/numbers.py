@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from mfm_tune.criteria import Criterion
+from mfm_tune.criteria import metric_name as metric_name
 from mfm_tune.ledger.records import Status, TrialRecord
 from mfm_tune.results.statistics import Paired, Summary
 from mfm_tune.results.study import CellResult
@@ -96,19 +97,6 @@ def interval_name(paired: Paired) -> str:
     if paired.low is None:
         return ""
     return "paired t" if paired.first is None else "two-stage"
-
-
-def metric_name(key: str) -> str:
-    """A metric's key for people: `student/miou` is `student mIoU`, `student/miou10` is `student mIoU of 10 classes`,
-    `student/iou/car` is `student IoU of car`."""
-    network, _, rest = key.partition("/")
-    if rest == "miou":
-        return f"{network} mIoU"
-    if rest.startswith("miou") and rest[4:].isdecimal():
-        return f"{network} mIoU of {rest[4:]} classes"
-    if rest.startswith("iou/"):
-        return f"{network} IoU of {rest.removeprefix('iou/')}"
-    return key
 
 
 def criterion_number(value: float | None, criterion: Criterion, *, sign: bool = False) -> str:

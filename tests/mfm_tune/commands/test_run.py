@@ -6,6 +6,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -80,7 +81,9 @@ def test_a_study_trains_once_and_its_report_is_written_again(
     assert run(path) == 0
     first = capsys.readouterr()
     assert "2 cells, 2 configs, 6 trials (6 to do), 1 at a time" in first.out
-    assert len(re.findall(r"^\S+ \d/6 level \d, seed \d: finished, student/miou \d+\.\d, after", first.out, re.M)) == 6
+    assert len(re.findall(r"^\S+ \d/6 level \d, seed \d: finished, student mIoU \d+\.\d, after", first.out, re.M)) == 6
+    where = shlex.quote(str(storage))
+    assert f"\nNext: python -m mfm_tune.diff A B --storage {where} (two configs, paired)\n" in first.out
     assert first.err == ""
     assert len(keys_of(storage, "end")) == 6
     page = storage / "reports" / "spaced-smoke" / "report.html"
@@ -523,9 +526,11 @@ def test_a_signal_stops_cleanly_and_the_same_command_carries_on(
     out, err = process.communicate(timeout=30)
     assert process.returncode == code
     assert err == ""
-    last = out.splitlines()[-1]
-    assert last.startswith(f"Stopped by {number.name}: of 2 trials ")
-    assert "The 1 in progress resume from their last checkpoints. To resume, give the same command again." in last
+    first, resuming, to_see = out.splitlines()[-3:]
+    assert first == f"Stopped by {number.name}: of 2 trials 2 to do (1 under way)."
+    assert resuming == "The 1 under way resume from their last checkpoints. To resume, give the same command again."
+    shown = shlex.split(to_see.partition("To see the tables so far: python -m mfm_tune.run ")[2])
+    assert main(shown) == 0  # what it prints is what can be typed
     assert not (storage / "driver.json").exists()
     open_trials = [record for record in read_ledger(storage / "ledger.jsonl").trials.values() if not record.is_final]
     assert [record.outcome for record in open_trials] == [None]

@@ -12,19 +12,21 @@ import pytest
 from rich.console import Console
 
 from mfm_tune.display.lines import PlainLines
-from mfm_tune.display.progress import Progress, cell_text, read_counters
-from mfm_tune.display.table import LiveTable
+from mfm_tune.display.progress import Progress, RunningTrial, cell_text, read_counters
+from mfm_tune.display.table import LiveTable, running_text
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.fingerprint import TrainingCode
+from mfm_tune.planning.loading import load_search_space
 from mfm_tune.planning.plan import Choice, Plan, make_plan
 from mfm_tune.program import Outcome, Report
 from mfm_tune.space import OOM, Axis, Study, Table
 from tests.mfm_tune.stub_program import PROGRESS, StubConfig, StubProgram
 
+ROOT = Path(__file__).resolve().parents[3]
 AXIS = Axis(name="level", levels=((1, 51.2), (2, OOM)), make=lambda value: StubConfig(level=value))
 STUDY = Study(
     name="stub",
@@ -38,11 +40,11 @@ STUDY = Study(
 class Launch:
     """A launch in which a test says what trials do."""
 
-    def __init__(self, storage: Path, **mirror: Any) -> None:
+    def __init__(self, storage: Path, study: Study = STUDY, **about: Any) -> None:
         self.storage = Storage(storage)
         self.state = LedgerState()
-        self.plan: Plan = make_plan(STUDY, self.state, TrainingCode(StubProgram().packages), Choice())
-        self.progress = Progress(self.plan, self.state, self.storage, 1, **mirror)
+        self.plan: Plan = make_plan(study, self.state, TrainingCode(study.program.packages), Choice())
+        self.progress = Progress(self.plan, self.state, self.storage, 1, **about)
         self.keys = [trial.key for trial in self.plan.to_do]
 
     def recorder(self, display: Any) -> Recorder:
@@ -76,6 +78,30 @@ def test_counters_of_running_trials_are_progress(tmp_path: Path) -> None:
     assert read_counters(counters) is None
     told.reported(launch.keys[0], report(2, 50.0))
     assert launch.progress.snapshot().running[0].step == 2
+
+
+def test_a_running_trial_has_its_time_its_speed_and_its_last_metric(tmp_path: Path) -> None:
+    """The speed from the first step that was seen, so that a slow start does not count."""
+    launch = Launch(tmp_path)
+    told = launch.recorder(launch.progress)
+    told.started(launch.keys[0], 1)
+    counters = launch.storage.trial(launch.plan.to_do[0].folder) / "progress"
+    counters.parent.mkdir(parents=True)
+
+    def running(executed: int) -> RunningTrial:
+        counters.write_bytes(PROGRESS.pack(executed, executed))
+        return launch.progress.snapshot().running[0]
+
+    assert (running(0).steps_a_second, running(0).value) == (None, None)
+    assert running(1).steps_a_second is None
+    time.sleep(0.1)
+    told.reported(launch.keys[0], report(2, 47.25))
+    now = running(3)
+    assert now.steps_a_second is not None
+    assert 0 < now.steps_a_second <= 20
+    assert now.elapsed_s >= 0.1
+    speed = f"{now.steps_a_second:.2g} steps/s"
+    assert running_text(now, "student mIoU") == f"  level 1, seed 0  step 3/4  0 s  {speed}  student mIoU 47.2"
 
 
 def test_time_left_is_known_once_something_was_timed(tmp_path: Path) -> None:
@@ -148,7 +174,7 @@ def run_trials(launch: Launch, told: Recorder) -> None:
 
 def test_elsewhere_than_on_a_terminal_there_are_plain_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One line a trial that ends, one when nothing ended for a while, and no control characters."""
-    launch = Launch(tmp_path, mirror=lambda: "12 events behind")
+    launch = Launch(tmp_path, mirror=lambda: "12 events behind", opening="starting Ray")
     with PlainLines(launch.progress, launch.storage, heartbeat_s=0.05) as display:
         run_trials(launch, launch.recorder(display))
         deadline = time.monotonic() + 10
@@ -156,7 +182,8 @@ def test_elsewhere_than_on_a_terminal_there_are_plain_lines(tmp_path: Path, caps
         while "running:" not in said and time.monotonic() < deadline:
             time.sleep(0.02)
             said += capsys.readouterr().out
-    assert re.search(r"^\d\d:\d\d:\d\d 1/6 level 1, seed 0: finished, student/miou 50\.0, after \d+ s; ", said, re.M)
+    assert re.match(r"\d\d:\d\d:\d\d starting Ray\n", said)
+    assert re.search(r"^\d\d:\d\d:\d\d 1/6 level 1, seed 0: finished, student mIoU 50\.0, after \d+ s; ", said, re.M)
     assert re.search(r"2/6 level 2, seed 0: failed: StubError: failed at step 3 \(all of it in .*error\.txt\)", said)
     assert re.search(r"2/6 trials, 33%; running: level 1, seed 1 0/4; .*; MLflow 12 events behind$", said, re.M)
     assert "\x1b" not in said
@@ -178,6 +205,43 @@ def test_on_a_terminal_a_table_fills_up(tmp_path: Path) -> None:
     assert re.search(r"2 +failed +OOM", shown)
     assert "level 2, seed 0: failed: StubError: failed at step 3" in shown
     assert "MLflow" not in shown
+
+
+def table_of(launch: Launch, width: int, height: int) -> LiveTable:
+    """A display for a terminal of a size."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, color_system=None)
+    return LiveTable(launch.progress, launch.storage, console)
+
+
+def screen(table: LiveTable) -> list[str]:
+    """The lines that a terminal shows."""
+    with table._console.capture() as caught:
+        table._console.print(table._picture())
+    return caught.get().splitlines()
+
+
+@pytest.mark.parametrize(("width", "height"), [(80, 24), (120, 24), (200, 50)])
+def test_all_six_tables_of_table_2_are_on_the_screen(tmp_path: Path, width: int, height: int) -> None:
+    """Before, amid and after: finished tables fold into a line or two first, and grids stay where there is room."""
+    study = load_search_space(ROOT / "search_spaces" / "table2.py").declared["mini"]
+    assert isinstance(study, Study)
+    launch = Launch(tmp_path, study, opening="starting Ray")
+    picture = table_of(launch, width, height)
+    told = launch.recorder(picture)
+    assert "starting Ray" in screen(picture)[0]
+    for count, key in enumerate(launch.keys):
+        told.started(key, 1)
+        if count % 19 == 0:
+            lines = screen(picture)
+            assert len(lines) < height
+            assert max(map(len, lines)) <= width
+            assert all(any(table.title in line for line in lines) for table in study.tables)
+        reached = Report(step=400, planned_steps=400, executed_steps=400, metrics={"student/miou": 50 + count % 7})
+        told.reported(key, reached)
+        told.ended(key, Outcome.FINISHED)
+    text = "\n".join(screen(table_of(launch, width, height)))
+    assert re.search(r"10\.0:? +5\d\.\d ± \d\.\d", text)  # the last cell of the last table
+    assert ("(e) Objective  Baseline: 5" in text) is (width < 200)  # folded
 
 
 def test_a_mirror_in_trouble_disturbs_no_display(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -12,7 +12,17 @@ from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.identity import canonical, config_id
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
-from mfm_tune.planning.forecast import Slots, StepTimes, duration, estimate_cost, forecast, resource_hours, wall_time
+from mfm_tune.planning.forecast import (
+    Slots,
+    StepTimes,
+    duration,
+    estimate_cost,
+    forecast,
+    hours_a_trial,
+    resource_hours,
+    step_table,
+    wall_time,
+)
 from mfm_tune.planning.plan import Choice, Plan, Status, changed_code, describe, make_plan, results_of_other_code
 from mfm_tune.program import Outcome
 from mfm_tune.space import Axis, Study, Table
@@ -169,6 +179,44 @@ def test_a_probe_tells_the_time_until_a_trial_of_the_class_has_run() -> None:
     assert plan(state).to_do == plan().to_do  # a probe is never a result
 
 
+@dataclass(frozen=True)
+class Shipping(StubProgram):
+    """A stub that brings step times."""
+
+    def step_times(self) -> list[tuple[str, bool, dict[str, float]]]:
+        """Of its one cost class, on a CPU and on a GPU."""
+        return [("a core", False, {"stub, 0 s a step": 1.0}), ("a GPU", True, {"stub, 0 s a step": 90.0})]
+
+
+def test_times_that_come_with_the_program_count_until_this_machine_has_its_own() -> None:
+    """1 s a step elsewhere: 40 s. Where another class of the benchmark took twice as long here, so does this one."""
+    table = step_table(Shipping(), gpu=False)
+    assert table is not None
+    assert forecast(plan().to_do, StepTimes(LedgerState(), table), 1).wall_s == 40.0
+    ran = told(Outcome.FINISHED)  # 2 s a step
+    assert forecast(plan(ran).to_do, StepTimes(ran, table), 1).wall_s == 9 * 4 * 2.0
+    two = table._replace(seconds={**table.seconds, "other": 5.0})
+    other = replace(plan().to_do[0], config_id="other", cost_class="other")
+    assert StepTimes(ran, two).seconds(other) == 10.0
+    assert StepTimes(LedgerState(), two).seconds(replace(other, cost_class="third")) is None
+
+
+def test_an_estimate_names_the_machine_that_step_times_are_of() -> None:
+    """Once this one has all, it does not; where there is no GPU, hours of one are still known."""
+    trials, slots = plan().to_do, Slots(count=1, cpus=1, gpus=0.0)
+    time, cost = estimate_cost(trials, LedgerState(), slots, Shipping())
+    assert time == "about 40 s, one trial after the other (measured on a core; --probe measures yours)"
+    assert cost == "about 0.011 CPU-hours"
+    ran = told(Outcome.FINISHED)
+    assert "measured on" not in estimate_cost(plan(ran).to_do, ran, slots, Shipping())[0]
+    others = [replace(trial, cost_class="other") for trial in trials[:1]]
+    assert estimate_cost([*trials, *others], LedgerState(), slots, Shipping()) == (
+        "unknown: there is no step time of 1 of cost class other; --probe measures it",
+        "at least 1 GPU-hours on a GPU, the others unknown",
+    )
+    assert set(hours_a_trial(trials, LedgerState(), Shipping()).values()) == {"0.1 GPU-hours"}
+
+
 def probed(step_s: float, evaluation_s: float) -> dict[str, Any]:
     """What `--probe` writes of the study's one cost class."""
     class_of = {"benchmark": "stub", "cost_class": "stub, 0 s a step"}
@@ -187,7 +235,7 @@ def test_an_open_trial_costs_only_what_is_left_of_it() -> None:
     ("trials", "state", "slots", "time", "cost"),
     [
         (0, told(), {"count": 1}, "nothing to do", "nothing"),
-        (1, LedgerState(), {"count": 1}, "unknown: the ledger has no step time of 1 of cost class stub", "unknown"),
+        (1, LedgerState(), {"count": 1}, "unknown: there is no step time of 1 of cost class stub", "unknown"),
         (9, told(Outcome.FINISHED), {"count": 2}, "about 40 s, 2 trials side by side", "about 0.02 CPU-hours"),
         (9, told(Outcome.FINISHED), {"count": 1, "cpus": 4}, "about 72 s, one trial", "about 0.08 CPU-hours"),
         (9, told(Outcome.FINISHED), {"count": 1, "gpus": 0.5}, "about 72 s", "about 0.01 GPU-hours (0.5 GPUs a trial)"),

@@ -1,0 +1,57 @@
+"""What is printed when a command ends, finished or stopped: how far it came, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+
+from mfm_tune.commands.options import DEFAULT_STORAGE, Options
+from mfm_tune.execution.signals import RESUME, Interrupted
+from mfm_tune.ledger.records import Status
+from mfm_tune.planning.plan import Plan
+from mfm_tune.program import ExportsModels
+
+
+def stopped(options: Options, stop: Interrupted, how_far: str, plan: Plan) -> str:
+    """Three lines for a run that a signal stopped: how far it came, how to resume it, how to see what there is."""
+    under_way = sum(planned.status is Status.OPEN for planned in plan.trials)
+    resuming = f"The {under_way} under way resume from their last checkpoints. " if under_way else ""
+    return (
+        f"Stopped by {stop.number.name}{how_far}.\n"
+        f"{resuming}{RESUME}\n"
+        f"To see the tables so far: {typed(options, 'mfm_tune.run', [*_declared(options), '--report-only'])}"
+    )
+
+
+def further(options: Options, plan: Plan) -> str:
+    """Where to look next: the runs, two configs against each other, a trained model."""
+    names = list(plan.study.references)
+    a, b = names[:2] if len(names) > 1 else ("A", "B")
+    ui = [f"{typed(options, 'mfm_tune.ui')} (runs and curves)"] if options.tracking else []
+    lines = [", ".join([*ui, f"{typed(options, 'mfm_tune.diff', [a, b])} (two configs, paired)"])]
+    finished = next((planned.trial for planned in plan.trials if planned.status is Status.FINISHED), None)
+    if finished is not None and isinstance(plan.study.program, ExportsModels):
+        folder = _shown(options.storage / finished.folder)
+        lines.append(f"{plan.study.program.export_command(folder, 'MODEL')} (a trained model)")
+    return "Next: " + "\n      ".join(lines)
+
+
+def typed(options: Options, module: str, words: Iterable[str] = ()) -> str:
+    """A command as it is typed where this one was."""
+    storage = [] if options.storage == DEFAULT_STORAGE.absolute() else ["--storage", _shown(options.storage)]
+    return shlex.join(["python", "-m", module, *words, *storage])
+
+
+def _declared(options: Options) -> list[str]:
+    """The options that say which study it is."""
+    words = [] if options.file is None else [str(options.file)]
+    words += [] if options.profile is None else ["--profile", options.profile]
+    words += [] if options.seeds is None else ["--seeds", ",".join(map(str, options.seeds))]
+    words += ["--only", *options.only] if options.only else []
+    return words + (["--data", *(f"{name}={path}" for name, path in options.data.items())] if options.data else [])
+
+
+def _shown(path: Path) -> str:
+    """Relative to the working directory, for what lies in it."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
