@@ -25,12 +25,14 @@ from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
 from packaging.requirements import Requirement
 
+from mfm_tune.display.search import ExploreProgress
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.file import read_events
 from mfm_tune.ledger.ledger import Ledger
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
+from mfm_tune.ledger.storage import Storage
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.plan import Choice
 from mfm_tune.program import Outcome, Report
@@ -161,6 +163,25 @@ def test_a_search_that_is_killed_comes_back_to_the_same_points(ends: list[str], 
     names = [event["config_id"] for event in killed.state.proposals["stub", "smoke"]]
     assert len(set(names)) == SEARCH.trials
     assert Counter(record.attempts for record in killed.state.trials.values())[1] >= SEARCH.trials + 1 - len(kills)
+
+
+def test_the_number_of_trials_stays_the_same_while_points_are_proposed() -> None:
+    """Also while one is asked for ahead, as for Ray: it is proposed, and has not begun."""
+    driver = Driver(SEARCH, ["finished"])
+    plan = plan_exploration(SEARCH, CODE, driver.state, Choice())
+    nowhere = Path("/nowhere")
+    progress = ExploreProgress(plan, driver.state, Storage(nowhere), 1)
+    recorder = Recorder(driver.ledger, storage=nowhere, launch="", study="", profile="", trials=plan.to_do,
+                        display=progress)  # fmt: skip
+    explorer = Explorer(plan, driver.ledger, recorder)
+    counts, ahead = [progress.snapshot().trials], next(explorer)
+    while ahead is not None:
+        running, ahead = ahead, next(explorer, None)
+        counts.append(progress.snapshot().trials)
+        recorder.started(running.key, 1)
+        counts.append(progress.snapshot().trials)
+        recorder.ended(running.key, Outcome.FINISHED)
+    assert set(counts) == {SEARCH.trials + 1}
 
 
 def test_a_failed_trial_is_told_as_failed_and_tried_again_by_the_next_launch() -> None:
