@@ -75,7 +75,16 @@ from trainables.experiment.tasks import (
     Rebuilder,
     Task,
 )
-from trainables.experiment.training import SGD, AdamW, Evaluation, Execution, Precision, Schedule, SelectionCriteria
+from trainables.experiment.training import (
+    SGD,
+    AdamW,
+    Evaluation,
+    Execution,
+    Precision,
+    Schedule,
+    SelectionCriteria,
+    TeacherScored,
+)
 from trainables.experiment.weights import Pretrained, Published
 
 __all__ = [
@@ -167,6 +176,7 @@ __all__ = [
     "TargetDataset",
     "TargetSupervised",
     "Task",
+    "TeacherScored",
     "Timm",
     "ToyCity",
     "WarmStart",

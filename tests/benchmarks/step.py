@@ -123,11 +123,13 @@ class Run:
         domains = Domains(classes, device, config.data.training_size, whole=whole_size(config))
         self.state = assemble(config, streams, student, domains)  # type: ignore[arg-type]
         self.state.step = first_whole_step(config)
-        self.source = in_layout(self._batch(len(classes)), config)
-        self.target = in_layout(replace(self._batch(len(classes)), label=None), config)
+        size = config.data.training_size
+        target_size = (config.data.target_crop if isinstance(config.data, PackedPair) else None) or size
+        self.source = in_layout(self._batch(len(classes), size), config)
+        self.target = in_layout(replace(self._batch(len(classes), target_size), label=None), config)
 
-    def _batch(self, classes: int) -> Batch:
-        rows, columns = self.config.data.training_size
+    def _batch(self, classes: int, shape: tuple[int, int]) -> Batch:
+        rows, columns = shape
         size = self.config.batch_size
         block = min(LABEL_BLOCK, rows // 4)
         coarse = torch.randint(classes, (size, -(-rows // block), -(-columns // block)))

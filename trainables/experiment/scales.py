@@ -34,6 +34,7 @@ from trainables.config import (
     RarePatches,
     Schedule,
     SmallDeepLab,
+    TeacherScored,
     ToyCity,
     WarmStart,
 )
@@ -296,7 +297,7 @@ PAPER = Scale(
     optimizer=AdamW(decay_norms=True),
     schedule=Schedule(),
     batch_size=2,
-    evaluation=Evaluation(interval=4000),
+    evaluation=Evaluation(interval=4000, teacher=TeacherScored.LAST),
     execution=Execution(precision=Precision.TF32, cuda_graphs=True),
     native_grid=(64, 64),
     dim_divisor=1,

@@ -64,6 +64,13 @@ class SelectionCriteria(Settings):
     temperature: Positive = 0.05
 
 
+class TeacherScored(Enum):
+    """At which evaluations the EMA teacher is scored, too."""
+
+    ALWAYS = "always"
+    LAST = "last"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation(Settings):
     """When and how the student and the teacher are scored.
@@ -75,6 +82,7 @@ class Evaluation(Settings):
         checkpoint_minutes: Between checkpoints within a block; each block ends with one. It cannot change a result.
         checkpoint_interval: The same in steps, beside those by time; None adds none.
         criteria: Label-free criteria to compute beside the scores; None computes none.
+        teacher: See the enum. It cannot change a result, and ASHA by a metric of the teacher needs it always.
     """
 
     interval: AtLeast1 = 4000
@@ -83,6 +91,7 @@ class Evaluation(Settings):
     checkpoint_minutes: Positive = field(default=10.0, metadata={"identity": False})
     checkpoint_interval: AtLeast1 | None = field(default=None, metadata={"identity": False})
     criteria: SelectionCriteria | None = field(default=None, metadata={"identity": "when set"})
+    teacher: TeacherScored = field(default=TeacherScored.ALWAYS, metadata={"identity": False})
 
 
 class Precision(Enum):

@@ -17,7 +17,7 @@ import torch
 from mfm_tune.identity import config_id
 from trainables import tensor_file
 from trainables.adaptation.photometric import distort, draw_distortion
-from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised
+from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised, TeacherScored
 from trainables.data.domains import open_domains
 from trainables.data.scored import SOURCE_MIOU
 from trainables.description import describe
@@ -265,10 +265,10 @@ class Trial:
             student = with_target_statistics(
                 student, self.domains, self.streams, adaptation.adapt_statistics, self.config.batch_size
             )
-        networks = {"student": student}
-        if state.teacher is not None:
+        networks, settings = {"student": student}, self.config.evaluation
+        last = state.step >= self.config.schedule.steps
+        if state.teacher is not None and (last or settings.teacher is TeacherScored.ALWAYS):
             networks["teacher"] = state.teacher.network
-        settings = self.config.evaluation
         criteria = None
         if settings.criteria is not None:
             criteria = TargetCriteria(settings.criteria, len(self.domains.classes), self.device)

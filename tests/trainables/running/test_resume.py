@@ -16,8 +16,9 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from mfm_tune.identity import config_id
 from trainables import tensor_file
-from trainables.config import Experiment, WarmStart
+from trainables.config import Experiment, TeacherScored, WarmStart
 from trainables.recipes import SMOKE, Scale, dacs_mfm, daformer, mfm, mic, oracle, source_only
 from trainables.running import checkpoint
 from trainables.running.progress import BlockMeans
@@ -153,6 +154,17 @@ def test_checkpoints_by_the_clock_are_written_beside_training_and_hold_the_step_
     reports = trained(config, tmp_path / "cut", half_way, cuts=(1, 3, 6))
     assert reports[-1]["executed_steps"] == 8
     assert (tmp_path / "cut" / FINAL).read_bytes() == (half_way / "whole" / FINAL).read_bytes()
+
+
+def test_a_teacher_that_is_scored_at_the_end_alone_changes_no_result(half_way: Path, tmp_path: Path) -> None:
+    """The same student, and the same teacher at the last step."""
+    evaluation = replace(SCALE.evaluation, teacher=TeacherScored.LAST)
+    config = dacs_mfm(replace(SCALE, evaluation=evaluation))
+    assert config_id(config) == config_id(dacs_mfm(SCALE))
+    first, last = trained(config, tmp_path / "last", half_way)
+    assert not any(name.startswith("teacher/") for name in first["metrics"])
+    assert last["metrics"]["teacher/miou"] >= 0
+    assert (tmp_path / "last" / FINAL).read_bytes() == (half_way / "whole" / FINAL).read_bytes()
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
