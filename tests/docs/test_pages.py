@@ -32,4 +32,4 @@ def test_every_page_is_in_the_index() -> None:
         return [page for part in parts for page in listed(part)]
 
     index = listed(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
-    assert sorted(index) == sorted(path.name for path in DOCS.glob("*.md"))
+    assert sorted(index) == sorted(path.name for path in DOCS.iterdir() if path.suffix in (".md", ".ipynb"))
