@@ -26,6 +26,7 @@ from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.ledger.uri import without_password_of
 from mfm_tune.tracking.mirror import Target, end, quiet_environment
 
+GUNICORN = "--config python:mfm_tune.tracking.first_page"
 READY_S = 120.0
 GRACE_S = 10.0
 HOSTS = "127.0.0.1:*,localhost:*"  # any port, for tunnels; no other name, which a stranger's page could make ours
@@ -42,7 +43,7 @@ def server_command(target: Target, port: int) -> list[str]:
         *(sys.executable, "-m", "mlflow", "server"),
         *("--host", "127.0.0.1", "--port", str(port), "--workers", "1"),
         *("--artifacts-destination", target.artifacts.as_uri()),
-        *("--gunicorn-opts", "--timeout 60 --threads 4 --graceful-timeout 3 --log-level warning"),
+        *("--gunicorn-opts", f"{GUNICORN} --timeout 60 --threads 4 --graceful-timeout 3 --log-level warning"),
     ]
 
 

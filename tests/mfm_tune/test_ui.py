@@ -22,6 +22,7 @@ import pytest
 from mfm_tune import ui
 from mfm_tune.errors import OptionError, StorageError
 from mfm_tune.ledger.state import read_ledger
+from mfm_tune.tracking.first_page import SCRIPT
 from mfm_tune.tracking.links import Link, links
 from mfm_tune.tracking.mirror import Target, ledger_identity, quiet_environment
 from mfm_tune.tracking.server import server
@@ -94,6 +95,14 @@ def test_another_version_gets_plain_filters(shown: Shown, monkeypatch: pytest.Mo
 def test_which_versions_read_our_views(version: str, reads: bool) -> None:
     """Only those that were tried."""
     assert reads_views(version) is reads
+
+
+def test_pages_open_for_training_unless_the_user_chose_otherwise(shown: Shown) -> None:
+    """The first page has the choices before its own scripts."""
+    with urllib.request.urlopen(f"{shown.address}/") as answer:
+        text = answer.read().decode()
+    assert text.index(SCRIPT) < text.index("<script defer")
+    assert '"mlflow.workflowType_v1": "machine_learning"' in SCRIPT
 
 
 def test_a_moved_storage_shows_its_artefacts(shown: Shown) -> None:
@@ -270,6 +279,13 @@ def test_each_link_lands_on_its_view(shown: Shown, chromium: str, tmp_path: Path
         curves = page(chromium, found[f"{table}: curves"], tmp_path / "profile", "teacher/miou")
         assert "student/miou" in curves
         assert "js-plotly-plot" in curves
+    ((trial,),) = rows(
+        shown.database, "SELECT run_uuid FROM tags WHERE key = 'mlflow.runName' AND value = 'a/dim 128/s0'"
+    )
+    run = page(chromium, f"{found['failures'].split('?')[0]}/{trial}", tmp_path / "profile", "dim_trained")
+    assert "dim_trained" in run
+    assert "Evaluations" not in run  # what the page is called among the tabs for language models
+    assert "collects usage data" not in run
     failures = page(chromium, found["failures"], tmp_path / "profile", "matching runs")
     assert "DACS/s1" in failures
     assert "default/s2" in failures
