@@ -25,6 +25,7 @@ from mfm_tune.program import Outcome
 from mfm_tune.results.differences import cell_difference
 from mfm_tune.results.statistics import Paired, Summary, summary
 from mfm_tune.tracking.params import VaryingFields, clean_key
+from mfm_tune.tracking.pictures import MONTAGE, has_montage
 from mfm_tune.tracking.runs import experiment_name, trial_run_key
 
 
@@ -190,6 +191,7 @@ class LedgerReader:
         if "pictures" in files:
             seen = self.pictures.setdefault(_experiment(self.state.trials[key]), {})
             seen.update(dict.fromkeys(files["pictures"], step))
+            seen.update({MONTAGE: step} if has_montage(files["pictures"]) else {})
         self._add(batch, trial_run_key(key), event["metrics"], event["time"], step)
 
     def _end(self, event: Event, batch: Batch) -> None:
