@@ -37,6 +37,7 @@ from mfm_tune.tracking.store import FILES_MARK, Handle, TrackingStore
 from mfm_tune.tracking.trouble import ArtifactTroubleError, RefusedError
 from mfm_tune.tracking.views import experiment_note, experiment_views, table_views
 
+PARENT = "mlflow.parentRunId"
 PATIENCE = 3  # a file that is refused so often, while runs are taken, is left out
 LARGEST_FILE = 50 * 2**20  # bytes; larger report files stay in the storage folder
 Contents = Mapping[str, bytes | Path]
@@ -68,11 +69,11 @@ class Delivery:
         Raises:
             TroubleError: It could not be delivered, or not wholly; given again, it resumes from there.
         """
+        for name in batch.studies:  # before the runs that are shown below theirs
+            self._write_study(name, batch)
         trials = {key: self._write_trial(key, batch) for key in batch.trials}
         for cell in batch.former.values():
             self._retire(cell)
-        for name in batch.studies:
-            self._write_study(name, batch)
         for key, handle in trials.items():
             if handle is not None:
                 self._write_trial_files(key, handle, batch.files.get(key, []))
@@ -123,10 +124,10 @@ class Delivery:
         numbers = self._reader.numbers
         cells = [cell_run(state, cell, self._ledger, numbers.get(cell.key, {})) for cell in declared_cells(event)]
         runs = [run for run in cells if run is not None]
-        for run in runs:
-            self._write(run, batch.rows.get(run.key, []))
         if runs:
             self._write(study_run(state, event, self._ledger, self._reader.declared_at[name]), [])
+        for run in runs:
+            self._write(run, batch.rows.get(run.key, []))
         for experiment in dict.fromkeys(run.experiment for run in runs):
             self._write_views(experiment)
 
@@ -182,10 +183,16 @@ class Delivery:
 
     def _write(self, run: Run, rows: list[Row]) -> Handle | None:
         try:
-            return self.store.write(run, rows)
+            return self.store.write(self._nested(run), rows)
         except RefusedError as error:
             self._say(f"{run.key}: {error}")
             return self.store.experiment(run.experiment).runs.get(run.key)
+
+    def _nested(self, run: Run) -> Run:
+        """The run below the first of its parents that MLflow has; the pages show no parent of another experiment."""
+        there = self.store.experiment(run.experiment).runs
+        parent = next((there[key] for key in run.parents if key in there and not there[key].deleted), None)
+        return run if parent is None else replace(run, tags={**run.tags, PARENT: parent.run_id})
 
     def _write_files(self, key: str, handle: Handle, files: Callable[[], Contents]) -> bool:
         """Write artefacts; False where they were left out. Runs come before files: a store that takes no files must not

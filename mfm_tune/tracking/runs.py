@@ -3,8 +3,8 @@
 Tags (all begin with `mfm.`): `kind` trial|cell|study, `key` (unique in a ledger), `ledger`, `study`, `profile`,
 `benchmark`, `outcome`; of trials and cells `config_id`, one tag a table that has the config
 (`in.<study>.<table>` = level), one an axis (`<axis>` = level); of trials `trial_key`, `seed`, `step`, `fingerprint`,
-`device`, `torch`; of cells `table`, `axis`, `level`, `order`, `paper`, `seeds`. The store adds `delivered` and
-`delivered_files`.
+`device`, `torch`; of cells `table`, `axis`, `level`, `order`, `paper`, `seeds`, and their
+numbers as printed. The store adds `delivered` and `delivered_files`.
 
 Params, which MLflow's search, compare and parallel coordinates work on: of trials and cells each axis at its printed
 level (`dim`), beside it what the level trains where that differs (`dim_trained`); of trials the config fields that
@@ -26,10 +26,11 @@ from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.space import row_name
 from mfm_tune.tracking.params import axis_param, clean_key, leaves, param_name, value_text
+from mfm_tune.tracking.printed import printed_numbers
 
 RESERVED = {  # tags of our own, which no axis may overwrite
     "axis", "benchmark", "config_id", "delivered", "delivered_files", "device", "duplicate_of", "fingerprint", "in",
-    "key", "kind", "ledger", "level", "metric", "order", "outcome", "paper", "point", "precision", "profile",
+    "key", "kind", "ledger", "level", "mean", "metric", "order", "outcome", "paper", "point", "precision", "profile",
     "report", "search", "seed", "seeds", "stage", "step", "study", "table", "threads", "torch", "trained",
     "trial_key",
 }  # fmt: skip
@@ -70,13 +71,18 @@ def outcome_word(record: TrialRecord) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """A run as it should be in MLflow. Times in milliseconds since the epoch."""
+    """A run as it should be in MLflow. Times in milliseconds since the epoch.
+
+    Args:
+        parents: Keys of runs below one of which it is shown: the first that MLflow has.
+    """
 
     key: str
     experiment: str
     started: int
     tags: Mapping[str, str]
     params: Mapping[str, str] = field(default_factory=dict)
+    parents: Sequence[str] = ()
     status: RunStatus = RunStatus.RUNNING
     ended: int | None = None
 
@@ -88,7 +94,11 @@ def experiment_name(benchmark: str, profile: str) -> str:
 
 def study_key(study: Event) -> str:
     """The key of a study's run."""
-    return f"study/{study['study']}/{study['profile']}"
+    return _key_of_study(study["study"], study["profile"])
+
+
+def _key_of_study(name: str, profile: str) -> str:
+    return f"study/{name}/{profile}"
 
 
 def trial_run_key(trial_key: str) -> str:
@@ -160,6 +170,7 @@ def trial_run(state: LedgerState, record: TrialRecord, ledger: str, varying: Seq
         started=record.started or 0,
         tags=_trial_tags(state, record, ledger, here),
         params={**level_params(here), **_params(state, record, varying)},
+        parents=[*(cell.key for cell in (*_own(record, here), *here)), _key_of_study(record.study, record.profile)],
         status=_STATUS.get(record.outcome, RunStatus.FAILED),
         ended=record.ended,
     )
@@ -215,9 +226,14 @@ def _proposal(state: LedgerState, record: TrialRecord) -> Event | None:
     return next((event for event in reversed(proposals) if event["config_id"] == record.config_id), None)
 
 
+def _own(record: TrialRecord, here: Sequence[DeclaredCell]) -> list[DeclaredCell]:
+    """Those cells that are of the study in which the trial was started."""
+    return [cell for cell in here if (cell.study, cell.profile) == (record.study, record.profile)]
+
+
 def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
     """`<table>/<axis> <level>` where the config comes first, the name of a reference, else the config id."""
-    own = [cell for cell in here if (cell.study, cell.profile) == (record.study, record.profile)] or here
+    own = _own(record, here) or here
     study = state.studies.get((record.study, record.profile), {})
     for name, config in study.get("references", {}).items():
         if config == record.config_id:
@@ -277,6 +293,7 @@ def cell_run(state: LedgerState, cell: DeclaredCell, ledger: str, numbers: Mappi
         started=min(begun),
         tags=_cell_tags(state, cell, ledger, records, numbers),
         params=level_params([cell]),
+        parents=[_key_of_study(cell.study, cell.profile)],
         status=RunStatus.FINISHED if done else RunStatus.RUNNING,
         ended=max((record.ended or 0 for record in records.values()), default=0) if done else None,
     )
@@ -306,6 +323,7 @@ def _cell_tags(
         "mfm.outcome": ", ".join(outcomes) or "not started",
         "mfm.seeds": f"{finished}/{len(seeds)}",
         axis_tag(cell.axis): cell.level,
+        **printed_numbers(numbers),
         "mlflow.runName": f"{cell.table}/{row_name(cell.axis, cell.level)}",
         NOTE: _cell_note(cell, finished, len(seeds), numbers),
     }

@@ -24,6 +24,7 @@ from mlflow.exceptions import MlflowException
 from mfm_tune.tracking.artifacts import copy_file, upload_file
 from mfm_tune.tracking.mirror import Target
 from mfm_tune.tracking.prepare import prepare_database
+from mfm_tune.tracking.printed import DIFFERENCE
 from mfm_tune.tracking.runs import Run, RunStatus
 from mfm_tune.tracking.server import server_version
 from mfm_tune.tracking.trouble import ArtifactTroubleError, RefusedError, TroubleError, as_trouble, word_for
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 999  # metrics a request, which takes 1000 of all kinds: one is the mark
 LEAST_ROWS = 20  # to a server so slow that it does not take more in time
+PASSING = ("mfm.in.", DIFFERENCE)  # tags that a run may lose again
 MOST_TAGS = 100
 MOST_PARAMS = 100  # a request
 PAGE = 200  # runs a search
@@ -298,9 +300,9 @@ class TrackingStore:
             with self._writing():
                 self.client.log_batch(handle.run_id, tags=pairs[begin : begin + MOST_TAGS])
         handle.tags |= changed
-        for key in [key for key in handle.tags if key.startswith("mfm.in.") and key not in run.tags]:
+        for key in [key for key in handle.tags if key.startswith(PASSING) and key not in run.tags]:
             with self._writing():
-                self.client.delete_tag(handle.run_id, key)  # the config left that table
+                self.client.delete_tag(handle.run_id, key)  # the config left that table, no seed gives that number
             del handle.tags[key]
 
     def _write_status(self, handle: Handle, run: Run, _rows: list[Row]) -> None:

@@ -22,7 +22,8 @@ from urllib.parse import quote, urlencode
 from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.schema import Event
 from mfm_tune.program import Outcome
-from mfm_tune.tracking.params import clean_key
+from mfm_tune.tracking.params import axis_param, clean_key
+from mfm_tune.tracking.pictures import MONTAGE
 from mfm_tune.tracking.runs import Kind, table_tag
 
 TAG = "mlflow.sharedViewState."
@@ -32,7 +33,16 @@ MOST_PICTURES = 24
 LONGEST_NOTE = 19_000  # characters; MLflow takes 20,000
 NAMES = uuid.UUID("0f2b2f3c-54c0-5d64-8a6e-6d666d766965")
 
-SECTION = {"uuid": "main", "name": "Main", "display": True, "isReordered": True, "deleted": False, "isGenerated": False}
+SECTION = {
+    "uuid": "main",
+    "name": "Main",
+    "display": True,
+    "isReordered": True,
+    "deleted": False,
+    "isGenerated": False,
+    "columns": 2,
+    "cardHeight": 480,  # pixels
+}
 UNFILTERED = {
     "startTime": "ALL",
     "lifecycleFilter": "Active",
@@ -64,21 +74,24 @@ class View:
         name: In the UI's menu.
         search: MLflow's filter.
         columns: Such as ``metrics.`mean` ``.
-        order: A column to sort by, and whether rising.
+        order: A column to sort by; by the start's time, the pages would add the runs above those that are found.
+        rising: Whether the least comes first.
         group: A tag whose values group the runs.
         charts: In MLflow's form.
         as_charts: Whether the page opens on its charts.
+        layout: How many `columns` of charts there are, and their `cardHeight` in pixels, where it differs.
     """
 
     key: str
     name: str
     search: str
+    order: str
     columns: tuple[str, ...] = ()
-    order: str = "attributes.start_time"
     rising: bool = True
     group: str | None = None
     charts: tuple[Chart, ...] = field(default=(), hash=False)
     as_charts: bool = False
+    layout: Mapping[str, int] = field(default_factory=dict, hash=False)
 
     def tag(self, time: int) -> tuple[str, str]:
         """The experiment's tag that saves the view. `time`, in milliseconds, is when it was last changed."""
@@ -88,7 +101,7 @@ class View:
             "orderByAsc": self.rising,
             "selectedColumns": list(self.columns),
             "groupBy": self._group(),
-            "compareRunSections": [SECTION],
+            "compareRunSections": [{**SECTION, **self.layout}],
             "compareRunCharts": [self._chart(number, chart) for number, chart in enumerate(self.charts)],
             "chartsSearchFilter": self._only_own_charts(),
             **UNFILTERED,
@@ -113,8 +126,8 @@ class View:
 
     def _only_own_charts(self) -> str:
         """A search in the charts that leaves out the one that the UI would add for each metric there is."""
-        keys = [re.escape(str(chart["metricKey"])) for chart in self.charts if "metricKey" in chart]
-        return f"^({'|'.join(keys)})$" if keys else ""
+        keys = [key for chart in self.charts for key in (chart.get("metricKey"), *chart.get("imageKeys", ())) if key]
+        return f"^({'|'.join(map(re.escape, keys))})$" if keys else ""
 
     def _chart(self, number: int, chart: Chart) -> dict[str, Any]:
         name = str(uuid.uuid5(NAMES, f"{self.key}/{number}"))
@@ -140,9 +153,9 @@ def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
             return view(
                 search=f"tags.`mfm.kind` = '{Kind.CELL.value}' AND tags.`mfm.study` = '{name}' "
                 f"AND tags.`mfm.table` = '{table['name']}'",
-                columns=_cell_columns(study),
+                columns=_cell_columns(study, axis_param(table["axis"])),
                 order="tags.`mfm.order`",
-                charts=tuple({"type": "BAR", "metricKey": number} for number in ("mean", "std")),
+                charts=(_bar("mean"), _bar("std"), _parallel(axis_param(table["axis"]), "mean")),
             )
         case ViewKind.SEEDS:
             finals = [clean_key(f"final/{metric}") for metric in metrics]
@@ -151,7 +164,7 @@ def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
                 columns=("tags.`mfm.seed`", *(f"metrics.`{final}`" for final in finals)),
                 order=f"tags.`{tag}`",
                 group=tag,
-                charts=tuple({"type": "BAR", "metricKey": final} for final in finals),
+                charts=tuple(map(_bar, finals)),
             )
         case ViewKind.CURVES:
             return view(
@@ -172,7 +185,7 @@ def failures_view() -> View:
         search=f"tags.`mfm.kind` = '{Kind.TRIAL.value}' AND tags.`mfm.outcome` != 'finished' "
         "AND tags.`mfm.outcome` != 'running'",
         columns=("tags.`mfm.outcome`", "tags.`mfm.step`", "tags.`mfm.seed`", "tags.`mfm.study`"),
-        rising=False,
+        order="tags.`mfm.outcome`",
     )
 
 
@@ -180,16 +193,18 @@ def pictures_view(pictures: Mapping[str, int]) -> View:
     """Pictures of the trials of an experiment.
 
     Args:
-        pictures: Name -> the newest step that has one.
+        pictures: Name -> the newest step that has one. A montage, which has all of them, is shown alone.
     """
-    names = sorted(pictures)[:MOST_PICTURES]
+    names = [MONTAGE] if MONTAGE in pictures else sorted(pictures)[:MOST_PICTURES]
     return View(
         key="mfm-pictures",
         name="pictures",
         search=f"tags.`mfm.kind` = '{Kind.TRIAL.value}' AND tags.`mlflow.loggedImages` = 'True'",
         columns=("tags.`mfm.seed`", "tags.`mfm.outcome`"),
+        order="tags.`mfm.seed`",
         charts=tuple({"type": "IMAGE", "imageKeys": [name], "step": pictures[name]} for name in names),
         as_charts=True,
+        layout={"columns": 1, "cardHeight": 900} if names == [MONTAGE] else {},
     )
 
 
@@ -235,18 +250,31 @@ def _table_links(experiment: str, study: Event, table: Mapping[str, Any], *, sav
     return f"- {table['title']}: {', '.join(links)}"
 
 
-def _cell_columns(study: Event) -> tuple[str, ...]:
-    """Few enough to be seen at once (the UI sorts them by name); intervals and second metric are a click away."""
+def _cell_columns(study: Event, axis: str) -> tuple[str, ...]:
+    """Few enough to be seen at once (the UI sorts them by name); numbers as printed: metrics have all digits."""
     names = [*study["references"], *(["own"] if any(cell.against for cell in declared_cells(study)) else [])]
-    numbers = ["mean", "std", "n_seeds", "paper", *(f"minus {name}" for name in names)]
-    shown = [f"metrics.`{clean_key(number)}`" for number in numbers]
-    return ("tags.`mfm.level`", "tags.`mfm.outcome`", "tags.`mfm.seeds`", *shown)
+    tags = (
+        "mfm.mean",
+        *(f"mfm.{clean_key(f'minus {name}')}" for name in names),
+        "mfm.outcome",
+        "mfm.paper",
+        "mfm.seeds",
+    )
+    return (f"params.`{axis}`", f"params.`{axis}_trained`", *(f"tags.`{tag}`" for tag in tags))
 
 
 def _not_ended_early() -> str:
     """Trials that finished or still run: an average of those that a scheduler let live would tell of the scheduler."""
     early = (outcome for outcome in Outcome if outcome is not Outcome.FINISHED)
     return " AND ".join(f"tags.`mfm.outcome` != '{outcome.value}'" for outcome in early)
+
+
+def _bar(metric: str) -> Chart:
+    return {"type": "BAR", "metricKey": metric}
+
+
+def _parallel(param: str, metric: str) -> Chart:
+    return {"type": "PARALLEL", "selectedParams": [param], "selectedMetrics": [metric], "showAllRuns": True}
 
 
 def _line(metric: str) -> Chart:

@@ -21,13 +21,14 @@ import pytest
 
 from mfm_tune import ui
 from mfm_tune.errors import OptionError, StorageError
+from mfm_tune.ledger.records import trial_key
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.tracking.first_page import SCRIPT
 from mfm_tune.tracking.links import Link, links
 from mfm_tune.tracking.mirror import Target, ledger_identity, quiet_environment
 from mfm_tune.tracking.server import server
 from mfm_tune.tracking.views import reads_views
-from tests.mfm_tune.tracking.tracking_ledger import DACS, Fiction, rows, write
+from tests.mfm_tune.tracking.tracking_ledger import DACS, FINGERPRINT, Fiction, rows, write
 from tests.mfm_tune.tracking.tracking_places import Shown, asked, dead_address, no_web_server
 
 
@@ -80,6 +81,19 @@ def test_filters_find_what_the_links_promise(shown: Shown) -> None:
     assert count("params.dim_trained = '8' AND tags.`mfm.kind` = 'cell'", "params.dim ASC") == 1
     assert count(failures_view().search, f"{failures_view().order} DESC") == 2
     assert count(pictures_view({}).search, pictures_view({}).order) == 12
+
+
+def test_a_trial_stands_below_its_cell_and_the_cell_below_its_study(shown: Shown) -> None:
+    """On the page of all runs."""
+    ids = dict(rows(shown.database, "SELECT value, run_uuid FROM tags WHERE key = 'mfm.key'"))
+    query = "SELECT run_uuid, value FROM tags WHERE key = 'mlflow.parentRunId'"
+    names = {run: key for key, run in ids.items()}
+    parents = {names[run]: names[parent] for run, parent in rows(shown.database, query)}
+    study = "study/fiction/smoke"
+    assert parents["cell/fiction/smoke/a/128"] == study
+    assert parents[f"trial/{trial_key('000000000128', 0, FINGERPRINT)}"] == "cell/fiction/smoke/a/128"
+    assert parents[f"trial/{trial_key(DACS, 1, FINGERPRINT)}"] == "cell/fiction/smoke/b/Baseline"
+    assert study not in parents
 
 
 def test_another_version_gets_plain_filters(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:

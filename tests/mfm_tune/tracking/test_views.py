@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
 import zlib
@@ -11,9 +12,11 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from PIL import Image
 
 from mfm_tune.report.pictures import _picture
-from mfm_tune.tracking.pictures import confusion_files, picture_files, picture_name
+from mfm_tune.tracking.pictures import MONTAGE, confusion_files, picture_files, picture_name
+from mfm_tune.tracking.printed import printed_numbers
 from mfm_tune.tracking.views import (
     ViewKind,
     experiment_note,
@@ -122,12 +125,26 @@ def test_pictures_have_names_that_a_replay_repeats() -> None:
     assert name.startswith("images/prediction-0+step+10+timestamp+5+")
 
 
+def test_pictures_of_a_trial_are_shown_together(tmp_path: Path) -> None:
+    """In one montage, about square, large, without the palette; the pictures' view shows it alone."""
+    names = [f"{kind}-{number}" for number in range(3) for kind in ("image", "label", "prediction")]
+    names += ["source", "target", "mixed", "pseudo-label"]
+    for name in (*names, "palette"):
+        Image.new("RGB", (64, 32), "red" if name == "label-0" else "blue").save(tmp_path / f"{name}.png")
+    report = {"pictures": {name: f"{name}.png" for name in (*names, "palette")}, "step": 10, "time": 5}
+    files = picture_files("key", report, tmp_path)
+    with Image.open(io.BytesIO(files[f"{picture_name('key', MONTAGE, 10, 5)}.png"])) as whole:
+        width, height = whole.size
+        assert max(width, height) > 1000
+        assert 0.8 <= width / height <= 1.25
+        row = [whole.getpixel((width * column // 3 + width // 6, 5)) for column in range(2)]
+    assert row == [(0, 0, 255), (255, 0, 0)]
+    (chart,) = unpacked(pictures_view({MONTAGE: 10, **dict.fromkeys(names, 10)}).tag(1)[1])["compareRunCharts"]
+    assert chart["imageKeys"] == [MONTAGE]
+
+
 def broken_pictures() -> dict[str, bytes]:
     """Files that are no PNG, half of one, or one with other bytes in it."""
-    import io
-
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.new("RGB", (64, 32)).save(buffer, "png")
     whole = buffer.getvalue()
@@ -152,3 +169,12 @@ def test_a_confusion_matrix_is_a_table_of_counts() -> None:
     files = confusion_files({"student": [[4, 0], [0, 0]]}, ("road", "car"))
     assert json.loads(files["confusion/student.json"])["data"] == [["road", 4, 0], ["car", 0, 0]]
     assert files.keys() == {"confusion/student.json"}
+
+
+def test_a_cells_numbers_are_printed_as_in_a_table() -> None:
+    """Rounded, with the interval of a difference; a dash before the first finished seed."""
+    numbers = {"n_seeds": 3.0, "mean": 55.14159, "std": 0.449, "paper": 55.9, "minus DACS": -1.26}
+    ends = {"minus DACS/low": -4.91, "minus DACS/high": 2.39}
+    assert printed_numbers(numbers | ends) == {"mfm.mean": "55.1 ± 0.4", "mfm.minus DACS": "−1.3 [−4.9, +2.4]"}
+    assert printed_numbers({"n_seeds": 1.0, "mean": 55.0}) == {"mfm.mean": "55.0"}
+    assert printed_numbers({}) == {"mfm.mean": "–"}
