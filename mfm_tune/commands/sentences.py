@@ -26,8 +26,8 @@ def stopped(options: Options, stop: Interrupted, how_far: str, plan: Plan) -> st
 
 def further(options: Options, plan: Plan) -> str:
     """Where to look next: the runs, two configs against each other, a trained model."""
-    names = list(plan.study.references)
-    a, b = names[:2] if len(names) > 1 else ("A", "B")
+    trained = (plan.name_of(planned.trial.config_id) for planned in plan.trials)
+    a, b = [*dict.fromkeys((*plan.study.references, *trained)), "A", "B"][:2]
     ui = [f"{typed(options, 'mfm_tune.ui')} (runs and curves)"] if options.tracking else []
     lines = [", ".join([*ui, f"{typed(options, 'mfm_tune.diff', [a, b])} (two configs, paired)"])]
     finished = next((planned.trial for planned in plan.trials if planned.status is Status.FINISHED), None)

@@ -83,7 +83,7 @@ def test_a_study_trains_once_and_its_report_is_written_again(
     assert "2 cells, 2 configs, 6 trials (6 to do), 1 at a time" in first.out
     assert len(re.findall(r"^\S+ \d/6 level \d, seed \d: finished, student mIoU \d+\.\d, after", first.out, re.M)) == 6
     where = shlex.quote(str(storage))
-    assert f"\nNext: python -m mfm_tune.diff A B --storage {where} (two configs, paired)\n" in first.out
+    assert f"\nNext: python -m mfm_tune.diff 'level 1' 'level 2' --storage {where} (two configs, paired)\n" in first.out
     assert first.err == ""
     assert len(keys_of(storage, "end")) == 6
     page = storage / "reports" / "spaced-smoke" / "report.html"
