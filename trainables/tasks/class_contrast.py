@@ -50,6 +50,7 @@ class ClassContrastTask(AuxiliaryTask):
         self.weight = config.weight
         self.learning_rate_factor = config.learning_rate_factor
         self.stages = student.decoded_stages
+        self.stride = student.strides[self.stages[0]]
         self.projection = projection(sum(student.channels[stage] for stage in self.stages), config)
         self.averaged = MovingAverage(self.projection, setting.adaptation.momentum)
         self.statistics = ClassStatistics(student.num_classes, config.dim, config.bank_steps)
@@ -102,9 +103,9 @@ class ClassContrastTask(AuxiliaryTask):
         return loss + config.diversity * diversity(features, mean, config.temperature) if config.diversity else loss
 
     def _cells(self, head: nn.Module, encoded: Encoded, label: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors [N, A] and classes [N] of the cells that one class fills."""
+        """Unit vectors [N, A] and classes [N] of the cells that one class fills; cells past the border do not count."""
         embedding = embedded(head, concatenated(encoded, self.stages))
-        pooled = dominant_class(label, label.shape[-2] // embedding.shape[-2], self.config.min_share)
+        pooled = dominant_class(label, self.stride, self.config.min_share)
         rows, columns = size_of(pooled)
         counted = pooled != IGNORE
         return embedding[..., :rows, :columns].permute(0, 2, 3, 1)[counted], pooled[counted]

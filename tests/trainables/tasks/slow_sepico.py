@@ -57,6 +57,13 @@ def slow_bank_loss(features: Floats, label: list[int], banks: list[list[Floats]]
     return sum(each) / len(each)
 
 
+def slow_diversity(features: Floats, mean: Floats, temperature: float) -> float:
+    """The sum of the classes' log-probabilities for the mean feature, over C ln C."""
+    middle = sum(features) / len(features)
+    odds = [math.exp(float(sum(middle * own)) / temperature) for own in mean]
+    return sum(math.log(one / sum(odds)) for one in odds) / (len(mean) * math.log(len(mean)))
+
+
 def slow_score(label: list[int], largest: float) -> float:
     """Of a window's pixels: the sum of ln n over classes with more than one pixel, 0 where one class has nearly all."""
     counts = {one: label.count(one) for one in set(label) if one != 255}

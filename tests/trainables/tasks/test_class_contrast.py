@@ -18,19 +18,35 @@ from tests.trainables.tasks.slow_sepico import (
     slow_bank,
     slow_bank_loss,
     slow_distribution,
+    slow_diversity,
     slow_score,
     slow_statistics,
 )
-from tests.trainables.tasks.training import reached, smoke, started, stepped, with_hrda
+from tests.trainables.tasks.training import FEW as FEW_PAIRS
+from tests.trainables.tasks.training import SMALL_HRDA, reached, smoke, started, stepped, with_hrda
 from trainables import tensor_file
 from trainables.adaptation.class_crop import most_even, windows, within
-from trainables.config import ClassBalancedCrop, ClassContrast, ClassModel, SelfTraining
+from trainables.config import (
+    ClassBalancedCrop,
+    ClassContrast,
+    ClassModel,
+    DAFormer,
+    DeepLabV2Head,
+    Segmenter,
+    SelfTraining,
+)
 from trainables.geometry import IGNORE, Box
 from trainables.randomness import Streams
 from trainables.recipes import PAPER, sepico, sepico_control
 from trainables.running.trial import CHECKPOINT, FINAL
 from trainables.tasks.class_contrast import ClassContrastTask
-from trainables.tasks.class_statistics import ClassStatistics, bank_loss, distribution_loss
+from trainables.tasks.class_statistics import (
+    ClassStatistics,
+    bank_loss,
+    distribution_loss,
+    diversity,
+    prototype_loss,
+)
 from trainables.tasks.feature_distance import dominant_class
 
 RECORD = read(RECORDED / "sepico" / "sepico.npz")
@@ -127,8 +143,33 @@ def test_statistics_and_losses_are_the_slow_ones(
     given, own = torch.from_numpy(features), torch.tensor(label)
     found = distribution_loss(given, own, known.mean(), known.variance(), temperature)
     assert float(found) == pytest.approx(slow_distribution(features, label, mean, variance, temperature), rel=1e-9)
+    found = prototype_loss(given, own, known.mean(), temperature)
+    assert float(found) == pytest.approx(slow_distribution(features, label, mean, 0 * variance, temperature), rel=1e-9)
+    found = diversity(given, known.mean(), temperature)
+    assert float(found) == pytest.approx(slow_diversity(features, mean, temperature), rel=1e-9)
     found = bank_loss(given, own, known.bank, known.held(), temperature)
     assert float(found) == pytest.approx(slow_bank_loss(features, label, banks, temperature), rel=1e-9)
+
+
+def test_at_the_released_temperature_the_models_of_a_class_are_one_loss() -> None:
+    """Of 512 channels and 19 classes: gradients of distributions and banks against those of prototypes."""
+    draws = torch.Generator().manual_seed(0)
+    label = torch.arange(1900) % 19
+    centres = torch.randn(19, 512, generator=draws, dtype=torch.float64)
+    spread = torch.randn(1900, 512, generator=draws, dtype=torch.float64)
+    features = torch.nn.functional.normalize((centres[label] + spread).relu(), dim=1)
+    known = ClassStatistics(19, 512, 4)
+    for part in range(4):
+        known.add(features[part::4], label[part::4])
+    given = features.requires_grad_()
+    losses = (
+        prototype_loss(given, label, known.mean(), 100),
+        distribution_loss(given, label, known.mean(), known.variance(), 100),
+        bank_loss(given, label, known.bank, known.held(), 100),
+    )
+    prototype, distribution, bank = (torch.autograd.grad(loss, given)[0].flatten() for loss in losses)
+    assert float((distribution - prototype).norm() / prototype.norm()) < 1e-4
+    assert float(torch.cosine_similarity(bank, prototype, dim=0)) > 0.9996
 
 
 @FEW
@@ -170,6 +211,21 @@ def test_both_terms_reach_the_encoder_and_the_projection_alone(model: ClassModel
     assert not torch.equal(task.averaged.network[0].weight, task.projection[0].weight)  # half way after step 0
 
 
+def test_a_cell_has_the_label_of_its_own_pixels_where_images_end_within_one() -> None:
+    """Stride 32 on 40 x 72 pixels: features of 2 x 3 cells, of which 1 x 2 lie within the image."""
+    small = SMALL_HRDA.base
+    assert isinstance(small, DAFormer)
+    deep = Segmenter(encoder=small.encoder, head=DeepLabV2Head())
+    state = started(replace(smoke(TASK), network=deep, data=replace(FEW_PAIRS, image_size=(40, 72))))
+    (task,) = state.tasks
+    assert isinstance(task, ClassContrastTask)
+    image, label = torch.zeros(1, 3, 40, 72), torch.zeros(1, 40, 72, dtype=torch.long)
+    label[..., 32:64] = 1
+    features, classes = task._cells(task.projection.eval(), state.student.encode(image), label)
+    assert len(features) == 2
+    assert classes.tolist() == [0, 1]
+
+
 def test_statistics_begin_before_the_terms_do() -> None:
     """From the first step on, of float64 whatever the task's precision."""
     state = started(smoke(replace(TASK, start=1.0), steps=2))
@@ -196,6 +252,7 @@ def test_the_source_is_augmented_for_the_student_alone() -> None:
     assert not torch.equal(other.seen_source.image, other.source.image)
 
 
+@pytest.mark.slow
 def test_a_trial_resumes_with_its_statistics_bit_for_bit(tmp_path: Path) -> None:
     """Cut off between checkpoints; the exported student has none of the task."""
     config = sepico(SCALE, model=ClassModel.BANK)
