@@ -11,6 +11,7 @@ from mfm_tune.planning.forecast import duration
 from mfm_tune.program import Outcome
 from mfm_tune.report.first_page import banner, claims_section, cost_section
 from mfm_tune.report.numbers import counted
+from mfm_tune.report.pseudo_labels import pseudo_label_section
 from mfm_tune.report.sentences import how_to_read, missing, status
 from mfm_tune.report.text import Section, Text, filled
 from mfm_tune.report.two_stage import stages_section
@@ -26,7 +27,7 @@ def study_text(results: Results) -> Text:
         banner=banner(results),
         first=filled(claims_section(results), stages_section(results), _comparable(results)),
         reading=how_to_read(results),
-        leading=filled(cost_section(results)),
+        leading=filled(cost_section(results), pseudo_label_section(results)),
         sections=filled(_missing(results), _failed(results), _where(results)),
     )
 

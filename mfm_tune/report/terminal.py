@@ -12,6 +12,7 @@ from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.report.columns import Kind
 from mfm_tune.report.first_page import answers, counts_of_claims
+from mfm_tune.report.pseudo_labels import pseudo_label_warnings
 from mfm_tune.report.search_sections import search_summary, selection, selection_bias
 from mfm_tune.report.sentences import how_to_read
 from mfm_tune.report.tables import Printed, Row, printed
@@ -50,7 +51,8 @@ def _of_study(results: Results, width: int | None) -> str:
     for table in (printed(results, each) for each in results.tables):
         lines.append(_table(table, wide=columns(width) >= WIDE))
         lines += [Text(f"  [{index}] {note}") for index, note in enumerate(table.footnotes, 1)]
-    sentences = (*answers(results), *two_stage(results), *counts_of_claims(claims(results)), how_to_read(results))
+    found = (*answers(results), *pseudo_label_warnings(results), *two_stage(results))
+    sentences = (*found, *counts_of_claims(claims(results)), how_to_read(results))
     return as_lines([*lines, *map(Text, sentences)], width)
 
 

@@ -26,6 +26,7 @@ from mfm_tune.report.figures import figures
 from mfm_tune.report.forest import forest_figures
 from mfm_tune.report.grids import class_differences, class_grids, matrix, trial_grid
 from mfm_tune.report.pictures import strips
+from mfm_tune.report.pseudo_labels import pseudo_label_figures
 from mfm_tune.report.search_figures import search_figures
 from mfm_tune.report.search_sections import search_text
 from mfm_tune.report.sections import study_text
@@ -181,6 +182,7 @@ def _figures(writer: _Writer, results: Results) -> dict[str, Figure]:
         **(writer.made("figures of all cells", partial(forest_figures, results)) or {}),
         **(writer.made("figures", partial(figures, results)) or {}),
         **(writer.made("figures of classes", partial(class_figures, results)) or {}),
+        **(writer.made("figures of pseudo-labels", partial(pseudo_label_figures, results)) or {}),
     }
 
 

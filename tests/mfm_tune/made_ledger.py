@@ -153,4 +153,5 @@ def results_of(levels: Mapping[int, Paper], numbers: Mapping[int, tuple[float, .
 
 
 def _shaped(name: str, value: float, share: float, shape: Callable[[float, float], float]) -> float:
-    return shape(value, share) if "iou" in name and share < 1 else value
+    measured = "iou" in name or name.startswith("pseudo_label/")
+    return shape(value, share) if measured and share < 1 else value

@@ -29,6 +29,7 @@ from trainables.running.environment import machine, peak_memory_mib, ran_out_of_
 from trainables.running.initial import begin, check_weights, in_layout
 from trainables.running.pictures import save_pictures
 from trainables.running.progress import BlockMeans, Progress
+from trainables.running.pseudo_label_quality import PseudoLabelQuality
 from trainables.selection import TargetCriteria
 from trainables.training import Losses, State, autocast, self_training_step, supervised_step
 
@@ -80,6 +81,7 @@ class Trial:
         self._writer = checkpoint.Writer(self.folder / CHECKPOINT, self.folder / PREVIOUS)
         self._notices: list[str] = []  # what the next report says to the user
         self._eager = False  # whether it was told that CUDA graphs could not be recorded
+        self._quality: PseudoLabelQuality | None = None  # made at the first evaluation of a teacher
         self._too_large = ""  # why the images cannot be held in memory, if they cannot
         try:
             self.domains = open_domains(config, data, self.device)
@@ -234,6 +236,7 @@ class Trial:
         started = time.perf_counter()
         with self._eager_passes(), autocast(state):
             scored, criteria = self._scores(state)
+            criteria |= self._pseudo_label_quality(state)
         metrics = self._means.read() | {
             "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
             "time/step_ms": self._step_ms,
@@ -277,6 +280,15 @@ class Trial:
         if self.config.source_holdout is not None:
             chosen_by[SOURCE_MIOU] = source_miou(student, self.domains, settings, self.device)
         return dict(zip(networks, results, strict=True)), chosen_by
+
+    def _pseudo_label_quality(self, state: State) -> dict[str, float]:
+        """Of the teacher; nothing where there is none, or no labels to compare with."""
+        if state.teacher is None or not isinstance(self.config.adaptation, SelfTraining):
+            return {}
+        if self._quality is None:
+            threshold = self.config.adaptation.threshold
+            self._quality = PseudoLabelQuality(self.domains, threshold, self.config.batch_size)
+        return self._quality(state.teacher.network)
 
     def _named(self, network: str, result: Scores) -> dict[str, float]:
         named = {f"{network}/miou": result.mean(), f"{network}/accuracy": result.accuracy}

@@ -1,0 +1,132 @@
+"""Pseudo-labels over the steps: how many a teacher is sure of, how many of these are right, and what follows from it.
+
+A trial reports the metrics where the target's training images have labels; they serve this section and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from statistics import fmean
+
+from matplotlib.ticker import MaxNLocator
+
+import mfm_tune.report.charts as charts
+from mfm_tune.report.charts import Figure, Style
+from mfm_tune.report.numbers import number
+from mfm_tune.report.text import Section
+from mfm_tune.results.study import CellResult, Results, TableResult
+from mfm_tune.results.trials import ConfigResult
+
+KEY = "pseudo_labels"  # of the section, and of the figures under it
+PRECISION, COVERAGE = "pseudo_label/precision", "pseudo_label/coverage"  # of all classes; `/CLASS` of one
+SOURCE_ONLY, ADABN = "source-only", "AdaBN"  # rows of a table, where it has them
+HARDLY = 5.0  # percent of coverage under which self-training has next to nothing to learn from
+MOVED = 5.0  # percentage points from the first evaluation to the last that are named
+STATISTICS = 1.0  # mIoU by which re-estimated statistics alone change source-only
+HOW = (
+    "Counted at each evaluation on a few training images of the target, with their labels, which nothing is trained on "
+    "or chosen by. Coverage is the share of a class's pseudo-labels whose confidence reaches the threshold, precision "
+    "the share of these that are right. Coverage that grows while precision falls is a teacher that is sure and wrong."
+)
+
+
+def pseudo_label_section(results: Results) -> Section | None:
+    """What the figures of `pseudo_label_figures` mean, and warnings; None where no trial measured it."""
+    warnings = pseudo_label_warnings(results)
+    if not warnings and not _measured(results):
+        return None
+    return Section(key=KEY, title="Pseudo-labels while training", sentences=(*warnings, HOW))
+
+
+def pseudo_label_warnings(results: Results) -> tuple[str, ...]:
+    """A sentence for each table with a source-only row that self-training ends under."""
+    return tuple(sentence for table in results.tables for sentence in _warnings(table))
+
+
+@charts.house_style
+def pseudo_label_figures(results: Results) -> dict[str, Figure]:
+    """Two charts of each reference: coverage and precision by class over the steps, means over seeds."""
+    return {
+        f"{KEY}-{index}-{metric.rpartition('/')[2]}": _figure(config, metric)
+        for index, config in enumerate(_measured(results), 1)
+        for metric in (COVERAGE, PRECISION)
+    }
+
+
+def _measured(results: Results) -> list[ConfigResult]:
+    return [config for config in results.references if config.curve(COVERAGE)]
+
+
+def _mean(config: ConfigResult, metric: str) -> list[tuple[int, float]]:
+    """The metric over the steps, the mean of the seeds that have a number there."""
+    values: dict[int, list[float]] = {}
+    for line in config.curve(metric).values():
+        for step, value in line:
+            values.setdefault(step, []).append(value)
+    return [(step, fmean(values[step])) for step in sorted(values)]
+
+
+def _figure(config: ConfigResult, metric: str) -> Figure:
+    """A line for each class, and a thick one for all pixels."""
+    axes = charts.chart(260, "training step")
+    whole = _mean(config, metric)
+    axes.set(xlim=charts.limits([step for step, _ in whole]), ylim=(-3, 103))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ends = []
+    for index, name in enumerate(config.classes):
+        line = _mean(config, f"{metric}/{name}")
+        dashes = charts.DASHES[index // len(charts.SERIES) % len(charts.DASHES)]
+        style: Style = {"color": charts.SERIES[index % len(charts.SERIES)], "lw": 1.5, "ls": dashes}
+        charts.line(axes, line, style, f"{name}: {_ends(line)}", name)
+        ends.append(f"{name} {_ends(line)}")
+    charts.line(axes, whole, {"color": charts.INK, "lw": 3}, f"all pixels: {_ends(whole)}", "all pixels")
+    title = f"{config.name}: {metric.rpartition('/')[2]} of pseudo-labels, %"
+    words = f"From the first evaluation to the last: all pixels {_ends(whole)}; {', '.join(ends)}"
+    return charts.figure(axes, KEY, title, words)
+
+
+def _ends(line: list[tuple[int, float]]) -> str:
+    return f"{number(line[0][1])} to {number(line[-1][1])}" if line else "no pixel"
+
+
+# --------------------------------------------------------------------------------------------------------------------
+# Warnings
+# --------------------------------------------------------------------------------------------------------------------
+
+
+def _warnings(table: TableResult) -> Iterator[str]:
+    cells = {cell.cell.level: cell for cell in table.cells}
+    source = cells.get(SOURCE_ONLY)
+    if source is None or source.summary.mean is None:
+        return
+    for level, cell in cells.items():
+        mean = cell.summary.mean
+        if mean is None or mean >= source.summary.mean or not cell.config.curve(COVERAGE):
+            continue
+        causes = list(_causes(cell, cells)) or ["no cause that these numbers show"]
+        yield (
+            f"Warning: {level} ends under source-only ({number(mean)} and {number(source.summary.mean)}, "
+            f"{table.table.title}), so differences between methods that build on it say little. What the numbers point "
+            f"to: {'; '.join(causes)}."
+        )
+
+
+def _causes(cell: CellResult, cells: Mapping[str, CellResult]) -> Iterator[str]:
+    source, statistics = cells[SOURCE_ONLY].summary.mean, cells.get(ADABN)
+    if source is not None and statistics is not None and statistics.summary.mean is not None:
+        change = statistics.summary.mean - source
+        if abs(change) >= STATISTICS:
+            yield f"BatchNorm, as re-estimated statistics alone change source-only by {change:+.1f}"
+    coverage = _mean(cell.config, COVERAGE)
+    if coverage[-1][1] < HARDLY:
+        yield f"coverage near 0 ({number(coverage[-1][1])} % of the pixels)"
+    names = [name for name in cell.config.classes if _sure_and_wrong(cell.config, name)]
+    if names:
+        yield f"precision falls while coverage grows in {', '.join(names)}"
+
+
+def _sure_and_wrong(config: ConfigResult, name: str) -> bool:
+    precision, coverage = (_mean(config, f"{metric}/{name}") for metric in (PRECISION, COVERAGE))
+    if not precision or not coverage:
+        return False
+    return coverage[-1][1] - coverage[0][1] >= MOVED and precision[0][1] - precision[-1][1] >= MOVED

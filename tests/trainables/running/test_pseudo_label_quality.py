@@ -1,0 +1,57 @@
+"""Precision and coverage of pseudo-labels, counted by hand."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+from torch import nn
+
+from trainables.data.domains import Domains
+from trainables.models.segmentor import Segmentor
+from trainables.running.pseudo_label_quality import PseudoLabelQuality
+from trainables.step_data import Batch
+
+SURE, UNSURE = 20.0, 1.0  # logits over 0 of the other classes
+
+
+class Teacher(nn.Module):
+    """Finds logits in the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+
+    def predict(self, image: torch.Tensor) -> torch.Tensor:
+        return image.clone()
+
+
+class Labelled:
+    """Four pixels: sure and right, sure and wrong, sure without a label, unsure; the last alone is called car."""
+
+    classes = ("road", "car", "sky")
+
+    def labelled_target(self, streams: object, step: int, batch_size: int) -> Batch:
+        image = torch.zeros(batch_size, 3, 1, 4)
+        image[:, 0, 0, :3], image[:, 1, 0, 3] = SURE, UNSURE
+        label = torch.tensor([[[0, 1, 255, 1]]]).expand(batch_size, 1, 4)
+        return Batch(image, label, None)
+
+
+class Unlabelled(Labelled):
+    def labelled_target(self, streams: object, step: int, batch_size: int) -> Batch:
+        raise ValueError("no labels")
+
+
+def test_precision_and_coverage_are_those_of_confident_pixels_with_a_label() -> None:
+    teacher = Teacher().train()
+    measured = PseudoLabelQuality(cast(Domains, Labelled()), 0.9, 4)(cast(Segmentor, teacher))
+    assert measured["pseudo_label/coverage"] == 75
+    assert measured["pseudo_label/precision"] == 50  # the pixel without a label counts for neither side
+    assert (measured["pseudo_label/coverage/road"], measured["pseudo_label/precision/road"]) == (100, 50)
+    assert measured["pseudo_label/coverage/car"] == 0
+    assert not {"pseudo_label/precision/car", "pseudo_label/coverage/sky"} & measured.keys()
+
+
+def test_nothing_is_measured_without_labels_of_the_targets_training_images() -> None:
+    assert PseudoLabelQuality(cast(Domains, Unlabelled()), 0.9, 4)(cast(Segmentor, Teacher())) == {}
