@@ -46,6 +46,8 @@ def test_every_paper_profile_and_the_photographs_need_data() -> None:
         *((path.stem, profile) for path in SPACES for profile in profiles_of(path) if profile.startswith("paper")),
         ("camvid", "smoke"),
         ("camvid", "mini"),
+        ("cities", "smoke"),
+        ("cities", "mini"),
     }
 
 

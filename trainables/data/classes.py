@@ -37,7 +37,11 @@ CAMVID_CLASSES = (
     "bicyclist",
 )
 IDD_LITE_CLASSES = ("drivable", "non-drivable", "living", "vehicle", "roadside", "far", "sky")
-OTHER_CLASSES = {"idd-lite": IDD_LITE_CLASSES}  # of data sets whose labels are not Cityscapes' 19, by name
+OTHER_CLASSES = {
+    "camvid-day": CAMVID_CLASSES,
+    "camvid-dusk": CAMVID_CLASSES,
+    "idd-lite": IDD_LITE_CLASSES,
+}  # of data sets whose labels are not Cityscapes' 19, by name
 TOY_CITY_CLASSES = (
     "road",
     "sidewalk",

@@ -5,10 +5,11 @@ A head reads the stages from stride 4 on: a finer one costs more than all others
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from mfm_tune.fields import AtLeast1, BelowOne
+from trainables.experiment.encoders import Norm
 from trainables.experiment.kinds import HeadSettings
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 Sizes = tuple[int, ...]  # a number for each stage, fine to coarse
 
 FINEST = 4  # stride of the finest stage that a head reads
+GROUP_CHANNELS = 8  # of a group of GroupNorm
 
 
 def read_stages(strides: Sizes) -> Sizes:
@@ -147,18 +149,32 @@ class SummingHead(HeadSettings):
     Args:
         channels: Of the sum.
         rates: Dilations of the head's 3x3 convolutions.
+        norm: Of the sum: `GROUP` has no statistics that could pass between the domains.
     """
 
     channels: AtLeast1 = 64
     rates: tuple[AtLeast1, ...] = (1, 2, 4, 6)
+    norm: Norm = field(default=Norm.BATCH, metadata={"identity": "when set"})
+
+    def _check_together(self) -> None:
+        if self.norm is Norm.FROZEN:
+            raise ValueError(
+                "SummingHead.norm must be Norm.GROUP or Norm.BATCH, got Norm.FROZEN; a head is trained from random "
+                "weights, which have no statistics to keep."
+            )
+        if self.norm is Norm.GROUP and self.channels % GROUP_CHANNELS:
+            raise ValueError(
+                f"SummingHead.channels must be a multiple of {GROUP_CHANNELS} under Norm.GROUP, whose groups have so "
+                f"many channels, got {self.channels}."
+            )
 
     def build(self, channels: Sizes, strides: Sizes, num_classes: int) -> Head:
         from trainables.models import summing
 
         read = read_stages(strides)
-        return summing.SummingHead(_at(channels, read), read, self.channels, num_classes, self.rates)
+        return summing.SummingHead(_at(channels, read), read, self.channels, num_classes, self.rates, self.norm)
 
     def attention(self, channels: Sizes, num_classes: int, dim: int) -> nn.Module:
         from trainables.models import summing
 
-        return summing.SummingHead(channels, tuple(range(len(channels))), dim, num_classes, self.rates)
+        return summing.SummingHead(channels, tuple(range(len(channels))), dim, num_classes, self.rates, self.norm)

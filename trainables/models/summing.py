@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from trainables.config import Norm
+from trainables.experiment.heads import GROUP_CHANNELS
 from trainables.models.deeplabv2 import DeepLabV2Head
 from trainables.models.segmentor import Head, upsample
 
@@ -18,6 +20,7 @@ class SummingHead(Head):
         channels: Channels of the sum.
         num_classes: K.
         rates: Dilations of the head.
+        norm: Of the sum.
     """
 
     def __init__(
@@ -27,11 +30,13 @@ class SummingHead(Head):
         channels: int,
         num_classes: int,
         rates: tuple[int, ...],
+        norm: Norm = Norm.BATCH,
     ) -> None:
         super().__init__()
         self.decoded_stages = decoded_stages
         self.laterals = nn.ModuleList(nn.Conv2d(inputs, channels, 1, bias=False) for inputs in stages)
-        self.norm = nn.BatchNorm2d(channels)
+        groups = channels // GROUP_CHANNELS
+        self.norm = nn.GroupNorm(groups, channels) if norm is Norm.GROUP else nn.BatchNorm2d(channels)
         self.head = DeepLabV2Head(channels, num_classes, rates)
         self.fused_channels = channels
 

@@ -178,6 +178,20 @@ def test_idd_lite_keeps_its_seven_classes_and_leaves_instances_alone(tmp_path: P
     assert_reads(reader, tmp_path, Split.VAL, "135/330189", ids)
 
 
+def test_camvids_day_and_dusk_are_drives_wherever_a_copy_puts_them_and_dusk_is_divided_by_time(tmp_path: Path) -> None:
+    ids = native.all_ids(12)
+    for split, name in (("train", "0016E5_00390"), ("val", "0006R0_f00930"), ("test", "Seq05VD_f00000")):
+        native.camvid(tmp_path, split, name, PIXELS, ids)
+    for split, name in (("train", "0001TP_008520"), ("test", "0001TP_008550")):
+        native.camvid(tmp_path, split, name, PIXELS, ids)
+    day, dusk, root = find_dataset("camvid-day"), find_dataset("camvid-dusk"), tmp_path / "CamVid"
+    names = [[sample.name for sample in day.find(root, Split.TRAIN).samples]]
+    names += [[sample.name for sample in dusk.find(root, split).samples] for split in (Split.TRAIN, Split.VAL)]
+    assert names == [["0006R0_f00930", "0016E5_00390"], ["0001TP_008520"], ["0001TP_008550"]]
+    ids[ids == 11] = 255
+    assert_reads(dusk, root, Split.VAL, "0001TP_008550", ids)
+
+
 def test_synscapes_reads_label_ids_at_the_native_size(tmp_path: Path) -> None:
     ids = native.all_ids(34)
     native.synscapes(tmp_path, "1", PIXELS, ids)
