@@ -24,7 +24,7 @@ from trainables.program import Segmentation
 from trainables.recipes import MINI, OVER_SEEDS, Scale, dacs, oracle, source_only
 
 PRETRAINING = (200, 400, 800)  # steps
-STEPS = (400, 800, 1600, 3200)
+STEPS = (400, 540, 800, 1600, 3200)
 QUARTERS = 4  # evaluations of a trial: what the last quarter gains is seen
 
 

@@ -226,9 +226,9 @@ MINI = Scale(
     network=SmallDeepLab(),
     initial=pretraining(),
     optimizer=AdamW(learning_rate=6e-3, head_factor=1.0),
-    schedule=Schedule(steps=800, warmup_steps=30, power=0.9),
+    schedule=Schedule(steps=540, warmup_steps=30, power=0.9),
     batch_size=2,
-    evaluation=Evaluation(interval=200, batch_size=25),
+    evaluation=Evaluation(interval=135, batch_size=25),
     execution=Execution(cuda_graphs=True),  # small passes are launches and little else on a GPU; a CPU records none
     native_grid=(16, 32),
     dim_divisor=8,
