@@ -65,7 +65,7 @@ def test_quadmix_is_measured_in_steps_with_both_views(
 ) -> None:
     """Beside the same recipe with ClassMix, which it is a ratio of."""
     monkeypatch.setattr(step, "peak_of", lambda name, given: 100.0)
-    given = step._parser().parse_args(["--scale", "smoke", "--cpu"])
+    given = step.parse(["--scale", "smoke", "--cpu"])
     run = step.Run(step.config_of("mic+quadmix", given), torch.device("cpu"))
     for _ in range(step.WARM_UP):
         run.step()
