@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Final
 
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import Settings
+from mfm_tune.fields import Number, Settings
 
 
 class OutOfMemory(Enum):
@@ -65,3 +65,13 @@ def paper_text(paper: Paper) -> str:
 def paper_notes(paper: Paper) -> tuple[str, ...]:
     """What a reader must know of a published row, as footnotes."""
     return (paper.note,) if isinstance(paper, Published) and paper.note else ()
+
+
+def check_paper(axis: str, level: str, paper: Paper) -> None:
+    """Raise `SearchSpaceError` unless the paper's number of a level is a percentage, `OOM` or nothing."""
+    number = paper.miou if isinstance(paper, Published) else paper
+    if number is not None and not isinstance(number, OutOfMemory) and not Number(0, 100).fits(number):
+        raise SearchSpaceError(
+            f"Axis '{axis}', level {level}: the paper's number must lie in 0 to 100 (percent), got {number}; "
+            "write None where the paper prints nothing, OOM where it prints that."
+        )

@@ -19,11 +19,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, overload
 
 from mfm_tune.errors import SearchSpaceError, asked
-from mfm_tune.fields import Line, Name, Number, OneLine, Profile, Rule, shown
+from mfm_tune.fields import Line, Name, OneLine, Profile, Rule, shown
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
 from mfm_tune.published import OOM as OOM
-from mfm_tune.published import Declared, Paper
+from mfm_tune.published import Declared, Paper, check_paper
 from mfm_tune.published import OutOfMemory as OutOfMemory
 from mfm_tune.published import Published as Published
 
@@ -121,7 +121,7 @@ class Axis(Declared, Generic[V]):
                     f"Axis '{self.name}' prints levels {shown(labels[label])} and {shown(level)} alike, as '{label}'; "
                     "a report tells levels apart by their labels, so change `label`."
                 )
-            _check_paper(self.name, label, paper)
+            check_paper(self.name, label, paper)
             seen.append(level)
             labels[label] = level
 
@@ -393,12 +393,3 @@ def _check_distinct(study: Study, table: Table) -> None:
                 "remove one, or make the levels differ in a trained value."
             )
         first[cell.config_id] = cell.level
-
-
-def _check_paper(axis: str, level: str, paper: Paper) -> None:
-    number = paper.miou if isinstance(paper, Published) else paper
-    if number is not None and not isinstance(number, OutOfMemory) and not Number(0, 100).fits(number):
-        raise SearchSpaceError(
-            f"Axis '{axis}', level {level}: the paper's number must lie in 0 to 100 (percent), got {number}; "
-            "write None where the paper prints nothing, OOM where it prints that."
-        )

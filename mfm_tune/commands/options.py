@@ -110,11 +110,10 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("file", metavar="FILE", nargs="?", type=Path, help="a search space, a path or a name such as "
         "table2; without it those there are are listed")  # fmt: skip
-    add("--only", metavar="AXIS", nargs="+", action="extend", default=[], help="only these axes or tables (references "
-        "are always part of it)")  # fmt: skip
+    add("--only", metavar="AXIS", nargs="+", action="extend", default=[], help="these axes or tables, and references")
     add("--seeds", metavar="0,1,2", type=_seeds, help="these seeds instead of the study's")
-    add("--profile", metavar="NAME", help="smoke (seconds), mini (a laptop), midi (longer) or paper; default: paper "
-        "where its data sets are given, else mini")  # fmt: skip
+    add("--profile", metavar="NAME", help="smoke (seconds), mini (a laptop), midi (longer), paper or paper-bf16; "
+        "default: paper where its data sets are given, else mini")  # fmt: skip
     add("--data", metavar="NAME=PATH", nargs="+", action="extend", default=[], type=_data, help="where a data set "
         "lies, or a file of weights")  # fmt: skip
     add("--download", action="store_true", help="get published weights that are not on this machine, and say before "

@@ -235,8 +235,8 @@ class Trial:
         self._begin_checkpoint(state)
         started = time.perf_counter()
         with self._eager_passes(), autocast(state):
-            scored, criteria = self._scores(state)
-            criteria |= self._pseudo_label_quality(state)
+            scored, others = self._scores(state)
+            others |= self._pseudo_label_quality(state)
         metrics = self._means.read() | {
             "learning_rate": float(state.optimizer.param_groups[0]["lr"]),
             "time/step_ms": self._step_ms,
@@ -245,7 +245,7 @@ class Trial:
         }
         for name, result in scored.items():
             metrics |= self._named(name, result)
-        metrics |= criteria
+        metrics |= others
         report = self._report(state, metrics)
         report["confusion"] = {name: result.confusion.tolist() for name, result in scored.items()}
         if state.step >= self.config.schedule.steps:
