@@ -37,6 +37,7 @@ from trainables import training
 from trainables.config import (
     HRDA,
     AdamW,
+    ClassContrast,
     Execution,
     Experiment,
     PackedPair,
@@ -162,7 +163,7 @@ def whole_size(config: Experiment) -> tuple[int, int]:
 
 def first_whole_step(config: Experiment) -> int:
     """The first step with every term of the loss and with the mixer's own phase."""
-    starts = [task.start for task in config.auxiliary if isinstance(task, PatchContrast)]
+    starts = [task.start for task in config.auxiliary if isinstance(task, PatchContrast | ClassContrast)]
     if isinstance(config.adaptation, SelfTraining) and isinstance(config.adaptation.mixer, QuadMix):
         starts.append(config.adaptation.mixer.start)
     return round(max(starts, default=0) * config.schedule.steps)
