@@ -130,7 +130,7 @@ def test_the_command_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     said = capsys.readouterr().out
     assert "4 of 4 trials replayed from the ledger on 1 slot, ASHA" in said
     assert "steps        32 ->" in said
-    assert "seed 0       best student/miou: level 2; picked in 20 of 20 orders; mean regret 0.00" in said
+    assert "seed 0       best student mIoU: level 2; picked in 20 of 20 orders; mean regret 0.00" in said
     assert (storage / "ledger.jsonl").read_bytes() == before
 
 
