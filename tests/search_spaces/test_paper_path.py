@@ -79,7 +79,7 @@ def trained(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def score(report: str, row: str, paper: str) -> float:
     """The number that stands beside the paper's in the one row of this name, which may carry footnotes."""
-    pattern = rf"^\| {re.escape(row)}(?: \\\[\d+\\\])* \| (\d+\.\d) [^|]*\| {re.escape(paper)} \|"
+    pattern = rf"^\| {re.escape(row)}(?: \\\[\d+\\\],?)* \| (\d+\.\d) [^|]*\| {re.escape(paper)} \|"
     (found,) = re.findall(pattern, report, re.MULTILINE)
     return float(found)
 
