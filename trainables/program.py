@@ -102,7 +102,7 @@ class Segmentation:
             found += [ENTROPY, INFORMATION_MAXIMISATION, SOFT_NEIGHBOURHOOD_DENSITY]
             found += [AGREEMENT] if len(networks) > 1 else []
         if isinstance(config.adaptation, SelfTraining):
-            found.append("pseudo_label_share")
+            found += ["pseudo_label_share", "pseudo_label/"]
         return (*found, "loss/", "learning_rate", "time/step_ms", "time/evaluation_s", "memory/peak_mib")
 
     def benchmark(self, config: Experiment) -> str:

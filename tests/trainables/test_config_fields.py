@@ -55,7 +55,8 @@ def instances() -> dict[type, Any]:
         source_only(MINI, distortion=PhotoMetricDistortion()),
         SegFormer(), EfficientNetLite(), RealPhotographs(), SGD(), TargetSupervised(), SourceHoldout(),
         SelectionCriteria(), config.DeepLabV2(), config.Timm("resnet18"), config.EfficientNetLite0(),
-        config.PixelContrast(), config.PatchContrast(), config.QuadMix(),
+        config.PixelContrast(), config.PatchContrast(), config.QuadMix(), config.ClassContrast(),
+        config.ClassBalancedCrop(size=(64, 64)),
         config.DeepLabV3PlusHead(), config.Pretrained(), config.Published(repository="owner/name"),
         *(each.parts for each in (SegFormer(), EfficientNetLite(), SmallDeepLab(), config.DeepLabV2(), DAFormer())),
     ]  # fmt: skip

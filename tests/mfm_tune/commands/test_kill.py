@@ -20,7 +20,7 @@ from mfm_tune.program import Outcome
 from mfm_tune.run import REPOSITORY
 from tests.mfm_tune.stub_space import write_space
 
-KILLS = 3
+KILLS = 2
 STUB = """
 STUDY = study("smoke", make=lambda v: StubConfig(steps=12, interval=3, level=v, sleep_s=0.02), seeds=(0, 1))
 """

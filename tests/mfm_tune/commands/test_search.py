@@ -510,13 +510,13 @@ def test_a_choice_is_of_results_of_the_code_that_made_it() -> None:
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("engine", [["--inline"], []], ids=["inline", "ray"])
 def test_kills_of_a_search(tmp_path: Path, engine: list[str]) -> None:
-    """Kill -9 of a driver with all its processes, three times, and Ctrl-C once: 40 points in all, none twice, the
+    """Kill -9 of a driver with all its processes, twice, and Ctrl-C once: 40 points in all, none twice, the
     steps of a search that nothing disturbed but for a checkpoint's interval a trial in flight, and the stops of a
     replay."""
     path = write_search(tmp_path, "trials=40, confirm=2, seeds=(0, 1)", sleep_s=0.03)
     storage = tmp_path / "runs"
     in_flight: Counter[str] = Counter()
-    for moment in (30, 75, 120):
+    for moment in (30, 100):
         driver = process(path, storage, *engine)
         wait_until(lambda moment=moment: steps_done(storage) >= moment, driver)  # type: ignore[misc]
         os.killpg(driver.pid, signal.SIGKILL)
