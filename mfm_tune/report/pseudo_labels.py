@@ -120,13 +120,16 @@ def _causes(cell: CellResult, cells: Mapping[str, CellResult]) -> Iterator[str]:
     coverage = _mean(cell.config, COVERAGE)
     if coverage[-1][1] < HARDLY:
         yield f"coverage near 0 ({number(coverage[-1][1])} % of the pixels)"
-    names = [name for name in cell.config.classes if _sure_and_wrong(cell.config, name)]
-    if names:
-        yield f"precision falls while coverage grows in {', '.join(names)}"
+    wrong = [found for name in cell.config.classes if (found := _sure_and_wrong(cell.config, name))]
+    if wrong:
+        yield f"precision falls while coverage grows in {', '.join(wrong)}"
 
 
-def _sure_and_wrong(config: ConfigResult, name: str) -> bool:
+def _sure_and_wrong(config: ConfigResult, name: str) -> str:
+    """The class with its figures if its precision falls while its coverage grows; else nothing."""
     precision, coverage = (_mean(config, f"{metric}/{name}") for metric in (PRECISION, COVERAGE))
     if not precision or not coverage:
-        return False
-    return coverage[-1][1] - coverage[0][1] >= MOVED and precision[0][1] - precision[-1][1] >= MOVED
+        return ""
+    if coverage[-1][1] - coverage[0][1] < MOVED or precision[0][1] - precision[-1][1] < MOVED:
+        return ""
+    return f"{name} (precision {_ends(precision)}, coverage {_ends(coverage)})"
