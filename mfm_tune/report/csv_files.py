@@ -14,6 +14,7 @@ from mfm_tune.program import Outcome
 from mfm_tune.published import paper_text
 from mfm_tune.report.grids import networks
 from mfm_tune.report.numbers import interval_name, metric_name, outcome_text, trial_text
+from mfm_tune.report.pseudo_labels import pseudo_label_metrics
 from mfm_tune.report.sentences import caveats
 from mfm_tune.report.tables import step_text
 from mfm_tune.results.search import SearchResults
@@ -59,14 +60,14 @@ def trials_csv(results: Results) -> str:
 
 
 def curves_csv(results: Results) -> str:
-    """The printed metrics at each evaluation: a row a trial, metric and step, with the levels that its config has."""
+    """Printed metrics and pseudo-labels at each evaluation: a row a trial, metric and step, with its levels."""
     levels = _levels(results)
     metrics = dict.fromkeys(
         (results.metric, *filter(None, [results.second_metric]), *(t.metric for t in results.tables))
     )
     rows: list[dict[str, Value]] = []
     for config, each in results.configs.items():
-        for metric in metrics:
+        for metric in (*metrics, *pseudo_label_metrics(each)):
             for seed, line in each.curve(metric).items():
                 named: dict[str, Value] = {"config_id": config, "name": each.name, **levels[config], "seed": seed}
                 rows += [{**named, "metric": metric, "step": step, "value": value} for step, value in line]

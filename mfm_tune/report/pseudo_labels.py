@@ -53,6 +53,12 @@ def pseudo_label_figures(results: Results) -> dict[str, Figure]:
     }
 
 
+def pseudo_label_metrics(config: ConfigResult) -> tuple[str, ...]:
+    """Names of what a trial of the config may report of its pseudo-labels: of all pixels, then of each class."""
+    names = ("", *(f"/{name}" for name in config.classes))
+    return tuple(f"{metric}{name}" for metric in (COVERAGE, PRECISION) for name in names)
+
+
 def _measured(results: Results) -> list[ConfigResult]:
     return [config for config in results.references if config.curve(COVERAGE)]
 

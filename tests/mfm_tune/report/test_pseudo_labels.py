@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
+from mfm_tune.report.csv_files import curves_csv
 from mfm_tune.report.pseudo_labels import pseudo_label_figures, pseudo_label_section, pseudo_label_warnings
 from mfm_tune.report.sections import study_text
 from mfm_tune.results.study import Results, collect
@@ -59,6 +63,9 @@ def test_a_reference_is_drawn_by_class_and_nothing_warns_above_source_only() -> 
     drawn = pseudo_label_figures(results)
     assert list(drawn) == ["pseudo_labels-1-coverage", "pseudo_labels-1-precision"]
     assert f"{names[0]} 90.0 to 60.0" in drawn["pseudo_labels-1-precision"].description
+    rows = list(csv.DictReader(io.StringIO(curves_csv(results))))
+    own = [row for row in rows if row["metric"] == f"pseudo_label/precision/{names[0]}"]
+    assert [(row["name"], row["step"], float(row["value"])) for row in own] == [("DACS", "2", 90), ("DACS", "4", 60)]
 
 
 def test_a_study_without_such_numbers_has_no_such_section() -> None:
