@@ -101,20 +101,22 @@ def _ends(line: list[tuple[int, float]]) -> str:
 
 
 def _warnings(table: TableResult) -> Iterator[str]:
+    """One sentence for all rows that end under source-only, with the causes of the lowest."""
     cells = {cell.cell.level: cell for cell in table.cells}
-    source = cells.get(SOURCE_ONLY)
-    if source is None or source.summary.mean is None:
+    source = cells[SOURCE_ONLY].summary.mean if SOURCE_ONLY in cells else None
+    if source is None:
         return
-    for level, cell in cells.items():
-        mean = cell.summary.mean
-        if mean is None or mean >= source.summary.mean or not cell.config.curve(COVERAGE):
-            continue
-        causes = list(_causes(cell, cells)) or ["no cause that these numbers show"]
-        yield (
-            f"Warning: {level} ends under source-only ({number(mean)} and {number(source.summary.mean)}, "
-            f"{table.table.title}), so differences between methods that build on it say little. What the numbers point "
-            f"to: {'; '.join(causes)}."
-        )
+    measured = {level: cell.summary.mean for level, cell in cells.items() if cell.config.curve(COVERAGE)}
+    under = {level: mean for level, mean in measured.items() if mean is not None and mean < source}
+    if not under:
+        return
+    lowest = min(under, key=lambda level: under[level])
+    rows = ", ".join(f"{level} ({number(mean)})" for level, mean in under.items())
+    causes = list(_causes(cells[lowest], cells)) or ["no cause that these numbers show"]
+    yield (
+        f"Warning: under source-only ({number(source)}, {table.table.title}) end {rows}, so differences between "
+        f"methods that build on them say little. What the numbers of {lowest} point to: {'; '.join(causes)}."
+    )
 
 
 def _causes(cell: CellResult, cells: Mapping[str, CellResult]) -> Iterator[str]:

@@ -47,7 +47,7 @@ def test_self_training_under_source_only_is_a_warning_with_the_causes_that_numbe
     wrong = {"coverage": (41.0, 81.0), "precision": (91.0, 61.0)}
     results, names = made(30.0, 33.0, 38.0, wrong, 2.0)
     (warning,) = pseudo_label_warnings(results)
-    assert warning.startswith("Warning: DACS ends under source-only (30.0 and 33.0, Methods)")
+    assert warning.startswith("Warning: under source-only (33.0, Methods) end DACS (30.0), so differences")
     assert "BatchNorm, as re-estimated statistics alone change source-only by +5.0" in warning
     assert "coverage near 0 (2.0 % of the pixels)" in warning
     figures = "precision 91.0 to 61.0, coverage 41.0 to 81.0"
