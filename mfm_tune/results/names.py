@@ -30,9 +30,13 @@ class Named:
     metric: str | None = None
     spellings: tuple[str, ...] = ()
 
+    def is_labelled(self, text: str) -> bool:
+        """Whether a text is the label; case, spaces and `=` make no difference."""
+        return _plain(text) == _plain(self.label)
+
     def is_called(self, text: str) -> bool:
-        """Whether a text is the label or another spelling; case, spaces and `=` make no difference."""
-        return _plain(text) in {_plain(each) for each in (self.label, *self.spellings)}
+        """Whether a text is another spelling, likewise."""
+        return _plain(text) in {_plain(each) for each in self.spellings}
 
     def holds(self, text: str) -> bool:
         """Whether the label has every word of a text, in any order, each from a word's beginning."""
@@ -79,7 +83,8 @@ def labels_of(state: LedgerState, config: str) -> tuple[str, ...]:
 def configs_called(
     state: LedgerState, text: str, declared: Collection[str] = (), profiles: Collection[str] = ()
 ) -> set[str]:
-    """The configs that a text names: those that are called so, else those whose labels have all its words.
+    """The configs that a text names: those with this label, else those that a table prints so, else those whose labels
+    have all its words.
 
     Args:
         declared, profiles: Only names of these studies and searches, and of these profiles; empty takes all.
@@ -89,8 +94,10 @@ def configs_called(
         for named in names(state)
         if (not declared or named.declared in declared) and (not profiles or named.profile in profiles)
     ]
-    exact = {named.config_id for named in among if named.is_called(text)}
-    return exact or {named.config_id for named in among if named.holds(text)}
+    for means in (Named.is_labelled, Named.is_called, Named.holds):
+        if found := {named.config_id for named in among if means(named, text)}:
+            return found
+    return set()
 
 
 def metric_of(state: LedgerState, first: str, second: str) -> str | None:

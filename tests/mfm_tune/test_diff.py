@@ -117,8 +117,9 @@ def test_a_config_equals_itself(storage: Path, capsys: pytest.CaptureFixture[str
 
 @pytest.fixture
 def levels(tmp_path: Path) -> Path:
-    """A ledger of two tables and three seeds with numbers by hand: level 2 gains, level 3 loses, level 4 wavers."""
-    gains = {0: (50, 50, 50), 1: (50, 50, 50), 2: (52, 52.4, 51.6), 3: (47, 47.5, 46.5), 4: (53, 49, 50)}
+    """A ledger of three tables and three seeds with numbers by hand: level 2 gains, level 3 loses, level 4 wavers. A
+    level of the last one is printed as the reference is called, which the reference's name still means."""
+    gains = {0: (50, 50, 50), 1: (50, 50, 50), 2: (52, 52.4, 51.6), 3: (47, 47.5, 46.5), 4: (53, 49, 50), 5: (1, 2, 3)}
     tables = (
         Table(
             name="t", title="(a) Levels", axis=Axis(name="level", levels=tuple((n, None) for n in (1, 2, 3)), make=stub)
@@ -128,6 +129,7 @@ def levels(tmp_path: Path) -> Path:
             title="(b) Others",
             axis=Axis(name="other", levels=((2, None), (4, None)), make=lambda n: stub(n, 8)),
         ),
+        Table(name="v", title="(c) Control", axis=Axis(name="control", levels=(5,), make=stub, label=lambda _: "base")),
     )
     made = MadeLedger(stub_study({}, tables=tables))
     for config in made.study.configs().values():
