@@ -129,7 +129,11 @@ def levels(tmp_path: Path) -> Path:
             title="(b) Others",
             axis=Axis(name="other", levels=((2, None), (4, None)), make=lambda n: stub(n, 8)),
         ),
-        Table(name="v", title="(c) Control", axis=Axis(name="control", levels=(5,), make=stub, label=lambda _: "base")),
+        Table(
+            name="v",
+            title="(c) Control",
+            axis=Axis(name="control", levels=(5,), make=stub, label=lambda _: "base", against=lambda _: stub(0)),
+        ),
     )
     made = MadeLedger(stub_study({}, tables=tables))
     for config in made.study.configs().values():
