@@ -50,6 +50,7 @@ def test_the_task_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
     sys.modules.pop("entropy_task")
 
 
+@pytest.mark.slow
 def test_the_encoders_of_ones_own_study_train(tmp_path: Path) -> None:
     """Each with MFM: one step on small images."""
     path = tmp_path / "encoders.py"

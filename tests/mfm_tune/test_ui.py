@@ -277,6 +277,7 @@ def page(chromium: str, address: str, profile: Path, wanted: str, size: str = "1
     return text
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_each_link_lands_on_its_view(shown: Shown, chromium: str, tmp_path: Path) -> None:
     """In the browser, each table's view shows the table's runs, grouped where it says so, and its charts."""

@@ -412,6 +412,7 @@ def adds_up(said: str, *, explored: int) -> None:
     assert sum(map(int, re.findall(r"\d+", counts))) == explored, stopped
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_exploring_and_while_confirming(tmp_path: Path) -> None:
     """Each time at most five lines of what is done and how to resume, exit code 130; the same command then resumes."""
     path, storage = write_search(tmp_path, sleep_s=0.05), tmp_path / "runs"
@@ -457,6 +458,7 @@ def selections(storage: Path) -> list[Event]:
     return [event for _, event in read_events(storage / "ledger.jsonl") if event["event"] == "selection"]
 
 
+@pytest.mark.slow
 def test_a_choice_is_written_once_for_its_terms(tmp_path: Path) -> None:
     """Another `confirm` is another choice, although nothing is left to explore; the first one still holds after it."""
     storage = tmp_path / "runs"

@@ -382,6 +382,7 @@ def test_rungs_lie_at_parts_of_the_planned_steps(factor: int, count: int, blocks
 # --------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_through_ray_weaker_trials_stop_and_go_on_without_asha(ray_head: str, tmp_path: Path) -> None:
     """Seed 1 is worse throughout, yet loses only what is worse within seed 1; later, without ASHA, all finish, and no
     step is executed twice."""

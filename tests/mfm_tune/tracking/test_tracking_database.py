@@ -92,6 +92,7 @@ def test_what_sqlite_keeps_beside_a_file_goes_with_it(tmp_path: Path) -> None:
     assert found == {**parts, "other.db": "other.db"}
 
 
+@pytest.mark.slow
 def test_the_run_that_meets_a_damaged_database_says_so(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Its mirror makes it anew, though all was delivered to it; so does the next command."""
     assert synchronised(storage).returncode == 0

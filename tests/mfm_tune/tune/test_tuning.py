@@ -188,6 +188,7 @@ class FailingRecorder(Recorder):
             raise StorageError("The ledger cannot be written: No space left on device; free space.")
 
 
+@pytest.mark.slow
 def test_a_full_storage_stops_the_run_and_no_other_failure_of_a_recorder_does(ray_head: str, tmp_path: Path) -> None:
     """An exception in a callback would end a run of Tune at once. Ours are held back; but results that cannot be kept
     are not produced, so that the run ends in order with the storage's sentence."""

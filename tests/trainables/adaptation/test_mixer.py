@@ -93,6 +93,7 @@ def two(given: MixView, *shares: float) -> tuple[Mixed, ...]:
 # -- memory ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_what_a_mixer_remembers_resumes_bit_for_bit(tmp_path: Path) -> None:
     """Killed between checkpoints; it is in the checkpoint and not in the exported student."""
     config = mixing(Echo(), smoke(steps=8))
@@ -109,6 +110,7 @@ def test_what_a_mixer_remembers_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert all(name.startswith(("encoder.", "decoder.")) for name in final)
 
 
+@pytest.mark.slow
 def test_a_mixer_that_forgets_ends_elsewhere(tmp_path: Path) -> None:
     """With buffers that are left out of the checkpoint a resumed trial is another one: the test above can fail."""
     config = mixing(Echo(kept=False), smoke(steps=4))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.trainables.running.killed import main
@@ -26,6 +27,7 @@ def process(*argv: str) -> int:
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, check=False).returncode
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_patch_phase_changes_no_bit(tmp_path: Path) -> None:
     """Killed between two checkpoints, with a bank of several steps; weights and bank end as if nothing had been."""
     recipe = "pipa"
