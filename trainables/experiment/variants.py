@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeVar
 
 from trainables.config import Data, Norm, PackedPair, SmallDeepLab, SourceDataset, SourceStyle, ToyCity
 from trainables.experiment.scales import (
@@ -13,6 +14,8 @@ from trainables.experiment.scales import (
     Scale,
     SePiCoScale,
 )
+
+P = TypeVar("P")
 
 
 def from_synthia(scale: Scale) -> Scale:
@@ -67,12 +70,7 @@ def pipa_scale(scale: Scale) -> PiPaScale:
     Raises:
         ValueError: The scale has none.
     """
-    own = daformer_scale(scale).pipa
-    if own is None:
-        raise ValueError(
-            f"DAFormerScale.pipa must be given for PiPa, got None in scale '{scale.name}'; give images and both terms."
-        )
-    return own
+    return _given(daformer_scale(scale).pipa, "pipa", "PiPa", scale)
 
 
 def sepico_scale(scale: Scale) -> SePiCoScale:
@@ -81,12 +79,16 @@ def sepico_scale(scale: Scale) -> SePiCoScale:
     Raises:
         ValueError: The scale has none.
     """
-    own = daformer_scale(scale).sepico
-    if own is None:
+    return _given(daformer_scale(scale).sepico, "sepico", "SePiCo", scale)
+
+
+def _given(part: P | None, field: str, method: str, scale: Scale) -> P:
+    if part is None:
         raise ValueError(
-            f"DAFormerScale.sepico must be given for SePiCo, got None in scale '{scale.name}'; give images and loss."
+            f"DAFormerScale.{field} must be given for {method}, got None in scale '{scale.name}'; give its images and "
+            "terms."
         )
-    return own
+    return part
 
 
 def with_batch_norm(scale: Scale) -> Scale:

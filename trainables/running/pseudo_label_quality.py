@@ -1,6 +1,7 @@
 """How good pseudo-labels are, by class: counted at evaluations where the target's training images have labels.
 
-Nothing is trained on or chosen by these labels. The images are the same for every seed, config and evaluation.
+Nothing is chosen by these labels. The images are the same for every seed and evaluation of a batch size, and drawn as
+those of a seed that no trial has.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from trainables.randomness import Streams
 from trainables.step_data import Batch
 
 IMAGES = 16  # crops of the target's training images
+SEED = 2**31  # trials' seeds lie below it, so that none is scored on the very crops that it trains on
 PRECISION, COVERAGE = "pseudo_label/precision", "pseudo_label/coverage"
 
 
@@ -34,7 +36,7 @@ class PseudoLabelQuality:
         self.classes, self.threshold = domains.classes, threshold
         batches = range(-(-IMAGES // batch_size))
         try:
-            self.batches: list[Batch] = [domains.labelled_target(Streams(0), step, batch_size) for step in batches]
+            self.batches: list[Batch] = [domains.labelled_target(Streams(SEED), step, batch_size) for step in batches]
         except ValueError:  # the target's training images have no labels
             self.batches = []
 
