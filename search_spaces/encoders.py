@@ -157,6 +157,7 @@ def study(scale: Scale) -> Study:
         ),
         needs=tuple(name for name in scale.needs if name not in weights),
         comparable=(*scale.comparable, *([] if scale.published else [RANDOM])),
+        notes=scale.notes,
     )
 
 

@@ -31,6 +31,7 @@ def study(scale: Scale) -> Study:
         about=ABOUT,
         needs=scale.needs,
         comparable=scale.comparable,
+        notes=scale.notes,
     )
 
 

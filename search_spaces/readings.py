@@ -158,6 +158,7 @@ def study(scale: Scale) -> Study:
         about=ABOUT,
         needs=needs_of(scale, configs),
         comparable=scale.comparable,
+        notes=scale.notes,
     )
 
 

@@ -110,6 +110,7 @@ def search(scale: Scale) -> Search:
             "5 % of the source is held out in searches, so that numbers differ from those of tables.",
         ),
         notes=(
+            *scale.notes,
             "The learning rate is searched together with MFM, and the baselines keep theirs: a gain may come from it.",
         ),
     )

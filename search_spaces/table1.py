@@ -335,7 +335,7 @@ def study(scale: Scale) -> Study:
         second_metric=None,  # the teacher stands in a column, with the mean of its table
         needs=_needs(scale),
         comparable=scale.comparable,
-        notes=NOTES,
+        notes=(*scale.notes, *NOTES),
     )
 
 

@@ -216,6 +216,7 @@ def study(scale: Scale) -> Study:
         about=ABOUT,
         needs=needs_of(scale, map(architectures.axis.make, dict(architectures.axis.levels))),
         comparable=scale.comparable,
+        notes=scale.notes,
     )
 
 

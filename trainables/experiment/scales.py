@@ -336,6 +336,5 @@ SCALES = (SMOKE, MINI, MIDI, PAPER, PAPER_BF16)
 
 
 def at_each_scale(study: Callable[[Scale], Any]) -> dict[str, Any]:
-    """What `study` declares at each scale, by profile, with the scale's notes before its own."""
-    declared = ((scale, study(scale)) for scale in SCALES)
-    return {scale.name: replace(each, notes=(*scale.notes, *each.notes)) for scale, each in declared}
+    """What `study` declares at each scale, by profile."""
+    return {scale.name: study(scale) for scale in SCALES}
