@@ -131,6 +131,24 @@ class KnowsData(Protocol):
         """The same program, which may look at what is given as `--data`: names of classes, say. Raises nothing."""
 
 
+class DataSet(TypedDict):
+    """Examples that a trial is trained or scored on."""
+
+    name: str  # such as `cityscapes`
+    use: str  # what for: `training source`, `evaluation`
+    digest: str  # at most 36 characters; the same where the examples are the same
+    origin: str  # where they lie, or how they are made
+    facts: dict[str, int | str]  # how many images, their size, how many classes
+
+
+@runtime_checkable
+class DescribesData(Protocol):
+    """What a program may have besides: which data a config trains and is scored on."""
+
+    def data_sets(self, config: Any) -> Sequence[DataSet]:
+        """As far as a plan can tell, each with its use: in no time, without third-party imports."""
+
+
 @runtime_checkable
 class ShipsStepTimes(Protocol):
     """What a program may have besides: step times to plan with before this machine has any."""

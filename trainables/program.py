@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from trainables.config import (
     ClassMix,
@@ -18,7 +18,9 @@ from trainables.config import (
     SelfTraining,
     SourceOnly,
     TargetSupervised,
+    WarmStart,
 )
+from trainables.data.image_sets import Use
 from trainables.data.scored import (
     AGREEMENT,
     ENTROPY,
@@ -36,6 +38,16 @@ if TYPE_CHECKING:
 ADAPTATIONS = {SelfTraining: "DACS", SourceOnly: "source-only", TargetSupervised: "oracle"}
 STEP_TIMES = Path(__file__).with_name("step_times.json")  # made by `python -m tests.benchmarks.shipped_times`
 OTHER_PASSES = (MfmInput.MIXED_SHARED, MfmInput.BOTH)  # MFM takes none, or two, of its own, instead of one
+
+
+class DataSet(TypedDict):
+    """A set of images with its use; the keys are those of `mfm_tune.program.DataSet`."""
+
+    name: str
+    use: str
+    digest: str
+    origin: str
+    facts: dict[str, int | str]
 
 
 @dataclass(frozen=True)
@@ -108,6 +120,19 @@ class Segmentation:
     def benchmark(self, config: Experiment) -> str:
         """Name of the data and the scale."""
         return config.data.benchmark
+
+    def data_sets(self, config: Experiment) -> list[DataSet]:
+        """The images that the config's adaptation, pre-training and evaluation use."""
+        unused = set()
+        if isinstance(config.adaptation, SourceOnly):
+            unused.add(Use.TARGET)
+        if isinstance(config.adaptation, TargetSupervised) and not isinstance(config.initial, WarmStart):
+            unused.add(Use.SOURCE)
+        return [
+            DataSet(name=each.name, use=each.use.value, digest=each.digest, origin=each.origin, facts=each.facts)
+            for each in config.data.image_sets(self.data)
+            if each.use not in unused
+        ]
 
     def store_commands(self, configs: Sequence[Experiment]) -> dict[str, str]:
         """The commands that make the stores which the configs read, by data set."""

@@ -175,6 +175,7 @@ def start_event(trial: Trial, *, launch: str, attempt: int, study: str, profile:
         "benchmark": trial.benchmark,
         "study": study,
         "profile": profile,
+        "data": [dict(each) for each in trial.data],
     }
 
 

@@ -46,6 +46,7 @@ class Trial:
         cost_class: Trials with equal text cost about the same time a step.
         benchmark: Name of the data and scale.
         classes: Names of the scored classes.
+        data: What it is trained and scored on (`mfm_tune.program.DataSet`).
         step: Steps that the ledger has of it; the trial resumes from there.
         attempts: How often it was started before.
     """
@@ -60,6 +61,7 @@ class Trial:
     cost_class: str
     benchmark: str
     classes: tuple[str, ...] = ()
+    data: tuple[Mapping[str, Any], ...] = ()
     step: int = 0
     attempts: int = 0
 
@@ -100,6 +102,7 @@ class TrialRecord:
         executed_steps: Steps executed over all attempts, repeated ones included.
         reports: By step, one a step.
         metrics, machine: Those of the last report.
+        data: What it was trained and scored on at its last start; none in ledgers of earlier versions.
         started, ended: First start and last end, in milliseconds since the epoch; `ended` is None while open.
         wall_s: Seconds over all attempts.
         rung: The scheduler's rung at which it was stopped.
@@ -120,6 +123,7 @@ class TrialRecord:
     reports: tuple[Report, ...] = ()
     metrics: Mapping[str, float] = field(default_factory=dict)
     machine: Mapping[str, str] = field(default_factory=dict)
+    data: Sequence[Mapping[str, Any]] = ()
     error: str = ""
     started: int | None = None
     ended: int | None = None

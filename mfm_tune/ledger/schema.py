@@ -11,7 +11,7 @@ Each line of a ledger is an event with the key `event` and the time in milliseco
     selection which points of a search are confirmed, by which terms
     first_stage  the first stage of two-stage intervals: the half-width asked for, the spread of each difference
     config   a config's canonical form, once
-    start    a trial began, or resumed; after an `end` it opens the trial again
+    start    a trial began, or resumed, on which data; after an `end` it opens the trial again
     report   what a trial said after a block of steps; with an `outcome` where it was its last word
     end      a trial's outcome
     probe    what a step and an evaluation of a cost class took, measured apart from any trial; never a result
@@ -130,6 +130,7 @@ CELL: Schema = {
 }
 TABLE: Schema = {"name": TEXT, "title": TEXT, "axis": TEXT, "metric": TEXT, "cells": [CELL]}
 
+DATA: Schema = {"name": TEXT, "use": TEXT, "digest": TEXT, "origin": TEXT, "facts": MappingOf(PRINTED)}
 DIFFERENCE: Schema = {
     "configs": [TEXT],
     "seeds": [SEED],
@@ -222,6 +223,7 @@ EVENTS: Mapping[str, dict[str, Schema]] = {
         "benchmark": TEXT,
         "study": PLACE,
         "profile": PLACE,
+        "data": Maybe([DATA]),
     },
     "report": {
         "key": TEXT,

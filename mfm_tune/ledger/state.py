@@ -190,6 +190,7 @@ class LedgerState:
             rung=None,
             attempts=record.attempts + 1,
             wall_s=record.seconds,
+            data=event.get("data") or record.data,
             attempt_started=now,
             last_seen=now,
         )

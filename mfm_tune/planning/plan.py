@@ -19,7 +19,7 @@ from mfm_tune.ledger.records import Status, Trial, TrialRecord, status_of, trial
 from mfm_tune.ledger.standing import Stages
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import Fingerprint, TrainingCode, changed_files
-from mfm_tune.program import Outcome, Program
+from mfm_tune.program import DescribesData, Outcome, Program
 from mfm_tune.space import Cell, Study, Table
 
 NAMED = 6  # configs of one cost that are named
@@ -156,6 +156,7 @@ class Described(Settings):
     cost_class: Line
     benchmark: Line
     class_names: tuple[str, ...]
+    data: tuple[Mapping[str, Any], ...]
 
 
 def _described(program: Program, config: Any, where: str) -> Described:
@@ -165,6 +166,7 @@ def _described(program: Program, config: Any, where: str) -> Described:
             cost_class=program.cost_class(config),
             benchmark=program.benchmark(config),
             class_names=tuple(program.class_names(config)),
+            data=tuple(program.data_sets(config)) if isinstance(program, DescribesData) else (),
         )
     except (ValueError, TypeError) as error:
         raise SearchSpaceError(
@@ -194,6 +196,7 @@ def _planned(
         cost_class=described.cost_class,
         benchmark=described.benchmark,
         classes=described.class_names,
+        data=described.data,
         step=own.step if own else 0,
         attempts=own.attempts if own else 0,
     )

@@ -10,6 +10,8 @@ Params, which MLflow's search, compare and parallel coordinates work on: of tria
 level (`dim`), beside it what the level trains where that differs (`dim_trained`); of trials the config fields that
 differ within the experiment, seed and config id. A config that stands in several tables has the level of each axis; one
 that has no level of an axis has no such param.
+
+Inputs of trials are the data that they were trained and scored on.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from mfm_tune.ledger.cells import DeclaredCell, declared_cells
 from mfm_tune.ledger.records import TrialRecord
@@ -75,6 +78,7 @@ class Run:
 
     Args:
         parents: Keys of runs below one of which it is shown: the first that MLflow has.
+        data: What it was trained and scored on (`mfm_tune.program.DataSet`).
     """
 
     key: str
@@ -83,6 +87,7 @@ class Run:
     tags: Mapping[str, str]
     params: Mapping[str, str] = field(default_factory=dict)
     parents: Sequence[str] = ()
+    data: Sequence[Mapping[str, Any]] = ()
     status: RunStatus = RunStatus.RUNNING
     ended: int | None = None
 
@@ -171,6 +176,7 @@ def trial_run(state: LedgerState, record: TrialRecord, ledger: str, varying: Seq
         tags=_trial_tags(state, record, ledger, here),
         params={**level_params(here), **_params(state, record, varying)},
         parents=[*(cell.key for cell in (*_own(record, here), *here)), _key_of_study(record.study, record.profile)],
+        data=record.data,
         status=_STATUS.get(record.outcome, RunStatus.FAILED),
         ended=record.ended,
     )

@@ -22,6 +22,7 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
 from mfm_tune.tracking.artifacts import copy_file, upload_file
+from mfm_tune.tracking.datasets import Key, as_inputs, keys_of
 from mfm_tune.tracking.mirror import Target
 from mfm_tune.tracking.prepare import prepare_database
 from mfm_tune.tracking.printed import DIFFERENCE
@@ -50,7 +51,7 @@ class Handle:
     Args:
         root: Its artefact URI.
         deleted: Somebody deleted it, and nothing is written to it any more.
-        tags, params, status, ended: As MLflow has them; among the tags the marks of what it has.
+        tags, params, data, status, ended: As MLflow has them; among the tags the marks of what it has.
     """
 
     run_id: str
@@ -58,6 +59,7 @@ class Handle:
     deleted: bool
     tags: dict[str, str]
     params: set[str]
+    data: set[Key]
     status: str
     ended: int | None
 
@@ -141,7 +143,7 @@ class TrackingStore:
                 experiment.tags[key] = value
 
     def write(self, run: Run, rows: list[Row]) -> Handle | None:
-        """Bring a run up to date: params, rows, tags, status, in this order. None where somebody deleted it.
+        """Bring a run up to date: params, data, rows, tags, status, in this order. None where somebody deleted it.
 
         Args:
             run: As it should be.
@@ -155,7 +157,7 @@ class TrackingStore:
         if handle is None or handle.deleted:
             return None
         refusals = []
-        for part in (self._write_params, self._write_rows, self._write_tags, self._write_status):
+        for part in (self._write_params, self._write_data, self._write_rows, self._write_tags, self._write_status):
             try:
                 part(handle, run, rows)
             except RefusedError as error:
@@ -275,6 +277,13 @@ class TrackingStore:
                 self.client.log_batch(handle.run_id, params=piece)
             handle.params |= {param.key for param in piece}
 
+    def _write_data(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
+        new = [each for each in as_inputs(run.data) if not keys_of([each]) <= handle.data]
+        if new:
+            with self._writing():
+                self.client.log_inputs(handle.run_id, new)
+            handle.data |= keys_of(new)
+
     def _write_rows(self, handle: Handle, _run: Run, rows: list[Row]) -> None:
         """Write what the run lacks, in pieces that get smaller where a server is too slow for them, and stay small."""
         there = next((number for number, row in enumerate(rows, 1) if row.mark == handle.tags.get(MARK)), 0)
@@ -329,6 +338,7 @@ def _as_handle(run: MlflowRun) -> Handle:
         deleted=_is_deleted(run),
         tags=dict(run.data.tags),
         params=set(run.data.params),
+        data=keys_of(run.inputs.dataset_inputs if run.inputs else ()),
         status=run.info.status,
         ended=run.info.end_time,
     )

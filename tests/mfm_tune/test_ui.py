@@ -78,6 +78,7 @@ def test_filters_find_what_the_links_promise(shown: Shown) -> None:
         for axis, level in (("dim", "128"), ("dim", "256"), ("case", "Baseline"), ("case", "none"))
     }
     assert found == {"128": 4, "256": 4, "Baseline": 4, "none": 0}  # three trials and the cell
+    assert count("datasets.name = 'stubs' AND datasets.context = 'evaluation'", "attributes.start_time ASC") == 12
     assert count("params.dim_trained = '8' AND tags.`mfm.kind` = 'cell'", "params.dim ASC") == 1
     assert count(failures_view().search, f"{failures_view().order} DESC") == 2
     assert count(pictures_view({}).search, pictures_view({}).order) == 12

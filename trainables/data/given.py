@@ -10,13 +10,13 @@ import json
 import os
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 
 from trainables.config import Experiment, ImageNetWeights, PackedPair, Pretrained, RealPhotographs
 from trainables.data.classes import CITYSCAPES_CLASSES, OTHER_CLASSES
 from trainables.data.datasets import dataset_names
-from trainables.data.packing.manifest import MANIFEST, Manifest, StoreError
+from trainables.data.packing.manifest import MANIFEST, Manifest, StoreError, known_manifest
 from trainables.data.splits import LAYOUT, PLACES
 from trainables.experiment.data import StoreUse
 from trainables.experiment.weights import published_encoder
@@ -169,17 +169,8 @@ def classes_of(pair: PackedPair, data: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def _classes_in(folder: Path) -> tuple[str, ...]:
-    try:
-        return _classes_read(folder, (folder / MANIFEST).stat().st_mtime_ns)
-    except (StoreError, OSError):
-        return ()
-
-
-@lru_cache
-def _classes_read(folder: Path, changed: int) -> tuple[str, ...]:
-    """Read once for each state of the manifest."""
-    del changed
-    return Manifest.read(folder).classes
+    manifest = known_manifest(folder)
+    return () if manifest is None else manifest.classes
 
 
 def _store(name: str, folder: Path) -> Manifest:

@@ -28,6 +28,7 @@ from mfm_tune.fields import (
 
 if TYPE_CHECKING:
     from trainables.data.domains import Domains, Opening
+    from trainables.data.image_sets import ImageSet
 
 MOST_CLASSES = 254  # ids of a store's labels, which have a byte a pixel; 254 and 255 are no class
 
@@ -110,6 +111,12 @@ class DomainPair(Settings):
         """The stores that it reads."""
         return ()
 
+    def image_sets(self, given: Mapping[str, str]) -> tuple[ImageSet, ...]:
+        """Its images by use, as far as the standard library can look in a few milliseconds."""
+        from trainables.data.image_sets import own_set
+
+        return (own_set(self, given),)
+
     def check(self, given: Mapping[str, str]) -> None:
         """See that what is given is what it reads, as far as the standard library can look in a few milliseconds.
 
@@ -176,6 +183,12 @@ class ToyCity(DomainPair):
         from trainables.data.scored import toy_city_means
 
         return toy_city_means(self.source)
+
+    def image_sets(self, given: Mapping[str, str]) -> tuple[ImageSet, ...]:
+        """Its pools."""
+        from trainables.data.image_sets import drawn_sets
+
+        return drawn_sets(self)
 
     def open(self, opening: Opening) -> Domains:
         """Draw its pools, once a process."""
@@ -290,6 +303,12 @@ class PackedPair(DomainPair):
             StoreUse(self.target, self.target, self.target_size, self.evaluation_size),
         )
 
+    def image_sets(self, given: Mapping[str, str]) -> tuple[ImageSet, ...]:
+        """Splits of the stores that are given."""
+        from trainables.data.image_sets import packed_sets
+
+        return packed_sets(self, given)
+
     def check(self, given: Mapping[str, str]) -> None:
         """See that given stores are those of its names, and of one list of classes."""
         from trainables.data.given import check_stores
@@ -351,6 +370,12 @@ class RealPhotographs(DomainPair):
     def stores(self) -> tuple[StoreUse, ...]:
         """The one store that can be made of the folder, at native size."""
         return (StoreUse(self.folder, "realpair", None),)
+
+    def image_sets(self, given: Mapping[str, str]) -> tuple[ImageSet, ...]:
+        """Parts of the folder, or of its store, that is given."""
+        from trainables.data.image_sets import photograph_sets
+
+        return photograph_sets(self, given)
 
     def check(self, given: Mapping[str, str]) -> None:
         """See that a given folder, or store, is one of such a pair."""

@@ -257,7 +257,7 @@ SOUND: list[dict[str, Any]] = [
     {"event": "reuse", "from": "a", "to": "b"},
     {"event": "probe", "benchmark": "b", "cost_class": "c", "step_s": 0.1, "evaluation_s": 1.0, "evaluations": 1,
      "planned_steps": 10},
-    start(),
+    {**start(), "data": [{"name": "d", "use": "evaluation", "digest": "1f", "origin": "/d", "facts": {"images": 3}}]},
     {**report(5, miou=1.0), "confusion": {"student": [[1]]}, "pictures": {"a": "a.png"}, "machine": {"device": "cpu"}},
     end(Outcome.STOPPED, rung=1),
 ]  # fmt: skip
@@ -298,6 +298,7 @@ def refusal(use: Callable[[], object]) -> str:
     [
         (10, {"seed": "abc"}, "start.seed must be an integer from 0 to 2147483647, got 'abc'"),
         (10, {"folder": "../../etc"}, "start.folder must be a relative path without '..', got '../../etc'"),
+        (10, {"data": [{"name": "d"}]}, r"start.data\[0\].use must be a string of valid characters, got nothing"),
         (11, {"metrics": {"miou": []}}, "report.metrics.miou must be a number, 'nan', 'inf' or '-inf', got list"),
         (11, {"step": 10**400}, "report.step must be .*, got an integer of more than 60 digits"),
         (11, {"confusion": {"student": [[1, 2]]}}, "report.confusion.student must be a square matrix"),

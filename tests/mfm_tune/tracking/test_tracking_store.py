@@ -26,6 +26,7 @@ from mfm_tune.tracking.reader import BrokenLedgerError
 from mfm_tune.tracking.runs import trial_run_key
 from tests.mfm_tune.tracking.tracking_ledger import (
     DACS,
+    DATA,
     DEFAULT,
     FINGERPRINT,
     Fiction,
@@ -98,6 +99,12 @@ def test_everything_is_mirrored(storage: Path) -> None:
     assert json.loads((folder / "config.json").read_text())["class"] == "Stub"
     table = json.loads((folder / "confusion/student.json").read_text())
     assert table["data"][0] == ["road", 5, 1, 0]
+    query = """SELECT d.name, d.digest, t.value, d.dataset_profile FROM inputs i
+        JOIN datasets d ON d.dataset_uuid = i.source_id JOIN input_tags t ON t.input_uuid = i.input_uuid
+        WHERE t.name = 'mlflow.data.context' AND i.destination_id = ?"""
+    found = rows(database, query, run_id(storage, DACS_0))
+    wanted = [(each["name"], each["digest"], each["use"], json.dumps(each["facts"])) for each in DATA]
+    assert sorted(found) == sorted(wanted)
     cell = tags_of(database, "cell/fiction/smoke/a/128")
     assert (cell["mfm.dim"], cell["mfm.seeds"], cell["mfm.paper"]) == ("128", "2/2", "50.5")
 
@@ -133,7 +140,17 @@ def test_delivering_again_changes_nothing(storage: Path) -> None:
 
 def contents(storage: Path) -> dict[str, list[Any]]:
     """What the store holds."""
-    tables = ("metrics", "latest_metrics", "params", "tags", "runs", "experiment_tags")
+    tables = (
+        "metrics",
+        "latest_metrics",
+        "params",
+        "tags",
+        "runs",
+        "experiment_tags",
+        "datasets",
+        "inputs",
+        "input_tags",
+    )
     return {name: sorted(map(repr, rows(storage / "mlflow.db", f"SELECT * FROM {name}"))) for name in tables}
 
 

@@ -21,6 +21,16 @@ BENCHMARK = "stub-64x128"
 CLASSES = ("road", "traffic light", "car")
 START = 1_790_000_000_000  # ms; times in these ledgers count on from it
 DACS, DEFAULT = "0" * 12, "1" * 12
+DATA = [
+    {"name": "stubs", "use": "training source", "digest": "1" * 12, "origin": "/stubs", "facts": {"images": 3}},
+    {
+        "name": "stubs",
+        "use": "evaluation",
+        "digest": "2" * 12,
+        "origin": "/stubs",
+        "facts": {"images": 2, "classes": 3},
+    },
+]
 _LEDGERS = itertools.count()  # no two ledgers begin at the same time: that tells them apart
 Number = tuple[str, int, int, float, int]  # key, timestamp, step, value, is_nan
 
@@ -117,6 +127,7 @@ class Fiction:
                 "benchmark": self.benchmark,
                 "study": "fiction",
                 "profile": "smoke",
+                "data": DATA,
             }
         )
         for number in range(1, self.reports + 1):

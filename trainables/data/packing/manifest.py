@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,20 @@ class Manifest:
                 "of one's own with --validation SHARE or --val-images."
             )
         return self.scored
+
+
+def known_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a store, read once for each state of its file; None where there is none that can be read."""
+    try:
+        return _read_once(folder, (folder / MANIFEST).stat().st_mtime_ns)
+    except (StoreError, OSError):
+        return None
+
+
+@lru_cache
+def _read_once(folder: Path, changed: int) -> Manifest:
+    del changed
+    return Manifest.read(folder)
 
 
 def damaged(path: Path, part: str = "") -> str:
