@@ -98,7 +98,7 @@ def study(scale: Scale) -> Study:
         profile=scale.name,
         program=Segmentation(),
         tables=(table,),
-        references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        references={"DACS": dacs(scale), "MFM": dacs_mfm(scale)},
         about=ABOUT,
         needs=scale.needs,
         comparable=scale.comparable,

@@ -82,7 +82,7 @@ def study(scale: Scale) -> Study:
         profile=scale.name,
         program=Segmentation(),
         tables=tuple(tables),
-        references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        references={"DACS": dacs(scale), "MFM": dacs_mfm(scale)},
         about=ABOUT,
         needs=scale.needs,
         comparable=scale.comparable,

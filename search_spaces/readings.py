@@ -154,7 +154,7 @@ def study(scale: Scale) -> Study:
         profile=scale.name,
         program=Segmentation(),
         tables=declared,
-        references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        references={"DACS": dacs(scale), "MFM": dacs_mfm(scale)},
         about=ABOUT,
         needs=needs_of(scale, configs),
         comparable=scale.comparable,

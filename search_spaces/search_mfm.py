@@ -93,7 +93,7 @@ def search(scale: Scale) -> Search:
         make=lambda values: with_selection_criteria(point(rungs, values)),
         baselines={
             "DACS": with_selection_criteria(dacs(rungs)),
-            "default": with_selection_criteria(dacs_mfm(rungs)),
+            "MFM": with_selection_criteria(dacs_mfm(rungs)),
         },
         about=ABOUT,
         first=(default,),

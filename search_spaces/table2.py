@@ -91,7 +91,7 @@ def study(scale: Scale) -> Study:
         profile=scale.name,
         program=Segmentation(),
         tables=(*rebuilder_tables(scale), *masking_tables(scale), *loss_tables(scale)),
-        references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        references={"DACS": dacs(scale), "MFM": dacs_mfm(scale)},
         about=ABOUT,
         needs=scale.needs,
         comparable=scale.comparable,

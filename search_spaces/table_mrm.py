@@ -212,7 +212,7 @@ def study(scale: Scale) -> Study:
         profile=scale.name,
         program=Segmentation(),
         tables=(domain_table(scale), trains_table(scale), rate_table(scale), architectures),
-        references={"DACS": dacs(scale), "default": dacs_mfm(scale)},
+        references={"DACS": dacs(scale), "MFM": dacs_mfm(scale)},
         about=ABOUT,
         needs=needs_of(scale, map(architectures.axis.make, dict(architectures.axis.levels))),
         comparable=scale.comparable,

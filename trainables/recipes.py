@@ -94,7 +94,7 @@ __all__ = [
 # What the references of search spaces are, for readers of a report.
 ABOUT = {
     "DACS": "the baseline, self-training on images mixed by ClassMix with pseudo-labels of an EMA teacher",
-    "default": "DACS + MFM with the paper's settings",
+    "MFM": "DACS + MFM with the paper's settings",
 }
 SEGFORMER_WIDTH = 3  # times DAFormer's
 PIPA_STEPS = 60_000

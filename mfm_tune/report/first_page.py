@@ -28,7 +28,7 @@ def answers(results: Results) -> tuple[str, ...]:
 
 
 def _answer(comparison: Comparison) -> str:
-    """Such as `default gains +0.8 mIoU over DACS here; three seeds cannot tell that from 0 (−4.8 to +6.4).`"""
+    """Such as `MFM gains +0.8 mIoU over DACS here; three seeds cannot tell that from 0 (−4.8 to +6.4).`"""
     first, second, paired = comparison.config.name, comparison.baseline.name, comparison.paired
     if paired.mean is None:
         return f"{first} against {second}: not measured yet, no seed has both."

@@ -23,7 +23,7 @@ def test_the_default_alone_has_a_number_of_the_papers(profile: str) -> None:
     printed = [cell for cell in study.cells() if cell.paper is not None]
     assert [cell.table for cell in printed] == ["mrm-domain", "mrm-trains", "mrm-rate"]
     assert {cell.paper for cell in printed} == {55.9}
-    assert {cell.config_id for cell in printed} == {study.reference_ids["default"]}
+    assert {cell.config_id for cell in printed} == {study.reference_ids["MFM"]}
 
 
 def test_the_second_rate_is_higher_by_the_same_factor_at_each_scale() -> None:
