@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from trainables.config import Evaluation
 from trainables.data.domains import Domains, Example
+from trainables.experiment.data import Means
 from trainables.geometry import IGNORE, size_of
 from trainables.models.frozen_norms import BATCH_NORMS
 from trainables.models.segmentor import Segmentor, upsample
@@ -58,19 +59,28 @@ class Scores:
     accuracy: float
     confusion: Tensor
 
-    def mean(self, classes: Sequence[int] | None = None) -> float:
-        """mIoU over all classes or some of them, leaving out those that occur nowhere."""
-        chosen = self.iou if classes is None else self.iou[list(classes)]
-        return float(chosen.nanmean())
+    def mean(self, classes: Sequence[int | tuple[int, ...]] | None = None) -> float:
+        """mIoU over all classes or some of them, leaving out those that occur nowhere; a tuple is merged into one."""
+        if classes is None:
+            return float(self.iou.nanmean())
+        groups = [(item,) if isinstance(item, int) else item for item in classes]
+        chosen = [float(iou_of(self.confusion, group)) for group in groups]
+        return float(torch.tensor(chosen, dtype=torch.float64).nanmean())
 
 
 def scores(confusion: Tensor) -> Scores:
-    """IoU = TP / (TP + FP + FN), from [K, K] counts."""
+    """IoU and accuracy from [K, K] counts."""
+    iou = torch.stack([iou_of(confusion, (index,)) for index in range(len(confusion))])
     counts = confusion.double()
-    right = counts.diag()
-    union = counts.sum(0) + counts.sum(1) - right
-    iou = torch.where(union > 0, 100 * right / union.clamp(min=1), torch.nan)
-    return Scores(iou, float(100 * right.sum() / counts.sum().clamp(min=1)), confusion)
+    return Scores(iou, float(100 * counts.diag().sum() / counts.sum().clamp(min=1)), confusion)
+
+
+def iou_of(confusion: Tensor, classes: tuple[int, ...]) -> Tensor:
+    """TP / (TP + FP + FN) of classes that count as one, percent, from [K, K] counts; NaN where they occur nowhere."""
+    counts, chosen = confusion.double(), list(classes)
+    right = counts[chosen][:, chosen].sum()
+    union = counts[chosen].sum() + counts[:, chosen].sum() - right
+    return torch.where(union > 0, 100 * right / union.clamp(min=1), torch.nan)
 
 
 class Scored(Protocol):
@@ -81,8 +91,8 @@ class Scored(Protocol):
         """Names of the scored classes."""
 
     @property
-    def means(self) -> Mapping[str, tuple[int, ...]]:
-        """Further means: metric name -> indices of scored classes."""
+    def means(self) -> Means:
+        """Further means, over some of the scored classes."""
 
     def validation(self) -> Iterator[Example]:
         """Labelled images, always in the same order."""

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
+import pytest
 import torch
 
 from tests.trainables.tasks.training import CPU, FEW, with_hrda
 from trainables.config import DeepLabV2, Experiment
 from trainables.data.domains import open_domains
-from trainables.evaluation import BATCH_NORMS, with_target_statistics
+from trainables.evaluation import BATCH_NORMS, scores, with_target_statistics
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, source_only
 from trainables.running.initial import new_student
 
 ADABN = replace(source_only(SMOKE, adapt_statistics=3), data=FEW)
 HRDA = with_hrda(ADABN)
+
+
+def test_a_mean_counts_merged_classes_as_one() -> None:
+    """Classes 0 and 1 taken for each other are right; 3 occurs nowhere, and is left out."""
+    confusion = torch.tensor([[4, 2, 1, 0], [1, 5, 0, 0], [2, 0, 6, 0], [0, 0, 0, 0]])
+    result = scores(confusion)
+    torch.testing.assert_close(result.iou[:3], torch.tensor([400 / 10, 500 / 8, 600 / 9], dtype=torch.float64))
+    assert result.mean() == pytest.approx((40 + 62.5 + 600 / 9) / 3)
+    assert result.mean((0, 2, 3)) == pytest.approx((40 + 600 / 9) / 2)
+    assert result.mean(((0, 1), 2, 3)) == pytest.approx((1200 / 15 + 600 / 9) / 2)
+    assert math.isnan(result.mean(()))
 
 
 def statistics(config: Experiment) -> list[torch.Tensor]:

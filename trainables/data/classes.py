@@ -40,6 +40,8 @@ IDD_LITE_CLASSES = ("drivable", "non-drivable", "living", "vehicle", "roadside",
 OTHER_CLASSES = {
     "camvid-day": CAMVID_CLASSES,
     "camvid-dusk": CAMVID_CLASSES,
+    "camvid-seven": IDD_LITE_CLASSES,
+    "carla-seven": IDD_LITE_CLASSES,
     "idd-lite": IDD_LITE_CLASSES,
 }  # of data sets whose labels are not Cityscapes' 19, by name
 TOY_CITY_CLASSES = (

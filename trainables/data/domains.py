@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trainables.config import Experiment, Margins, RareClassSampling, SelfTraining, SourceHoldout
+from trainables.experiment.data import Means
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.randomness import Streams
 from trainables.step_data import Batch
@@ -65,7 +66,7 @@ class Domains(Protocol):
 
     classes: tuple[str, ...]  # names of the network's output classes
     scored: tuple[str, ...]  # names of the evaluated classes (merged ones, on CamVid)
-    means: Mapping[str, tuple[int, ...]]  # metric (`miou16`) -> indices of the evaluated classes in its mean
+    means: Means  # over some of the evaluated classes
     mean: tuple[float, float, float]  # pixel values, RGB
     std: tuple[float, float, float]
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from trainables.config import SourceStyle
-from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, SYNTHIA_13, SYNTHIA_16
+from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES, IDD_LITE_CLASSES, SYNTHIA_13, SYNTHIA_16
 from trainables.data.toy_city.styles import ToyClass, absent_classes, source_style
+from trainables.experiment.data import Means
 
 CAMVID, SYNTHIA = "camvid", "synthia"  # data sets that are evaluated in a way of their own
-Means = Mapping[str, tuple[int, ...]]  # key such as `miou16` -> indices of evaluated classes
 
 # On held-out source images and on unlabelled target images (`trainables.evaluation`, `trainables.selection`).
 SOURCE_MIOU = "source/miou"
@@ -27,6 +25,9 @@ SYNTHIA_MEANS: Means = {
 CAMVID_FREQUENT = ("sky", "building", "pole", "road", "pavement", "tree", "car", "pedestrian")
 CAMVID_MEANS: Means = {"miou8": tuple(CAMVID_CLASSES.index(name) for name in CAMVID_FREQUENT)}
 
+# Borders of these differ from city to city: shoulders and kerbs, walls and billboards. Merged, they mean the same.
+IDD_LITE_MEANS: Means = {"miou5": ((0, 1), 2, 3, (4, 5), 6)}
+
 
 def evaluated_classes(classes: tuple[str, ...], target: str) -> tuple[str, ...]:
     """Names of the classes that a target is evaluated in: those of the network, but CamVid's own on CamVid.
@@ -40,6 +41,8 @@ def evaluated_classes(classes: tuple[str, ...], target: str) -> tuple[str, ...]:
 
 def evaluated_means(classes: tuple[str, ...], source: str, target: str) -> Means:
     """The means over some of the evaluated classes that the field prints beside that over all of them."""
+    if classes == IDD_LITE_CLASSES:
+        return IDD_LITE_MEANS
     if classes != CITYSCAPES_CLASSES:
         return {}
     if target == CAMVID:

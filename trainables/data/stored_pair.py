@@ -5,7 +5,7 @@ A batch is a function of (seed, purpose, step): nothing here has a position to s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -22,6 +22,7 @@ from trainables.data.images import Images
 from trainables.data.labels import TrainIds, View
 from trainables.data.packing.resize import Size, whole
 from trainables.data.sampling import Draw, Sampler, Uniform, Wanted
+from trainables.experiment.data import Means
 from trainables.geometry import Box
 from trainables.randomness import Streams
 from trainables.step_data import Batch
@@ -98,7 +99,7 @@ class Pair:
     validation: Images
     classes: tuple[str, ...]
     view: View
-    means: Mapping[str, tuple[int, ...]]
+    means: Means
     no_oracle: str
 
 

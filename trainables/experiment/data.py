@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from trainables.data.domains import Domains, Opening
     from trainables.data.image_sets import ImageSet
 
+# Key such as `miou16` -> indices of the evaluated classes in this mean; a tuple of them counts as one class.
+Means = Mapping[str, tuple[int | tuple[int, ...], ...]]
 MOST_CLASSES = 254  # ids of a store's labels, which have a byte a pixel; 254 and 255 are no class
 
 
@@ -102,8 +104,8 @@ class DomainPair(Settings):
         del given
         return ()
 
-    def further_means(self, given: Mapping[str, str]) -> Mapping[str, tuple[int, ...]]:
-        """Means over some of the evaluated classes: key such as `miou16` -> their indices."""
+    def further_means(self, given: Mapping[str, str]) -> Means:
+        """Means over some of the evaluated classes."""
         del given
         return {}
 
@@ -178,7 +180,7 @@ class ToyCity(DomainPair):
 
         return TOY_CITY_CLASSES
 
-    def further_means(self, given: Mapping[str, str]) -> Mapping[str, tuple[int, ...]]:
+    def further_means(self, given: Mapping[str, str]) -> Means:
         """The mean over the classes that the source has."""
         from trainables.data.scored import toy_city_means
 
@@ -289,7 +291,7 @@ class PackedPair(DomainPair):
 
         return evaluated_classes(classes_of(self, given), self.target)
 
-    def further_means(self, given: Mapping[str, str]) -> Mapping[str, tuple[int, ...]]:
+    def further_means(self, given: Mapping[str, str]) -> Means:
         """Those over SYNTHIA's 16 and 13 classes, and over CamVid's 8 frequent ones."""
         from trainables.data.given import classes_of
         from trainables.data.scored import evaluated_means
@@ -361,7 +363,7 @@ class RealPhotographs(DomainPair):
 
         return CAMVID_CLASSES
 
-    def further_means(self, given: Mapping[str, str]) -> Mapping[str, tuple[int, ...]]:
+    def further_means(self, given: Mapping[str, str]) -> Means:
         """The mean over the 8 frequent classes."""
         from trainables.data.scored import CAMVID_MEANS
 

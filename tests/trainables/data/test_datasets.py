@@ -192,6 +192,19 @@ def test_camvids_day_and_dusk_are_drives_wherever_a_copy_puts_them_and_dusk_is_d
     assert_reads(dusk, root, Split.VAL, "0001TP_008550", ids)
 
 
+def test_camvid_and_carla_have_idd_lites_seven_classes(tmp_path: Path) -> None:
+    """As the table of the pair has it; a bicyclist, who is of two of them, has none."""
+    ids = native.all_ids(12)
+    native.camvid(tmp_path, "val", "0016E5_07959", PIXELS, ids)
+    seven = native.train_ids(ids, "0>6 1>5 2>4 3>0 4>1 5>5 6>4 7>4 8>3 9>2")
+    assert_reads(find_dataset("camvid-seven"), tmp_path / "CamVid", Split.VAL, "0016E5_07959", seven)
+    native.write(tmp_path / "source" / "images" / "a.png", native.png(PIXELS))
+    native.write(tmp_path / "source" / "labels" / "a.png", native.png(TRAIN_IDS))
+    merged = "0>0 1>1 9>1 2>5 8>5 3>4 4>4 5>4 6>4 7>4 10>6 11>2 12>2 13>3 14>3 15>3 16>3 17>3 18>3"
+    seven = native.train_ids(TRAIN_IDS, merged)
+    assert_reads(find_dataset("carla-seven"), tmp_path, Split.TRAIN, "a", seven)
+
+
 def test_synscapes_reads_label_ids_at_the_native_size(tmp_path: Path) -> None:
     ids = native.all_ids(34)
     native.synscapes(tmp_path, "1", PIXELS, ids)

@@ -132,6 +132,17 @@ def test_every_frame_of_idd_lite_reads_with_the_shares_of_its_classes(shared: Pa
     np.testing.assert_allclose(shares, [32.4, 2.2, 1.3, 8.1, 11.2, 26.0, 18.9], atol=0.06)
 
 
+@pytest.mark.slow
+def test_camvids_training_labels_have_the_shares_of_idd_lites_classes(shared: Path) -> None:
+    """Percent of all pixels of 367 labels, to a tenth; the rest is void or bicyclist."""
+    reader = find_dataset("camvid-seven")
+    found = reader.find(shared / "data" / "cities" / "camvid", Split.TRAIN)
+    labels = [reader.train_ids(sample.label) for sample in found.samples if sample.label is not None]
+    assert (len(labels), found.problems) == (367, ())
+    shares = 100 * np.bincount(np.stack(labels).ravel(), minlength=256)[:7] / np.stack(labels).size
+    np.testing.assert_allclose(shares, [31.7, 4.5, 0.6, 5.9, 3.3, 33.0, 16.9], atol=0.06)
+
+
 def test_camvid_by_a_table_has_the_classes_of_idd_lite(shared: Path, tmp_path: Path) -> None:
     """A pair of two real cities with seven classes, by two commands."""
     cities = shared / "data" / "cities"
