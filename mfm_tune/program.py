@@ -131,11 +131,14 @@ class KnowsData(Protocol):
         """The same program, which may look at what is given as `--data`: names of classes, say. Raises nothing."""
 
 
+SCORED = "evaluation"  # use of the data that a report's scores are of
+
+
 class DataSet(TypedDict):
     """Examples that a trial is trained or scored on."""
 
     name: str  # such as `cityscapes`
-    use: str  # what for: `training source`, `evaluation`
+    use: str  # what for: `SCORED`, or another word such as `training source`
     digest: str  # at most 36 characters; the same where the examples are the same
     origin: str  # where they lie, or how they are made
     facts: dict[str, int | str]  # how many images, their size, how many classes
@@ -160,7 +163,10 @@ class ShipsStepTimes(Protocol):
 
 @runtime_checkable
 class ExportsModels(Protocol):
-    """What a program may have besides: its trials leave models that can be used."""
+    """What a program may have besides: its trials leave models that can be used.
+
+    Where the command finds the trial's ledger, it leaves a note beside it (`mfm_tune.ledger.storage.Export`).
+    """
 
     def export_command(self, folder: str, model: str) -> str:
         """What to type to make a model of the trial in a folder."""

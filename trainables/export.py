@@ -7,8 +7,9 @@ The first form takes a trial's folder, or its `final.safetensors` or `checkpoint
 published checkpoint of DAFormer, HRDA or MIC (or DeepLab-V2 of that family), or of SegFormer with MiT-B5, for
 Cityscapes' 19 classes. `--format torch-export` or `onnx` writes the model as a graph as well, for programs without this
 package, once its logits are equal; the folder of an exported model is a source for that, too. A card (README.md) with
-score, config and licence lies beside each model. Nothing in a file is unpickled as code; classes of your own are those
-of the files that `--code my_study.py` names, here as in predict and evaluate.
+score, config and licence lies beside each model, and a note of it in the storage folder of its trial, by which trackers
+find it. Nothing in a file is unpickled as code; classes of your own are those of the files that `--code my_study.py`
+names, here as in predict and evaluate.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from trainables.user_code import add_code_option, load_code
 
 CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
 STUDENT = "student."
+NOTES = "exports"  # folder of the storage, where mfm_tune looks for models of trials
 UNSCORED = "not known here; python -m trainables.evaluate measures it"
 UNKNOWN_LICENCE = "not known here: that of the weights it began with, and the terms of its data"
 
@@ -65,24 +67,41 @@ def _run(given: argparse.Namespace) -> None:
     else:
         model = model_of(given.source) if name is None else published_model(given.source, name)
     print(f"Writing {parameter_count(model.segmentor):,} parameters to {given.out} ...", file=sys.stderr, flush=True)
+    score = None if exported or name is not None else score_of(_folder_of(given.source))
     if not exported or given.source.resolve() != given.out.resolve():
         save_model(model, given.out)
         model = load_model(given.out)
-        write_card(model, _origin(given.source, name, exported=exported), given.out)
+        write_card(model, _origin(given.source, name, score, exported=exported), given.out)
     if kind is not Format.SAFETENSORS:
         difference = write_graph(model, kind, given.out)
         print(f"Its logits are those of the network, to {difference:.0e} of the largest one.", file=sys.stderr)
+    if score is not None:
+        _leave_note(_folder_of(given.source).absolute().parents[2], score.key, given.out, model.description.step)
     print(given.out)
 
 
-def _origin(source: Path, network: str | None, *, exported: bool) -> Origin:
+def _folder_of(source: Path) -> Path:
+    """The folder of the trial whose folder or file is given."""
+    return source if source.is_dir() else source.parent
+
+
+def _leave_note(storage: Path, trial: str, out: Path, step: int) -> None:
+    """Write where the model of a trial lies, for trackers (`mfm_tune.ledger.storage.Export`); the newest is kept."""
+    path = storage / NOTES / f"{trial}.json"
+    try:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"model": str(out.absolute()), "step": step, "scores": f"{STUDENT[:-1]}/"}) + "\n")
+    except OSError as error:
+        print(f"No tracker will list the model: {path} cannot be written ({error.strerror}).", file=sys.stderr)
+
+
+def _origin(source: Path, network: str | None, score: Score | None, *, exported: bool) -> Origin:
     """What the card says of where a model comes from."""
     if exported:
         return Origin(text=f"From the model {source.name}.", score=UNSCORED, config={}, licence=UNKNOWN_LICENCE)
     if network is not None:
         text = f"A published checkpoint of {network} ({source.name})."
         return Origin(text=text, score="as its publisher gives it", config={}, licence="that of its publisher")
-    score = score_of(source if source.is_dir() else source.parent)
     if score is None:
         return Origin(text=f"From {source.name}.", score=UNSCORED, config={}, licence=UNKNOWN_LICENCE)
     names = f" of {', '.join(score.names)}" if score.names else ""

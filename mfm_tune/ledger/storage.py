@@ -5,6 +5,7 @@
     trials/         a folder a trial: checkpoint, final weights, pictures
     shared/         artefacts that trials share (warm starts)
     reports/        a folder a study and profile
+    exports/        a note a trial that was exported as a model: where the model lies
 
 Paths in the ledger are relative to the folder, so it can be moved.
 """
@@ -28,6 +29,21 @@ from mfm_tune.ledger.file import FILE_NAME
 FREE_SPACE = 64 * 2**20  # bytes; a launch on the embedded benchmark writes about this much
 
 
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """The model that a trial was exported as, last.
+
+    Args:
+        model: Its folder, absolute.
+        step: The trial's step whose weights it has.
+        scores: Beginning of those metrics of the trial that are of the exported network: `student/`.
+    """
+
+    model: Path
+    step: int
+    scores: str
+
+
 @dataclass(frozen=True)
 class Storage:
     """Where things lie in a storage folder. Nothing is created by asking."""
@@ -49,6 +65,19 @@ class Storage:
     def error_file(self, folder: str) -> Path:
         """Where the traceback of a failed trial lies."""
         return self.trial(folder) / "error.txt"
+
+    @property
+    def exports(self) -> Path:
+        """Notes of exported models, `TRIAL_KEY.json`."""
+        return self.root / "exports"
+
+    def export_of(self, trial_key: str) -> Export | None:
+        """Where the model of a trial lies; None where it was not exported, or its note cannot be read."""
+        try:
+            note = json.loads((self.exports / f"{trial_key}.json").read_bytes())
+            return Export(model=Path(note["model"]), step=int(note["step"]), scores=str(note["scores"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def report(self, study: str, profile: str) -> Path:
         """The folder of a study's report.

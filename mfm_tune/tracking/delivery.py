@@ -14,10 +14,13 @@ from typing import Any
 
 from mfm_tune.errors import StorageError
 from mfm_tune.ledger.cells import DeclaredCell, declared_cells
+from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.schema import Event
-from mfm_tune.ledger.storage import Storage
+from mfm_tune.ledger.storage import Export, Storage
 from mfm_tune.ledger.uri import without_password_of
+from mfm_tune.tracking.artifacts import Place
 from mfm_tune.tracking.mirror import Target
+from mfm_tune.tracking.models import begin_model, exported_model, finish_model, place_of
 from mfm_tune.tracking.pictures import Matrix, confusion_files, picture_files, table_path
 from mfm_tune.tracking.reader import Batch, LedgerReader, Row
 from mfm_tune.tracking.runs import (
@@ -62,6 +65,7 @@ class Delivery:
         self._storage = Storage(target.storage)
         self._refusals: dict[str, int] = {}
         self._sent: dict[str, set[str]] = {}  # names of files of the batch that is being delivered
+        self._said: set[str] = set()
 
     def deliver(self, batch: Batch) -> None:
         """Deliver a batch. Delivering it twice changes nothing.
@@ -89,11 +93,13 @@ class Delivery:
     # -- trials --------------------------------------------------------------------------------------------------
 
     def _write_trial(self, key: str, batch: Batch) -> Handle | None:
-        record = self._reader.state.trials[key]
-        fields = self._reader.varying.get(experiment_name(record.benchmark, record.profile))
-        run = trial_run(self._reader.state, record, self._ledger, fields.names if fields else ())
+        run = self._trial_run(self._reader.state.trials[key])
         run = replace(run, tags={**run.tags, **_file_tags(batch.files.get(key, []))})
         return self._write(run, batch.rows.get(run.key, []))
+
+    def _trial_run(self, record: TrialRecord) -> Run:
+        fields = self._reader.varying.get(experiment_name(record.benchmark, record.profile))
+        return trial_run(self._reader.state, record, self._ledger, fields.names if fields else ())
 
     def _write_trial_files(self, key: str, handle: Handle, reports: Reports) -> None:
         """Write those of a trial's files that its run lacks: its config, and what reports have."""
@@ -102,7 +108,7 @@ class Delivery:
         if mark in marks:
             reports = reports[marks.index(mark) + 1 :]
         if reports or not mark:
-            self._write_files(key, handle, partial(self._trial_files, key, reports, begun=bool(mark)))
+            self._write_files(key, handle.place, partial(self._trial_files, key, reports, begun=bool(mark)))
             self.store.mark_files(handle, marks[-1] if marks else "config")
 
     def _trial_files(self, key: str, reports: Reports, *, begun: bool) -> Contents:
@@ -169,12 +175,49 @@ class Delivery:
             except RefusedError as error:
                 self._say(f"{key} of {name}: {error}")
 
+    # -- models --------------------------------------------------------------------------------------------------
+
+    def deliver_models(self) -> None:
+        """Deliver models of trials that were exported, and those that were exported anew.
+
+        Raises:
+            TroubleError: It could not be done, or not wholly; the next call resumes there.
+        """
+        for path in sorted(self._storage.exports.glob("*.json")):
+            record = self._reader.state.trials.get(path.stem)
+            export = self._storage.export_of(path.stem)
+            if record is not None and export is not None and self.store.keeps_models:
+                self._write_model(record, export)
+
+    def _write_model(self, record: TrialRecord, export: Export) -> None:
+        run = self._trial_run(record)
+        experiment = self.store.experiment(run.experiment)
+        handle = experiment.runs.get(run.key)
+        try:
+            model = exported_model(record, export, run, self._reader.time_of(record.key, export.step))
+            digest = model.digest()
+        except OSError as error:
+            self._say_once(f"the model of {record.key}: {error}")
+            return
+        key = f"{model.key}/{digest}"
+        if handle is None or handle.deleted or handle.tags.get(model.mark) == digest or not self._takes_files(key):
+            return
+        try:
+            made = begin_model(self.store, experiment, handle, model)
+            if self._write_files(key, place_of(made, handle), lambda: model.files):
+                finish_model(self.store, handle, made, model, digest)
+        except RefusedError as error:
+            self._refusals[key] = PATIENCE
+            self._say(f"{key}: {error}")
+
+    # -- reports -------------------------------------------------------------------------------------------------
+
     def _write_report(self, event: Event, files: Mapping[str, Path]) -> None:
         handle = self.store.experiment(study_experiment(event)).runs.get(study_key(event))
         digest = _digest(files)
         if handle is None or handle.deleted or handle.tags.get("mfm.report") == digest:
             return
-        if self._write_files(f"{study_key(event)}/{digest}", handle, lambda: files):
+        if self._write_files(f"{study_key(event)}/{digest}", handle.place, lambda: files):
             begun = self._reader.declared_at[event["study"], event["profile"]]
             run = study_run(self._reader.state, event, self._ledger, begun)
             self._write(replace(run, tags={**run.tags, "mfm.report": digest}), [])
@@ -194,16 +237,16 @@ class Delivery:
         parent = next((there[key] for key in run.parents if key in there and not there[key].deleted), None)
         return run if parent is None else replace(run, tags={**run.tags, PARENT: parent.run_id})
 
-    def _write_files(self, key: str, handle: Handle, files: Callable[[], Contents]) -> bool:
+    def _write_files(self, key: str, place: Place, files: Callable[[], Contents]) -> bool:
         """Write artefacts; False where they were left out. Runs come before files: a store that takes no files must not
         keep the runs waiting for ever."""
-        if self._refusals.get(key, 0) >= PATIENCE:
+        if not self._takes_files(key):
             return False
         sent = self._sent.setdefault(key, set())
         try:
             for name, content in files().items():
                 if name not in sent:
-                    self.store.write_file(handle, name, content)
+                    self.store.write_file(place, name, content)
                     sent.add(name)
                     self._refusals.pop(key, None)
         except RefusedError as error:
@@ -214,6 +257,16 @@ class Delivery:
             self._refusals[key] = self._refusals.get(key, 0) + 1
             raise
         return True
+
+    def _takes_files(self, key: str) -> bool:
+        """Whether files of this key were not refused too often."""
+        return self._refusals.get(key, 0) < PATIENCE
+
+    def _say_once(self, text: str) -> None:
+        """For the log, where it was not said before."""
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
 
     def _say(self, text: str) -> None:
         """For the log."""

@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from mfm_tune.ledger.file import FILE_NAME
-from mfm_tune.ledger.storage import replacing
+from mfm_tune.ledger.storage import Storage, replacing
 from mfm_tune.ledger.uri import OPTION, check_uri, is_server, without_password
 from mfm_tune.tracking.database import check_path, sqlite_path, sqlite_uri
 
@@ -177,9 +177,12 @@ def ledger_size(target: Target) -> int:
 
 
 def caught_up(target: Target) -> bool:
-    """Whether the whole ledger is delivered, by what the last mirror said."""
+    """Whether the whole ledger is delivered, by what the last mirror said, and no trial was exported since."""
     state = read_state(target)
-    return state is not None and not state.word and state.offset == ledger_size(target)
+    if state is None or state.word or state.offset != ledger_size(target):
+        return False
+    exports = Storage(target.storage).exports.glob("*.json")
+    return all(path.stat().st_mtime < state.time for path in exports)
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 POLL_S = 0.5
 DRAIN_S = 30.0
 LONGEST_WAIT_S = 60.0
-REPORTS_S = 5.0  # how often report files are looked at
+REPORTS_S = 5.0  # how often files of reports and models are looked at
 
 
 class Mirroring:
@@ -76,7 +76,7 @@ class Mirroring:
         self._reports_at = -REPORTS_S
 
     def catch_up(self) -> None:
-        """Deliver all whole lines that the ledger has now, and the reports.
+        """Deliver all whole lines that the ledger has now, the reports, and exported models.
 
         Raises:
             TroubleError: The store does not answer; nothing is lost.
@@ -109,10 +109,11 @@ class Mirroring:
             self._batch = None
         if time.monotonic() - self._reports_at >= REPORTS_S:
             delivery.deliver_reports()
+            delivery.deliver_models()
             self._reports_at = time.monotonic()
 
     def look_at_reports(self) -> None:
-        """Look at the report files at the next `catch_up`, however short ago that was done."""
+        """Look at the files of reports and models at the next `catch_up`, however short ago that was done."""
         self._reports_at = -REPORTS_S
 
     def _connected(self) -> Delivery:

@@ -107,6 +107,11 @@ class LedgerReader:
                 raise  # else what was read is delivered first; the next call raises
         return batch if self.offset > begin else None
 
+    def time_of(self, key: str, step: int) -> int | None:
+        """When a trial reported a step, in milliseconds since the epoch."""
+        report = self._steps.get(key, {}).get(step)
+        return None if report is None else int(report["time"])
+
     def _lines(self) -> Iterator[bytes]:
         with suppress(FileNotFoundError), self.path.open("rb") as file:
             file.seek(self.offset)
@@ -184,7 +189,7 @@ class LedgerReader:
         steps = self._steps.setdefault(key, {})
         if step in steps and not completes(steps[step], event):
             return  # a repeat after a resume; the first one counts
-        steps[step] = {"confusion": event.get("confusion")}
+        steps[step] = {"confusion": event.get("confusion"), "time": event["time"]}
         files = {name: event[name] for name in ("confusion", "pictures") if event.get(name)}
         if files:
             batch.files.setdefault(key, []).append({"step": step, "time": event["time"], **files})

@@ -21,7 +21,7 @@ from mlflow.entities import Metric, Param, RunTag, ViewType
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 
-from mfm_tune.tracking.artifacts import copy_file, upload_file
+from mfm_tune.tracking.artifacts import Place, copy_file, upload_file
 from mfm_tune.tracking.datasets import Key, as_inputs, keys_of
 from mfm_tune.tracking.mirror import Target
 from mfm_tune.tracking.prepare import prepare_database
@@ -41,6 +41,7 @@ MOST_TAGS = 100
 MOST_PARAMS = 100  # a request
 PAGE = 200  # runs a search
 MARK = "mfm.delivered"  # of the last row that a run has
+MODEL_MARK = "mfm.model."  # and a step: of a run whose model of that step is there; the value is its files' digest
 FILES_MARK = "mfm.delivered_files"  # step and time of the last report whose files a run has
 
 
@@ -62,6 +63,11 @@ class Handle:
     data: set[Key]
     status: str
     ended: int | None
+
+    @property
+    def place(self) -> Place:
+        """Where its files go."""
+        return Place(self.run_id, self.root)
 
 
 @dataclass
@@ -131,14 +137,23 @@ class TrackingStore:
     @property
     def reads_views(self) -> bool:
         """Whether the MLflow that shows this store is known to read our saved views."""
+        return reads_views(self._known_version)
+
+    @property
+    def keeps_models(self) -> bool:
+        """Whether it has logged models, which came with MLflow 3."""
+        return not self._known_version.startswith(("0.", "1.", "2."))
+
+    @property
+    def _known_version(self) -> str:
         self._version = self._version or server_version(self.target.uri)
-        return reads_views(self._version)
+        return self._version
 
     def set_experiment_tags(self, experiment: Experiment, tags: Mapping[str, str]) -> None:
         """Write those tags that differ. Those of a deleted experiment stay as they are."""
         for key, value in tags.items():
             if not experiment.deleted and experiment.tags.get(key) != value:
-                with self._writing():
+                with self.writing():
                     self.client.set_experiment_tag(experiment.id, key, value)
                 experiment.tags[key] = value
 
@@ -168,7 +183,7 @@ class TrackingStore:
             raise RefusedError("; ".join(refusals))
         return handle
 
-    def write_file(self, handle: Handle, name: str, content: bytes | Path) -> None:
+    def write_file(self, place: Place, name: str, content: bytes | Path) -> None:
         """Write an artefact: its content, or a file to copy.
 
         Raises:
@@ -178,25 +193,26 @@ class TrackingStore:
         """
         try:
             if self.target.served:
-                upload_file(self.client, handle.run_id, name, content)
+                upload_file(self.client, place, name, content)
             else:
-                copy_file(self.target.artifacts, handle.root, name, content)
+                copy_file(self.target.artifacts, place, name, content)
         except ArtifactTroubleError:
             with as_trouble():
-                self.client.get_run(handle.run_id)
+                self.client.get_run(place.run_id)
             raise
         self.taken += 1
 
     def mark_files(self, handle: Handle, mark: str) -> None:
         """Note in a run how far it has its files."""
-        with self._writing():
+        with self.writing():
             self.client.log_batch(handle.run_id, tags=_tags({FILES_MARK: mark}))
         handle.tags[FILES_MARK] = mark
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
+        """A request that changes the store; errors are sorted (`mfm_tune.tracking.trouble`)."""
         with as_trouble():
             yield
         self.taken += 1
@@ -232,7 +248,8 @@ class TrackingStore:
     def _found(self, run: MlflowRun) -> Handle:
         handle = _as_handle(run)
         if self.from_start:
-            handle.tags = {key: value for key, value in handle.tags.items() if key not in (MARK, FILES_MARK)}
+            marks = (MARK, FILES_MARK, MODEL_MARK)
+            handle.tags = {key: value for key, value in handle.tags.items() if not key.startswith(marks)}
         return handle
 
     def _chosen(self, runs: Sequence[MlflowRun]) -> MlflowRun:
@@ -240,7 +257,7 @@ class TrackingStore:
         chosen = min(runs, key=lambda run: (MARK not in run.data.tags, _is_deleted(run), run.info.run_id))
         for run in runs:
             if run is not chosen and not _is_deleted(run):
-                with self._writing():
+                with self.writing():
                     self.client.log_batch(run.info.run_id, tags=_tags({"mfm.duplicate_of": chosen.info.run_id}))
                     self.client.delete_run(run.info.run_id)
         return chosen
@@ -251,7 +268,7 @@ class TrackingStore:
             return None
         if run.key not in experiment.runs:
             try:
-                with self._writing():
+                with self.writing():
                     made = self.client.create_run(
                         experiment.id,
                         start_time=run.started,
@@ -273,14 +290,14 @@ class TrackingStore:
         new = [Param(key, value) for key, value in run.params.items() if key not in handle.params]
         for begin in range(0, len(new), MOST_PARAMS):
             piece = new[begin : begin + MOST_PARAMS]
-            with self._writing():
+            with self.writing():
                 self.client.log_batch(handle.run_id, params=piece)
             handle.params |= {param.key for param in piece}
 
     def _write_data(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
         new = [each for each in as_inputs(run.data) if not keys_of([each]) <= handle.data]
         if new:
-            with self._writing():
+            with self.writing():
                 self.client.log_inputs(handle.run_id, new)
             handle.data |= keys_of(new)
 
@@ -292,7 +309,7 @@ class TrackingStore:
             piece = [Metric(row.key, row.value, row.time, row.step) for row in rows[: self._piece]]
             mark = rows[len(piece) - 1].mark
             try:
-                with self._writing():
+                with self.writing():
                     self.client.log_batch(handle.run_id, metrics=piece, tags=_tags({MARK: mark}))
             except TroubleError as error:
                 if "timed out" in str(error):
@@ -306,11 +323,11 @@ class TrackingStore:
         changed = {key: value for key, value in run.tags.items() if handle.tags.get(key) != value}
         pairs = _tags(changed)
         for begin in range(0, len(pairs), MOST_TAGS):
-            with self._writing():
+            with self.writing():
                 self.client.log_batch(handle.run_id, tags=pairs[begin : begin + MOST_TAGS])
         handle.tags |= changed
         for key in [key for key in handle.tags if key.startswith(PASSING) and key not in run.tags]:
-            with self._writing():
+            with self.writing():
                 self.client.delete_tag(handle.run_id, key)  # the config left that table, no seed gives that number
             del handle.tags[key]
 
@@ -318,7 +335,7 @@ class TrackingStore:
         status, running = run.status.value, run.status is RunStatus.RUNNING
         if handle.status == status and (running or handle.ended == run.ended):
             return
-        with self._writing():
+        with self.writing():
             if running:
                 self.client.update_run(handle.run_id, status=status)
             else:

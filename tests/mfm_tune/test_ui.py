@@ -86,10 +86,12 @@ def test_filters_find_what_the_links_promise(shown: Shown) -> None:
 
 def test_a_trial_stands_below_its_cell_and_the_cell_below_its_study(shown: Shown) -> None:
     """On the page of all runs."""
-    ids = dict(rows(shown.database, "SELECT value, run_uuid FROM tags WHERE key = 'mfm.key'"))
-    query = "SELECT run_uuid, value FROM tags WHERE key = 'mlflow.parentRunId'"
-    names = {run: key for key, run in ids.items()}
-    parents = {names[run]: names[parent] for run, parent in rows(shown.database, query)}
+    ledger = ledger_identity(shown.storage / "ledger.jsonl")  # other tests use the server too
+    query = """SELECT k.run_uuid, k.value FROM tags k JOIN tags l ON l.run_uuid = k.run_uuid AND l.key = 'mfm.ledger'
+        WHERE k.key = ? AND l.value = ?"""
+    names = dict(rows(shown.database, query, "mfm.key", ledger))
+    found = rows(shown.database, query, "mlflow.parentRunId", ledger)
+    parents = {names[run]: names[parent] for run, parent in found}
     study = "study/fiction/smoke"
     assert parents["cell/fiction/smoke/a/128"] == study
     assert parents[f"trial/{trial_key('000000000128', 0, FINGERPRINT)}"] == "cell/fiction/smoke/a/128"

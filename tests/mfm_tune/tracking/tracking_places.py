@@ -20,9 +20,11 @@ from unittest import mock
 
 from PIL import Image
 
+from mfm_tune.ledger.records import trial_key
+from mfm_tune.ledger.storage import Storage
 from mfm_tune.tracking.mirror import Target, quiet_environment
 from mfm_tune.tracking.server import server
-from tests.mfm_tune.tracking.tracking_ledger import DACS, DEFAULT, Fiction, write
+from tests.mfm_tune.tracking.tracking_ledger import DACS, DEFAULT, FINGERPRINT, Fiction, write
 
 # Runs in every Python process that has this file's folder on PYTHONPATH, and notes where it connects to. It wraps the
 # interpreter's own socket calls, which all of MLflow's and Ray's Python code goes through.
@@ -102,6 +104,7 @@ def shown_storage(empty_database: Path, folder: Path) -> Iterator[Shown]:
     fiction = Fiction(pictures=True, outcomes={(DACS, 1): "failed", (DEFAULT, 2): "oom"}, benchmark="shown")
     path = write(made, fiction.events())
     draw_pictures(path)
+    export_model(made, trial_key(DACS, 0, FINGERPRINT), folder / "dacs", step=30)
     report = made / "reports" / "fiction-smoke"
     report.mkdir(parents=True)
     (report / "report.html").write_text("<!doctype html><title>report</title><p>The report of a made-up study")
@@ -128,6 +131,16 @@ def watched(folder: Path, log: Path) -> Iterator[None]:
     paths = os.pathsep.join(filter(None, (str(hooks), os.environ.get("PYTHONPATH", ""))))
     with mock.patch.dict(os.environ, {"PYTHONPATH": paths, "WATCH_LOG": str(log)}):
         yield
+
+
+def export_model(storage: Path, trial: str, to: Path, *, step: int, weights: str = "weights") -> None:
+    """A made-up model of a trial, and the note that an export leaves of it."""
+    to.mkdir(exist_ok=True)
+    (to / "model.safetensors").write_text(weights)
+    (to / "config.json").write_text("{}")
+    note = Storage(storage).exports / f"{trial}.json"
+    note.parent.mkdir(exist_ok=True)
+    note.write_text(json.dumps({"model": str(to), "step": step, "scores": "student/"}))
 
 
 def draw_pictures(ledger: Path) -> None:

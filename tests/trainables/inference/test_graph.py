@@ -19,6 +19,7 @@ from torch.export import ExportedProgram
 from mfm_tune.ledger.events import config_event, start_event
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.ledger.records import Trial as Planned
+from mfm_tune.ledger.storage import Export, Storage
 from tests.trainables.trained import finished_trial, tiny
 from trainables import export
 from trainables.config import Network, SmallDeepLab
@@ -207,3 +208,8 @@ def test_without_a_ledger_the_card_says_how_to_measure(tmp_path: Path) -> None:
             (tmp_path / "ledger.jsonl").write_text(text)
         assert export.main([str(trial.folder), str(tmp_path / "model")]) == 0
         assert "not known here; python -m trainables.evaluate measures it" in (tmp_path / "model" / CARD).read_text()
+
+
+def test_an_export_leaves_a_note_by_which_trackers_find_the_model(storage: Path, model: Path) -> None:
+    """Beside the ledger that knows the trial, with the step and with whose scores are the model's."""
+    assert Storage(storage).export_of(KEY) == Export(model=model, step=2, scores="student/")
