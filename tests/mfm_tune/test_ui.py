@@ -21,14 +21,16 @@ import pytest
 
 from mfm_tune import ui
 from mfm_tune.errors import OptionError, StorageError
+from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.records import trial_key
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.tracking.first_page import SCRIPT
 from mfm_tune.tracking.links import Link, links
 from mfm_tune.tracking.mirror import Target, ledger_identity, quiet_environment
+from mfm_tune.tracking.runs import trial_run_key
 from mfm_tune.tracking.server import server
-from mfm_tune.tracking.views import reads_views
-from tests.mfm_tune.tracking.tracking_ledger import DACS, FINGERPRINT, Fiction, rows, write
+from mfm_tune.tracking.views import View, reads_views
+from tests.mfm_tune.tracking.tracking_ledger import DACS, DATA, FINGERPRINT, Fiction, rows, write
 from tests.mfm_tune.tracking.tracking_places import Shown, asked, dead_address, no_web_server
 
 
@@ -309,3 +311,41 @@ def test_each_link_lands_on_its_view(shown: Shown, chromium: str, tmp_path: Path
     assert "default/s2" in failures
     pictures = page(chromium, found["pictures"], tmp_path / "profile", "prediction-0")
     assert "get-artifact" in pictures or "blob:" in pictures or "<img" in pictures
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.parametrize(("axis", "level"), [("dim", "128"), ("case", "Baseline")])
+def test_search_by_a_printed_level_finds_what_the_table_shows(
+    axis: str, level: str, shown: Shown, chromium: str, tmp_path: Path
+) -> None:
+    """In the browser: the runs of the row's trials, as the ledger has them, and the row itself; no other."""
+    state = read_ledger(shown.storage / "ledger.jsonl")
+    row = next(cell for cell in declared_cells(state.studies["fiction", "smoke"]) if cell.level == level)
+    assert row.axis == axis
+    trials = [trial_run_key(key) for key, record in state.trials.items() if record.config_id == row.config_id]
+    assert len(trials) == 3
+    query = """SELECT k.run_uuid FROM tags k JOIN tags l ON l.run_uuid = k.run_uuid AND l.key = 'mfm.ledger'
+        WHERE k.key = 'mfm.key' AND k.value = ? AND l.value = ?"""
+    ledger = ledger_identity(shown.storage / "ledger.jsonl")
+    wanted = {rows(shown.database, query, key, ledger)[0][0] for key in (*trials, row.key)}
+    search = View(key="", name="", search=f"params.`{axis}` = '{level}'", order="tags.`mfm.key`")
+    experiment = links_of(shown)[0].address.split("/experiments/")[1].partition("/")[0]
+    found = page(chromium, f"{shown.address}{search.link(experiment, saved=False)}", tmp_path, "matching run")
+    assert set(re.findall(r"/runs/([0-9a-f]{32})", found)) == wanted
+    assert re.search(r">4<[^>]*>? *(<[^>]*>)* *matching runs", found)
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_pages_show_data_sets_and_models(shown: Shown, chromium: str, tmp_path: Path) -> None:
+    """The page of a trial that was exported has both, and the page of models has its name and scores."""
+    address = links_of(shown)[0].address.partition("/runs?")[0]
+    ((run,),) = rows(shown.database, "SELECT source_run_id FROM logged_models WHERE artifact_location LIKE '%shown%'")
+    text = page(chromium, f"{address}/runs/{run}", tmp_path, "DACS-s0")
+    plain = re.sub(r"<[^>]*>", "", text)
+    assert "DACS-s0" in plain  # among logged models
+    assert f"{DATA[0]['name']} ({DATA[0]['digest']})" in plain
+    models = re.sub(r"<[^>]*>", "", page(chromium, f"{address}/models", tmp_path, "DACS-s0"))
+    assert "DACS-s0" in models
+    assert "DACS/s0" in models  # the run that it comes from
