@@ -2,10 +2,12 @@
 
 python -m trainables.evaluate models/mine --data cityscapes=/stores/cityscapes
 python -m trainables.evaluate models/mine --data toy-city
+python -m trainables.evaluate models/mine --images test/images --labels test/labels --classes classes.csv
 
 NAME=STORE is any store that `python -m trainables.data prepare` made, whose labelled evaluation split is used; it
 serves models of its classes. `toy-city` is the embedded benchmark, as the model was trained on it;
-`realpair=FOLDER` is the folder of real images. 255 is ignored; all numbers are in percent.
+`realpair=FOLDER` is the folder of real images. Folders of one's own need no store: every image is fitted into the
+model's size, and its label keeps its own. 255 is ignored; all numbers are in percent.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -23,50 +25,57 @@ from torch import Tensor
 
 from trainables.command_line import Parser, exit_status
 from trainables.config import Evaluation
+from trainables.data.arguments import check_place
+from trainables.data.class_table import ClassTable, read_class_table
 from trainables.data.domains import Example, GivenPaths, Opening
 from trainables.data.given import differing
 from trainables.data.images import StoredImages
-from trainables.data.labels import view_of
+from trainables.data.labels import TrainIds, view_of
+from trainables.data.own_folders import OwnFolders, folder_reader
+from trainables.data.packing.check import read_sample
 from trainables.data.packing.format import Store
 from trainables.data.packing.progress import ProgressLine
-from trainables.data.packing.resize import whole
+from trainables.data.packing.resize import Pixels, fit_size, resize_image, whole
+from trainables.data.readers import BrokenSample
 from trainables.data.scored import SYNTHIA, evaluated_classes, evaluated_means
+from trainables.data.splits import Split
 from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
+from trainables.geometry import IGNORE
 from trainables.inference.model import Model, in_use, load_model
 from trainables.user_code import add_code_option, load_code
 
 TOY_CITY = "toy-city"
 
 
-class StoredExamples:
-    """The evaluated split of a store, for a model with its classes.
+class LabelledImages:
+    """Labelled images of a data set, for a model with its classes.
 
     Args:
-        store: The store.
-        model: Normalises images; its size is the box that they are fitted into.
+        count: How many there are.
+        read: The image of an index, [H, W, 3] at the model's size, and its label [h, w] at its own.
+        model: Normalises images.
+        target: Name of the data set.
     """
 
-    def __init__(self, store: Store, model: Model) -> None:
-        split = store.split(store.manifest.check_scored(store.folder))
-        split.check_box(model.description.size)
-        self._images = StoredImages(split, model.description.size, own_label_size=True)
-        self._model = model
-        classes, target = store.manifest.classes, store.manifest.dataset
+    def __init__(self, count: int, read: Callable[[int], tuple[Pixels, TrainIds]], model: Model, target: str) -> None:
+        self._count, self._read, self._model = count, read, model
+        classes = model.description.classes
         self.scored = evaluated_classes(classes, target)
         self.means = evaluated_means(classes, SYNTHIA, target)  # the source with means over some of the classes
         self._view = view_of(self.scored, classes)
         self._scored_class = self._view.of_outputs(next(model.segmentor.parameters()).device)
 
     def __len__(self) -> int:
-        return len(self._images)
+        return self._count
 
     def validation(self) -> Iterator[Example]:
-        """Every labelled image, in the store's order."""
-        for index in range(len(self._images)):
-            pixels = torch.from_numpy(np.array(self._images.window(index, whole(self._images.size(index)))))
-            label = self._view.of_label(self._images.label(index))
-            yield Example(self._model.normalised(pixels.unsqueeze(0)), label.to(self._scored_class.device).long())
+        """Every image, in order."""
+        for index in range(self._count):
+            pixels, own = self._read(index)
+            label = self._view.of_label(own)
+            image = self._model.normalised(torch.from_numpy(np.array(pixels)).unsqueeze(0))
+            yield Example(image, label.to(self._scored_class.device).long())
 
     def merge(self, scores: Tensor) -> Tensor:
         """The evaluated class of the best network class: [B, K, H, W] -> [B, H, W]."""
@@ -92,11 +101,73 @@ def _run(given: argparse.Namespace) -> None:
     model = load_model(given.model)
     model.segmentor.to("cuda" if torch.cuda.is_available() else "cpu")
     with in_use(given.model):
-        examples, total = open_examples(given.data, model)
+        examples, total = open_given(given, model)
         result = score(model, examples, total, given.batch_size)
     print(as_table(result, examples))
     if given.json is not None:
         given.json.write_text(json.dumps(as_json(result, examples), indent=1) + "\n")
+
+
+def open_given(given: argparse.Namespace, model: Model) -> tuple[Scored, int | None]:
+    """The labelled images that the options name, and their number where it is known.
+
+    Raises:
+        ValueError: There are none, they are unknown or broken, or have other classes than the model.
+    """
+    folders = (given.images, given.labels)
+    if (given.data is None) == (None in folders) or (given.data is not None and any((*folders, given.classes))):
+        raise ValueError("--data, or --images and --labels must be given, and --classes with these alone; see --help.")
+    if given.data is not None:
+        return open_examples(given.data, model)
+    own = own_examples(given.images, given.labels, given.classes, model)
+    return own, len(own)
+
+
+def own_examples(images: str, labels: str, table: Path | None, model: Model) -> LabelledImages:
+    """Folders of one's own, or patterns of the files in them; without a table, ids are those of the model's classes.
+
+    Raises:
+        ValueError: A folder is not there, a file has no partner, or the table has other classes than the model.
+    """
+    classes, size = model.description.classes, model.description.size
+    check_place("--images", images)
+    check_place("--labels", labels)
+    numbered = {IGNORE: IGNORE, **{index: index for index in range(len(classes))}}
+    meant = (
+        ClassTable(classes, numbered, False, {})
+        if table is None
+        else read_class_table(table, classes, "the model's classes")
+    )
+    reader = folder_reader("folder", OwnFolders(images=images, labels=labels), meant)
+    found = reader.find(Path(images), Split.TEST)
+    if found.problems:
+        first, more = found.problems[0], len(found.problems) - 1
+        raise ValueError(
+            f"--images and --labels must have a label for every image and an image for every label, but {first.path}: "
+            f"{first.detail}{f', and {more} more' if more else ''}; complete the folders."
+        )
+
+    def read(index: int) -> tuple[Pixels, TrainIds]:
+        sample = found.samples[index]
+        try:
+            image, label = read_sample(reader, sample)
+        except BrokenSample as error:
+            raise ValueError(f"{error}; mend or remove the file, or name its ids in --classes.") from None
+        assert label is not None
+        return resize_image(image, fit_size(image.shape[:2], size)), label
+
+    return LabelledImages(len(found.samples), read, model, reader.dataset)
+
+
+def _stored_examples(store: Store, model: Model) -> LabelledImages:
+    split = store.split(store.manifest.check_scored(store.folder))
+    split.check_box(model.description.size)
+    images = StoredImages(split, model.description.size, own_label_size=True)
+
+    def read(index: int) -> tuple[Pixels, TrainIds]:
+        return images.window(index, whole(images.size(index))), images.label(index)
+
+    return LabelledImages(len(images), read, model, store.manifest.dataset)
 
 
 def open_examples(data: str, model: Model) -> tuple[Scored, int | None]:
@@ -119,7 +190,7 @@ def open_examples(data: str, model: Model) -> tuple[Scored, int | None]:
             f"--data must be {TOY_CITY}, or NAME=STORE with a store that `python -m trainables.data prepare` made, got "
             f"'{data}'."
         )
-    stored = StoredExamples(_store(name, Path(path), description), model)
+    stored = _stored_examples(_store(name, Path(path), description), model)
     return stored, len(stored)
 
 
@@ -172,7 +243,10 @@ def _parser() -> Parser:
     parser = Parser(prog="python -m trainables.evaluate", description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, help="a folder that python -m trainables.export wrote")
-    add("--data", required=True, metavar="NAME=STORE", help=f"labelled images; {TOY_CITY} is the embedded benchmark")
+    add("--data", metavar="NAME=STORE", help=f"labelled images; {TOY_CITY} is the embedded benchmark")
+    add("--images", metavar="PLACE", help="in the place of a store: a folder, or a quoted pattern with one *")
+    add("--labels", metavar="PLACE", help="of these images")
+    add("--classes", type=Path, metavar="TABLE", help="what labels mean: CSV with id,class or colour,class, or JSON")
     add("--batch-size", type=int, default=1, help="images at once (1)")
     add("--json", type=Path, metavar="FILE", help="write the numbers there as well")
     add_code_option(parser)

@@ -151,13 +151,18 @@ def _own_folders(arguments: argparse.Namespace) -> tuple[Reader, Path]:
         raise ValueError(f"--validation must be given with --labels and without --val-images, got it {wrong}.")
     places = {name: getattr(arguments, name) for name in ("images", "labels", "val_images", "val_labels")}
     for option, place in places.items():
-        _check_place(f"--{option.replace('_', '-')}", place)
+        check_place(f"--{option.replace('_', '-')}", place)
     folders = OwnFolders(**places, validation=arguments.validation)
     table = read_class_table(arguments.classes, _class_list(arguments.class_list))
     return folder_reader(arguments.name, folders, table), folders.root
 
 
-def _check_place(option: str, place: str | None) -> None:
+def check_place(option: str, place: str | None) -> None:
+    """See that an option names a folder, or a pattern of files in one.
+
+    Raises:
+        ValueError: It does not.
+    """
     if place is None:
         return
     if "*" in str(Path(place).parent) or place.count("*") > 1:

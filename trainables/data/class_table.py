@@ -100,12 +100,13 @@ class ClassTable:
         return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
 
 
-def read_class_table(path: Path, order: tuple[str, ...] | None = None) -> ClassTable:
+def read_class_table(path: Path, order: tuple[str, ...] | None = None, ordered_by: str = "--class-list") -> ClassTable:
     """Read a table of classes.
 
     Args:
         path: A CSV or a JSON file.
         order: The classes that a store is to have, of which the table names some; None is those of the table.
+        ordered_by: What has this order, for the message.
 
     Raises:
         ValueError: The file is missing, or something in it is; the message names the line and what is allowed.
@@ -126,7 +127,7 @@ def read_class_table(path: Path, order: tuple[str, ...] | None = None) -> ClassT
         if not OneLine().fits(row.name):
             raise ValueError(f"{row.place}: the name of a class must {OneLine.wanted}, got {row.name!r}.")
         if not _is_no_class(row.name) and row.name not in classes:
-            raise ValueError(f"{row.place}: {row.name!r} must be one of --class-list: {', '.join(classes)}.")
+            raise ValueError(f"{row.place}: {row.name!r} must be one of {ordered_by}: {', '.join(classes)}.")
         codes[code] = IGNORE if _is_no_class(row.name) else classes.index(row.name)
         lines[code] = row.place
         places.setdefault(row.name, row.place)

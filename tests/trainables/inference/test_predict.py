@@ -15,9 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.trainables.data import own_files as own
 from tests.trainables.models.tiny import TINY_DAFORMER, built
 from tests.trainables.trained import finished_trial
 from trainables import evaluate, export, predict
+from trainables.data.__main__ import main as data_main
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.palette import COLOURS
 from trainables.description import Description
@@ -99,8 +101,6 @@ def test_scores_are_those_of_the_last_evaluation_of_the_trial(
 
 def test_a_store_is_scored_by_hand_counted_pixels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Cityscapes' layout, packed, under a network of 19 classes; the IoU is worked out with numpy."""
-    from trainables.data.__main__ import main as data
-
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for name in ("a", "b"):
@@ -112,7 +112,7 @@ def test_a_store_is_scored_by_hand_counted_pixels(tmp_path: Path, capsys: pytest
             Image.fromarray(rng.choice(np.array([7, 8, 11, 0, 26], dtype=np.uint8), (64, 128))).save(label)
     store = tmp_path / "store"
     argv = ["prepare", "cityscapes", "--root", str(tmp_path / "native"), "--out", str(store)]
-    assert data([*argv, "--size", "32x64", "--evaluation-size", "32x64"]) == 0
+    assert data_main([*argv, "--size", "32x64", "--evaluation-size", "32x64"]) == 0
     description = Description(
         network=TINY_DAFORMER, classes=CITYSCAPES_CLASSES, mean=IMAGENET_MEAN, std=IMAGENET_STD, size=(32, 64)
     )
@@ -139,6 +139,47 @@ def test_a_store_is_scored_by_hand_counted_pixels(tmp_path: Path, capsys: pytest
     assert numbers["mIoU"] == pytest.approx(np.mean([value for value in expected if value is not None]))
     assert set(numbers) > {"mIoU16", "mIoU13", "accuracy"}
     assert "100 %" in capsys.readouterr().err
+
+
+def test_folders_of_ones_own_have_the_scores_of_the_store_that_is_made_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images of another size than the model's, ids and colours by a table; what the table lacks is one sentence."""
+    own.write_folder(tmp_path / "ids", 3)
+    own.write_folder(tmp_path / "colours", 3, coloured=True)
+    tables = {
+        "ids": own.write_table(tmp_path),
+        "colours": own.write_table(tmp_path, own.COLOUR_TABLE, "colours.csv"),
+        "other": own.write_table(tmp_path, "id,class\n10,lane\n20,moss\n", "other.csv"),
+    }
+    description = Description(
+        network=TINY_DAFORMER, classes=own.CLASSES, mean=IMAGENET_MEAN, std=IMAGENET_STD, size=(32, 64)
+    )
+    save_model(Model(TINY_DAFORMER.build(3), description), tmp_path / "model")
+    places = [str(tmp_path / "ids" / part) for part in ("images", "labels")]
+    prepare = ["prepare", "folder", "--name", "own", "--classes", str(tables["ids"]), "--out", str(tmp_path / "store")]
+    prepare += ["--images", places[0], "--labels", places[1], "--val-images", places[0], "--val-labels", places[1]]
+    assert data_main([*prepare, "--size", "32x64"]) == 0
+
+    def evaluated(*options: str) -> Any:
+        status = evaluate.main([str(tmp_path / "model"), *options, "--json", str(tmp_path / "scores.json")])
+        told = capsys.readouterr().err.splitlines()[-1]
+        return json.loads((tmp_path / "scores.json").read_text()) if status == 0 else told
+
+    def folders(name: str, table: str | None) -> list[str]:
+        given = ["--images", str(tmp_path / name / "images"), "--labels", str(tmp_path / name / "labels" / "*.png")]
+        return given if table is None else [*given, "--classes", str(tables[table])]
+
+    stored = evaluated("--data", f"own={tmp_path / 'store'}")
+    assert stored.keys() == {*own.CLASSES, "mIoU", "accuracy"}
+    assert evaluated(*folders("ids", "ids")) == evaluated(*folders("colours", "colours")) == stored
+    assert re.search(
+        r"unknown label ids: .*000\.png: ids 10, .* name its ids in --classes\.$", evaluated(*folders("ids", None))
+    )
+    assert "'moss' must be one of the model's classes: lane, kerb, house." in evaluated(*folders("ids", "other"))
+    (tmp_path / "ids" / "labels" / "001.png").unlink()
+    assert evaluated(*folders("ids", "ids")).endswith("but 001.jpg: no label of this name; complete the folders.")
+    assert evaluated("--images", places[0]).startswith("--data, or --images and --labels must be given")
 
 
 @pytest.mark.parametrize(
