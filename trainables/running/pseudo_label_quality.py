@@ -1,7 +1,7 @@
 """How good pseudo-labels are, by class: counted at evaluations where the target's training images have labels.
 
-Nothing is chosen by these labels. The images are the same for every seed and evaluation of a batch size, and drawn as
-those of a seed that no trial has.
+Nothing is chosen by these labels. The images are the same for every seed, batch size and evaluation, and drawn as those
+of a seed that no trial has.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ class PseudoLabelQuality:
     Args:
         domains: Where the crops come from; without labels of the target's training images nothing is measured.
         threshold: Of the confidence that DACS counts.
-        batch_size: Crops in one pass.
+        batch_size: Crops in one pass, of the same ones whatever it is.
     """
 
     def __init__(self, domains: Domains, threshold: float, batch_size: int) -> None:
         self.classes, self.threshold = domains.classes, threshold
-        batches = range(-(-IMAGES // batch_size))
         try:
-            self.batches: list[Batch] = [domains.labelled_target(Streams(SEED), step, batch_size) for step in batches]
+            self.batches = _divided(domains.labelled_target(Streams(SEED), 0, IMAGES), batch_size)
         except ValueError:  # the target's training images have no labels
             self.batches = []
 
@@ -50,7 +49,7 @@ class PseudoLabelQuality:
         if not self.batches:
             return {}
         teacher.eval()
-        counts = sum(self._counts(teacher, batch) for batch in self.batches)
+        counts = sum(self._counts(teacher, *batch) for batch in self.batches)
         assert isinstance(counts, Tensor)
         given, confident, labelled, right = torch.cat([counts, counts.sum(1, keepdim=True)], dim=1).cpu()
         names = [*(f"/{name}" for name in self.classes), ""]
@@ -59,13 +58,18 @@ class PseudoLabelQuality:
         metrics |= {f"{PRECISION}{name}": value for name, value in zip(names, precision.tolist(), strict=True)}
         return {name: value for name, value in metrics.items() if not math.isnan(value)}
 
-    def _counts(self, teacher: Segmentor, batch: Batch) -> Tensor:
+    def _counts(self, teacher: Segmentor, image: Tensor, label: Tensor) -> Tensor:
         """[4, K], float64: pixels by pseudo-label; of these the confident ones; of these the labelled; the right."""
-        assert batch.label is not None
         reference = next(teacher.parameters())
-        pseudo = label_logits(teacher.predict(batch.image.to(reference.dtype)), self.threshold)
+        pseudo = label_logits(teacher.predict(image.to(reference.dtype)), self.threshold)
         confident = pseudo.confidence >= self.threshold
-        labelled = confident & (batch.label != IGNORE)
-        chosen = (torch.ones_like(confident), confident, labelled, labelled & (batch.label == pseudo.label))
+        labelled = confident & (label != IGNORE)
+        chosen = (torch.ones_like(confident), confident, labelled, labelled & (label == pseudo.label))
         number = len(self.classes)
         return torch.stack([torch.bincount(pseudo.label[mask], minlength=number) for mask in chosen]).double()
+
+
+def _divided(batch: Batch, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Images and labels, at most `size` at once."""
+    assert batch.label is not None
+    return list(zip(batch.image.split(size), batch.label.split(size), strict=True))

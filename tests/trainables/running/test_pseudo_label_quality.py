@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import nn
 
-from trainables.data.domains import Domains
+from tests.trainables.tasks.training import CPU, FEW
+from trainables.data.domains import Domains, open_domains
 from trainables.models.segmentor import Segmentor
+from trainables.recipes import SMOKE, dacs
 from trainables.running.pseudo_label_quality import PseudoLabelQuality
 from trainables.step_data import Batch
 
@@ -51,6 +54,14 @@ def test_precision_and_coverage_are_those_of_confident_pixels_with_a_label() -> 
     assert (measured["pseudo_label/coverage/road"], measured["pseudo_label/precision/road"]) == (100, 50)
     assert measured["pseudo_label/coverage/car"] == 0
     assert not {"pseudo_label/precision/car", "pseudo_label/coverage/sky"} & measured.keys()
+
+
+def test_the_same_crops_are_measured_whatever_the_batch_size() -> None:
+    """Of ToyCity, by a teacher that finds a class in each colour: one crop at once, a few, more than there are."""
+    domains = open_domains(replace(dacs(SMOKE), data=FEW), {}, CPU)
+    measured = [PseudoLabelQuality(domains, 0.6, size)(cast(Segmentor, Teacher())) for size in (1, 3, 64)]
+    assert len(measured[0]) > 5
+    assert measured[0] == measured[1] == measured[2]
 
 
 def test_nothing_is_measured_without_labels_of_the_targets_training_images() -> None:
