@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, Protocol, TypedDict, runtime_checkable
 
+# Metrics of pseudo-labels over all classes, percent, where a trial measures them; `/CLASS` of one class.
+PRECISION, COVERAGE = "pseudo_label/precision", "pseudo_label/coverage"
+
 
 class Outcome(Enum):
     """How a trial ended."""

@@ -11,6 +11,7 @@ from statistics import fmean
 from matplotlib.ticker import MaxNLocator
 
 import mfm_tune.report.charts as charts
+from mfm_tune.program import COVERAGE, PRECISION
 from mfm_tune.report.charts import Figure, Style
 from mfm_tune.report.numbers import number
 from mfm_tune.report.text import Section
@@ -18,7 +19,6 @@ from mfm_tune.results.study import CellResult, Results, TableResult
 from mfm_tune.results.trials import ConfigResult
 
 KEY = "pseudo_labels"  # of the section, and of the figures under it
-PRECISION, COVERAGE = "pseudo_label/precision", "pseudo_label/coverage"  # of all classes; `/CLASS` of one
 SOURCE_ONLY, ADABN = "source-only", "AdaBN"  # rows of a table, where it has them
 HARDLY = 5.0  # percent of coverage under which self-training has next to nothing to learn from
 MOVED = 5.0  # percentage points from the first evaluation to the last that are named

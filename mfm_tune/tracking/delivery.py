@@ -167,7 +167,7 @@ class Delivery:
         tags = {NOTE: experiment_note(experiment.id, studies, saved=saved)}
         if saved:
             for event, here in tables:
-                tags |= table_views(event, here)
+                tags |= table_views(event, here, self._reader.pseudo_labels.get(name, ()))
             tags |= experiment_views(self._reader.pictures.get(name, {}), studies)
         for key, value in tags.items():
             try:

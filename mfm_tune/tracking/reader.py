@@ -21,7 +21,7 @@ from mfm_tune.ledger.records import TrialRecord, completes, is_number
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.standing import seeds_of
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.program import Outcome
+from mfm_tune.program import COVERAGE, PRECISION, Outcome
 from mfm_tune.results.differences import cell_difference
 from mfm_tune.results.statistics import Paired, Summary, summary
 from mfm_tune.tracking.params import VaryingFields, clean_key
@@ -74,6 +74,7 @@ class LedgerReader:
         numbers: Cell key -> its metrics as they stand.
         varying: Experiment -> the config fields that differ in it.
         pictures: Experiment -> name of a picture -> the newest step that has one.
+        pseudo_labels: Experiment -> metrics of pseudo-labels that its trials have reported.
         declared_at: (study, profile) -> time of the first declaration, in milliseconds since the epoch.
     """
 
@@ -85,6 +86,7 @@ class LedgerReader:
         self.varying: dict[str, VaryingFields] = {}
         self.declared_at: dict[tuple[str, str], int] = {}
         self.pictures: dict[str, dict[str, int]] = {}
+        self.pseudo_labels: dict[str, set[str]] = {}
         self._steps: dict[str, dict[int, Event]] = {}  # the reports that count
         self._cell_steps: dict[str, int] = {}
         self._marks: dict[str, tuple[int, int]] = {}  # run key -> how many rows it has, and their checksum
@@ -190,6 +192,8 @@ class LedgerReader:
         if step in steps and not completes(steps[step], event):
             return  # a repeat after a resume; the first one counts
         steps[step] = {"confusion": event.get("confusion"), "time": event["time"]}
+        measured = (name for name in event["metrics"] if name.startswith((PRECISION, COVERAGE)))
+        self.pseudo_labels.setdefault(_experiment(self.state.trials[key]), set()).update(measured)
         files = {name: event[name] for name in ("confusion", "pictures") if event.get(name)}
         if files:
             batch.files.setdefault(key, []).append({"step": step, "time": event["time"], **files})

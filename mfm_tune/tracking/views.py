@@ -21,7 +21,7 @@ from urllib.parse import quote, urlencode
 
 from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.schema import Event
-from mfm_tune.program import Outcome
+from mfm_tune.program import COVERAGE, PRECISION, Outcome
 from mfm_tune.tracking.params import axis_param, clean_key
 from mfm_tune.tracking.pictures import MONTAGE
 from mfm_tune.tracking.runs import Kind, table_tag
@@ -43,6 +43,7 @@ SECTION = {
     "columns": 2,
     "cardHeight": 480,  # pixels
 }
+BY_CLASS = {**SECTION, "uuid": "by-class", "name": "Pseudo-labels by class", "cardHeight": 300}
 UNFILTERED = {
     "startTime": "ALL",
     "lifecycleFilter": "Active",
@@ -101,7 +102,7 @@ class View:
             "orderByAsc": self.rising,
             "selectedColumns": list(self.columns),
             "groupBy": self._group(),
-            "compareRunSections": [{**SECTION, **self.layout}],
+            "compareRunSections": self._sections(),
             "compareRunCharts": [self._chart(number, chart) for number, chart in enumerate(self.charts)],
             "chartsSearchFilter": self._only_own_charts(),
             **UNFILTERED,
@@ -118,6 +119,10 @@ class View:
         if self.as_charts:
             query["compareRunsMode"] = "CHART"
         return f"/#/experiments/{experiment}/runs?{urlencode(query, quote_via=quote)}"
+
+    def _sections(self) -> list[dict[str, Any]]:
+        by_class = any(chart.get("metricSectionId") == BY_CLASS["uuid"] for chart in self.charts)
+        return [{**SECTION, **self.layout}, *([BY_CLASS] if by_class else [])]
 
     def _group(self) -> dict[str, Any] | None:
         if self.group is None:
@@ -141,8 +146,8 @@ def reads_views(version: str) -> bool:
     return found is not None and (int(found.group(1)), int(found.group(2))) in TRIED
 
 
-def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
-    """A view of one of a study's tables."""
+def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind, pseudo_labels: Collection[str] = ()) -> View:
+    """A view of one of a study's tables; its curves are followed by those of these metrics of pseudo-labels."""
     name = study["study"]
     metrics = [clean_key(each) for each in dict.fromkeys(filter(None, (table["metric"], study.get("second_metric"))))]
     tag = table_tag(name, table["name"])
@@ -172,7 +177,7 @@ def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind) -> View:
                 columns=("tags.`mfm.seed`", "tags.`mfm.outcome`", f"metrics.`{metrics[0]}`"),
                 order=f"tags.`{tag}`",
                 group=tag,
-                charts=tuple(_line(metric) for metric in metrics),
+                charts=(*map(_line, metrics), *map(_pseudo_label_line, sorted(pseudo_labels, key=_by_class))),
                 as_charts=True,
             )
 
@@ -208,15 +213,15 @@ def pictures_view(pictures: Mapping[str, int]) -> View:
     )
 
 
-def views_of(study: Event, tables: Collection[str]) -> list[View]:
-    """The views of those of a study's tables that are named."""
+def views_of(study: Event, tables: Collection[str], pseudo_labels: Collection[str] = ()) -> list[View]:
+    """The views of those of a study's tables that are named; `pseudo_labels` are metrics as in `table_view`."""
     named = [table for table in study["tables"] if table["name"] in tables]
-    return [table_view(study, table, kind) for table in named for kind in ViewKind]
+    return [table_view(study, table, kind, pseudo_labels) for table in named for kind in ViewKind]
 
 
-def table_views(study: Event, tables: Collection[str]) -> dict[str, str]:
-    """The tags that save the views of those of a study's tables that are named."""
-    return dict(view.tag(study["time"]) for view in views_of(study, tables))
+def table_views(study: Event, tables: Collection[str], pseudo_labels: Collection[str] = ()) -> dict[str, str]:
+    """The tags that save these views."""
+    return dict(view.tag(study["time"]) for view in views_of(study, tables, pseudo_labels))
 
 
 def experiment_views(pictures: Mapping[str, int], studies: Sequence[Event]) -> dict[str, str]:
@@ -275,6 +280,17 @@ def _bar(metric: str) -> Chart:
 
 def _parallel(param: str, metric: str) -> Chart:
     return {"type": "PARALLEL", "selectedParams": [param], "selectedMetrics": [metric], "showAllRuns": True}
+
+
+def _by_class(name: str) -> tuple[str, str]:
+    """A metric of pseudo-labels by its class, then itself: coverage and precision of a class stand side by side."""
+    return name.removeprefix(COVERAGE).removeprefix(PRECISION), name
+
+
+def _pseudo_label_line(name: str) -> Chart:
+    """Of all classes among the learning curves, of one class in a section of its own."""
+    section = {} if name in (PRECISION, COVERAGE) else {"metricSectionId": BY_CLASS["uuid"]}
+    return {**_line(clean_key(name)), **section}
 
 
 def _line(metric: str) -> Chart:

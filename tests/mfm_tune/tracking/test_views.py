@@ -83,6 +83,34 @@ def test_links_lead_to_view_or_filter(kind: ViewKind) -> None:
     assert plain["orderByKey"] == [view.order]
 
 
+def test_curves_are_followed_by_pseudo_labels_where_they_were_measured() -> None:
+    """Over all classes beside the learning curves; by class below, coverage and precision side by side, all stored."""
+    classes = [f"class {number}" for number in range(19)]
+    names = [
+        f"pseudo_label/{kind}{name}"
+        for kind in ("precision", "coverage")
+        for name in ("", *(f"/{each}" for each in classes))
+    ]
+    key, tag = table_view(STUDY, STUDY["tables"][0], ViewKind.CURVES, names).tag(STUDY["time"])
+    assert table_views(STUDY, ["a"], names)[key] == tag
+    assert len(tag) < LIMIT
+    state = unpacked(tag)
+    sections = {section["uuid"]: section["name"] for section in state["compareRunSections"]}
+    assert sections == {"main": "Main", "by-class": "Pseudo-labels by class"}
+    shown = [(chart["metricSectionId"], chart["metricKey"]) for chart in state["compareRunCharts"]]
+    assert shown[:6] == [
+        ("main", "student/miou"),
+        ("main", "teacher/miou"),
+        ("main", "pseudo_label/coverage"),
+        ("main", "pseudo_label/precision"),
+        ("by-class", "pseudo_label/coverage/class 0"),
+        ("by-class", "pseudo_label/precision/class 0"),
+    ]
+    assert {key for _, key in shown[2:]} == set(names)
+    plain = unpacked(table_view(STUDY, STUDY["tables"][0], ViewKind.CURVES).tag(1)[1])
+    assert [section["uuid"] for section in plain["compareRunSections"]] == ["main"]
+
+
 def test_failures_and_pictures() -> None:
     """Failures leave out what finished and what runs; the pictures' view names pictures and their steps."""
     assert "!= 'finished'" in failures_view().search
