@@ -8,7 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +16,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.benchmarks.cluster import add_nodes, simulated_cluster
 from tests.docs.pages import DOCS, README, ROOT, Row, block, printed, rows
+from tests.search_spaces.test_camvid import write_photographs
 
 LONGEST = 150  # lines of the README
+LOOK = "--profile smoke --seeds 0"  # what the pages add to look first
+TRAINS = {  # what the rows that train are given besides; through Ray where it does not say otherwise
+    "reproduce Table 2": f"{LOOK} --only case",
+    "use my encoder": f"{LOOK} --inline --no-tracking",
+    "add my method": f"{LOOK} --inline --no-tracking",
+    "search": "--profile smoke --seeds 1 --inline --no-tracking",
+    "use a cluster": f"{LOOK} --only case --no-tracking --storage cluster",
+    "adapt between real images": f"{LOOK} --inline --no-tracking",
+}
 FILES = {"encoders.py": "encoder study", "entropy_task.py": "auxiliary task", "entropy_study.py": "study of a task"}
 UI = "python -m mfm_tune.ui"
 REPRODUCE = (DOCS / "reproduce.md").read_text(encoding="utf-8")
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+NEWCOMERS = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def run(command: str | Sequence[str], folder: Path, *options: str) -> str:
@@ -30,7 +41,12 @@ def run(command: str | Sequence[str], folder: Path, *options: str) -> str:
     words = shlex.split(command) if isinstance(command, str) else list(command)
     assert words[0] == "python"
     done = subprocess.run(
-        [sys.executable, *words[1:], *options], cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=280
+        [sys.executable, *words[1:], *options],
+        cwd=folder,
+        env=os.environ | NEWCOMERS,
+        capture_output=True,
+        text=True,
+        timeout=280,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -50,17 +66,25 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = np.full((40, 60, 3) if mode == "RGB" else (40, 60), number, np.uint8)
             Image.fromarray(pixels).save(folder / kind / f"{number}.png")
     (folder / "classes.csv").write_text("id,class\n0,road\n1,kerb\n2,car\n")
-    for part in ("source/images", "source/labels", "target/train/images", "target/val/images", "target/val/labels"):
-        (folder / "store" / part).mkdir(parents=True)
-        Image.fromarray(np.zeros((144, 192, 3), np.uint8)).save(folder / "store" / part / "0.png")
+    write_photographs(folder / "store")
     return folder
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[str]:
+    """The address of a Ray cluster of one node, with its token in the environment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", os.environ.get("RAY_AUTH_MODE", "token"))  # and back again at the end
+        with simulated_cluster() as cluster:
+            add_nodes(cluster, 1, gpus=0, cpus=2)
+            yield cluster.address
 
 
 def filled(command: str, place: Path) -> str:
     """A command with the newcomer's own paths in the place of the capitals."""
     trial = next((place / "runs" / "trials").glob("*/s0*"))
     values = {"IMAGES": "images", "LABELS": "labels", "CLASSES": "classes.csv", "STORE": "store"}
-    values |= {"HOST:6379": "10.0.0.1:6379", "TRIAL": str(trial), "MODEL": "models/mine"}
+    values |= {"TRIAL": str(trial), "MODEL": "models/mine"}
     for name, value in values.items():
         command = command.replace(name, value)
     return command
@@ -78,10 +102,14 @@ def test_the_front_page_is_short_and_its_table_has_ten_rows() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("row", [row for row in rows() if row.command != UI], ids=lambda row: row.wish)
-def test_the_command_of_each_row_runs(row: Row, place: Path) -> None:
-    """What trains is planned: the same file, the same options, nothing trained."""
-    options = ("--plan",) if "mfm_tune.run" in row.command else ()
-    assert run(filled(row.command, place), place, *options)
+def test_the_command_of_each_row_runs(row: Row, place: Path, request: pytest.FixtureRequest) -> None:
+    """As it is printed, with a newcomer's paths; what trains trains, at the scale at which the pages look first."""
+    command = filled(row.command, place)
+    if "HOST:6379" in command:
+        command = command.replace("HOST:6379", request.getfixturevalue("head"))
+    printed = run(command, place, *shlex.split(TRAINS.get(row.wish, "")))
+    assert printed
+    assert ("mfm_tune.run" in command) == (row.wish in TRAINS) == ("Report: " in printed)
 
 
 @pytest.mark.parametrize("command", re.findall(r"`(python -m \S+ \w+ --profile paper --plan)`", REPRODUCE))
@@ -97,7 +125,7 @@ def test_the_command_that_shows_runs_opens_mlflow(place: Path) -> None:
     command = [sys.executable, *shlex.split(UI)[1:]]
     heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a shell's background job ignores Ctrl-C
     with subprocess.Popen(
-        command, cwd=place, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, preexec_fn=heard
+        command, cwd=place, env=os.environ | NEWCOMERS, stdout=subprocess.PIPE, text=True, preexec_fn=heard
     ) as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")

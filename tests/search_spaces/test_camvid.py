@@ -27,10 +27,8 @@ def changed(first: str, second: str) -> set[str]:
     return {change.field for change in difference(*both)}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def write_photographs(root: Path) -> None:
     """Four source pairs, four target images, two to score, of 48 x 64 pixels; labels are plain arrays of trainIds."""
-    root = tmp_path_factory.mktemp("photographs")
     random = np.random.default_rng(0)
     for place, count in (("source", 4), ("target/train", 4), ("target/val", 2)):
         (root / place / "images").mkdir(parents=True)
@@ -42,6 +40,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             for index in range(count):
                 ids = random.choice(np.array([0, 2, 8, 10, 13, 255], dtype=np.uint8), (48, 64))
                 Image.fromarray(ids).save(root / place / "labels" / f"{index}.png")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of photographs."""
+    root = tmp_path_factory.mktemp("photographs")
+    write_photographs(root)
     return root
 
 
