@@ -48,17 +48,3 @@ def test_the_task_of_ones_own_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert 0 < with_task["metrics"]["loss/entropy"] < 0.01 * 2.5  # the weight times at most log 12
     assert with_task["metrics"]["loss/mixed"] != without["metrics"]["loss/mixed"]
     sys.modules.pop("entropy_task")
-
-
-@pytest.mark.slow
-def test_the_encoders_of_ones_own_study_train(tmp_path: Path) -> None:
-    """Each with MFM: one step on small images."""
-    path = tmp_path / "encoders.py"
-    path.write_text(block("encoder study"))
-    cells = list(load_search_space(path).declared["mini"].cells())
-    assert [cell.level for cell in cells] == ["resnet18", "convnext_atto"]
-    schedule = replace(SMOKE.schedule, steps=1, warmup_steps=0)
-    for cell in cells:
-        short = replace(cell.config, data=SMOKE.data, schedule=schedule, evaluation=SMOKE.evaluation)
-        trial = Trial(short, seed=0, folder=str(tmp_path / cell.level), shared=str(tmp_path / "shared"), data={})
-        assert trial.advance()["outcome"] == "finished"
