@@ -29,13 +29,13 @@ class Batch:
     Args:
         image: Normalised, [B, 3, H, W], float32.
         label: trainIds [B, H, W], int64, 255 ignored; None where the step must not see labels.
-        valid: For each image the rectangle of the crop in which pseudo-labels count (margins of the whole image);
-            None where all of it does.
+        valid: For each image the rectangle of the crop in which pseudo-labels count (margins of the whole image), or
+            1 in these pixels and 0 elsewhere, [B, H, W], where only the device knows it; None where all of it does.
     """
 
     image: Tensor
     label: Tensor | None = None
-    valid: tuple[Box, ...] | None = None
+    valid: tuple[Box, ...] | Tensor | None = None
 
     @property
     def ground_truth(self) -> Tensor:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from trainables.adaptation.pseudo_label import inside
 from trainables.config import ClassBalancedCrop
-from trainables.geometry import IGNORE, Box, size_of
+from trainables.geometry import Box, size_of
 from trainables.models.segmentor import Segmentor, laid_out
 from trainables.randomness import Streams
 from trainables.step_data import Batch
@@ -19,6 +20,8 @@ def class_balanced(
     target: Batch, settings: ClassBalancedCrop, teacher: Segmentor, streams: Streams, step: int
 ) -> Batch:
     """Crop each image where the teacher sees the evenest classes; its labels of the whole image are not kept.
+
+    Which window that is, is known on the device alone, so that of the valid boxes their pixels are cropped.
 
     Args:
         target: Images [B, 3, H, W], at least as large as the crop.
@@ -34,16 +37,20 @@ def class_balanced(
             f"SelfTraining.class_crop.size must be at most the target's training images, {rows}x{columns} pixels, got "
             f"{height}x{width}."
         )
-    labels = teacher.predict(target.image).max(dim=1).indices.cpu()
-    boxes = [
-        most_even(label, windows(settings, streams, step, item, (rows, columns)), settings.max_class_share)
-        for item, label in enumerate(labels)
-    ]
-    image = torch.stack([box.crop(one) for box, one in zip(boxes, target.image, strict=True)])
-    valid = None
-    if target.valid is not None:
-        valid = tuple(within(one, box) for one, box in zip(target.valid, boxes, strict=True))
-    return Batch(laid_out(image, target.image), None, valid)
+    logits = teacher.predict(target.image)
+    labels, device = logits.max(dim=1).indices, target.image.device
+    shown = [target.image] if target.valid is None else [target.image, inside(target.valid, target.image)]
+    cut: list[list[Tensor]] = [[] for _ in shown]
+    for item, label in enumerate(labels):
+        boxes = windows(settings, streams, step, item, (rows, columns))
+        chosen = most_even(label, boxes, settings.max_class_share, logits.shape[1])
+        corners = torch.tensor([(box.top, box.left) for box in boxes]).to(device, non_blocking=True)
+        top, left = corners.index_select(0, chosen.view(1))[0]
+        for parts, of in zip(cut, shown, strict=True):
+            part = of[item].index_select(-2, top + torch.arange(height, device=device))
+            parts.append(part.index_select(-1, left + torch.arange(width, device=device)))
+    image, *valid = map(torch.stack, cut)
+    return Batch(laid_out(image, target.image), None, valid[0] if valid else None)
 
 
 def windows(settings: ClassBalancedCrop, streams: Streams, step: int, item: int, size: tuple[int, int]) -> list[Box]:
@@ -57,30 +64,22 @@ def windows(settings: ClassBalancedCrop, streams: Streams, step: int, item: int,
     return [Box(top, left, height, width) for top, left in places]
 
 
-def most_even(label: Tensor, boxes: Sequence[Box], max_class_share: float) -> Box:
-    """The first of the boxes with the highest score.
+def most_even(label: Tensor, boxes: Sequence[Box], max_class_share: float, classes: int) -> Tensor:
+    """Which of the boxes is the first with the highest score, found where the label lies: nothing waits for a device.
 
-    The score is the sum of ln n over the classes with n > 1 pixels in the box: highest where many classes share it
-    evenly. A box of one class, or with a class that fills `max_class_share` of it or more, has 0.
+    The score is the sum of ln n over the classes with n > 1 pixels in the box, to nine digits: highest where many
+    classes share it evenly. A box of one class, or with a class that fills `max_class_share` of it or more, has 0.
 
     Args:
-        label: [H, W], int64 on the host, 255 ignored.
+        label: [H, W], int64, 255 ignored.
         boxes: At least one.
+        classes: How many there are.
+
+    Returns:
+        The index of the box, a scalar on the label's device.
     """
-    return max(boxes, key=lambda box: _score(box.crop(label), max_class_share))
-
-
-def _score(label: Tensor, max_class_share: float) -> float:
-    counts = torch.bincount(label.flatten(), minlength=IGNORE + 1)[:IGNORE].double()
-    counts = counts[counts > 0]
-    if len(counts) < 2 or float(counts.max() / counts.sum()) >= max_class_share:
-        return 0.0
-    return float(counts[counts > 1].log().sum())
-
-
-def within(box: Box, crop: Box) -> Box:
-    """The part of a rectangle that a crop shows, in the crop's coordinates."""
-    top, left = max(box.top, crop.top), max(box.left, crop.left)
-    bottom = min(box.top + box.height, crop.top + crop.height)
-    right = min(box.left + box.width, crop.left + crop.width)
-    return Box(top - crop.top, left - crop.left, max(bottom - top, 0), max(right - left, 0))
+    of_class = label == torch.arange(classes, device=label.device).view(-1, 1, 1)
+    counts = torch.stack([box.crop(of_class).sum((1, 2)) for box in boxes]).double()
+    one_rules = counts.amax(1) / counts.sum(1) >= max_class_share
+    score = counts.clamp(min=1).log().sum(1).round(decimals=9)
+    return torch.where(one_rules | ((counts > 0).sum(1) < 2), 0.0, score).argmax()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ def pseudo_label(teacher: Segmentor, target: Batch, threshold: float, margins: M
 
 
 def label_logits(
-    logits: Tensor, threshold: float, margins: Margins | None = None, valid: tuple[Box, ...] | None = None
+    logits: Tensor, threshold: float, margins: Margins | None = None, valid: tuple[Box, ...] | Tensor | None = None
 ) -> PseudoLabel:
     """Pseudo-labels of logits [B, K, H, W]."""
     largest, label = logits.max(dim=1)
@@ -32,19 +34,22 @@ def label_logits(
     share = (confidence >= threshold).double().mean()
     weight = share.float().expand(label.shape).clone()
     if margins is not None and margins.of_size is None:
-        weight = weight * _inside(margins, weight)
+        weight = weight * inside((_within(margins, weight),), weight)
     if valid is not None:
-        weight = weight * torch.stack([_mask(box, weight[0]) for box in valid])
+        weight = weight * inside(valid, weight)
     return PseudoLabel(label=label, weight=weight, confidence=confidence, share=share)
 
 
-def _inside(margins: Margins, weight: Tensor) -> Tensor:
+def inside(boxes: Sequence[Box] | Tensor, image: Tensor) -> Tensor:
+    """1 in the boxes of images [..., H, W] and 0 elsewhere, [boxes, H, W], or as it is given."""
+    if isinstance(boxes, Tensor):
+        return boxes.to(image.dtype)
+    mask = image.new_zeros((len(boxes), *image.shape[-2:]))
+    for one, box in zip(mask, boxes, strict=True):
+        one[box.top : box.top + max(box.height, 0), box.left : box.left + max(box.width, 0)] = 1
+    return mask
+
+
+def _within(margins: Margins, weight: Tensor) -> Box:
     rows, columns = weight.shape[-2:]
-    box = Box(margins.top, margins.left, rows - margins.top - margins.bottom, columns - margins.left - margins.right)
-    return _mask(box, weight[0])
-
-
-def _mask(box: Box, like: Tensor) -> Tensor:
-    inside = torch.zeros_like(like)
-    inside[box.top : box.top + max(box.height, 0), box.left : box.left + max(box.width, 0)] = 1
-    return inside
+    return Box(margins.top, margins.left, rows - margins.top - margins.bottom, columns - margins.left - margins.right)
