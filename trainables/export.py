@@ -37,6 +37,7 @@ from trainables.user_code import add_code_option, load_code
 CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
 STUDENT = "student."
 NOTES = "exports"  # folder of the storage, where mfm_tune looks for models of trials
+NOTE = {"scores": "student/", "loader": "trainables.predict"}
 UNSCORED = "not known here; python -m trainables.evaluate measures it"
 UNKNOWN_LICENCE = "not known here: that of the weights it began with, and the terms of its data"
 
@@ -90,7 +91,7 @@ def _leave_note(storage: Path, trial: str, out: Path, step: int) -> None:
     path = storage / NOTES / f"{trial}.json"
     try:
         path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"model": str(out.absolute()), "step": step, "scores": f"{STUDENT[:-1]}/"}) + "\n")
+        path.write_text(json.dumps({"model": str(out.absolute()), "step": step, **NOTE}) + "\n")
     except OSError as error:
         print(f"No tracker will list the model: {path} cannot be written ({error.strerror}).", file=sys.stderr)
 

@@ -113,6 +113,23 @@ def image_logits(model: Model, image: Tensor) -> Tensor:
     return predict(model.segmentor, image, Evaluation(slide=model.description.slide))
 
 
+class LoadedModel:
+    """A model as MLflow calls it. Files of one's own must be imported before it is loaded."""
+
+    def __init__(self, folder: Path) -> None:
+        self._model = load_model(folder)
+
+    def predict(self, images: Pixels, params: object = None) -> Pixels:
+        """Class ids [B, H, W], uint8, of RGB images [B, H, W, 3], uint8."""
+        del params
+        return np.stack([label_image(self._model, pixels) for pixels in images])
+
+
+def _load_pyfunc(path: str) -> LoadedModel:
+    """The name by which `mlflow.pyfunc.load_model` asks the module that a model names."""
+    return LoadedModel(Path(path))
+
+
 def write_prediction(stem: Path, pixels: Pixels, labels: Pixels, classes: tuple[str, ...], strength: float) -> None:
     """Write `STEM_labels.png` and `STEM_overlay.png`.
 

@@ -37,11 +37,13 @@ class Export:
         model: Its folder, absolute.
         step: The trial's step whose weights it has.
         scores: Beginning of those metrics of the trial that are of the exported network: `student/`.
+        loader: The module with a `_load_pyfunc(path)` that reads the folder; None where there is none.
     """
 
     model: Path
     step: int
     scores: str
+    loader: str | None = None
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,9 @@ class Storage:
         """Where the model of a trial lies; None where it was not exported, or its note cannot be read."""
         try:
             note = json.loads((self.exports / f"{trial_key}.json").read_bytes())
-            return Export(model=Path(note["model"]), step=int(note["step"]), scores=str(note["scores"]))
-        except (OSError, ValueError, KeyError, TypeError):
+            model, step, scores, loader = (note.get(name) for name in ("model", "step", "scores", "loader"))
+            return Export(model=Path(model), step=int(step), scores=str(scores), loader=loader and str(loader))
+        except (OSError, ValueError, AttributeError, TypeError):
             return None
 
     def report(self, study: str, profile: str) -> Path:

@@ -20,7 +20,7 @@ from mfm_tune.ledger.storage import Export, Storage
 from mfm_tune.ledger.uri import without_password_of
 from mfm_tune.tracking.artifacts import Place
 from mfm_tune.tracking.mirror import Target
-from mfm_tune.tracking.models import begin_model, exported_model, finish_model, place_of
+from mfm_tune.tracking.models import begin_model, contents, exported_model, finish_model, place_of
 from mfm_tune.tracking.pictures import Matrix, confusion_files, picture_files, table_path
 from mfm_tune.tracking.reader import Batch, LedgerReader, Row
 from mfm_tune.tracking.runs import (
@@ -204,7 +204,7 @@ class Delivery:
             return
         try:
             made = begin_model(self.store, experiment, handle, model)
-            if self._write_files(key, place_of(made, handle), lambda: model.files):
+            if self._write_files(key, place_of(made, handle), lambda: contents(model, made)):
                 finish_model(self.store, handle, made, model, digest)
         except RefusedError as error:
             self._refusals[key] = PATIENCE

@@ -8,11 +8,14 @@ model that somebody deleted stays deleted until it is exported anew.
 from __future__ import annotations
 
 import hashlib
+import json
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mlflow
 from mlflow.entities import LoggedModel, LoggedModelOutput, LoggedModelStatus, Metric, RunTag
 
 from mfm_tune.ledger.records import TrialRecord
@@ -43,6 +46,7 @@ class Model:
         scores: Those of the exported network at the step; `time` is that of their report.
         scored: What the scores were measured on (`mfm_tune.program.DataSet`); empty where that is not known.
         files: Name -> path.
+        loader: The module that reads them, where there is one.
     """
 
     key: str
@@ -54,6 +58,7 @@ class Model:
     time: int
     scored: Mapping[str, Any]
     files: Mapping[str, Path]
+    loader: str | None
 
     @property
     def mark(self) -> str:
@@ -110,6 +115,7 @@ def exported_model(record: TrialRecord, export: Export, run: Run, time: int | No
         time=time or 0,
         scored=next((each for each in record.data if each["use"] == SCORED), {}),
         files={path.name: path for path in sorted(export.model.iterdir()) if _is_part(path)},
+        loader=export.loader,
     )
 
 
@@ -144,6 +150,20 @@ def begin_model(store: TrackingStore, experiment: Experiment, run: Handle, model
 def place_of(made: LoggedModel, run: Handle) -> Place:
     """Where its files go."""
     return Place(run.run_id, made.artifact_location, made.model_id)
+
+
+def contents(model: Model, made: LoggedModel) -> dict[str, bytes | Path]:
+    """Its files, and what tells `mlflow.pyfunc.load_model` what reads them: YAML, of which JSON is a part."""
+    if model.loader is None:
+        return dict(model.files)
+    flavour = {"loader_module": model.loader, "python_version": platform.python_version()}
+    described = {
+        "model_id": made.model_id,
+        "run_id": made.source_run_id,
+        "mlflow_version": mlflow.__version__,
+        "flavors": {"python_function": flavour},
+    }
+    return {**model.files, "MLmodel": json.dumps(described, indent=1).encode()}
 
 
 def finish_model(store: TrackingStore, run: Handle, made: LoggedModel, model: Model, digest: str) -> None:

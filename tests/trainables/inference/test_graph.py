@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ from mfm_tune.ledger.events import config_event, start_event
 from mfm_tune.ledger.file import LedgerWriter
 from mfm_tune.ledger.records import Trial as Planned
 from mfm_tune.ledger.storage import Export, Storage
+from mfm_tune.tracking.mirror import ENVIRONMENT, Target
+from mfm_tune.tracking.process import Mirroring
 from tests.trainables.trained import finished_trial, tiny
 from trainables import export
 from trainables.config import Network, SmallDeepLab
@@ -28,6 +32,7 @@ from trainables.inference.card import CARD
 from trainables.inference.graph import FILES, Format
 from trainables.inference.model import load_model
 from trainables.models.segmentor import Segmentor
+from trainables.predict import label_image
 from trainables.recipes import SMOKE, dacs, daformer, hrda, mfm, segformer
 from trainables.running.trial import Trial
 
@@ -212,4 +217,23 @@ def test_without_a_ledger_the_card_says_how_to_measure(tmp_path: Path) -> None:
 
 def test_an_export_leaves_a_note_by_which_trackers_find_the_model(storage: Path, model: Path) -> None:
     """Beside the ledger that knows the trial, with the step and with whose scores are the model's."""
-    assert Storage(storage).export_of(KEY) == Export(model=model, step=2, scores="student/")
+    assert Storage(storage).export_of(KEY) == Export(
+        model=model, step=2, scores="student/", loader="trainables.predict"
+    )
+
+
+@pytest.mark.slow
+def test_mlflow_loads_the_model_by_the_module_that_the_note_names(
+    storage: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exported, delivered and loaded from MLflow's artefacts, it labels images as `predict` does."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    copy = shutil.copytree(storage, tmp_path / "storage")
+    Mirroring(Target(copy)).catch_up()
+    pyfunc = importlib.import_module("mlflow.pyfunc")  # in the environment of before
+    (folder,) = copy.glob("artifacts/*/models/*/artifacts")
+    image = np.random.default_rng(0).integers(0, 256, (48, 80, 3), dtype=np.uint8)
+    labels = pyfunc.load_model(str(folder)).predict(np.stack([image, image[::-1]]))
+    assert labels.shape == (2, 48, 80)
+    assert np.array_equal(labels[0], label_image(load_model(model), image))
