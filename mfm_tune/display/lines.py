@@ -61,7 +61,7 @@ class PlainLines:
 
 def sign_of_life(now: Snapshot) -> str:
     """One line about a launch in progress."""
-    running = ", ".join(f"{each.name} {each.step}/{each.planned_steps}" for each in now.running)
+    running = ", ".join(f"{each.name} {each.doing or f'{each.step}/{each.planned_steps}'}" for each in now.running)
     running = running or now.opening or "nothing yet"
     mirror = f"; MLflow {now.mirror}" if now.mirror else ""
     return f"{now.ended}/{now.trials} trials, {now.fraction:.0%}; running: {running}; {now.time_left}{mirror}"

@@ -1,7 +1,8 @@
 """How far a launch is, in numbers: what every display shows.
 
-Progress within a block of steps is read from the counters that each running trial keeps in its folder (`progress`: two
-little-endian 64-bit integers, the steps executed ever and the current step), so that a slow trial does not look dead.
+Progress between two reports is read from the file that each running trial keeps in its folder, so that a slow trial
+does not look dead: `progress` holds two little-endian 64-bit integers, the steps executed ever and the current step,
+and then, while something else than steps is waited for, a few words on that.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class RunningTrial:
         elapsed_s: Since this attempt began.
         steps_a_second: Since its steps were first looked at; None before the second look.
         value: The study's metric in the last report; None before the first.
+        doing: What it does, or waits for, instead of steps, such as `pre-training 120/800`; else empty.
     """
 
     name: str
@@ -43,6 +45,7 @@ class RunningTrial:
     elapsed_s: float = 0.0
     steps_a_second: float | None = None
     value: float | None = None
+    doing: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class Progress:
     def _running(self, trial: Trial, record: TrialRecord) -> RunningTrial:
         """A running trial now: its steps are those of its own counter, else what the ledger has."""
         counted = read_counters(self._storage.trial(trial.folder) / "progress")
-        executed, step = (record.executed_steps, record.step) if counted is None else counted
+        executed, step, doing = counted or (record.executed_steps, record.step, "")
         began = record.attempt_started
         return RunningTrial(
             name=self.name(trial),
@@ -179,6 +182,7 @@ class Progress:
             elapsed_s=0.0 if began is None else max(0.0, time.time() - began / 1000),
             steps_a_second=self._speeds.of((trial.key, record.attempts), executed),
             value=record.metrics.get(self.plan.study.metric),
+            doing=doing,
         )
 
     def _left(self, trials: list[Trial], steps: Mapping[str, int], times: StepTimes) -> float | None:
@@ -224,13 +228,16 @@ class Speeds:
         return (executed - first) / (now - since) if executed > first else None
 
 
-def read_counters(path: Path) -> tuple[int, int] | None:
-    """(steps executed ever, current step) of a trial, or None where it keeps none yet."""
+def read_counters(path: Path) -> tuple[int, int, str] | None:
+    """(steps executed ever, current step, what is done instead of steps) of a trial; None where it keeps none yet."""
     try:
         content = path.read_bytes()
     except OSError:
         return None
-    return _COUNTERS.unpack(content) if len(content) == _COUNTERS.size else None
+    if len(content) < _COUNTERS.size:
+        return None
+    executed, step = _COUNTERS.unpack_from(content)
+    return executed, step, content[_COUNTERS.size :].decode(errors="replace")
 
 
 def cell_text(records: Mapping[int, TrialRecord], metric: str, seeds: int) -> str:

@@ -124,7 +124,7 @@ class LiveTable:
 
 def running_text(trial: RunningTrial, metric: str) -> str:
     """`  default, seed 0  step 200/400  40 s  5.1 steps/s  student mIoU 47.3`."""
-    parts = [f"  {trial.name}", f"step {trial.step}/{trial.planned_steps}", duration(trial.elapsed_s)]
+    parts = [f"  {trial.name}", trial.doing or f"step {trial.step}/{trial.planned_steps}", duration(trial.elapsed_s)]
     parts += [] if trial.steps_a_second is None else [f"{trial.steps_a_second:.2g} steps/s"]
     parts += [] if trial.value is None else [f"{metric} {trial.value:.1f}"]
     return "  ".join(parts)

@@ -6,11 +6,12 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 from torch import nn
 
 from trainables import tensor_file
@@ -47,6 +48,19 @@ PRETRAINING = "pretraining init"  # apart from what a trial of the same seed dra
 COMPILED_FORMS = 64  # sizes and modes that a process compiles a module's code for
 
 
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what happens before the first step.
+
+    Args:
+        notice: Takes a sentence where shared weights are damaged and made anew.
+        doing: Takes a few words whenever what is waited for has moved: `pre-training 120/800`.
+    """
+
+    notice: Callable[[str], None] = print
+    doing: Callable[[str], None] = lambda _: None
+
+
 def begin(
     config: Experiment,
     streams: Streams,
@@ -54,12 +68,9 @@ def begin(
     shared: Path,
     data: Mapping[str, str],
     device: torch.device,
-    tell: Callable[[str], None] = print,
+    listener: Listener = Listener(),
 ) -> State:
-    """The state before step 0: initial weights by the config, a teacher equal to the student, empty moments.
-
-    `tell` is given a sentence where shared weights are damaged and made anew.
-    """
+    """The state before step 0: initial weights by the config, a teacher equal to the student, empty moments."""
     student = new_student(config, streams, len(domains.classes), device)
     imagenet_encoder = None
     match config.initial:
@@ -67,7 +78,7 @@ def begin(
             if config.network.brings_weights:
                 imagenet_encoder = copy.deepcopy(student.encoder)
             part = student.encoder if config.initial.part is NetworkPart.ENCODER else student
-            part.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device, tell))
+            part.load_state_dict(warm_start(config, config.initial, streams, domains, shared, data, device, listener))
         case ImageNetWeights() | Pretrained():
             load_encoder(student, _weights_file(config, data))
         case None:
@@ -194,7 +205,7 @@ def warm_start(
     shared: Path,
     data: Mapping[str, str],
     device: torch.device,
-    tell: Callable[[str], None],
+    listener: Listener,
 ) -> dict[str, torch.Tensor]:
     """Weights of a part after supervised source training; computed once for its own settings and seed, then read.
 
@@ -212,19 +223,35 @@ def warm_start(
     identity = json.dumps((plain(of), streams.seed, sorted(data.items()), machine), sort_keys=True)
     path = shared / "warm_starts" / f"{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with _alone(path.with_suffix(".lock"), listener):
         if path.exists():
             try:
                 return tensor_file.load(path, identity)[0]
             except tensor_file.UnusableFile as fault:
                 tensor_file.put_aside(path)
-                tell(f"{fault}; the source pre-training that it should hold is done again.")
-        tensor_file.save(path, _train_warm_start(config, settings, streams, domains, device), {"of": identity})
+                listener.notice(f"{fault}; the source pre-training that it should hold is done again.")
+        weights = _train_warm_start(config, settings, streams, domains, device, listener)
+        tensor_file.save(path, weights, {"of": identity})
         return tensor_file.load(path, identity)[0]
 
 
+def _alone(path: Path, listener: Listener) -> AbstractContextManager[object]:
+    """Hold a lock. While another process has it, the listener is told."""
+    lock = FileLock(path)
+    try:
+        return lock.acquire(blocking=False)
+    except Timeout:
+        listener.doing("waits for initial weights")
+        return lock.acquire()
+
+
 def _train_warm_start(
-    config: Experiment, settings: WarmStart, streams: Streams, domains: Domains, device: torch.device
+    config: Experiment,
+    settings: WarmStart,
+    streams: Streams,
+    domains: Domains,
+    device: torch.device,
+    listener: Listener,
 ) -> dict[str, torch.Tensor]:
     purpose = "init" if settings.seed is None else PRETRAINING
     student = new_student(config, streams, len(domains.classes), device, purpose)
@@ -242,6 +269,7 @@ def _train_warm_start(
     state = State(own, streams, student, None, nn.ModuleList(), optimizer, domains.mean, domains.std)
     student.train()
     while state.step < settings.steps:
+        listener.doing(f"pre-training {state.step}/{settings.steps}")
         supervised_step(state, in_layout(domains.warm_start(streams, state.step, settings.batch_size), own))
     return dict((student.encoder if settings.part is NetworkPart.ENCODER else student).state_dict())
 

@@ -1,4 +1,4 @@
-"""What a trial shows while a block of steps runs: the steps so far, and the means of the losses."""
+"""What a trial shows between two reports: what precedes its steps, the steps so far, the means of the losses."""
 
 from __future__ import annotations
 
@@ -16,13 +16,22 @@ PROGRESS = struct.Struct("<qq")  # steps executed ever, current step
 
 
 class Progress:
-    """A 16-byte file that others read while a block runs: steps executed ever, current step."""
+    """A file that others read between two reports.
+
+    It holds 16 bytes, the steps executed ever and the current step, and while there are none to take some words.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         known = os.pread(self._file, PROGRESS.size, 0)
         self.executed = PROGRESS.unpack(known)[0] if len(known) == PROGRESS.size else 0
+        self.say("")  # those of an attempt that was killed
+
+    def say(self, words: str) -> None:
+        """Show what is done before steps are taken, such as `pre-training 120/800`; nothing where it is empty."""
+        os.ftruncate(self._file, PROGRESS.size)
+        os.pwrite(self._file, words.encode(), PROGRESS.size)
 
     def tick(self, step: int) -> None:
         """One more step was executed; `step` are done."""

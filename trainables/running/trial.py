@@ -26,7 +26,7 @@ from trainables.models.segmentor import Segmentor
 from trainables.randomness import Streams
 from trainables.running import checkpoint
 from trainables.running.environment import machine, peak_memory_mib, ran_out_of_memory, set_numerics
-from trainables.running.initial import begin, check_weights, in_layout
+from trainables.running.initial import Listener, begin, check_weights, in_layout
 from trainables.running.pictures import save_pictures
 from trainables.running.progress import BlockMeans, Progress
 from trainables.running.pseudo_label_quality import PseudoLabelQuality
@@ -83,12 +83,16 @@ class Trial:
         self._eager = False  # whether it was told that CUDA graphs could not be recorded
         self._quality: PseudoLabelQuality | None = None  # made at the first evaluation of a teacher
         self._too_large = ""  # why the images cannot be held in memory, if they cannot
+        self._progress = Progress(self.folder / "progress")
+        self._progress.say("opens its data")
         try:
             self.domains = open_domains(config, data, self.device)
         except Exception as error:
             if not ran_out_of_memory(error):
+                self._progress.close()
                 raise
             self._too_large = str(error)
+        self._progress.say("")
 
     @property
     def opened(self) -> bool:
@@ -129,8 +133,7 @@ class Trial:
     def close(self) -> None:
         """Give memory and files back. The checkpoint stays: the driver removes it once it has written the end down."""
         self._writer.close()
-        if self._state is not None:
-            self._progress.close()
+        self._progress.close()
         self._state = None
         gc.collect()
         if self.device.type == "cuda":
@@ -145,12 +148,11 @@ class Trial:
         set_numerics(int(os.environ.get("OMP_NUM_THREADS", "1")), self.config.execution.precision)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
-        state = begin(
-            self.config, self.streams, self.domains, self.shared, self.data, self.device, self._notices.append
-        )
+        listener = Listener(self._notices.append, self._progress.say)
+        state = begin(self.config, self.streams, self.domains, self.shared, self.data, self.device, listener)
+        self._progress.say("")
         self._means = BlockMeans()
         self._resume(state)
-        self._progress = Progress(self.folder / "progress")
         self._state = state
         return state
 
@@ -322,7 +324,7 @@ class Trial:
         return Report(
             step=step,
             planned_steps=self.config.schedule.steps,
-            executed_steps=self._progress.executed if self._state is not None else 0,
+            executed_steps=self._progress.executed,
             metrics={"memory/peak_mib": peak},
             machine=machine(self.device, self.config),
             outcome="oom",

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mfm_tune.display.lines import PlainLines
+from mfm_tune.display.lines import PlainLines, sign_of_life
 from mfm_tune.display.progress import Progress, RunningTrial, cell_text, read_counters
 from mfm_tune.display.table import LiveTable, running_text
 from mfm_tune.execution.recorder import Recorder
@@ -73,6 +73,11 @@ def test_counters_of_running_trials_are_progress(tmp_path: Path) -> None:
     counters.write_bytes(PROGRESS.pack(9, 3))
     now = launch.progress.snapshot()
     assert [(each.name, each.step, each.planned_steps) for each in now.running] == [("level 1, seed 0", 3, 4)]
+    assert now.fraction == 3 / 24
+    counters.write_bytes(PROGRESS.pack(9, 3) + b"pre-training 120/800")
+    now = launch.progress.snapshot()
+    assert running_text(now.running[0], "mIoU").startswith("  level 1, seed 0  pre-training 120/800  ")
+    assert "; running: level 1, seed 0 pre-training 120/800; " in sign_of_life(now)
     assert now.fraction == 3 / 24
     counters.write_bytes(b"torn")
     assert read_counters(counters) is None

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 import torch
+from filelock import FileLock
 
+from mfm_tune.display.progress import read_counters
 from tests.trainables.trained import TINY_CITY
 from trainables import tensor_file
 from trainables.config import EfficientNetLite, Experiment, FeatureDistance, NetworkPart, RareClassSampling, WarmStart
 from trainables.data.domains import open_domains
 from trainables.randomness import Streams
 from trainables.recipes import SMOKE, dacs, hrda
-from trainables.running.initial import PRETRAINING, begin, new_student
+from trainables.running.initial import PRETRAINING, Listener, begin, new_student
+from trainables.running.progress import PROGRESS
+from trainables.running.trial import Trial
 from trainables.tasks.feature_distance import FeatureDistanceTask
 
 CPU = torch.device("cpu")
@@ -62,6 +69,30 @@ def test_an_encoder_of_its_own_seed_is_one_file_for_all_seeds(tmp_path: Path) ->
     assert not any(
         torch.equal(other[f"encoder.{name}"], value) for name, value in encoders[0].items() if value.ndim > 1
     )
+
+
+def test_a_trial_shows_that_it_pre_trains_or_waits_for_another_ones_pre_training(tmp_path: Path) -> None:
+    """In the file that displays read; what an attempt that was killed left there is gone, its steps are not."""
+    config, said = replace(CONFIG, initial=WarmStart(steps=2, batch_size=2)), []
+    listener = Listener(pytest.fail, said.append)
+    begin(config, Streams(0), open_domains(config, {}, CPU), tmp_path, {}, CPU, listener)
+    assert said == ["pre-training 0/2", "pre-training 1/2"]
+    (weights,) = (tmp_path / "warm_starts").glob("*.safetensors")
+    shown = tmp_path / "trial" / "progress"
+    shown.parent.mkdir()
+    shown.write_bytes(PROGRESS.pack(5, 3) + b"pre-training 1/2")
+    trial = Trial(config, seed=0, folder=str(shown.parent), shared=str(tmp_path), data={})
+    assert read_counters(shown) == (5, 3, "")
+    with ThreadPoolExecutor() as thread:
+        with FileLock(weights.with_suffix(".lock")):
+            advanced = thread.submit(trial.advance)
+            while read_counters(shown) != (5, 3, "waits for initial weights"):
+                assert not advanced.done()
+                time.sleep(0.01)
+        steps = advanced.result()["step"]
+    trial.close()
+    assert read_counters(shown) == (5 + steps, steps, "")
+    assert shown.stat().st_size == PROGRESS.size
 
 
 def test_a_pre_training_does_not_begin_at_the_decoder_of_the_trial_with_its_seed() -> None:
