@@ -5,8 +5,12 @@ five pre-trainings are five sets, three seeds each, so that variation between se
 told apart: each table has a row for each set, and the report analyses both. At every length stand DACS itself, DACS
 for as long as DACS + MFM takes, and DACS + MFM; at the length of `midi` also MFM that begins late.
 
+CPU-hours that `--plan` prints, without the five pre-trainings: 0.3, 0.4, 0.6, 1.2 and 2.3 for the tables of 400, 540,
+800, 1,600 and 3,200 steps, and 5.6 for all. DACS and DACS + MFM at the lengths of `mini` and `midi`, the smaller set
+below, take 0.9:
+
     python -m mfm_tune.run search_spaces/initial_weights.py --plan
-    python -m mfm_tune.run search_spaces/initial_weights.py --only s1600-dacs s1600-mfm
+    python -m mfm_tune.run search_spaces/initial_weights.py --only s540-dacs s540-mfm s1600-dacs s1600-mfm
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from search_spaces.controls import EQUAL_COMPUTE
 from search_spaces.schedule import STEPS, scheduled
 from trainables.config import Experiment, WarmStart
 from trainables.program import Segmentation
-from trainables.recipes import MIDI, MINI, Scale, dacs, dacs_mfm, longer, mfm
+from trainables.recipes import MIDI, MINI, SMOKE, Scale, dacs, dacs_mfm, longer, mfm
 
 WEIGHTS = (5, 6, 7, 8, 9)  # seeds of pre-trainings, the first one that of all other studies
 STARTS = (0.25, 0.5)  # of the steps, before a late MFM begins
@@ -88,19 +92,19 @@ def late(scale: Scale) -> tuple[Table, ...]:
     )
 
 
-def study(scale: Scale) -> Study:
-    """All lengths with the scale's pre-training."""
+def study(scale: Scale, lengths: tuple[int, ...], begun_late: int) -> Study:
+    """All lengths with the scale's pre-training, and a late MFM at one of them."""
     assert isinstance(scale.initial, WarmStart)
-    lengths = tuple(scheduled(scale, scale.initial.steps, steps) for steps in STEPS)
+    scales = {steps: scheduled(scale, scale.initial.steps, steps) for steps in lengths}
     return Study(
         name="initial_weights",
         title="What the gain of MFM depends on: initial weights, length, start, time",
         profile=scale.name,
         program=Segmentation(),
-        tables=(*chain.from_iterable(map(of_length, lengths)), *late(MIDI)),
-        comparable=scale.comparable[1:],  # the first is about the profile's own length
+        tables=(*chain.from_iterable(map(of_length, scales.values())), *late(scales[begun_late])),
+        comparable=scale.comparable[1:] if scale is MINI else scale.comparable,  # of mini's own length is the first
         notes=(NOTE,),
     )
 
 
-STUDY = study(MINI)
+STUDIES = {SMOKE.name: study(SMOKE, (8,), 8), MINI.name: study(MINI, STEPS, MIDI.schedule.steps)}

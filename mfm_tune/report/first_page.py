@@ -9,7 +9,7 @@ from mfm_tune.report.answer import is_ranked, larger_is_better, quantity, unit
 from mfm_tune.report.numbers import counted, difference, metric_name, number, signed
 from mfm_tune.report.text import Banner, Section
 from mfm_tune.results.claims import Claim, Finding, claims
-from mfm_tune.results.statistics import MOST_SEEDS, Paired, Verdict
+from mfm_tune.results.statistics import MOST_SEEDS, Paired, Verdict, verdict_of
 from mfm_tune.results.study import OWN, Comparison, Results
 
 
@@ -21,7 +21,7 @@ def banner(results: Results) -> Banner:
 def answers(results: Results) -> tuple[str, ...]:
     """The later references against the first one, and of rows with baselines of their own how many intervals exclude
     zero: what the study is about."""
-    own = _own_differences(results)
+    own = (*_over_draws(results), *_own_differences(results))
     if not results.references:
         return own or ("The study names no reference, so no differences are printed.",)
     return (*map(_answer, results.main), *own)
@@ -61,14 +61,32 @@ def _certainty(metric: str, paired: Paired) -> str:
 
 
 def _own_differences(results: Results) -> tuple[str, ...]:
-    own = [each.paired for table in results.tables for _, baseline, each in table.comparisons if baseline is OWN]
+    """Of tables whose rows are things of their own."""
+    tables = [table for table in results.tables if table.two_levels is None]
+    own = [each.paired for table in tables for _, baseline, each in table.comparisons if baseline is OWN]
     if not own:
         return ()
     counts = Counter(paired.verdict for paired in own if paired.low is not None)
-    parts = [f"{counts[verdict]} {phrase}" for verdict, phrase in _SHOWN.items() if counts[verdict]]
+    parts = _shown(counts)
     if open_ := len(own) - counts.total():
         parts.append(f"{open_} without an interval yet")
     return (f"Of the {counted(len(own), 'difference')} to {OWN.name}: {', '.join(parts)}.",)
+
+
+def _over_draws(results: Results) -> tuple[str, ...]:
+    """Of tables whose rows are draws of one thing: each has one mean difference."""
+    tables = [table for table in results.tables if table.two_levels is not None and table.comparisons]
+    if not tables:
+        return ()
+    means = [table.two_levels.mean for table in tables if table.two_levels is not None]
+    what = counted(len(means), "mean difference")
+    draws = " and ".join(dict.fromkeys(table.table.draws_of for table in tables))
+    shown = ", ".join(_shown(Counter(verdict_of(mean.low, mean.high) for mean in means)))
+    return (f"Of the {what} over draws of {draws}: {shown}.",)
+
+
+def _shown(counts: Counter[Verdict]) -> list[str]:
+    return [f"{counts[verdict]} {phrase}" for verdict, phrase in _SHOWN.items() if counts[verdict]]
 
 
 _SHOWN = {

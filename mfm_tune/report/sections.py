@@ -14,6 +14,7 @@ from mfm_tune.report.numbers import counted
 from mfm_tune.report.pseudo_labels import pseudo_label_section
 from mfm_tune.report.sentences import how_to_read, missing, status
 from mfm_tune.report.text import Section, Text, filled
+from mfm_tune.report.two_levels import two_levels_section
 from mfm_tune.report.two_stage import stages_section
 from mfm_tune.results.study import Results
 from mfm_tune.results.trials import letter
@@ -25,7 +26,9 @@ def study_text(results: Results) -> Text:
     return Text(
         subtitle=f"Study {study.name}, profile {study.profile}. {status(results)}",
         banner=banner(results),
-        first=filled(claims_section(results), stages_section(results), _comparable(results)),
+        first=filled(
+            claims_section(results), two_levels_section(results), stages_section(results), _comparable(results)
+        ),
         reading=how_to_read(results),
         leading=filled(cost_section(results), pseudo_label_section(results)),
         sections=filled(_missing(results), _failed(results), _where(results)),

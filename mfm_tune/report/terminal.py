@@ -16,6 +16,7 @@ from mfm_tune.report.pseudo_labels import pseudo_label_warnings
 from mfm_tune.report.search_sections import search_summary, selection, selection_bias
 from mfm_tune.report.sentences import how_to_read
 from mfm_tune.report.tables import Printed, Row, printed
+from mfm_tune.report.two_levels import two_levels_section
 from mfm_tune.report.two_stage import two_stage
 from mfm_tune.results.claims import claims
 from mfm_tune.results.search import collect_search
@@ -51,6 +52,9 @@ def _of_study(results: Results, width: int | None) -> str:
     for table in (printed(results, each) for each in results.tables):
         lines.append(_table(table, wide=columns(width) >= WIDE))
         lines += [Text(f"  [{index}] {note}") for index, note in enumerate(table.footnotes, 1)]
+    levels = two_levels_section(results)
+    if levels.rows:
+        lines.append(grid(levels.title, levels.headings, levels.rows))
     found = (*answers(results), *pseudo_label_warnings(results), *two_stage(results))
     sentences = (*found, *counts_of_claims(claims(results)), how_to_read(results))
     return as_lines([*lines, *map(Text, sentences)], width)

@@ -43,6 +43,15 @@ class Verdict(Enum):
     INCONCLUSIVE = "inconclusive"  # it contains 0, or there are too few seeds for one
 
 
+def verdict_of(low: float | None, high: float | None) -> Verdict:
+    """Better or worse where the interval of a difference excludes zero, else inconclusive."""
+    if low is not None and low > 0:
+        return Verdict.BETTER
+    if high is not None and high < 0:
+        return Verdict.WORSE
+    return Verdict.INCONCLUSIVE
+
+
 @dataclass(frozen=True, kw_only=True)
 class Paired(Summary):
     """Differences a - b over the seeds that both have.
@@ -86,11 +95,7 @@ class Paired(Summary):
     @property
     def verdict(self) -> Verdict:
         """Better or worse where the interval excludes zero, else inconclusive."""
-        if self.low is not None and self.low > 0:
-            return Verdict.BETTER
-        if self.high is not None and self.high < 0:
-            return Verdict.WORSE
-        return Verdict.INCONCLUSIVE
+        return verdict_of(self.low, self.high)
 
     @property
     def p_value(self) -> float | None:

@@ -19,6 +19,6 @@ def test_the_chosen_lengths_are_among_those_that_were_compared() -> None:
 
 def test_the_first_set_of_weights_is_that_of_all_studies() -> None:
     """What Table 2 has trained is not trained again; every set is a config of its own."""
-    rows = [cell.config_id for cell in initial_weights.STUDY.cells()]
+    rows = [cell.config_id for cell in initial_weights.STUDIES["mini"].cells()]
     assert {config_id(table2.STUDIES[profile].references["MFM"]) for profile in ("mini", "midi")} <= set(rows)
     assert len(set(rows)) == len(rows)

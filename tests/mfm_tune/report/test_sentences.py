@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from mfm_tune.program import Outcome
+from mfm_tune.report.first_page import answers
+from mfm_tune.report.sections import study_text
 from mfm_tune.report.sentences import best_level, caveats, how_to_read, missing, status
 from mfm_tune.report.tables import printed
+from mfm_tune.report.terminal import terminal_table
 from mfm_tune.results.study import collect
 from mfm_tune.space import OOM, Axis, Table
 from tests.mfm_tune.made_ledger import MadeLedger, results_of, stub, stub_study
@@ -85,3 +88,13 @@ def test_rows_that_are_draws_of_one_thing_are_analysed_on_two_levels() -> None:
         "Over 3 draws of initial weights with 3 seeds each: +4.0 [−2.6, +10.6]. Standard deviation between initial "
         "weights 2.6 [1.1, 16.6], between seeds of one of them 1.0 [0.6, 2.2].",
     )
+    (section,) = (each for each in study_text(results).first if each.key == "levels")
+    assert section.sentences[0].startswith("Rows are 3 draws of initial weights, 3 seeds each. ")
+    line = ("Drawn", "+4.0 [−2.6, +10.6]", "2.6 [1.1, 16.6]", "1.0 [0.6, 2.2]")
+    assert section.rows == (line,)
+    assert answers(results)[1:] == (
+        "Of the 1 mean difference over draws of initial weights: 1 inconclusive (the interval contains 0).",
+        "Of the 3 differences to the row's baseline: 2 with the whole interval above 0, "
+        "1 inconclusive (the interval contains 0).",
+    )
+    assert " ".join(line[1:3]) in " ".join(terminal_table(study, ledger.state, width=200).split())

@@ -1,0 +1,43 @@
+"""Tables whose rows are draws of one thing, sets of initial weights say: what varies between them and within them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mfm_tune.report.numbers import number, signed
+from mfm_tune.report.text import Section
+from mfm_tune.results.study import Results
+from mfm_tune.results.two_levels import Estimate
+
+
+def two_levels_section(results: Results) -> Section:
+    """A line a table: the mean over all rows and seeds, and both standard deviations, with their intervals."""
+    found = [(table, table.two_levels) for table in results.tables if table.two_levels is not None]
+    sizes = dict.fromkeys(
+        f"{each.groups} draws of {table.table.draws_of}, {each.each} seeds each" for table, each in found
+    )
+    return Section(
+        key="levels",
+        title="Between draws and within them",
+        sentences=(f"Rows are {' and '.join(sizes)}. {_HOW_TO_READ}",) if found else (),
+        headings=("table", "mean [95\N{NO-BREAK SPACE}%]", "sd between draws", "sd between seeds of one"),
+        rows=tuple(
+            (
+                table.table.title,
+                _with_interval(each.mean, signed if table.comparisons else number),
+                _with_interval(each.between, number),
+                _with_interval(each.within, number),
+            )
+            for table, each in found
+        ),
+    )
+
+
+_HOW_TO_READ = (
+    "The interval of a mean is for all draws there could be, of which these are a few, not for more seeds of "
+    "these. Both standard deviations have their own 95 % intervals."
+)
+
+
+def _with_interval(found: Estimate, shown: Callable[[float], str]) -> str:
+    return f"{shown(found.value)} [{shown(found.low)}, {shown(found.high)}]"
