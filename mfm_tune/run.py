@@ -69,8 +69,8 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     declared = with_data(declared, options.data)
     session = Session(options, loaded, declared, argv)
     command = command_for(session, declared)
-    command.check()
     check_data(loaded, declared, options.data, to_train=not options.only_reads)
+    command.check()  # metrics are those of the data: what is given must be the right one
     if notice:
         print(notice)
     if options.address_from_environment and not (options.simulate or options.report_only):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from mfm_tune import run
 from mfm_tune.space import Study
 from search_spaces import cities, cities_camvid_idd, cities_carla_camvid, cities_carla_idd, cities_idd_camvid
 from tests.trainables.data import native_files as native
@@ -75,3 +76,13 @@ def one_step(config: Experiment) -> Experiment:
     """The config with a schedule of one step."""
     schedule = replace(config.schedule, steps=1, warmup_steps=0)
     return replace(config, schedule=schedule, evaluation=replace(config.evaluation, interval=1))
+
+
+@pytest.mark.slow
+def test_a_store_of_another_data_set_is_told_as_such(
+    stores: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not as columns that are no metrics of its classes."""
+    data = [f"camvid-seven={stores['camvid-day']}", f"idd-lite={stores['idd-lite']}"]
+    assert run.main(["cities_camvid_idd", "--plan", "--data", *data]) == 2
+    assert capsys.readouterr().err.endswith("camvid-day must be a store of camvid-seven, but is one of camvid-day.\n")
