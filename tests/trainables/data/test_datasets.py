@@ -189,6 +189,7 @@ def test_camvids_day_and_dusk_are_drives_wherever_a_copy_puts_them_and_dusk_is_d
     names += [[sample.name for sample in dusk.find(root, split).samples] for split in (Split.TRAIN, Split.VAL)]
     assert names == [["0006R0_f00930", "0016E5_00390"], ["0001TP_008520"], ["0001TP_008550"]]
     ids[ids == 11] = 255
+    assert_reads(dusk, tmp_path, Split.VAL, "0001TP_008550", ids)
     assert_reads(dusk, root, Split.VAL, "0001TP_008550", ids)
 
 
@@ -197,7 +198,7 @@ def test_camvid_and_carla_have_idd_lites_seven_classes(tmp_path: Path) -> None:
     ids = native.all_ids(12)
     native.camvid(tmp_path, "val", "0016E5_07959", PIXELS, ids)
     seven = native.train_ids(ids, "0>6 1>5 2>4 3>0 4>1 5>5 6>4 7>4 8>3 9>2")
-    assert_reads(find_dataset("camvid-seven"), tmp_path / "CamVid", Split.VAL, "0016E5_07959", seven)
+    assert_reads(find_dataset("camvid-seven"), tmp_path, Split.VAL, "0016E5_07959", seven)
     native.write(tmp_path / "source" / "images" / "a.png", native.png(PIXELS))
     native.write(tmp_path / "source" / "labels" / "a.png", native.png(TRAIN_IDS))
     merged = "0>0 1>1 9>1 2>5 8>5 3>4 4>4 5>4 6>4 7>4 10>6 11>2 12>2 13>3 14>3 15>3 16>3 17>3 18>3"

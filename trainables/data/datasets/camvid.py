@@ -14,12 +14,17 @@ LABEL_IDS = LabelMap({0: 10, 1: 2, 2: 5, 3: 0, 4: 1, 5: 8, 6: 7, 7: 4, 8: 13, 9:
 
 def find(root: Path, split: Split) -> Found:
     """The pairs that the list names; without a list, files of one name."""
-    folder = root / "CamVid" if (root / "CamVid").is_dir() else root
+    folder = folder_of(root)
     listed = folder / f"{split.value}.txt"
     if listed.is_file():
         return _find_listed(folder, split, listed)
     labels = by_stem(folder / f"{split.value}annot", "*.png")
     return pair(folder, split, by_stem(folder / split.value, "*.png"), labels)
+
+
+def folder_of(root: Path) -> Path:
+    """The folder with the splits: the one that is given, or `CamVid` in it."""
+    return root / "CamVid" if (root / "CamVid").is_dir() else root
 
 
 def _find_listed(folder: Path, split: Split, listed: Path) -> Found:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trainables.data.classes import CAMVID_CLASSES
+from trainables.data.datasets.camvid import folder_of
 from trainables.data.labels import LabelMap
 from trainables.data.readers import Found, Reader, by_ids, by_stem, pair
 from trainables.data.splits import Split
@@ -18,7 +19,8 @@ LABEL_IDS = LabelMap(
 
 def files(root: Path, pattern: str, ending: str = "") -> dict[str, Path]:
     """Files of a drive by their name, wherever the copy's split put them: `FOLDER/NAME.*`, `FOLDERannot/NAME.png`."""
-    return {name: path for folder in FOLDERS for name, path in by_stem(root / f"{folder}{ending}", pattern).items()}
+    places = [folder_of(root) / f"{folder}{ending}" for folder in FOLDERS]
+    return {name: path for place in places for name, path in by_stem(place, pattern).items()}
 
 
 def find(root: Path, split: Split) -> Found:
