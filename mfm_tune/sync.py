@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mfm_tune.commands.options import Parser
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0  # how long a store may give trouble, and take nothing, before this gives up
 LOCK_S = 5.0
+SIGN_S = 5.0  # how often a delivery that lasts shows how far it is
 ANSWER_S = 30  # how long a request may take: here somebody waits for the whole, and a slow server is none in trouble
 
 
@@ -50,7 +53,8 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
         with FileLock(target.lock, timeout=LOCK_S):
             mirroring = Mirroring(target, from_start=from_start)
             try:
-                _persist(mirroring, target, patience_s)
+                with _signs_of_life(mirroring):
+                    _persist(mirroring, target, patience_s)
             finally:
                 print(mirroring.notice, end="\n" if mirroring.notice else "", flush=True)
             return mirroring.rows
@@ -60,6 +64,25 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
         ) from None
     except OSError as error:
         raise StorageError(f"{target.folder} cannot be written: {error.strerror}; make it writable.") from error
+
+
+@contextmanager
+def _signs_of_life(mirroring: Mirroring) -> Iterator[None]:
+    """Print how far a delivery is, every `SIGN_S`, while what stands within runs."""
+    over = threading.Event()
+
+    def show() -> None:
+        while not over.wait(SIGN_S):
+            if words := mirroring.doing:
+                print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
+
+    thread = threading.Thread(target=show, name="signs of life", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(timeout=1)
 
 
 def _persist(mirroring: Mirroring, target: Target, patience_s: float) -> None:

@@ -2,7 +2,8 @@
 
     python -m mfm_tune.ui [--storage DIR] [--port N] [--tracking-uri URI]
 
-Ctrl-C ends it. With the address of a server that runs already, the links are printed and nothing is started.
+Ctrl-C ends it. What MLflow lacks of the ledger is delivered while the server runs already. With the address of a server
+that runs already, the links are printed and nothing is started.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from mfm_tune.commands.options import Parser
@@ -22,20 +25,41 @@ from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.uri import OPTION, announced_uri
 from mfm_tune.tracking.database import damage
 from mfm_tune.tracking.links import Link, links
-from mfm_tune.tracking.mirror import Target, caught_up, quiet_environment
+from mfm_tune.tracking.mirror import GRACE_S, Target, caught_up, end, quiet_environment, read_state
 from mfm_tune.tracking.server import server
 
 
-def _catch_up(target: Target) -> None:
-    """Deliver what MLflow lacks, unless a run's mirror is at it. MLflow is imported by another process."""
+@contextmanager
+def _delivering(target: Target) -> Iterator[subprocess.Popen[bytes] | None]:
+    """Deliver what MLflow lacks, unless a run's mirror is at it, and meanwhile what stands within.
+
+    MLflow is imported by another process, which is yielded as soon as it has made or opened the database, and ended
+    with what stands within: the next delivery resumes there. None where nothing lacks.
+
+    Raises:
+        StorageError: There is no database, and none could be made.
+    """
     if target.database is None or (caught_up(target) and _is_sound(target.database)):
+        yield None
         return
     print("Bringing MLflow up to date with the ledger ...", flush=True)
     options = [] if target.given is None else [OPTION, target.given]
     command = [sys.executable, "-m", "mfm_tune.sync", "--storage", str(target.storage), *options]
-    subprocess.run(command, env=quiet_environment(), check=False)
-    if not target.database.exists():
-        raise StorageError(f"There is no {target.database} to show yet; wait a moment, and give the command again.")
+    process = subprocess.Popen(command, env=quiet_environment(), start_new_session=True)  # Ctrl-C is this process's
+    try:
+        while process.poll() is None and not _has_opened(process.pid, target):
+            time.sleep(0.1)
+        if not target.database.exists():
+            raise StorageError(f"There is no {target.database} to show yet; wait a moment, and give the command again.")
+        yield process
+    finally:
+        end(process, GRACE_S)
+
+
+def _has_opened(process: int, target: Target) -> bool:
+    """Whether a process that delivers has made or opened the database: only then it writes how it is doing."""
+    state = read_state(target)
+    return state is not None and state.pid == process
 
 
 def _is_sound(database: Path) -> bool:
@@ -53,9 +77,11 @@ def show(target: Target, port: int) -> None:
     if target.served:
         _print_links(links(read_ledger(target.ledger), target.uri.rstrip("/")))
         return
-    _catch_up(target)
-    with server(target, port) as address:
-        print(f"MLflow for {target.storage}: {address} (Ctrl-C ends it)")
+    with _delivering(target) as delivery, server(target, port) as address:
+        print(f"MLflow for {target.storage}: {address} (Ctrl-C ends it)", flush=True)
+        if delivery is not None and delivery.poll() is None:
+            print("Its pages fill while the ledger is delivered; then links to each table follow.", flush=True)
+            delivery.wait()
         _print_links(links(read_ledger(target.ledger), address))
         signal.pause()
 

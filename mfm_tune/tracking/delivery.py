@@ -67,6 +67,11 @@ class Delivery:
         self._sent: dict[str, set[str]] = {}  # names of files of the batch that is being delivered
         self._said: set[str] = set()
 
+    @property
+    def trials_with_files(self) -> int:
+        """How many trials of the batch that is being delivered have begun to get their files."""
+        return len(self._sent)
+
     def deliver(self, batch: Batch) -> None:
         """Deliver a batch. Delivering it twice changes nothing.
 

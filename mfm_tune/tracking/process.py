@@ -67,6 +67,16 @@ class Mirroring:
         """Changes whenever the store has taken something."""
         return 0 if self._delivery is None else self._delivery.store.taken
 
+    @property
+    def doing(self) -> str:
+        """How far `catch_up` is, in words, for another thread; empty while it delivers no lines."""
+        batch, delivery = self._batch, self._delivery
+        if batch is None or delivery is None:
+            return ""
+        left = sum(len(rows) for rows in list(batch.rows.values()))
+        text = f"{self.rows:,} of {self.rows + left:,} numbers delivered"
+        return text if left else f"{text}, files of {delivery.trials_with_files} of {len(batch.trials)} trials"
+
     def _begin(self) -> None:
         self.offset = 0
         self._ledger = ledger_identity(self.target.ledger)
@@ -123,6 +133,7 @@ class Mirroring:
 
         store = TrackingStore(self.target, self._ledger, from_start=self._from_start)
         self.notice = store.notice or self.notice
+        write_state(self.target, word="", detail=self.notice, offset=self.offset)
         self._delivery = Delivery(self.target, self._ledger, store, self._reader)
         return self._delivery
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from mfm_tune import sync
 from mfm_tune.errors import StorageError
 from mfm_tune.tracking.mirror import Target, caught_up
 from tests.mfm_tune.tracking.tracking_ledger import Fiction, expected, stored, write
-from tests.mfm_tune.tracking.tracking_places import answering_server, dead_address, storage_with
+from tests.mfm_tune.tracking.tracking_places import answering_server, dead_address, draw_pictures, storage_with
 
 
 def test_it_delivers_and_says_how_much(
@@ -26,6 +27,22 @@ def test_it_delivers_and_says_how_much(
     first, second = capsys.readouterr().out.splitlines()
     assert "whole ledger" in first
     assert "(0 numbers delivered now)" in second
+
+
+def test_a_delivery_that_lasts_shows_how_far_it_is(
+    empty_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the numbers, then the files of trials; the counts rise to what there is."""
+    monkeypatch.setattr(sync, "SIGN_S", 0.001)
+    storage = storage_with(empty_database, tmp_path / "storage")
+    path = write(storage, Fiction(seeds=1, reports=2, widths=(128,), pictures=True).events())
+    draw_pictures(path)
+    numbers = sync.synchronise(Target(storage))
+    said = capsys.readouterr().out
+    counts = [int(count) for count in re.findall(rf"^\d\d:\d\d:\d\d (\d+) of {numbers} numbers delivered$", said, re.M)]
+    assert counts == sorted(counts)
+    assert counts[0] < counts[-1] < numbers
+    assert re.search(rf" {numbers} of {numbers} numbers delivered, files of [123] of 3 trials$", said, re.M)
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -26,11 +26,11 @@ from mfm_tune.ledger.records import trial_key
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.tracking.first_page import SCRIPT
 from mfm_tune.tracking.links import Link, links
-from mfm_tune.tracking.mirror import Target, ledger_identity, quiet_environment
+from mfm_tune.tracking.mirror import Target, caught_up, ledger_identity, quiet_environment
 from mfm_tune.tracking.runs import trial_run_key
 from mfm_tune.tracking.server import server
 from mfm_tune.tracking.views import View, reads_views
-from tests.mfm_tune.tracking.tracking_ledger import DACS, DATA, FINGERPRINT, Fiction, rows, write
+from tests.mfm_tune.tracking.tracking_ledger import DACS, DATA, FINGERPRINT, Fiction, expected, rows, stored, write
 from tests.mfm_tune.tracking.tracking_places import Shown, asked, dead_address, no_web_server
 
 
@@ -177,6 +177,30 @@ def test_a_server_that_runs_already_is_only_linked(shown: Shown, capsys: pytest.
     """With --tracking-uri the links are printed, and nothing is started."""
     assert ui.main(["--storage", str(shown.storage), "--tracking-uri", shown.address]) == 0
     assert f"{shown.address}/#/experiments/" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_address_is_printed_before_the_ledger_is_delivered(
+    shown: Shown, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process delivers meanwhile; the links come when it is done, and it ends with the command."""
+    path = write(tmp_path, Fiction(benchmark="shown").events())
+    delivered = []
+
+    @contextmanager
+    def server_at_once(target: Target, port: int) -> Iterator[str]:
+        delivered.append(caught_up(target))
+        assert target.database is not None
+        rows(target.database, "SELECT run_uuid FROM tags")  # made by then
+        yield shown.address
+
+    monkeypatch.setattr(ui, "server", server_at_once)
+    monkeypatch.setattr(signal, "pause", lambda: delivered.append(caught_up(Target(tmp_path))))
+    ui.show(Target(tmp_path), 0)
+    assert delivered == [False, True]
+    assert stored(tmp_path / "mlflow.db") == expected(path)
+    said = capsys.readouterr().out
+    assert re.search(rf"MLflow for .*: {shown.address} .*\nIts pages fill .*\n  fiction \(a\) Width: cells", said)
 
 
 @pytest.mark.slow
