@@ -28,16 +28,16 @@ from trainables.config import HRDA, DAFormer, DeepLabV2, Network, SegFormer
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
-from trainables.inference.card import Origin, write_card
-from trainables.inference.graph import Format, write_graph
-from trainables.inference.model import CONFIG, Model, build_model, load_model, parameter_count, save_model
+from trainables.inference.card import CARD, Origin, write_card
+from trainables.inference.graph import FILES, Format, write_graph
+from trainables.inference.model import CONFIG, WEIGHTS, Model, build_model, load_model, parameter_count, save_model
 from trainables.models.pretrained import load_published
 from trainables.user_code import add_code_option, load_code
 
 CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
 STUDENT = "student."
 NOTES = "exports"  # folder of the storage, where mfm_tune looks for models of trials
-NOTE = {"scores": "student/", "loader": "trainables.predict"}
+NOTE = {"files": [WEIGHTS, CONFIG, CARD, *FILES.values()], "scores": "student/", "loader": "trainables.predict"}
 UNSCORED = "not known here; python -m trainables.evaluate measures it"
 UNKNOWN_LICENCE = "not known here: that of the weights it began with, and the terms of its data"
 

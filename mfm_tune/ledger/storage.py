@@ -35,12 +35,14 @@ class Export:
 
     Args:
         model: Its folder, absolute.
+        files: Names that its files have, of which some may not be there; what else lies in the folder is not of it.
         step: The trial's step whose weights it has.
         scores: Beginning of those metrics of the trial that are of the exported network: `student/`.
         loader: The module with a `_load_pyfunc(path)` that reads the folder; None where there is none.
     """
 
     model: Path
+    files: tuple[str, ...]
     step: int
     scores: str
     loader: str | None = None
@@ -78,7 +80,13 @@ class Storage:
         try:
             note = json.loads((self.exports / f"{trial_key}.json").read_bytes())
             model, step, scores, loader = (note.get(name) for name in ("model", "step", "scores", "loader"))
-            return Export(model=Path(model), step=int(step), scores=str(scores), loader=loader and str(loader))
+            return Export(
+                model=Path(model),
+                files=tuple(Path(name).name for name in note.get("files")),
+                step=int(step),
+                scores=str(scores),
+                loader=loader and str(loader),
+            )
         except (OSError, ValueError, AttributeError, TypeError):
             return None
 

@@ -114,13 +114,9 @@ def exported_model(record: TrialRecord, export: Export, run: Run, time: int | No
         scores={name: value for name, value in reported.items() if name.startswith(export.scores)},
         time=time or 0,
         scored=next((each for each in record.data if each["use"] == SCORED), {}),
-        files={path.name: path for path in sorted(export.model.iterdir()) if _is_part(path)},
+        files={path.name: path for path in sorted(export.model.iterdir()) if path.name in export.files},
         loader=export.loader,
     )
-
-
-def _is_part(path: Path) -> bool:
-    return path.is_file() and not path.name.startswith(".")
 
 
 def begin_model(store: TrackingStore, experiment: Experiment, run: Handle, model: Model) -> LoggedModel:

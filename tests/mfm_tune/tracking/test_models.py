@@ -38,6 +38,7 @@ def storage(empty_database: Path, tmp_path: Path) -> Path:
     folder = storage_with(empty_database, tmp_path / "storage")
     write(folder, Fiction(seeds=1, reports=2).events())
     export_model(folder, DACS_0, tmp_path / "dacs", step=20)
+    (tmp_path / "dacs" / "diary.txt").write_text("what else lies there is nobody's business")
     return folder
 
 

@@ -140,7 +140,8 @@ def export_model(storage: Path, trial: str, to: Path, *, step: int, weights: str
     (to / "config.json").write_text("{}")
     note = Storage(storage).exports / f"{trial}.json"
     note.parent.mkdir(exist_ok=True)
-    note.write_text(json.dumps({"model": str(to), "step": step, "scores": "student/"}))
+    files = ["model.safetensors", "config.json", "model.onnx"]
+    note.write_text(json.dumps({"model": str(to), "files": files, "step": step, "scores": "student/"}))
 
 
 def draw_pictures(ledger: Path) -> None:

@@ -217,8 +217,9 @@ def test_without_a_ledger_the_card_says_how_to_measure(tmp_path: Path) -> None:
 
 def test_an_export_leaves_a_note_by_which_trackers_find_the_model(storage: Path, model: Path) -> None:
     """Beside the ledger that knows the trial, with the step and with whose scores are the model's."""
+    files = ("model.safetensors", "config.json", "README.md", "model.pt2", "model.onnx")
     assert Storage(storage).export_of(KEY) == Export(
-        model=model, step=2, scores="student/", loader="trainables.predict"
+        model=model, files=files, step=2, scores="student/", loader="trainables.predict"
     )
 
 
