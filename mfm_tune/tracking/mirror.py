@@ -143,7 +143,8 @@ def ledger_identity(path: Path) -> str:
 class MirrorState:
     """How a mirror is doing; `word` is empty while all is well, `time` in seconds since the epoch.
 
-    `detail` is then what was done to a damaged database, if anything; else it is the last line of the error.
+    `detail` is then what was done to a damaged database, if anything; else it is the last line of the error. `exports` is
+    the state of the exports (`state_of_exports`) that are delivered.
     """
 
     pid: int
@@ -151,6 +152,7 @@ class MirrorState:
     detail: str
     offset: int
     time: float
+    exports: str = ""
 
 
 def read_state(target: Target) -> MirrorState | None:
@@ -161,9 +163,9 @@ def read_state(target: Target) -> MirrorState | None:
         return None
 
 
-def write_state(target: Target, *, word: str, detail: str, offset: int) -> None:
+def write_state(target: Target, *, word: str, detail: str, offset: int, exports: str) -> None:
     """Write how this process is doing. What cannot be written is left out: it is a word for a display."""
-    state = MirrorState(pid=os.getpid(), word=word, detail=detail, offset=offset, time=time.time())
+    state = MirrorState(pid=os.getpid(), word=word, detail=detail, offset=offset, time=time.time(), exports=exports)
     with suppress(OSError), replacing(target.state) as temporary:
         temporary.write_text(json.dumps(asdict(state)))
 
@@ -181,8 +183,16 @@ def caught_up(target: Target) -> bool:
     state = read_state(target)
     if state is None or state.word or state.offset != ledger_size(target):
         return False
-    exports = Storage(target.storage).exports.glob("*.json")
-    return all(path.stat().st_mtime < state.time for path in exports)
+    return state.exports == state_of_exports(target)
+
+
+def state_of_exports(target: Target) -> str:
+    """Twelve digits that change with every export of a trial; empty while there is none."""
+    notes = sorted(Storage(target.storage).exports.glob("*.json"))
+    with suppress(FileNotFoundError):  # a note that is removed while this looks
+        lines = "".join(f"{note.name} {note.stat().st_mtime_ns}\n" for note in notes)
+        return hashlib.sha256(lines.encode()).hexdigest()[:12] if lines else ""
+    return "changing"
 
 
 # --------------------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 
 from mfm_tune.console import steady_streams
 from mfm_tune.ledger.uri import without_password_of
-from mfm_tune.tracking.mirror import Target, ledger_identity, quiet_environment, write_state
+from mfm_tune.tracking.mirror import Target, ledger_identity, quiet_environment, state_of_exports, write_state
 from mfm_tune.tracking.reader import Batch, BrokenLedgerError, LedgerReader
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ class Mirroring:
 
     Attributes:
         offset: How far the ledger is delivered.
+        exports: The state of the exports that are delivered (`mirror.state_of_exports`).
         notice: What was done to a damaged database, in a sentence.
     """
 
@@ -79,6 +80,7 @@ class Mirroring:
 
     def _begin(self) -> None:
         self.offset = 0
+        self.exports = ""
         self._ledger = ledger_identity(self.target.ledger)
         self._reader = LedgerReader(self.target.ledger)
         self._delivery: Delivery | None = None
@@ -96,7 +98,7 @@ class Mirroring:
             self._begin()
         if self._ledger:
             self._deliver()
-        write_state(self.target, word="", detail=self.notice, offset=self.offset)
+        write_state(self.target, word="", detail=self.notice, offset=self.offset, exports=self.exports)
 
     def _deliver(self) -> None:
         from mfm_tune.tracking.trouble import TroubleError, VanishedError
@@ -119,7 +121,9 @@ class Mirroring:
             self._batch = None
         if time.monotonic() - self._reports_at >= REPORTS_S:
             delivery.deliver_reports()
+            exports = state_of_exports(self.target)  # before they are delivered: one may come meanwhile
             delivery.deliver_models()
+            self.exports = exports
             self._reports_at = time.monotonic()
 
     def look_at_reports(self) -> None:
@@ -133,7 +137,7 @@ class Mirroring:
 
         store = TrackingStore(self.target, self._ledger, from_start=self._from_start)
         self.notice = store.notice or self.notice
-        write_state(self.target, word="", detail=self.notice, offset=self.offset)
+        write_state(self.target, word="", detail=self.notice, offset=self.offset, exports=self.exports)
         self._delivery = Delivery(self.target, self._ledger, store, self._reader)
         return self._delivery
 
@@ -207,7 +211,8 @@ def _one_pass(target: Target, mirroring: Mirroring) -> bool:
         detail = without_password_of(target.given, detail)
     else:
         return False
-    write_state(target, word=word, detail=detail.strip().splitlines()[-1], offset=mirroring.offset)
+    last = detail.strip().splitlines()[-1]
+    write_state(target, word=word, detail=last, offset=mirroring.offset, exports=mirroring.exports)
     print(time.strftime("%Y-%m-%d %H:%M:%S"), word, detail, file=sys.stderr, flush=True)
     return True
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import urllib.request
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from mfm_tune.ledger.records import trial_key
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.tracking import store as tracking_store
+from mfm_tune.tracking.delivery import Delivery
 from mfm_tune.tracking.mirror import ENVIRONMENT, Target, caught_up, ledger_identity
 from mfm_tune.tracking.process import Mirroring
 from tests.mfm_tune.tracking.test_tracking_store import Fault, contents
@@ -90,7 +90,6 @@ def test_a_model_that_is_exported_again_is_brought_up_to_date(storage: Path, tmp
     Mirroring(Target(storage)).catch_up()
     assert caught_up(Target(storage))
     export_model(storage, DACS_0, tmp_path / "dacs", step=20, weights="better weights")
-    os.utime(Storage(storage).exports / f"{DACS_0}.json", (2e9, 2e9))
     assert not caught_up(Target(storage))
     Mirroring(Target(storage)).catch_up()
     assert files(storage)["model.safetensors"] == "better weights"
@@ -102,6 +101,27 @@ def test_a_model_that_is_exported_again_is_brought_up_to_date(storage: Path, tmp
     Mirroring(Target(storage)).catch_up()
     steps = rows(storage / "mlflow.db", "SELECT param_value FROM logged_model_params WHERE param_key = 'step'")
     assert sorted(steps) == [("10",), ("20",)]
+
+
+def test_what_is_exported_while_models_are_delivered_is_not_taken_for_delivered(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a mirror that ends then leaves it to the next one, which is told by `caught_up` that there is work."""
+    mirroring, deliver = Mirroring(Target(storage)), Delivery.deliver_models
+
+    def meanwhile(delivery: Delivery) -> None:
+        deliver(delivery)
+        export_model(storage, DEFAULT_0, tmp_path / "default", step=20)
+
+    monkeypatch.setattr(Delivery, "deliver_models", meanwhile)
+    mirroring.catch_up()
+    assert not caught_up(Target(storage))
+    monkeypatch.undo()
+    mirroring.catch_up()  # too short after that to look at models
+    assert not caught_up(Target(storage))
+    mirroring.look_at_reports()
+    mirroring.catch_up()
+    assert caught_up(Target(storage))
 
 
 def test_a_model_that_the_user_deleted_stays_deleted(storage: Path) -> None:
