@@ -158,7 +158,8 @@ def _part_of_folder(name: str, folder: Path, use: Use) -> ImageSet:
 def _files_under(folder: Path, *changed: int) -> tuple[int, str]:
     """How many images there are, and the digest of all files' names and sizes; once for each state of the folders."""
     del changed
-    files = sorted(path for part in ("images", "labels") for path in (folder / part).glob("*.*"))
+    found = sorted(path for part in ("images", "labels") for path in (folder / part).glob("*.*"))
+    files = [path for path in found if path.is_file()]  # not a link to one that is gone
     parts = (f"{path.relative_to(folder)} {path.stat().st_size}" for path in files)
     return sum(path.parent.name == "images" for path in files), _digest(parts)
 
@@ -176,7 +177,8 @@ def _digest_of_split(entry: SplitManifest) -> str:
 
 
 def _digest(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:DIGITS]
+    text = "\n".join(parts).encode(errors="surrogateescape")  # names of files may be any bytes
+    return hashlib.sha256(text).hexdigest()[:DIGITS]
 
 
 def _size(size: tuple[int, int]) -> str:

@@ -14,7 +14,7 @@ from tests.trainables.data import native_files as native
 from tests.trainables.data.test_pairs import Village
 from trainables.config import Experiment, RealPhotographs, ToyCity
 from trainables.data.__main__ import main
-from trainables.data.splits import PLACES
+from trainables.data.splits import PLACES, Split
 from trainables.program import Segmentation
 from trainables.recipes import PAPER, SMOKE, dacs, oracle, source_only
 
@@ -94,7 +94,20 @@ def test_a_folder_of_photographs_is_told_by_its_files(tmp_path: Path) -> None:
     Image.new("RGB", (64, 48)).save(further)
     os.utime(further.parent, ns=(1, 1))  # a clock too coarse to tell two writes apart must not matter here
     after = digests(config, realpair=tmp_path)
+    (further.parent / "gone.png").symlink_to(tmp_path / "gone.png")
+    assert digests(config, realpair=tmp_path) == after  # a plan is no place to stumble over that
     assert [one == other for one, other in zip(before, after, strict=True)] == [False, True, True]
+
+
+def test_a_file_whose_name_is_no_text_is_a_file_of_its_part(tmp_path: Path) -> None:
+    images = tmp_path / PLACES[Split.SOURCE] / "images"
+    images.mkdir(parents=True)
+    try:
+        (images / os.fsdecode(b"\xff.png")).touch()
+    except OSError:
+        pytest.skip("this disk has names of text alone")
+    config = replace(dacs(SMOKE), data=RealPhotographs())
+    assert told(config, realpair=tmp_path)[SOURCE] == ("realpair", 1, "native", None)
 
 
 def test_a_pair_of_ones_own_is_told_by_its_settings() -> None:
