@@ -18,6 +18,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ from trainables.data.scored import SYNTHIA, evaluated_classes, evaluated_means
 from trainables.data.splits import Split
 from trainables.description import Description
 from trainables.evaluation import Scored, Scores, evaluate
+from trainables.experiment.data import Means
 from trainables.geometry import IGNORE
 from trainables.inference.model import Model, in_use, load_model
 from trainables.user_code import add_code_option, load_code
@@ -56,13 +58,21 @@ class LabelledImages:
         read: The image of an index, [H, W, 3] at the model's size, and its label [h, w] at its own.
         model: Normalises images.
         target: Name of the data set.
+        means: Over some of the classes, beside those of the data set.
     """
 
-    def __init__(self, count: int, read: Callable[[int], tuple[Pixels, TrainIds]], model: Model, target: str) -> None:
+    def __init__(
+        self,
+        count: int,
+        read: Callable[[int], tuple[Pixels, TrainIds]],
+        model: Model,
+        target: str,
+        means: Means = MappingProxyType({}),
+    ) -> None:
         self._count, self._read, self._model = count, read, model
         classes = model.description.classes
         self.scored = evaluated_classes(classes, target)
-        self.means = evaluated_means(classes, SYNTHIA, target)  # the source with means over some of the classes
+        self.means = {**evaluated_means(classes, SYNTHIA, target), **means}  # SYNTHIA's are over some of the classes
         self._view = view_of(self.scored, classes)
         self._scored_class = self._view.of_outputs(next(model.segmentor.parameters()).device)
 
@@ -156,7 +166,9 @@ def own_examples(images: str, labels: str, table: Path | None, model: Model) -> 
         assert label is not None
         return resize_image(image, fit_size(image.shape[:2], size)), label
 
-    return LabelledImages(len(found.samples), read, model, reader.dataset)
+    named = tuple(sorted({*meant.codes.values()} - {IGNORE}))  # the others are in no label
+    means = {} if len(named) == len(classes) else {f"miou{len(named)}": named}
+    return LabelledImages(len(found.samples), read, model, reader.dataset, means)
 
 
 def _stored_examples(store: Store, model: Model) -> LabelledImages:

@@ -151,6 +151,7 @@ def test_folders_of_ones_own_have_the_scores_of_the_store_that_is_made_of_them(
         "ids": own.write_table(tmp_path),
         "colours": own.write_table(tmp_path, own.COLOUR_TABLE, "colours.csv"),
         "other": own.write_table(tmp_path, "id,class\n10,lane\n20,moss\n", "other.csv"),
+        "fewer": own.write_table(tmp_path, "id,class\n10,lane\n20,kerb\n30,\n99,ignore\n", "fewer.csv"),
     }
     description = Description(
         network=TINY_DAFORMER, classes=own.CLASSES, mean=IMAGENET_MEAN, std=IMAGENET_STD, size=(32, 64)
@@ -176,6 +177,9 @@ def test_folders_of_ones_own_have_the_scores_of_the_store_that_is_made_of_them(
     assert re.search(
         r"unknown label ids: .*000\.png: ids 10, .* name its ids in --classes\.$", evaluated(*folders("ids", None))
     )
+    fewer = evaluated(*folders("ids", "fewer"))
+    assert fewer.keys() - stored.keys() == {"mIoU2"}  # a class that no label can have must not lower the mean
+    assert fewer["mIoU2"] == pytest.approx((fewer["lane"] + fewer["kerb"]) / 2)
     assert "'moss' must be one of the model's classes: lane, kerb, house." in evaluated(*folders("ids", "other"))
     (tmp_path / "ids" / "labels" / "001.png").unlink()
     assert evaluated(*folders("ids", "ids")).endswith("but 001.jpg: no label of this name; complete the folders.")
