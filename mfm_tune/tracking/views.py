@@ -12,7 +12,7 @@ import json
 import re
 import uuid
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import partial
@@ -30,6 +30,7 @@ TAG = "mlflow.sharedViewState."
 TRIED = ((3, 17),)  # (major, minor) of MLflow
 MOST_RUNS = 30  # drawn in one chart
 MOST_PICTURES = 24
+MOST_BY_CLASS = 300  # charts; MLflow takes 20,000 characters a view
 LONGEST_NOTE = 19_000  # characters; MLflow takes 20,000
 NAMES = uuid.UUID("0f2b2f3c-54c0-5d64-8a6e-6d666d766965")
 
@@ -177,7 +178,7 @@ def table_view(study: Event, table: Mapping[str, Any], kind: ViewKind, pseudo_la
                 columns=("tags.`mfm.seed`", "tags.`mfm.outcome`", f"metrics.`{metrics[0]}`"),
                 order=f"tags.`{tag}`",
                 group=tag,
-                charts=(*map(_line, metrics), *map(_pseudo_label_line, sorted(pseudo_labels, key=_by_class))),
+                charts=(*map(_line, metrics), *_pseudo_label_lines(pseudo_labels)),
                 as_charts=True,
             )
 
@@ -287,10 +288,13 @@ def _by_class(name: str) -> tuple[str, str]:
     return name.removeprefix(COVERAGE).removeprefix(PRECISION), name
 
 
-def _pseudo_label_line(name: str) -> Chart:
-    """Of all classes among the learning curves, of one class in a section of its own."""
-    section = {} if name in (PRECISION, COVERAGE) else {"metricSectionId": BY_CLASS["uuid"]}
-    return {**_line(clean_key(name)), **section}
+def _pseudo_label_lines(names: Collection[str]) -> Iterator[Chart]:
+    """Of all classes among the learning curves, of each class in a section of its own, where they are not too many."""
+    for name in sorted(names, key=_by_class):
+        if name in (PRECISION, COVERAGE):
+            yield _line(clean_key(name))
+        elif len(names) <= MOST_BY_CLASS:
+            yield {**_line(clean_key(name)), "metricSectionId": BY_CLASS["uuid"]}
 
 
 def _line(metric: str) -> Chart:

@@ -109,6 +109,10 @@ def test_curves_are_followed_by_pseudo_labels_where_they_were_measured() -> None
     assert {key for _, key in shown[2:]} == set(names)
     plain = unpacked(table_view(STUDY, STUDY["tables"][0], ViewKind.CURVES).tag(1)[1])
     assert [section["uuid"] for section in plain["compareRunSections"]] == ["main"]
+    many = [*names, *(f"pseudo_label/coverage/{'class ' * 5}{number}" for number in range(400))]
+    _, tag = table_view(STUDY, STUDY["tables"][0], ViewKind.CURVES, many).tag(1)
+    assert len(tag) < LIMIT
+    assert [chart["metricKey"] for chart in unpacked(tag)["compareRunCharts"]] == [key for _, key in shown[:4]]
 
 
 def test_failures_and_pictures() -> None:
