@@ -188,10 +188,14 @@ class Delivery:
         Raises:
             TroubleError: It could not be done, or not wholly; the next call resumes there.
         """
-        for path in sorted(self._storage.exports.glob("*.json")):
+        notes = sorted(self._storage.exports.glob("*.json"))
+        if notes and not self.store.keeps_models:
+            self._say_once("exported models: MLflow 3 lists them, and the server is not known to be of that version")
+            return
+        for path in notes:
             record = self._reader.state.trials.get(path.stem)
             export = self._storage.export_of(path.stem)
-            if record is not None and export is not None and self.store.keeps_models:
+            if record is not None and export is not None:
                 self._write_model(record, export)
 
     def _write_model(self, record: TrialRecord, export: Export) -> None:
@@ -205,11 +209,12 @@ class Delivery:
             self._say_once(f"the model of {record.key}: {error}")
             return
         key = f"{model.key}/{digest}"
-        if handle is None or handle.deleted or handle.tags.get(model.mark) == digest or not self._takes_files(key):
+        delivered = handle is not None and handle.tags.get(model.mark) == digest and not self.store.from_start
+        if handle is None or handle.deleted or delivered or not self._takes_files(key):
             return
         try:
-            made = begin_model(self.store, experiment, handle, model)
-            if self._write_files(key, place_of(made, handle), lambda: contents(model, made)):
+            made = begin_model(self.store, experiment, handle, model, digest)
+            if made is not None and self._write_files(key, place_of(made, handle), lambda: contents(model, made)):
                 finish_model(self.store, handle, made, model, digest)
         except RefusedError as error:
             self._refusals[key] = PATIENCE

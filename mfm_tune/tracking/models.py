@@ -119,14 +119,18 @@ def exported_model(record: TrialRecord, export: Export, run: Run, time: int | No
     )
 
 
-def begin_model(store: TrackingStore, experiment: Experiment, run: Handle, model: Model) -> LoggedModel:
-    """Find or make a model with all but its files.
+def begin_model(
+    store: TrackingStore, experiment: Experiment, run: Handle, model: Model, digest: str
+) -> LoggedModel | None:
+    """Find or make a model with all but its files. None where it was delivered, and somebody deleted it.
 
     Raises:
         TroubleError: Try again later.
         RefusedError: MLflow will never take it.
     """
     made = _found(store, experiment, model)
+    if made is None and run.tags.get(model.mark) == digest:
+        return None
     if made is None:
         with store.writing():
             made = store.client.create_logged_model(

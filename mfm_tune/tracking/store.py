@@ -141,8 +141,9 @@ class TrackingStore:
 
     @property
     def keeps_models(self) -> bool:
-        """Whether it has logged models, which came with MLflow 3."""
-        return not self._known_version.startswith(("0.", "1.", "2."))
+        """Whether it is known to have logged models, which came with MLflow 3."""
+        major = self._known_version.partition(".")[0]
+        return major.isdecimal() and int(major) >= 3
 
     @property
     def _known_version(self) -> str:
@@ -248,8 +249,7 @@ class TrackingStore:
     def _found(self, run: MlflowRun) -> Handle:
         handle = _as_handle(run)
         if self.from_start:
-            marks = (MARK, FILES_MARK, MODEL_MARK)
-            handle.tags = {key: value for key, value in handle.tags.items() if not key.startswith(marks)}
+            handle.tags = {key: value for key, value in handle.tags.items() if key not in (MARK, FILES_MARK)}
         return handle
 
     def _chosen(self, runs: Sequence[MlflowRun]) -> MlflowRun:

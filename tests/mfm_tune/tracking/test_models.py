@@ -131,8 +131,18 @@ def test_a_model_that_the_user_deleted_stays_deleted(storage: Path) -> None:
     Mirroring(Target(storage)).catch_up()
     ((model,),) = rows(storage / "mlflow.db", "SELECT model_id FROM logged_models")
     MlflowClient(tracking_uri=Target(storage).uri).delete_logged_model(model)
-    Mirroring(Target(storage)).catch_up()
-    assert rows(storage / "mlflow.db", "SELECT lifecycle_stage FROM logged_models") == [("deleted",)]
+    for from_start in (False, True):
+        Mirroring(Target(storage), from_start=from_start).catch_up()
+        assert rows(storage / "mlflow.db", "SELECT lifecycle_stage FROM logged_models") == [("deleted",)]
+
+
+@pytest.mark.parametrize(("version", "keeps"), [("3.17.2", True), ("10.0", True), ("2.22.0", False), ("", False)])
+def test_models_are_given_to_servers_that_are_known_to_keep_them(
+    version: str, keeps: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To one of before MLflow 3, or of no known version, each request for models would be trouble for ever."""
+    monkeypatch.setattr(tracking_store, "server_version", lambda _: version)
+    assert tracking_store.TrackingStore(Target(tmp_path, "http://127.0.0.1:9"), "ledger").keeps_models is keeps
 
 
 class Dying:
