@@ -28,13 +28,6 @@ from mfm_tune.tracking.store import MODEL_MARK, Experiment, Handle, TrackingStor
 from mfm_tune.tracking.trouble import as_trouble
 
 FORBIDDEN = str.maketrans(dict.fromkeys("/:", "-") | dict.fromkeys(".%\"'", "_"))  # in a model's name
-OF_RUN = (
-    "mfm.kind",
-    "mfm.key",
-    "mfm.step",
-    "mfm.delivered",
-    MODEL_MARK,
-)  # beginnings of tags that a model does not share
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +96,7 @@ def exported_model(record: TrialRecord, export: Export, run: Run, time: int | No
         OSError: Its folder cannot be read.
     """
     key = f"model/{record.key}/{export.step}"
-    own = {name: text for name, text in run.tags.items() if name.startswith("mfm.") and not name.startswith(OF_RUN)}
+    own = {name: text for name, text in run.tags.items() if name.startswith("mfm.") and name != "mfm.step"}
     reported = next((report["metrics"] for report in record.reports if report["step"] == export.step), {})
     return Model(
         key=key,

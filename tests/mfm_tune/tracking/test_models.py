@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ from mfm_tune.ledger.storage import Storage
 from mfm_tune.tracking import store as tracking_store
 from mfm_tune.tracking.delivery import Delivery
 from mfm_tune.tracking.mirror import ENVIRONMENT, Target, caught_up, ledger_identity
+from mfm_tune.tracking.models import exported_model
 from mfm_tune.tracking.process import Mirroring
+from mfm_tune.tracking.reader import LedgerReader
+from mfm_tune.tracking.runs import trial_run
 from tests.mfm_tune.tracking.test_tracking_store import Fault, contents
 from tests.mfm_tune.tracking.tracking_ledger import DACS, DATA, DEFAULT, FINGERPRINT, Fiction, forget_marks, rows, write
 from tests.mfm_tune.tracking.tracking_places import Shown, export_model, storage_with
@@ -83,6 +87,19 @@ def test_an_exported_trial_is_a_model_with_its_scores(storage: Path, tmp_path: P
     forget_marks(storage / "mlflow.db")
     Mirroring(Target(storage)).catch_up()
     assert everything(storage) == before
+
+
+def test_a_model_has_the_tags_of_its_run_but_its_step(storage: Path) -> None:
+    """That of an axis which is called `steps`, too."""
+    reader = LedgerReader(storage / "ledger.jsonl")
+    reader.read()
+    record, export = reader.state.trials[DACS_0], Storage(storage).export_of(DACS_0)
+    assert export is not None
+    run = trial_run(reader.state, record, "ledger", ())
+    model = exported_model(record, export, replace(run, tags={**run.tags, "mfm.steps": "600"}), None)
+    of_run = {name for name in run.tags if name.startswith("mfm.")}
+    assert model.tags.keys() >= (of_run | {"mfm.steps"}) - {"mfm.step"}
+    assert "mfm.step" not in model.tags
 
 
 def test_a_model_that_is_exported_again_is_brought_up_to_date(storage: Path, tmp_path: Path) -> None:
