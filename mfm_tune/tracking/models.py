@@ -12,6 +12,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class Model:
 
     Args:
         name: As MLflow allows it.
-        scores: Those of the exported network at the step; `time` is that of their report.
+        scores: Those of the exported network at the step, the finite ones: of a model, MLflow keeps NaN as 0. `time` is
+            that of their report.
         scored: What the scores were measured on (`mfm_tune.program.DataSet`); empty where that is not known.
         files: Name -> path.
         loader: The module that reads them, where there is one.
@@ -104,7 +106,7 @@ def exported_model(record: TrialRecord, export: Export, run: Run, time: int | No
         name=run.tags["mlflow.runName"].translate(FORBIDDEN),
         tags={**own, "mfm.kind": "model", "mfm.key": key, "mfm.exported_to": str(export.model), NOTE: run.tags[NOTE]},
         params={**run.params, "step": str(export.step)},
-        scores={name: value for name, value in reported.items() if name.startswith(export.scores)},
+        scores={name: value for name, value in reported.items() if name.startswith(export.scores) and isfinite(value)},
         time=time or 0,
         scored=next((each for each in record.data if each["use"] == SCORED), {}),
         files={path.name: path for path in sorted(export.model.iterdir()) if path.name in export.files},
