@@ -120,9 +120,17 @@ class LoadedModel:
         self._model = load_model(folder)
 
     def predict(self, images: Pixels, params: object = None) -> Pixels:
-        """Class ids [B, H, W], uint8, of RGB images [B, H, W, 3], uint8."""
+        """Class ids [B, H, W], uint8, of RGB images [B, H, W, 3], uint8.
+
+        Raises:
+            ValueError: They are something else, such as images in [0, 1].
+        """
         del params
-        return np.stack([label_image(self._model, pixels) for pixels in images])
+        given = images if isinstance(images, np.ndarray) else np.empty(0)
+        if given.dtype != np.uint8 or given.ndim != 4 or given.shape[-1] != 3 or len(given) == 0:
+            got = f"{given.dtype} {given.shape}" if given is images else type(images).__name__
+            raise ValueError(f"images must be an array of RGB images [B, H, W, 3] with pixel values, uint8, got {got}.")
+        return np.stack([label_image(self._model, pixels) for pixels in given])
 
 
 def _load_pyfunc(path: str) -> LoadedModel:

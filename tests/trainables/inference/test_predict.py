@@ -70,6 +70,15 @@ def test_label_maps_and_overlays_have_the_cityscapes_colours(run: Run, tmp_path:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "0" / "odd_overlay.png")), pixels)
 
 
+@pytest.mark.parametrize(
+    "images", [np.full((1, 48, 80, 3), 0.5), np.zeros((48, 80, 3), np.uint8), np.zeros((0, 48, 80, 3), np.uint8), [[0]]]
+)
+def test_what_mlflow_hands_over_must_be_images_of_pixel_values(run: Run, images: Any) -> None:
+    """Images in [0, 1] would be labelled as black ones, without a word."""
+    with pytest.raises(ValueError, match=r"images must be an array of RGB images \[B, H, W, 3\].* got (\w+ \(|list)"):
+        predict._load_pyfunc(str(run[1])).predict(images)
+
+
 def test_an_image_without_a_defined_range_is_one_sentence(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
