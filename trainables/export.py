@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,13 +78,13 @@ def _run(given: argparse.Namespace) -> None:
         difference = write_graph(model, kind, given.out)
         print(f"Its logits are those of the network, to {difference:.0e} of the largest one.", file=sys.stderr)
     if score is not None:
-        _leave_note(_folder_of(given.source).absolute().parents[2], score.key, given.out, model.description.step)
+        _leave_note(_folder_of(given.source).parents[2], score.key, given.out, model.description.step)
     print(given.out)
 
 
 def _folder_of(source: Path) -> Path:
-    """The folder of the trial whose folder or file is given."""
-    return source if source.is_dir() else source.parent
+    """The folder of the trial whose folder or file is given, absolute and without `..`."""
+    return Path(os.path.abspath(source if source.is_dir() else source.parent))
 
 
 def _leave_note(storage: Path, trial: str, out: Path, step: int) -> None:

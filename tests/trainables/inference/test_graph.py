@@ -215,6 +215,15 @@ def test_without_a_ledger_the_card_says_how_to_measure(tmp_path: Path) -> None:
         assert "not known here; python -m trainables.evaluate measures it" in (tmp_path / "model" / CARD).read_text()
 
 
+def test_a_trial_is_known_by_a_path_that_goes_up_and_down(storage: Path, tmp_path: Path) -> None:
+    """Such as `../s0-...`, typed in the trial's folder."""
+    copy = shutil.copytree(storage, tmp_path / "storage")
+    up_and_down = copy / FOLDER / ".." / Path(FOLDER).name
+    assert export.main([str(up_and_down), str(tmp_path / "model")]) == 0
+    assert f"trial `{KEY}` (seed 0, step 2)" in (tmp_path / "model" / CARD).read_text()
+    assert Storage(copy).export_of(KEY) is not None
+
+
 def test_an_export_leaves_a_note_by_which_trackers_find_the_model(storage: Path, model: Path) -> None:
     """Beside the ledger that knows the trial, with the step and with whose scores are the model's."""
     files = ("model.safetensors", "config.json", "README.md", "model.pt2", "model.onnx")
