@@ -262,7 +262,7 @@ class Study(Experiment):
 
     Args:
         tables: Tables and figures, in printing order.
-        references: Configs that every cell is compared with, by the name printed (DACS, default).
+        references: Configs that every cell is compared with, by the name printed (DACS, MFM).
 
     Raises:
         SearchSpaceError: A name twice, no table, seeds that are no distinct non-negative integers, or two levels of
