@@ -124,7 +124,7 @@ class Segmentation:
     def data_sets(self, config: Experiment) -> list[DataSet]:
         """The images that the config's adaptation, pre-training and evaluation use."""
         unused = set()
-        if isinstance(config.adaptation, SourceOnly):
+        if isinstance(config.adaptation, SourceOnly) and config.adaptation.adapt_statistics is None:
             unused.add(Use.TARGET)
         if isinstance(config.adaptation, TargetSupervised) and not isinstance(config.initial, WarmStart):
             unused.add(Use.SOURCE)

@@ -53,6 +53,7 @@ def test_pools_of_the_embedded_benchmark_have_digests_that_follow_its_settings()
     [
         (dacs(SMOKE), {SOURCE, TARGET, EVALUATION}),
         (source_only(SMOKE), {SOURCE, EVALUATION}),
+        (source_only(SMOKE, adapt_statistics=2), {SOURCE, TARGET, EVALUATION}),  # of its target batches
         (oracle(SMOKE), {SOURCE, TARGET, EVALUATION}),  # which begins with training on the source
         (replace(oracle(SMOKE), initial=None), {TARGET, EVALUATION}),
     ],
