@@ -111,7 +111,9 @@ def test_the_ui_makes_a_damaged_database_anew_before_it_shows_it(
     """Though all was delivered to it."""
     assert synchronised(storage).returncode == 0
     with_zeros_after_its_header(storage / "mlflow.db")
-    ui._catch_up(Target(storage))
+    with ui._delivering(Target(storage)) as delivery:
+        assert delivery is not None
+        assert delivery.wait(120) == 0
     assert "was made anew" in capfd.readouterr().out
     assert damage(storage / "mlflow.db") == ""
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
