@@ -19,6 +19,7 @@ def compare(
     program: Program,
     title: str | None = None,
     needs: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
 ) -> Study:
     """A study whose one table has a row for each config.
 
@@ -26,7 +27,7 @@ def compare(
         name: Of the study, its table and their axis.
         configs: What is trained, by the name of its row.
         baselines: Configs that each row is compared with, by name.
-        profile, program, needs: As in `Study`.
+        profile, program, needs, notes: As in `Study`.
         title: One line for people; None takes the name.
 
     Raises:
@@ -36,5 +37,12 @@ def compare(
     axis = Axis(name=name, levels=tuple((row, None) for row in configs), make=configs.__getitem__)
     table = Table(name=name, title=title, axis=axis)
     return Study(
-        name=name, title=title, profile=profile, program=program, tables=(table,), references=baselines, needs=needs
+        name=name,
+        title=title,
+        profile=profile,
+        program=program,
+        tables=(table,),
+        references=baselines,
+        needs=needs,
+        notes=notes,
     )

@@ -8,11 +8,10 @@ There is no oracle: the folder holds no labels of the target's training images. 
 
 from __future__ import annotations
 
-from search_spaces.camvid import COMPARABLE
+from search_spaces.camvid import OF_PAIR
 from search_spaces.cities import CROP, DACS, GATES, SIZE, studies
 from trainables.config import RealPhotographs
 
-OF_PAIR = COMPARABLE[:4]  # the rest is about trained BatchNorm, and what `cities.py` has of its own
 GAINS = {row: GATES[row] for row in ("source-only", DACS)}
 STUDIES = studies(
     "cities_carla_camvid",
