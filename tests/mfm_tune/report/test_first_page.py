@@ -6,7 +6,8 @@ import pytest
 
 from mfm_tune.report.first_page import answers, banner, claims_section
 from mfm_tune.results.study import collect
-from tests.mfm_tune.made_ledger import MadeLedger, results_of, stub_study
+from mfm_tune.space import Axis, Table
+from tests.mfm_tune.made_ledger import MadeLedger, results_of, stub, stub_study
 
 BASE = (50.0, 51.0, 52.0)
 
@@ -54,6 +55,29 @@ def test_the_scale_and_what_the_references_are_stand_under_the_answer() -> None:
     context = banner(collect(study, MadeLedger(study).state)).context
     assert context[0] == "Profile mini, 4 training steps a trial. Toy data."
     assert context[1:] == ("base: self-training alone; in the tables: level 0.", "default: in the tables: level 1.")
+
+
+def test_claims_of_one_name_have_that_of_their_table() -> None:
+    """As the same methods have on two benchmarks."""
+    tables = tuple(
+        Table(
+            name=name,
+            title=name,
+            axis=Axis(
+                name="method",
+                levels=(("plain", 50.0), ("more", 54.0)),
+                make=lambda level, first=first: stub(first + (level == "more")),
+                against=lambda level, first=first: None if level == "plain" else stub(first),
+            ),
+        )
+        for name, first in (("here", 0), ("there", 2))
+    )
+    study = stub_study({}, tables=tables, references={})
+    rows = claims_section(collect(study, MadeLedger(study).state)).rows
+    assert [row[0] for row in rows] == [
+        "here: method more beats method plain",
+        "there: method more beats method plain",
+    ]
 
 
 def test_every_claim_of_the_paper_has_a_line_with_finding_interval_and_seeds() -> None:
