@@ -11,6 +11,7 @@ Nothing here imports torch or ray: declaring a study and planning it answer in u
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
@@ -309,13 +310,21 @@ class Study(Experiment):
         return configs
 
     def name_of(self, config: str) -> str:
-        """The name of a config by its id: that of the reference that it is, else that of its first row (`dim 128`)."""
+        """The name of a config by its id: that of the reference that it is, else that of its first row: `dim 128`, or
+        `gta DACS` with the table's name where rows of two tables with one name train different configs."""
         return self._names.get(config, config)
 
     @cached_property
     def _names(self) -> Mapping[str, str]:
         references = ((config, name) for name, config in self.reference_ids.items())
-        rows = ((cell.config_id, row_name(cell.axis, cell.level)) for cell in self.cells())
+        called: dict[str, set[str]] = defaultdict(set)
+        for cell in self.cells():
+            called[row_name(cell.axis, cell.level)].add(cell.config_id)
+        rows = (
+            (cell.config_id, name if len(called[name]) == 1 else row_name(cell.table, cell.level))
+            for cell in self.cells()
+            for name in (row_name(cell.axis, cell.level),)
+        )
         return dict(reversed((*references, *rows)))  # the first name of a config wins
 
     @cached_property

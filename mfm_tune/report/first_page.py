@@ -132,13 +132,12 @@ def claims_section(results: Results) -> Section:
     """A line for each difference that the paper prints; on the page those to the first reference before the others."""
     every = claims(results)
     first = [claim for claim in every if claim.baseline == every[0].baseline]
-    called = Counter(map(_sentence, every))
     return Section(
         key="claims",
         title="The paper's claims",
         sentences=(*counts_of_claims(every), _HOW_TO_READ) if every else (),
         headings=("the paper's claim", "here", "difference [95\N{NO-BREAK SPACE}%]", "paper", "seeds to tell"),
-        rows=tuple(_claim_row(claim, alone=called[_sentence(claim)] == 1) for claim in every),
+        rows=tuple(map(_claim_row, every)),
         visible=len(first),
         folded=f"{counted(len(every) - len(first), 'more claim')}, between other configs",
     )
@@ -161,16 +160,11 @@ def counts_of_claims(every: Sequence[Claim]) -> tuple[str, ...]:
     return (f"Of {counted(len(every), 'claim')} of the paper: {', '.join(parts)}.",)
 
 
-def _sentence(claim: Claim) -> str:
-    return f"{claim.first} beats {claim.second}"
-
-
-def _claim_row(claim: Claim, *, alone: bool) -> tuple[str, ...]:
-    """One that is `alone` needs no table's name to be told from the others."""
+def _claim_row(claim: Claim) -> tuple[str, ...]:
     seeds = claim.paired.seeds_to_tell
     more = f"more than {MOST_SEEDS}" if claim.paired.low is not None and claim.paired.mean else "–"
     return (
-        _sentence(claim) if alone else f"{claim.table}: {_sentence(claim)}",
+        f"{claim.first} beats {claim.second}",
         claim.finding.value,
         difference(claim.paired),
         signed(claim.paper),

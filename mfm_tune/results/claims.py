@@ -31,7 +31,6 @@ class Claim:
     """The paper's claim that `first` beats `second`.
 
     Args:
-        table: The name of the first table in which it was found; empty of references.
         baseline: The name of the column in which it was found.
         paper: By how much the paper's numbers differ, above 0.
         paired: `first` minus `second` here.
@@ -39,7 +38,6 @@ class Claim:
 
     first: str
     second: str
-    table: str
     baseline: str
     paper: float
     paired: Paired
@@ -59,20 +57,17 @@ def claims(results: Results) -> tuple[Claim, ...]:
     """Every difference that the paper prints, once: those of the references, then the tables' by column, in printing
     order. Ties of the paper are left out."""
     found: dict[tuple[frozenset[str], str], Claim] = {}
-    columns = [("", each.baseline.name, each) for each in results.main]
-    of_tables = [
-        (table.table.name, baseline.name, each) for table in results.tables for _, baseline, each in table.comparisons
-    ]
+    columns = [(each.baseline.name, each) for each in results.main]
+    of_tables = [(baseline.name, each) for table in results.tables for _, baseline, each in table.comparisons]
     order = [*(each.name for each in results.references), OWN.name]
-    for table, baseline, each in (*columns, *sorted(of_tables, key=lambda column: order.index(column[1]))):
+    for baseline, each in (*columns, *sorted(of_tables, key=lambda column: order.index(column[0]))):
         if each.paper is not None and abs(each.paper) >= TIE:
-            found.setdefault((each.configs, each.metric), _claim(results, (table, baseline), each, each.paper))
+            found.setdefault((each.configs, each.metric), _claim(results, baseline, each, each.paper))
     return tuple(found.values())
 
 
-def _claim(results: Results, place: tuple[str, str], comparison: Comparison, paper: float) -> Claim:
-    table, baseline = place
+def _claim(results: Results, baseline: str, comparison: Comparison, paper: float) -> Claim:
     pair = (comparison.config, comparison.baseline)
     first, second = pair if paper > 0 else reversed(pair)
     paired = results.paired(first, second, comparison.metric)
-    return Claim(first=first.name, second=second.name, table=table, baseline=baseline, paper=abs(paper), paired=paired)
+    return Claim(first=first.name, second=second.name, baseline=baseline, paper=abs(paper), paired=paired)

@@ -105,13 +105,19 @@ def _within(studies: Collection[str], profiles: Collection[str]) -> str:
 
 
 def _ambiguous(state: LedgerState, text: str, configs: Iterable[str]) -> str:
-    """A sentence, and a line for each config that is meant: id, names, the fitting ones first, where it is declared."""
+    """A sentence, and a line for each config that is meant: id, names, the fitting ones first, where it is declared.
+
+    Names are those with their tables' where several configs have one name at one place.
+    """
+    every = list(names(state))
+    among = {config: [named for named in every if named.config_id == config] for config in configs}
+    alike = Counter(called for own in among.values() for called in {(one.label, *one.place) for one in own})
     rows = []
-    for config in configs:
-        own = [named for named in names(state) if named.config_id == config]
+    for config, own in among.items():
         own.sort(key=lambda named: not named.is_called(text) and not named.holds(text))
-        places = dict.fromkeys(f"{named.declared} at {named.profile}" for named in own)
-        rows.append((f"  {config}", _some(list(dict.fromkeys(named.label for named in own))), ", ".join(places)))
+        places = dict.fromkeys(" at ".join(named.place) for named in own)
+        labels = [named.label if alike[named.label, *named.place] == 1 else named.in_table for named in own]
+        rows.append((f"  {config}", _some(list(dict.fromkeys(labels))), ", ".join(places)))
     head = f"'{text}' means {len(rows)} configs; give more of the name, an id of these, --study or --profile:"
     return "\n".join((head, *_aligned(sorted(rows, key=lambda row: (row[2], row[1], row[0])), left=3)))
 

@@ -30,6 +30,16 @@ class Named:
     metric: str | None = None
     spellings: tuple[str, ...] = ()
 
+    @property
+    def place(self) -> tuple[str, str]:
+        """The study or search, and its profile."""
+        return self.declared, self.profile
+
+    @property
+    def in_table(self) -> str:
+        """The name with its table's: `gta DACS`; the label of what stands in no table."""
+        return self.spellings[1] if len(self.spellings) > 1 else self.label
+
     def is_labelled(self, text: str) -> bool:
         """Whether a text is the label; case, spaces and `=` make no difference."""
         return _plain(text) == _plain(self.label)

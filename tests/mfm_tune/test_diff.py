@@ -173,6 +173,26 @@ def test_what_is_better_is_known_of_criteria_and_nothing_is_better_of_others(
     assert out.splitlines()[0].startswith("level 2 is below base: −2 (")
 
 
+def test_rows_of_one_name_are_listed_with_their_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As the same method has one on each benchmark; a name that the list gives finds its config."""
+    tables = tuple(
+        Table(
+            name=name,
+            title=f"Levels {name}",
+            axis=Axis(name="level", levels=((1, None), (2, None)), make=lambda n, steps=steps: stub(n, steps)),
+        )
+        for name, steps in (("here", 4), ("there", 8))
+    )
+    made = MadeLedger(stub_study({}, tables=tables, references={}))
+    for config in made.study.configs().values():
+        made.trial(config, 0, {"student/miou": config.level})
+    write(tmp_path, made.written)
+    _, _, err = said(tmp_path, capsys, "level 1", "level 2")
+    assert [row.split()[1:3] for row in err.splitlines()[1:]] == [["here", "1"], ["there", "1"]]
+    assert said(tmp_path, capsys, "here 1", "there 2")[0] == 0
+    assert made.study.name_of(config_id(stub(1, 8))) == "there 1"
+
+
 def test_all_that_a_name_may_mean_are_listed(levels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With id, names and study, which can be copied; an option narrows it, to nothing too."""
     code, out, err = said(levels, capsys, "lev", "base")

@@ -75,8 +75,8 @@ def test_claims_of_one_name_have_that_of_their_table() -> None:
     study = stub_study({}, tables=tables, references={})
     rows = claims_section(collect(study, MadeLedger(study).state)).rows
     assert [row[0] for row in rows] == [
-        "here: method more beats method plain",
-        "there: method more beats method plain",
+        "here more beats here plain",
+        "there more beats there plain",
     ]
 
 
