@@ -30,7 +30,8 @@ def further(options: Options, plan: Plan) -> str:
     a, b = [*dict.fromkeys((*plan.study.references, *trained)), "A", "B"][:2]
     ui = [f"{typed(options, 'mfm_tune.ui')} (runs and curves)"] if options.tracking else []
     lines = [", ".join([*ui, f"{typed(options, 'mfm_tune.diff', [a, b])} (two configs, paired)"])]
-    finished = next((planned.trial for planned in plan.trials if planned.status is Status.FINISHED), None)
+    records = (planned.record for planned in plan.trials if planned.status is Status.FINISHED)
+    finished = next((record for record in records if record is not None), None)  # of other code, where that counts
     if finished is not None and isinstance(plan.study.program, ExportsModels):
         folder = _shown(options.storage / finished.folder)
         lines.append(f"{plan.study.program.export_command(folder, 'MODEL')} (a trained model)")

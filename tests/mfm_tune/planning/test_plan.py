@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from mfm_tune.commands.options import parse_options
+from mfm_tune.commands.sentences import further
 from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.identity import canonical, config_id
 from mfm_tune.ledger.state import LedgerState
@@ -137,6 +139,23 @@ def test_what_asha_stopped_stays_stopped_when_other_code_is_reused() -> None:
     assert (again[0].status, again[0].to_do, again[1].status) == (Status.STOPPED, False, Status.NEW)
     assert plan(state).trials[0].to_do
     assert plan(state).trials[0].trial.step == 0
+
+
+class Exporting(StubProgram):
+    """A program whose trials leave models."""
+
+    def export_command(self, folder: str, model: str) -> str:
+        """What is typed to have one."""
+        return f"export {folder} {model}"
+
+
+def test_the_model_to_export_is_of_the_trial_that_counts() -> None:
+    """The one that other code left, where its results are reused, in its own folder."""
+    state = told(Outcome.FINISHED, fingerprint="f" * 64)
+    state.reuse.add(("f" * 64, plan().trials[0].trial.fingerprint))
+    reused = make_plan(replace(STUDY, program=Exporting()), state, CODE, Choice())
+    lines = further(parse_options(["stub.py"]), reused).splitlines()
+    assert lines[-1].split() == ["export", "runs/f", "MODEL", "(a", "trained", "model)"]
 
 
 def test_results_of_other_code_are_counted_and_the_changed_files_named() -> None:
