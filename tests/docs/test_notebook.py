@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.pages import DOCS
-from tests.docs.test_front_page import ENVIRONMENT
+from tests.docs.test_front_page import NEWCOMERS
 
 NOTEBOOK = DOCS / "quickstart.ipynb"
 
@@ -31,7 +32,7 @@ def test_the_notebook_runs_as_it_stands_and_has_no_stale_output(tmp_path: Path) 
     done = subprocess.run(
         [sys.executable, "cells.py"],
         cwd=tmp_path,
-        env={**ENVIRONMENT, "MPLBACKEND": "agg"},
+        env=os.environ | NEWCOMERS | {"MPLBACKEND": "agg"},
         capture_output=True,
         text=True,
         timeout=280,
