@@ -161,7 +161,8 @@ class ShipsStepTimes(Protocol):
 
     def step_times(self) -> Sequence[tuple[str, bool, Mapping[str, float]]]:
         """Where they were measured (`one core of an AMD EPYC`), whether on a GPU, and seconds a step by cost class,
-        evaluations and checkpoints included; at most one a kind of device. In no time, without third-party imports."""
+        evaluations and checkpoints included. A second one of a kind of device has estimates, and how they were made in
+        the place of the machine. In no time, without third-party imports."""
 
 
 @runtime_checkable

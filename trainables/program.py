@@ -89,9 +89,10 @@ class Segmentation:
         return f"{self.benchmark(config)}: {' + '.join(parts)}, batch {config.batch_size}{ending}"
 
     def step_times(self) -> list[tuple[str, bool, dict[str, float]]]:
-        """Machine, whether it is a GPU, and seconds a step by cost class, as the package brings them."""
+        """Machine, whether it is a GPU, and seconds a step by cost class, as the package brings them; what is estimated
+        of a GPU comes last."""
         content = json.loads(STEP_TIMES.read_text(encoding="utf-8"))
-        return [(table["machine"], kind == "gpu", table["seconds"]) for kind, table in content.items()]
+        return [(table["machine"], kind != "cpu", table["seconds"]) for kind, table in content.items()]
 
     def class_names(self, config: Experiment) -> tuple[str, ...]:
         """Names of the scored classes."""

@@ -31,9 +31,14 @@ class StepTable(NamedTuple):
 
 
 def step_table(program: Program, *, gpu: bool) -> StepTable | None:
-    """The step times that a program brings of GPUs or of CPUs; None where it brings none."""
+    """The step times that a program brings of GPUs or of CPUs, as measured; None where it brings none."""
+    return next(iter(_step_tables(program, gpu=gpu)), None)
+
+
+def _step_tables(program: Program, *, gpu: bool) -> list[StepTable]:
+    """What was measured, then what is estimated."""
     tables = program.step_times() if isinstance(program, ShipsStepTimes) else ()
-    return next((table for table in map(StepTable._make, tables) if table.gpu is gpu), None)
+    return [table for table in map(StepTable._make, tables) if table.gpu is gpu]
 
 
 class StepTimes:
@@ -191,14 +196,15 @@ def _hours_of_gpus(trials: Sequence[Trial], program: Program) -> str:
 
 
 def hours_a_trial(trials: Sequence[Trial], state: LedgerState, program: Program) -> dict[str, str]:
-    """GPU-hours of one trial by config id, of those whose step time on a GPU is known."""
-    table = step_table(program, gpu=True)
-    times = StepTimes(state, table)
-    found = {}
-    for trial in trials:
-        seconds = times.seconds(trial) if table is not None and trial.cost_class in table.seconds else None
-        if seconds is not None:
-            found[trial.config_id] = resource_hours(seconds * trial.planned_steps, cpus=0, gpus=1)
+    """GPU-hours of one trial by config id, of those whose step time on a GPU is known, or estimated, with how."""
+    found: dict[str, str] = {}
+    for index, table in enumerate(_step_tables(program, gpu=True)):
+        times = StepTimes(state, table)
+        for trial in trials:
+            seconds = times.seconds(trial) if trial.cost_class in table.seconds else None
+            if seconds is not None and trial.config_id not in found:
+                hours = resource_hours(seconds * trial.planned_steps, cpus=0, gpus=1)
+                found[trial.config_id] = f"about {hours} {table.machine}" if index else hours
     return found
 
 
