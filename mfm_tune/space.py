@@ -11,7 +11,7 @@ Nothing here imports torch or ray: declaring a study and planning it answer in u
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, is_dataclass
 from enum import Enum
@@ -317,14 +317,9 @@ class Study(Experiment):
     @cached_property
     def _names(self) -> Mapping[str, str]:
         references = ((config, name) for name, config in self.reference_ids.items())
-        called: dict[str, set[str]] = defaultdict(set)
-        for cell in self.cells():
-            called[row_name(cell.axis, cell.level)].add(cell.config_id)
-        rows = (
-            (cell.config_id, name if len(called[name]) == 1 else row_name(cell.table, cell.level))
-            for cell in self.cells()
-            for name in (row_name(cell.axis, cell.level),)
-        )
+        cells = [(cell.config_id, row_name(cell.axis, cell.level), cell) for cell in self.cells()]
+        configs = Counter(name for _, name in {(config, name) for config, name, _ in cells})
+        rows = [(one, name if configs[name] == 1 else row_name(cell.table, cell.level)) for one, name, cell in cells]
         return dict(reversed((*references, *rows)))  # the first name of a config wins
 
     @cached_property
