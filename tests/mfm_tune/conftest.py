@@ -80,3 +80,12 @@ def shown(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
 
     with shown_storage(empty_database, tmp_path_factory.mktemp("shown")) as storage:
         yield storage
+
+
+@pytest.fixture
+def environment_of_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the mirror's processes have in their environment, before MLflow is imported here."""
+    from mfm_tune.tracking.mirror import ENVIRONMENT
+
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)

@@ -15,7 +15,7 @@ from mfm_tune.ledger.records import trial_key
 from mfm_tune.ledger.storage import Storage
 from mfm_tune.tracking import store as tracking_store
 from mfm_tune.tracking.delivery import Delivery
-from mfm_tune.tracking.mirror import ENVIRONMENT, Target, caught_up, ledger_identity
+from mfm_tune.tracking.mirror import Target, caught_up, ledger_identity
 from mfm_tune.tracking.models import exported_model
 from mfm_tune.tracking.process import Mirroring
 from mfm_tune.tracking.reader import LedgerReader
@@ -24,16 +24,10 @@ from tests.mfm_tune.tracking.test_tracking_store import Fault, contents
 from tests.mfm_tune.tracking.tracking_ledger import DACS, DATA, DEFAULT, FINGERPRINT, Fiction, forget_marks, rows, write
 from tests.mfm_tune.tracking.tracking_places import Shown, export_model, storage_with
 
+pytestmark = pytest.mark.usefixtures("environment_of_mirrors")
 DACS_0 = trial_key(DACS, 0, FINGERPRINT)
 DEFAULT_0 = trial_key(DEFAULT, 0, FINGERPRINT)
 TABLES = ("logged_models", "logged_model_metrics", "logged_model_params", "logged_model_tags", "inputs")
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the mirror's processes have in their environment, before MLflow is imported here."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 from mfm_tune import sync
 from mfm_tune.ledger.records import trial_key
 from mfm_tune.tracking import process as tracking_process
-from mfm_tune.tracking.mirror import ENVIRONMENT, Target, caught_up, ledger_identity
+from mfm_tune.tracking.mirror import Target, caught_up, ledger_identity
 from mfm_tune.tracking.process import Mirroring
 from mfm_tune.tracking.reader import BrokenLedgerError
 from mfm_tune.tracking.runs import trial_run_key
@@ -40,14 +40,8 @@ from tests.mfm_tune.tracking.tracking_ledger import (
 )
 from tests.mfm_tune.tracking.tracking_places import storage_with
 
+pytestmark = pytest.mark.usefixtures("environment_of_mirrors")
 DACS_0 = trial_key(DACS, 0, FINGERPRINT)
-
-
-@pytest.fixture(autouse=True)
-def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the mirror's processes have in their environment, before MLflow is imported here."""
-    for name, value in ENVIRONMENT.items():
-        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
