@@ -1,4 +1,4 @@
-"""By which number a search chooses. Standard library only.
+"""By which number a search chooses, and which way of a metric is better. Standard library only.
 
 Labels of the target are not to be had in domain adaptation, so a choice by target mIoU is called *oracle selection*
 wherever it is reported; the other criteria need no label of the target.
@@ -48,6 +48,23 @@ CRITERIA: Final = (
     SOFT_NEIGHBOURHOOD_DENSITY,
     AGREEMENT,
 )
+
+_BY_KEY: Final = {criterion.key: criterion for criterion in CRITERIA}
+
+
+def criterion_of(key: str) -> Criterion:
+    """The criterion of a metric's key; any other metric counts as one of which more is better."""
+    return _BY_KEY.get(key) or Criterion(key=key, label=metric_name(key))
+
+
+def is_ranked(key: str) -> bool:
+    """Whether a larger or a smaller value of a metric is known to be better."""
+    return key in _BY_KEY or bool(unit(key))
+
+
+def unit(key: str) -> str:
+    """What a number of percent is of, such as ` mIoU`; empty for any other metric."""
+    return next((f" {word}" for word in ("mIoU", "IoU") if word in metric_name(key)), "")
 
 
 def metric_name(key: str) -> str:

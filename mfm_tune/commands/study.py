@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mfm_tune.commands.dry_runs import probe_costs, replay
 from mfm_tune.commands.sentences import further, stopped
 from mfm_tune.commands.session import Session
-from mfm_tune.criteria import Criterion, metric_name
+from mfm_tune.criteria import Criterion, criterion_of, metric_name
 from mfm_tune.errors import StorageError, printable, storage_error, typed
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.execution.signals import Interrupted
@@ -70,7 +70,7 @@ class StudyCommand:
         plan, notice = self.session.previewed(self.planned)
         if notice:
             print(notice)
-        return replay(self.session, plan, Stopping(criterion=self._criterion), self.study.reference_ids.values())
+        return replay(self.session, plan, Stopping(criterion=self.criterion), self.study.reference_ids.values())
 
     def train(self) -> int:
         """Train what is left and write the report."""
@@ -109,8 +109,9 @@ class StudyCommand:
         return stopped(self.session.options, stop, f": of {len(plan.trials)} trials {counted(plan)}", plan)
 
     @property
-    def _criterion(self) -> Criterion:
-        return Criterion(key=self.study.metric, label=metric_name(self.study.metric))
+    def criterion(self) -> Criterion:
+        """What stops trials early and names winners: the study's metric, called as its tables call it."""
+        return replace(criterion_of(self.study.metric), label=metric_name(self.study.metric))
 
     def _declared(self) -> Plan:
         """The plan, after what the study declares is in the ledger."""
@@ -178,7 +179,7 @@ class StudyCommand:
         keys = [planned.record.key for planned in plan.trials if planned.record is not None]
         references = set(self.study.reference_ids.values())
         return Stopping(
-            criterion=self._criterion,
+            criterion=self.criterion,
             never=frozenset(planned.trial.key for planned in plan.trials if planned.trial.config_id in references),
             history=self.session.state.history(keys),
         )

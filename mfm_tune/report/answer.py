@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mfm_tune.criteria import CRITERIA
+from mfm_tune.criteria import is_ranked, unit
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.report.numbers import interval_name, metric_name, signed
 from mfm_tune.results.comparison import Side, metrics_of
@@ -13,7 +13,6 @@ from mfm_tune.results.names import metric_of
 from mfm_tune.results.statistics import Paired, Verdict, paired_difference
 
 MIOU = "student/miou"
-SMALLER_IS_BETTER = frozenset(criterion.key for criterion in CRITERIA if not criterion.larger_is_better)
 
 
 def answer(state: LedgerState, a: Side, b: Side, wanted: Sequence[str] = ()) -> str:
@@ -55,13 +54,12 @@ def _sentence(names: tuple[str, str], metric: str, paired: Paired) -> str:
         return f"inconclusive: {minus} (seed {seeds} alone, {name}); an interval needs two seeds"
     if not any(paired.per_seed.values()):
         return f"no difference: {first} and {second} are equal on each of {paired.n} seeds ({name})"
-    if paired.verdict is Verdict.INCONCLUSIVE:
+    if not paired.sign:
         return f"inconclusive: {minus} ({_interval(metric, paired, 1)}, {name})"
-    above = paired.verdict is Verdict.BETTER
     if not is_ranked(metric):
-        where = "above" if above else "below"
+        where = "above" if paired.sign > 0 else "below"
         return f"{first} is {where} {second}: {quantity(metric, paired.mean)} ({_interval(metric, paired, 1)}, {name})"
-    wins = above is larger_is_better(metric)
+    wins = paired.verdict(metric) is Verdict.BETTER
     winner, loser, sign = (first, second, 1) if wins else (second, first, -1)
     gain = quantity(metric, sign * paired.mean)
     return f"{winner} beats {loser} by {gain}{of} ({_interval(metric, paired, sign)}, {name})"
@@ -80,18 +78,3 @@ def quantity(metric: str, value: float | None) -> str:
     if value is None or unit(metric):
         return signed(value)
     return f"{value:+.3g}".replace("-", "−")
-
-
-def unit(metric: str) -> str:
-    """What a number of percent is of, such as ` mIoU`; empty for any other metric."""
-    return next((f" {word}" for word in ("mIoU", "IoU") if word in metric_name(metric)), "")
-
-
-def is_ranked(metric: str) -> bool:
-    """Whether a larger or a smaller value is known to be better."""
-    return bool(unit(metric)) or metric in {criterion.key for criterion in CRITERIA}
-
-
-def larger_is_better(metric: str) -> bool:
-    """Which of the two, of a metric that is ranked."""
-    return metric not in SMALLER_IS_BETTER

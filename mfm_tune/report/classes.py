@@ -91,8 +91,8 @@ def _class_bars(results: Results, network: str, pair: Pair, names: Sequence[str]
     for row, name in enumerate(names):
         key = f"{network}/iou/{name}"
         paired = results.paired(pair.comparison.config, pair.comparison.baseline, key)
-        weight = "normal" if paired.verdict is Verdict.INCONCLUSIVE else "bold"
+        weight = "bold" if paired.sign else "normal"
         text = difference(paired).removesuffix(" (1 seed)")
-        charts.beside(axes, 1.02, row, text, {"color": VERDICT[paired.verdict], "weight": weight})
+        charts.beside(axes, 1.02, row, text, {"color": VERDICT[paired.verdict(key)], "weight": weight})
         words.append(f"{name}: {in_words(paired)}")
     return charts.figure(axes, "classes", f"IoU of each class: {pair.title}", "; ".join(words))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from mfm_tune.report.answer import is_ranked, larger_is_better, quantity, unit
+from mfm_tune.criteria import criterion_of, is_ranked, unit
+from mfm_tune.report.answer import quantity
 from mfm_tune.report.numbers import counted, difference, metric_name, number, signed
 from mfm_tune.report.text import Banner, Section
 from mfm_tune.results.claims import Claim, Finding, claims
-from mfm_tune.results.statistics import MOST_SEEDS, Paired, Verdict, verdict_of
+from mfm_tune.results.statistics import MOST_SEEDS, Paired, sign_of
 from mfm_tune.results.study import OWN, Comparison, Results
 
 
@@ -43,7 +44,8 @@ def _answer(comparison: Comparison) -> str:
 def _change(first: str, second: str, metric: str, mean: float) -> str:
     if not unit(metric):
         side = "above" if mean > 0 else "below"
-        good = "" if not is_ranked(metric) else ", better" if (mean > 0) is larger_is_better(metric) else ", worse"
+        better = criterion_of(metric).oriented(mean) > 0
+        good = "" if not is_ranked(metric) else ", better" if better else ", worse"
         return f"{first} is {quantity(metric, abs(mean)).lstrip('+')} {side} {second} in {metric_name(metric)}{good},"
     if mean < 0:
         return f"{first} loses {quantity(metric, -mean).lstrip('+')}{unit(metric)} to {second}"
@@ -55,7 +57,7 @@ def _certainty(metric: str, paired: Paired) -> str:
         return "; one seed cannot tell that from chance"
     interval = f"{quantity(metric, paired.low)} to {quantity(metric, paired.high)}"
     seeds = counted(paired.n, "seed", words=True)
-    if paired.verdict is Verdict.INCONCLUSIVE:
+    if not paired.sign:
         return f"; {seeds} cannot tell that from 0 ({interval})"
     return f", and {seeds} tell it from 0 ({interval})"
 
@@ -66,7 +68,7 @@ def _own_differences(results: Results) -> tuple[str, ...]:
     own = [each.paired for table in tables for _, baseline, each in table.comparisons if baseline is OWN]
     if not own:
         return ()
-    counts = Counter(paired.verdict for paired in own if paired.low is not None)
+    counts = Counter(paired.sign for paired in own if paired.low is not None)
     parts = _shown(counts)
     if open_ := len(own) - counts.total():
         parts.append(f"{open_} without an interval yet")
@@ -81,18 +83,18 @@ def _over_draws(results: Results) -> tuple[str, ...]:
     means = [table.two_levels.mean for table in tables if table.two_levels is not None]
     what = counted(len(means), "mean difference")
     draws = " and ".join(dict.fromkeys(table.table.draws_of for table in tables))
-    shown = ", ".join(_shown(Counter(verdict_of(mean.low, mean.high) for mean in means)))
+    shown = ", ".join(_shown(Counter(sign_of(mean.low, mean.high) for mean in means)))
     return (f"Of the {what} over draws of {draws}: {shown}.",)
 
 
-def _shown(counts: Counter[Verdict]) -> list[str]:
-    return [f"{counts[verdict]} {phrase}" for verdict, phrase in _SHOWN.items() if counts[verdict]]
+def _shown(counts: Counter[int]) -> list[str]:
+    return [f"{counts[sign]} {phrase}" for sign, phrase in _SHOWN.items() if counts[sign]]
 
 
 _SHOWN = {
-    Verdict.BETTER: "with the whole interval above 0",
-    Verdict.WORSE: "with the whole interval below 0",
-    Verdict.INCONCLUSIVE: "inconclusive (the interval contains 0)",
+    1: "with the whole interval above 0",
+    -1: "with the whole interval below 0",
+    0: "inconclusive (the interval contains 0)",
 }
 
 
@@ -144,10 +146,10 @@ def claims_section(results: Results) -> Section:
 
 
 _HOW_TO_READ = (
-    "Supported: the whole 95 % interval is above 0. Contradicted: the whole interval is below 0. Inconclusive: it "
-    "contains 0, which shows neither a difference nor that there is none. Seeds to tell: as many as it takes until the "
-    "interval excludes 0, if mean and spread stay as they are. The paper's numbers are printed without a spread, so a "
-    "claim that is supported is one seen at this scale, not a reproduction of the number."
+    "Supported: the whole 95 % interval has the sign of the paper's difference. Contradicted: it has the other sign. "
+    "Inconclusive: it contains 0, which shows neither a difference nor that there is none. Seeds to tell: as many as "
+    "it takes until the interval excludes 0, if mean and spread stay as they are. The paper's numbers are printed "
+    "without a spread, so a claim that is supported is one seen at this scale, not a reproduction of the number."
 )
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 import mfm_tune.report.charts as charts
 from mfm_tune.report.charts import Figure
 from mfm_tune.report.numbers import in_words, metric_name, number, signed
-from mfm_tune.results.statistics import Paired, Verdict
+from mfm_tune.results.statistics import Paired
 from mfm_tune.results.study import OWN, CellResult, Comparison, Results, TableResult
 
 ROW = 20  # pixels
@@ -104,7 +104,7 @@ def _draw_intervals(axes: Axes, rows: Mapping[int, Paired]) -> None:
         ends = [
             (row, paired.low, paired.high)
             for row, paired in rows.items()
-            if paired.low is not None and (paired.verdict is not Verdict.INCONCLUSIVE) is told
+            if paired.low is not None and bool(paired.sign) is told
         ]
         if ends:
             at, low, high = zip(*ends, strict=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mfm_tune.criteria import criterion_of
 from mfm_tune.report.numbers import NOTHING, metric_name, number, signed, trial_text
-from mfm_tune.results.statistics import Verdict, summary
+from mfm_tune.results.statistics import summary
 from mfm_tune.results.study import OWN, CellResult, Results
 from mfm_tune.results.trials import ConfigResult
 
@@ -129,5 +130,5 @@ def _shade(results: Results, config: ConfigResult, other: ConfigResult, metric: 
     if paired.mean is None:
         return Shade(text="")
     level = sum(abs(paired.mean) >= edge for edge in SHADES)
-    told = paired.verdict is not Verdict.INCONCLUSIVE
-    return Shade(text=signed(paired.mean), level=level if paired.mean > 0 else -level, told=told)
+    gain = criterion_of(metric).oriented(paired.mean) > 0
+    return Shade(text=signed(paired.mean), level=level if gain else -level, told=paired.sign != 0)

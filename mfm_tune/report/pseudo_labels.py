@@ -11,6 +11,7 @@ from statistics import fmean
 from matplotlib.ticker import MaxNLocator
 
 import mfm_tune.report.charts as charts
+from mfm_tune.criteria import criterion_of
 from mfm_tune.program import COVERAGE, PRECISION
 from mfm_tune.report.charts import Figure, Style
 from mfm_tune.report.numbers import number
@@ -39,7 +40,7 @@ def pseudo_label_section(results: Results) -> Section | None:
 
 
 def pseudo_label_warnings(results: Results) -> tuple[str, ...]:
-    """A sentence for each table with a source-only row that self-training ends under."""
+    """A sentence for each table with a source-only row that self-training ends worse than."""
     return tuple(sentence for table in results.tables for sentence in _warnings(table))
 
 
@@ -101,21 +102,24 @@ def _ends(line: list[tuple[int, float]]) -> str:
 
 
 def _warnings(table: TableResult) -> Iterator[str]:
-    """One sentence for all rows that end under source-only, with the causes of the lowest."""
+    """One sentence for all rows that end worse than source-only, with the causes of the worst."""
     cells = {cell.cell.level: cell for cell in table.cells}
     source = cells[SOURCE_ONLY].summary.mean if SOURCE_ONLY in cells else None
     if source is None:
         return
     measured = {level: cell.summary.mean for level, cell in cells.items() if cell.config.curve(COVERAGE)}
-    under = {level: mean for level, mean in measured.items() if mean is not None and mean < source}
-    if not under:
+    criterion = criterion_of(table.metric)
+    gains = {level: criterion.oriented(mean - source) for level, mean in measured.items() if mean is not None}
+    worse = {level: gain for level, gain in gains.items() if gain < 0}
+    if not worse:
         return
-    lowest = min(under, key=lambda level: under[level])
-    rows = ", ".join(f"{level} ({number(mean)})" for level, mean in under.items())
-    causes = list(_causes(cells[lowest], cells)) or ["no cause that these numbers show"]
+    worst = min(worse, key=lambda level: worse[level])
+    rows = ", ".join(f"{level} ({number(measured[level])})" for level in worse)
+    side = "under" if criterion.larger_is_better else "above"
+    causes = list(_causes(cells[worst], cells)) or ["no cause that these numbers show"]
     yield (
-        f"Warning: under source-only ({number(source)}, {table.table.title}) end {rows}, so differences between "
-        f"methods that build on them say little. What the numbers of {lowest} point to: {'; '.join(causes)}."
+        f"Warning: {side} source-only ({number(source)}, {table.table.title}) end {rows}, so differences between "
+        f"methods that build on them say little. What the numbers of {worst} point to: {'; '.join(causes)}."
     )
 
 

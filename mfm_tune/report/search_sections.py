@@ -137,7 +137,8 @@ def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     }
     for each in found.differences:
         if each.confirmed is winner:
-            yield f"{winner.name} minus {each.baseline}: {in_words(each.paired)}; {verdicts[each.paired.verdict]}."
+            verdict = verdicts[each.paired.verdict(search.metric)]
+            yield f"{winner.name} minus {each.baseline}: {in_words(each.paired)}; {verdict}."
     if winner.change is not None:
         yield (
             f"{winner.name} was chosen for a {criterion.label} of {criterion_number(winner.explored, criterion)}; "
@@ -150,11 +151,12 @@ def _others(found: SearchResults) -> Iterator[str]:
     """The best of all that were confirmed, where it is another one, and others that are told to be better."""
     winner, best, criterion = found.winner, found.best_selected, found.search.criterion
     if best is not None and best is not winner:
+        biased = "upwards" if criterion.larger_is_better else "downwards"
         against = "" if winner is None else f" (the winner's: {criterion_number(winner.summary.mean, criterion)})"
         yield (
             f"Best of {len(found.confirmed)}, selected: {best.name}, {criterion.label} "
             f"{criterion_number(best.summary.mean, criterion)} on held-out seeds{against}. These seeds selected it, so "
-            "its mean is biased upwards."
+            f"its mean is biased {biased}."
         )
     for each in found.differences:
         if each.confirmed is not winner and found.is_better(each):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from mfm_tune.criteria import criterion_of
 from mfm_tune.ledger.records import Status
 from mfm_tune.published import OutOfMemory, paper_notes, paper_number
 from mfm_tune.report.numbers import counted, in_words, metric_name, number
-from mfm_tune.results.statistics import Verdict, holm
+from mfm_tune.results.statistics import holm
 from mfm_tune.results.study import CellResult, Results, TableResult
 from mfm_tune.results.trials import MarkKind
 from mfm_tune.results.two_levels import TwoLevels
@@ -27,17 +28,21 @@ def status(results: Results) -> str:
 
 
 def best_level(table: TableResult) -> str | None:
-    """Whether the paper's best level has the highest mean here too; None where a table cannot be compared."""
+    """Whether the paper's best level has the best mean here too; None where a table cannot be compared."""
     printed = [(value, cell) for cell in table.cells if (value := paper_number(cell.cell.paper)) is not None]
     measured = [(cell.summary.mean, cell) for cell in table.cells if cell.summary.mean is not None and cell.complete]
     if len(printed) < 2 or len(measured) < 2:
         return None
-    (paper, paper_cell), (ours, cell) = max(printed, key=lambda each: each[0]), max(measured, key=lambda each: each[0])
+    criterion = criterion_of(table.metric)
+    best = "highest" if criterion.larger_is_better else "lowest"
+    (paper, paper_cell), (ours, cell) = (
+        max(numbers, key=lambda each: criterion.oriented(each[0])) for numbers in (printed, measured)
+    )
     if paper_cell is cell or paper_cell.summary.mean == ours:
-        return f"The paper's best is {paper_cell.cell.level} ({number(paper)}), and it has the highest mean here too."
+        return f"The paper's best is {paper_cell.cell.level} ({number(paper)}), and it has the {best} mean here too."
     text = (
         f"The paper's best is {paper_cell.cell.level} ({number(paper)}); "
-        f"the highest mean here is at {cell.cell.level} ({number(ours)})"
+        f"the {best} mean here is at {cell.cell.level} ({number(ours)})"
     )
     between = next(
         (
@@ -90,7 +95,7 @@ def how_to_read(results: Results) -> str:
     every = results.intervals
     if not every:
         return "No interval can be given yet: that takes two seeds of two configs."
-    away = sum(each.verdict is not Verdict.INCONCLUSIVE for each in every.values())
+    away = sum(each.sign != 0 for each in every.values())
     kept = sum(holm([each.p_value for each in every.values() if each.p_value is not None]))
     second = ""
     if results.second_metric is not None and results.second_intervals:

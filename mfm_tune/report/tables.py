@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
+from mfm_tune.criteria import criterion_of
 from mfm_tune.published import Paper, paper_notes, paper_number, paper_text
-from mfm_tune.report.answer import larger_is_better
 from mfm_tune.report.columns import Kind
 from mfm_tune.report.grids import Grid
 from mfm_tune.report.numbers import (
@@ -115,7 +115,7 @@ class _Column:
     def entries(self, cells: Sequence[CellResult]) -> tuple[Entry, ...]:
         """Of each cell, the best means marked: all that are printed alike, where there are two at least."""
         means = [mean for cell in cells if (mean := self.mean(cell)) is not None]
-        best = number((max if larger_is_better(self.metric) else min)(means)) if len(means) > 1 else None
+        best = number(max(means, key=criterion_of(self.metric).oriented)) if len(means) > 1 else None
         return tuple(
             replace(self.entry(cell), best=best is not None and number(self.mean(cell)) == best) for cell in cells
         )
@@ -220,7 +220,8 @@ def _columns(results: Results, table: TableResult) -> Iterator[_Column]:
             metric=results.second_metric,
         )
         for index, name in enumerate(names):
-            yield _Column(Kind.SECOND_DIFFERENCE, f"{second} {name}", partial(_second_difference, index))
+            of_cell = partial(_second_difference, index, results.second_metric)
+            yield _Column(Kind.SECOND_DIFFERENCE, f"{second} {name}", of_cell)
     if table.shows_cost:  # the rows may differ in it
         yield _Column(Kind.COST, "ms/step", lambda cell: Entry(step_text(cell.config.step_ms)))
         if any(cell.config.peak_mib is not None for cell in table.cells):
@@ -238,14 +239,15 @@ def _difference(index: int, baseline: Baseline, cell: CellResult) -> Entry:
         details.append(f"half-width {number(comparison.paired.smallest_visible)}")
     if comparison.paired.first is not None:
         details.append(f"{interval_name(comparison.paired)} interval")
-    return Entry(difference(comparison.paired), comparison.paired.verdict, "; ".join(details))
+    verdict = comparison.paired.verdict(comparison.metric)
+    return Entry(difference(comparison.paired), verdict, "; ".join(details))
 
 
-def _second_difference(index: int, cell: CellResult) -> Entry:
+def _second_difference(index: int, metric: str, cell: CellResult) -> Entry:
     comparison = cell.comparisons[index]
     if comparison is None or comparison.second is None:
         return EMPTY
-    return Entry(difference(comparison.second), comparison.second.verdict)
+    return Entry(difference(comparison.second), comparison.second.verdict(metric))
 
 
 def _further(table: TableResult, index: int, cell: CellResult) -> Entry:

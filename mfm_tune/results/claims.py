@@ -1,6 +1,6 @@
 """Claims of the paper beside the numbers of a study: which are supported, contradicted, or inconclusive here.
 
-A claim is the sign of a difference between two configs that the paper prints numbers for: the one with the higher
+A claim is the sign of a difference between two configs that the paper prints numbers for: the one with the better
 number beats the other. It is supported where the whole 95 % interval of the paired difference has that sign. An
 interval that contains 0 shows neither that there is a difference nor that there is none.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from mfm_tune.criteria import criterion_of
 from mfm_tune.results.statistics import Paired, Verdict
 from mfm_tune.results.study import OWN, Comparison, Results
 
@@ -32,13 +33,15 @@ class Claim:
 
     Args:
         baseline: The name of the column in which it was found.
-        paper: By how much the paper's numbers differ, above 0.
-        paired: `first` minus `second` here.
+        metric: In which it does.
+        paper: `first` minus `second` in the paper.
+        paired: The same here.
     """
 
     first: str
     second: str
     baseline: str
+    metric: str
     paper: float
     paired: Paired
 
@@ -50,7 +53,7 @@ class Claim:
         if not any(self.paired.per_seed.values()):
             return Finding.EQUAL
         found = {Verdict.BETTER: Finding.SUPPORTED, Verdict.WORSE: Finding.CONTRADICTED}
-        return found.get(self.paired.verdict, Finding.INCONCLUSIVE)
+        return found.get(self.paired.verdict(self.metric), Finding.INCONCLUSIVE)
 
 
 def claims(results: Results) -> tuple[Claim, ...]:
@@ -67,7 +70,8 @@ def claims(results: Results) -> tuple[Claim, ...]:
 
 
 def _claim(results: Results, baseline: str, comparison: Comparison, paper: float) -> Claim:
-    pair = (comparison.config, comparison.baseline)
-    first, second = pair if paper > 0 else reversed(pair)
-    paired = results.paired(first, second, comparison.metric)
-    return Claim(first=first.name, second=second.name, baseline=baseline, paper=abs(paper), paired=paired)
+    first, second, metric = comparison.config, comparison.baseline, comparison.metric
+    if criterion_of(metric).oriented(paper) < 0:
+        first, second, paper = second, first, -paper
+    paired = results.paired(first, second, metric)
+    return Claim(first=first.name, second=second.name, baseline=baseline, metric=metric, paper=paper, paired=paired)

@@ -14,7 +14,7 @@ from mfm_tune.ledger.stages import FirstStage
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome
 from mfm_tune.results.names import configs_called, labels_of, names
-from mfm_tune.results.statistics import CONFIDENCE, Summary, Verdict, paired_difference, summary
+from mfm_tune.results.statistics import CONFIDENCE, Summary, paired_difference, summary
 from mfm_tune.results.trials import ConfigResult
 
 LONGEST_VALUE = 40
@@ -223,7 +223,7 @@ def _metric_row(
     mean = "–" if paired.mean is None else f"{paired.mean:+.4g}"
     interval = "–"
     if paired.low is not None and paired.high is not None:
-        mark = EXCLUDES_ZERO if paired.verdict is not Verdict.INCONCLUSIVE else " "
+        mark = EXCLUDES_ZERO if paired.sign else " "
         interval = f"{paired.low:+.4g} … {paired.high:+.4g} {mark}"
     return name, _summed(summary(a.values())), _summed(summary(b.values())), mean, interval
 

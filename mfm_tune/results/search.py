@@ -208,7 +208,7 @@ class SearchResults:
     def is_better(self, difference: Difference) -> bool:
         """Whether a candidate is shown to be better: the winner by its interval, any other one after correction."""
         counts = difference.corrected or difference.confirmed is self.winner
-        return counts and difference.paired.verdict is Verdict.BETTER
+        return counts and difference.paired.verdict(self.search.metric) is Verdict.BETTER
 
     @cached_property
     def unbeaten(self) -> tuple[str, ...]:

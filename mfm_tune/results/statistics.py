@@ -19,6 +19,7 @@ from functools import cache
 from itertools import islice
 from statistics import fmean, stdev
 
+from mfm_tune.criteria import criterion_of
 from mfm_tune.ledger.stages import FirstStage
 
 CONFIDENCE = 0.95
@@ -38,18 +39,19 @@ class Summary:
 class Verdict(Enum):
     """What an interval shows of a difference."""
 
-    BETTER = "better"  # the whole interval lies above 0
-    WORSE = "worse"  # the whole interval lies below 0
+    BETTER = "better"  # the whole interval lies on the better side of 0
+    WORSE = "worse"  # the whole interval lies on the other side
     INCONCLUSIVE = "inconclusive"  # it contains 0, or there are too few seeds for one
 
 
-def verdict_of(low: float | None, high: float | None) -> Verdict:
-    """Better or worse where the interval of a difference excludes zero, else inconclusive."""
+_VERDICTS: Mapping[float, Verdict] = {1: Verdict.BETTER, -1: Verdict.WORSE, 0: Verdict.INCONCLUSIVE}
+
+
+def sign_of(low: float | None, high: float | None) -> int:
+    """1 where an interval lies above 0, -1 where it lies below, 0 where it contains 0 and where there is none."""
     if low is not None and low > 0:
-        return Verdict.BETTER
-    if high is not None and high < 0:
-        return Verdict.WORSE
-    return Verdict.INCONCLUSIVE
+        return 1
+    return -1 if high is not None and high < 0 else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,9 +95,17 @@ class Paired(Summary):
         return next((n for n in range(2, MOST_SEEDS + 1) if _half_width(ratio, n, n) < 1), None)
 
     @property
-    def verdict(self) -> Verdict:
-        """Better or worse where the interval excludes zero, else inconclusive."""
-        return verdict_of(self.low, self.high)
+    def sign(self) -> int:
+        """1 or -1 where the interval excludes zero, else 0."""
+        return sign_of(self.low, self.high)
+
+    def verdict(self, metric: str) -> Verdict:
+        """Better or worse where the interval excludes zero, else inconclusive.
+
+        Args:
+            metric: The key of what the differences are of.
+        """
+        return _VERDICTS[criterion_of(metric).oriented(self.sign)]
 
     @property
     def p_value(self) -> float | None:

@@ -14,7 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mfm_tune.criteria import CRITERIA
+from mfm_tune.criteria import CRITERIA, criterion_of
 from mfm_tune.distributions import Choice, Distribution, Float, Integer
 from mfm_tune.errors import SearchSpaceError, StorageError
 from mfm_tune.ledger.records import TrialRecord, is_number
@@ -43,7 +43,7 @@ def write_search(state: LedgerState, name: Name, url: str) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     event, study_name = state.searches[name], "-".join(name)
     trials = optuna_trials(state, name)
-    better = next((each.larger_is_better for each in CRITERIA if each.key == event["criterion"]), True)
+    better = criterion_of(event["criterion"]).larger_is_better
     try:
         storage = optuna.storages.RDBStorage(url)
         if study_name in optuna.study.get_all_study_names(storage):

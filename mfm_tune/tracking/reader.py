@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mfm_tune.criteria import criterion_of
 from mfm_tune.ledger.cells import DeclaredCell, declared_cells, study_configs
 from mfm_tune.ledger.file import check_version, event_of
 from mfm_tune.ledger.records import TrialRecord, completes, is_number
@@ -225,7 +226,8 @@ class LedgerReader:
             final = record.final(metric)
             if final is not None:
                 values = (report["metrics"].get(metric, math.nan) for report in record.reports)
-                numbers |= {f"final/{metric}": final, f"best/{metric}": max(filter(is_number, values))}
+                best = max(filter(is_number, values), key=criterion_of(metric).oriented)
+                numbers |= {f"final/{metric}": final, f"best/{metric}": best}
         return numbers
 
     def _add(self, batch: Batch, run: str, numbers: Mapping[str, float], time: int, step: int) -> None:

@@ -188,7 +188,7 @@ def test_the_winner_is_told_by_its_interval_and_others_after_a_correction() -> N
     for held_out, better in cases:
         found = confirmed_search([60, 59, 58], held_out, base)
         told = next(each for each in found.differences if each.paired.mean > 0.5)
-        assert told.paired.verdict is Verdict.BETTER
+        assert told.paired.verdict(MIOU) is Verdict.BETTER
         assert found.is_better(told) == better
         assert found.unbeaten == (() if better else ("DACS",))
         assert any("Nothing found beats DACS" in each for each in search_summary(found)) != better
@@ -220,6 +220,22 @@ def test_the_winner_is_chosen_by_the_searchs_own_criterion() -> None:
     assert found.winner is not None
     assert found.winner.name == "trial 1"
     assert not any(ORACLE in sentence for sentence in search_summary(found))
+
+
+def test_less_entropy_is_better_of_what_a_search_found_too() -> None:
+    """The winner has less of it than the baseline, the other one more."""
+    made = MadeSearch(stub_search(TARGET_ENTROPY, metric=ENTROPY, second_metric=None))
+    for number, entropy in enumerate((0.2, 0.4)):
+        made.point(number, {ENTROPY: entropy})
+    made.select(0, 1)
+    for config, entropy in ((BASELINE, 0.3), (made.config(0), 0.2), (made.config(1), 0.4)):
+        for seed in (0, 1, 2):
+            made.trial(config, seed, {ENTROPY: entropy + 0.01 * seed * entropy})
+    found = collect_search(made.search, made.state)
+    assert [found.is_better(each) for each in found.differences] == [True, False]
+    assert found.unbeaten == ()
+    (said,) = (each for each in search_summary(found) if each.startswith("trial 0 minus DACS: −"))
+    assert said.endswith("; the winner is better.")
 
 
 # -- a stopped trial enters no average and no correlation --------------------------------------------------------------

@@ -21,6 +21,7 @@ from mfm_tune.results.statistics import (
     t_quantile,
 )
 
+MIOU = "student/miou"
 numbers = st.floats(-100, 100, allow_nan=False).map(lambda value: round(value, 3))
 
 
@@ -57,7 +58,7 @@ def test_a_paired_difference_is_that_of_scipys_paired_t_test(pairs: list[tuple[f
     assert found.p_value == pytest.approx(test.pvalue, rel=1e-6, abs=1e-12)
     assert found.smallest_visible == pytest.approx((high - low) / 2, rel=1e-7)
     shown = low > 0 or high < 0
-    assert (found.verdict is not Verdict.INCONCLUSIVE) == shown
+    assert (found.verdict(MIOU) is not Verdict.INCONCLUSIVE) == shown
 
 
 def test_only_seeds_that_both_have_are_paired() -> None:
@@ -70,17 +71,17 @@ def test_one_seed_has_a_difference_and_no_interval() -> None:
     found = paired_difference({0: 2.0}, {0: 1.0})
     assert (found.mean, found.n) == (1.0, 1)
     assert (found.std, found.low, found.high, found.smallest_visible, found.p_value) == (None,) * 5
-    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.verdict(MIOU) is Verdict.INCONCLUSIVE
 
 
 def test_no_common_seed_has_nothing() -> None:
     found = paired_difference({0: 2.0}, {1: 1.0})
-    assert (found.mean, found.n, found.verdict) == (None, 0, Verdict.INCONCLUSIVE)
+    assert (found.mean, found.n, found.verdict(MIOU)) == (None, 0, Verdict.INCONCLUSIVE)
 
 
 def test_equal_configs_differ_by_nothing() -> None:
     found = paired_difference({0: 1.0, 1: 2.0}, {0: 1.0, 1: 2.0})
-    assert (found.low, found.high, found.p_value, found.verdict) == (0.0, 0.0, 1.0, Verdict.INCONCLUSIVE)
+    assert (found.low, found.high, found.p_value, found.verdict(MIOU)) == (0.0, 0.0, 1.0, Verdict.INCONCLUSIVE)
 
 
 @given(st.lists(numbers, max_size=10))
@@ -136,7 +137,7 @@ def test_two_pairs_have_no_correlation_and_few_need_a_large_one() -> None:
 def test_numbers_whose_sum_no_float_holds_have_no_mean() -> None:
     """A trial may report anything; the report of the others is not to fail by it."""
     assert summary([1e308, 1e308, 1.5e308]).mean is None
-    assert paired_difference({0: 1e308, 1: 1e308}, {0: -1e308, 1: 0.0}).verdict is Verdict.INCONCLUSIVE
+    assert paired_difference({0: 1e308, 1: 1e308}, {0: -1e308, 1: 0.0}).verdict(MIOU) is Verdict.INCONCLUSIVE
 
 
 @settings(max_examples=30)
@@ -149,7 +150,7 @@ def test_the_seeds_that_a_difference_takes_are_the_fewest_whose_interval_exclude
     half = {n: stats.t.ppf(0.975, n - 1) * found.std / math.sqrt(n) for n in range(2, 51)}
     enough = [n for n, width in half.items() if width < abs(found.mean)]
     assert found.seeds_to_tell == (enough[0] if found.mean and enough else None)
-    if found.verdict is not Verdict.INCONCLUSIVE:
+    if found.verdict(MIOU) is not Verdict.INCONCLUSIVE:
         assert found.seeds_to_tell is not None
         assert found.seeds_to_tell <= found.n
 

@@ -24,6 +24,7 @@ from mfm_tune.results.statistics import paired_difference
 from mfm_tune.tracking.params import VaryingFields, clean_key, param_name
 from mfm_tune.tracking.reader import BrokenLedgerError, LedgerReader, Row
 from mfm_tune.tracking.runs import RunStatus, axis_tag, cell_run, level_params, trial_run, trial_run_key
+from tests.mfm_tune.made_ledger import MadeLedger, stub, stub_study
 from tests.mfm_tune.made_search import stub_search
 from tests.mfm_tune.tracking.tracking_ledger import (
     CLASSES,
@@ -85,6 +86,17 @@ def test_reports_become_the_rows_that_stand_in_the_ledger(ledger: Path) -> None:
     for key, numbers in expected(ledger).items():
         own = [row for row in rows[trial_run_key(key)] if not row.key.startswith(("final/", "best/"))]
         assert sorted(number(row.key, row.time, row.step, row.value) for row in own) == numbers
+
+
+def test_the_best_is_the_least_of_a_metric_of_which_less_is_better(tmp_path: Path) -> None:
+    made = MadeLedger(stub_study({0: None}, references={"base": 0}, seeds=(0,), metric=TARGET_ENTROPY.key))
+    made.trial(stub(0), 0, {TARGET_ENTROPY.key: 0.2})
+    reports = [event["metrics"] for event in made.written if event["event"] == "report"]
+    for metrics, entropy in zip(reports, (0.1, 0.2), strict=True):
+        metrics[TARGET_ENTROPY.key] = entropy
+    (rows,) = [rows for key, rows in all_rows(LedgerReader(write(tmp_path, made.written))).items() if "trial" in key]
+    last = {row.key: row.value for row in rows if row.key.startswith(("final/", "best/"))}
+    assert last == {"final/criterion/entropy": 0.2, "best/criterion/entropy": 0.1}
 
 
 def test_a_report_that_is_repeated_after_a_resume_counts_once(tmp_path: Path) -> None:
