@@ -241,6 +241,7 @@ class LedgerWriter:
             if os.write(self._file, line) != len(line):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError:
+            self._mended = False  # where the half line cannot be taken back now, the next event moves it away
             with suppress(OSError):  # what is wrong is said by the first error
                 os.ftruncate(self._file, size)  # no half line stays behind
             raise

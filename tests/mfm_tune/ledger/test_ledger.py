@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from functools import partial
@@ -105,6 +107,31 @@ def test_a_torn_line_is_kept_beside_the_ledger(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(whole + b'{"event":"report","key":"cafe-s0-12345678",')
     (kept,) = tmp_path.glob("ledger.jsonl.cut-*")
     assert kept.read_bytes() == b'{"event":"report","key":"cafe\n'
+
+
+def test_an_event_after_a_half_line_that_could_not_be_taken_back_is_a_line_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk of the network may refuse both the rest of a line and its removal; what comes next is not glued to it."""
+    path = tmp_path / "ledger.jsonl"
+    writer = LedgerWriter(path)
+    write_whole = os.write
+
+    def half(file: int, data: bytes) -> int:
+        return write_whole(file, data[: len(data) // 2])
+
+    def refuse(*_: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "write", half)
+        broken.setattr(os, "ftruncate", refuse)
+        with pytest.raises(StorageError, match="cannot be written"):
+            writer.append(start())
+    writer.append(start("other"))
+    writer.close()
+    assert set(read_ledger(path).trials) == {"other"}
+    assert len(list(tmp_path.glob("ledger.jsonl.cut-*"))) == 1
 
 
 def test_a_torn_first_line_is_replaced(tmp_path: Path) -> None:
