@@ -21,7 +21,8 @@ def probe_costs(session: Session, trials: Sequence[Trial]) -> None:
     options = session.engine_options(representative_configs=(trial.config for trial in trials))
     measurer = _measurer(session.declared.program, options)
     try:
-        probe(measurer, trials, session.ledger, storage=session.storage.root, say=partial(print, flush=True))
+        on_gpu, say = options.gpus_per_trial > 0, partial(print, flush=True)
+        probe(measurer, trials, session.ledger, storage=session.storage.root, gpu=on_gpu, say=say)
     except Interrupted as stop:
         print(f"Stopped by {stop.number.name}; the ledger keeps what was measured. {RESUME}", flush=True)
         raise

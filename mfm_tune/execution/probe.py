@@ -37,17 +37,19 @@ def probe(
     ledger: Ledger,
     *,
     storage: Path,
+    gpu: bool,
     say: Callable[[str], None],
 ) -> None:
     """Measure what is unknown of some trials, one cost class after the other, and write it down.
 
     Args:
         measurer: `in_this_process`, or on a cluster `mfm_tune.tune.probe.on_cluster`.
+        gpu: Whether it measures on GPUs, so that times of CPUs are none of what is asked for.
 
     Raises:
         UserError: The program refused what it was given, or the cluster cannot be joined.
     """
-    unknown = unknown_costs(trials, StepTimes(ledger.state))
+    unknown = unknown_costs(trials, StepTimes(ledger.state, gpu=gpu))
     if not unknown:
         say("The ledger has a step time of every trial: nothing to measure.")
         return

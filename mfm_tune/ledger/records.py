@@ -160,6 +160,7 @@ class ProbeRecord:
     evaluation_s: float
     evaluations: int
     planned_steps: int
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def seconds_a_step(self) -> float:
@@ -177,8 +178,8 @@ def finals(records: Mapping[int, TrialRecord | None], metric: str) -> dict[int, 
 
 
 def record_of(kind: type[R], event: Event) -> R:
-    """The record of a `config` or `probe` event, which has the record's fields by their names."""
-    values: Event = {item.name: event[item.name] for item in fields(kind)}
+    """The record of a `config` or `probe` event, which has the record's fields by their names; some have defaults."""
+    values: Event = {item.name: event[item.name] for item in fields(kind) if item.name in event}
     return kind(**values)
 
 

@@ -213,6 +213,7 @@ EVENTS: Mapping[str, dict[str, Schema]] = {
         "evaluation_s": SECONDS,
         "evaluations": COUNT,
         "planned_steps": IntRange(1, LARGEST),
+        "machine": Maybe(MappingOf(ANYTHING)),
     },
     "start": {
         "key": TEXT,

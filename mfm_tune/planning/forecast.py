@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from mfm_tune.ledger.records import Trial, TrialRecord
 from mfm_tune.ledger.state import LedgerState
-from mfm_tune.program import Program, ShipsStepTimes
+from mfm_tune.program import Outcome, Program, ShipsStepTimes
 
 CLASSES_NAMED = 1  # cost classes that are named where the time of several is unknown
 
@@ -51,17 +51,21 @@ class StepTimes:
     Args:
         state: The ledger.
         elsewhere: Times of another machine.
+        gpu: Whether steps on a GPU count, or those on a CPU; None: of the kind that `elsewhere` has, or both.
     """
 
-    def __init__(self, state: LedgerState, elsewhere: StepTable | None = None) -> None:
+    def __init__(self, state: LedgerState, elsewhere: StepTable | None = None, *, gpu: bool | None = None) -> None:
         self._elsewhere: Mapping[str, float] = {} if elsewhere is None else elsewhere.seconds
-        self._probed = {name: probe.seconds_a_step for name, probe in state.probes.items()}
+        kind = elsewhere.gpu if gpu is None and elsewhere is not None else gpu
+        self._probed = {
+            name: probe.seconds_a_step for name, probe in state.probes.items() if _is_of(probe.machine, kind)
+        }
         self._by_config: dict[str, list[float]] = defaultdict(list)
         self._by_class: dict[tuple[str, str], list[float]] = defaultdict(list)
         for record in list(state.trials.values()):  # at once: another thread may be adding to them
             seconds = seconds_a_step(record)
             config = state.configs.get(record.config_id)
-            if seconds is not None and config is not None:
+            if seconds is not None and config is not None and _is_of(record.machine, kind):
                 self._by_config[record.config_id].append(seconds)
                 self._by_class[config.benchmark, config.cost_class].append(seconds)
 
@@ -88,9 +92,16 @@ class StepTimes:
         return median(ratios) if ratios else 1.0
 
 
+def _is_of(machine: Mapping[str, object], gpu: bool | None) -> bool:
+    """Whether what a machine measured was on a GPU, or not, as asked for; where that is not recorded, either."""
+    device = machine.get("device")
+    return gpu is None or device is None or (device != "cpu") is gpu
+
+
 def seconds_a_step(record: TrialRecord) -> float | None:
-    """Seconds a step that a trial took, or None where it has not executed any."""
-    if record.executed_steps <= 0 or record.seconds <= 0:
+    """Seconds a step that a trial took; None where it has not executed any, and of failed ones, which may have spent
+    their time on starting."""
+    if record.executed_steps <= 0 or record.seconds <= 0 or record.outcome in (Outcome.FAILED, Outcome.OOM):
         return None
     return record.seconds / record.executed_steps
 
@@ -164,7 +175,7 @@ def estimate_cost(
     if not trials:
         return "nothing to do", "nothing"
     table = None if program is None else step_table(program, gpu=slots.gpus > 0)
-    times = StepTimes(state, table)
+    times = StepTimes(state, table, gpu=slots.gpus > 0)
     expected = forecast(trials, times, slots.count)
     hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
     measured = source(trials, times, table) if expected.busy_s else ""

@@ -11,6 +11,7 @@ import pytest
 from mfm_tune.commands.options import parse_options
 from mfm_tune.commands.sentences import further
 from mfm_tune.errors import OptionError, SearchSpaceError
+from mfm_tune.execution.probe import unknown_costs
 from mfm_tune.identity import canonical, config_id
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
@@ -56,7 +57,9 @@ def plan(state: LedgerState | None = None, **choice: Any) -> Plan:
     return make_plan(STUDY, state or LedgerState(), CODE, Choice(**choice))
 
 
-def told(*outcomes: Outcome | None, fingerprint: str | None = None, step: int = 4, wall_s: float = 8.0) -> LedgerState:
+def told(
+    *outcomes: Outcome | None, fingerprint: str | None = None, step: int = 4, wall_s: float = 8.0, device: str = ""
+) -> LedgerState:
     """A ledger in which the first trials of the plan have these outcomes (None: still open)."""
     state = LedgerState()
     for number, (trial, outcome) in enumerate(zip(plan().to_do, outcomes, strict=False)):
@@ -69,7 +72,8 @@ def told(*outcomes: Outcome | None, fingerprint: str | None = None, step: int = 
         state.apply({"event": "config", "config_id": trial.config_id, "benchmark": "stub", "classes": [], **config})
         state.apply({"event": "start", **common, **who, **where})
         steps = {"step": step, "planned_steps": 4, "executed_steps": step}
-        state.apply({"event": "report", **common, **steps, "metrics": {}})
+        machine = {"machine": {"device": device}} if device else {}
+        state.apply({"event": "report", **common, **steps, "metrics": {}, **machine})
         if outcome is not None:
             state.apply({"event": "end", **common, "outcome": outcome.value, "step": step, "wall_s": wall_s})
     return state
@@ -234,6 +238,17 @@ def test_an_estimate_names_the_machine_that_step_times_are_of() -> None:
         "at least 1 GPU-hours on a GPU, the others unknown",
     )
     assert set(hours_a_trial(trials, LedgerState(), Shipping()).values()) == {"0.1 GPU-hours"}
+
+
+def test_times_of_a_cpu_are_no_hours_of_a_gpu() -> None:
+    """2 s a step on a CPU here; a GPU elsewhere takes 90 s, and a probe of a GPU here 5 s."""
+    state, trials = told(Outcome.FINISHED, device="cpu"), plan().to_do[:1]
+    assert hours_a_trial(trials, state, Shipping()) == {trials[0].config_id: "0.1 GPU-hours"}
+    assert unknown_costs(trials, StepTimes(state, gpu=True)) == tuple(trials)
+    assert unknown_costs(trials, StepTimes(state, gpu=False)) == ()
+    state.apply({**probed(5.0, 0.0), "machine": {"device": "cuda"}})
+    assert StepTimes(state, gpu=True).known(trials[0]) == 5.0
+    assert StepTimes(state, gpu=False).known(trials[0]) == 2.0
 
 
 def probed(step_s: float, evaluation_s: float) -> dict[str, Any]:
