@@ -63,8 +63,8 @@ def _certainty(metric: str, paired: Paired) -> str:
 
 
 def _own_differences(results: Results) -> tuple[str, ...]:
-    """Of tables whose rows are things of their own."""
-    tables = [table for table in results.tables if table.two_levels is None]
+    """Of tables whose rows are no draws of one thing."""
+    tables = [table for table in results.tables if not table.table.draws_of]
     own = [each.paired for table in tables for _, baseline, each in table.comparisons if baseline is OWN]
     if not own:
         return ()
@@ -164,7 +164,8 @@ def counts_of_claims(every: Sequence[Claim]) -> tuple[str, ...]:
 
 def _claim_row(claim: Claim) -> tuple[str, ...]:
     seeds = claim.paired.seeds_to_tell
-    more = f"more than {MOST_SEEDS}" if claim.paired.low is not None and claim.paired.mean else "–"
+    counted_on = claim.paired.low is not None and claim.paired.mean and claim.paired.first is None
+    more = f"more than {MOST_SEEDS}" if counted_on else "–"
     return (
         f"{claim.first} beats {claim.second}",
         claim.finding.value,

@@ -9,6 +9,7 @@ from mfm_tune.report.numbers import NOTHING, metric_name, number, signed, trial_
 from mfm_tune.results.statistics import summary
 from mfm_tune.results.study import OWN, CellResult, Results
 from mfm_tune.results.trials import ConfigResult
+from mfm_tune.space import row_name
 
 MOST_PAIRED = 32  # configs of a matrix, beyond which it is too wide to be read
 SHADES = (0.5, 1.5, 3.0, 6.0)  # percent from which a difference has the next darker shade
@@ -42,19 +43,18 @@ class Shaded:
 
 
 def trial_grid(results: Results) -> Grid:
-    """Every config with the number of each seed, or that trial's status."""
+    """Every config with the number of each seed, or that trial's status, in the metric that its table prints."""
     rows = [
         (
-            cell.config.name,
-            *(
-                trial_text(cell.config, seed, results.metric) if seed in cell.config.trials else NOTHING
-                for seed in results.seeds
-            ),
-            cell.cell.config_id,
+            config.name,
+            metric_name(metric),
+            *(trial_text(config, seed, metric) if seed in config.trials else NOTHING for seed in results.seeds),
+            config.config_id,
         )
-        for cell in results.distinct
+        for config, metric in results.numbered
     ]
-    return Grid(headings=("config", *(f"seed {seed}" for seed in results.seeds), "config id"), rows=tuple(rows))
+    headings = ("config", "metric", *(f"seed {seed}" for seed in results.seeds), "config id")
+    return Grid(headings=headings, rows=tuple(rows))
 
 
 def class_grids(results: Results) -> dict[str, Grid]:
@@ -93,21 +93,22 @@ def class_differences(results: Results) -> Shaded | None:
     """Every row's IoU of each class minus its baseline's; None where no class has both."""
     network = results.metric.partition("/")[0]
     names = _classes(results)
-    rows: dict[str, tuple[Shade, ...]] = {}
+    rows: dict[tuple[str, str], tuple[str, tuple[Shade, ...]]] = {}
     for table in results.tables:
         for cell, baseline, each in table.comparisons:
-            if baseline is table.baselines[0]:
+            pair = each.config.config_id, each.baseline.config_id
+            if baseline is table.baselines[0] and pair not in rows:
                 name = each.config.name if baseline is not OWN else _own_name(cell, each.baseline)
                 keys = (f"{network}/iou/{of_class}" for of_class in names)
-                rows.setdefault(name, tuple(_shade(results, each.config, each.baseline, key) for key in keys))
-    kept = tuple((name, row) for name, row in rows.items() if any(each.text for each in row))
+                rows[pair] = name, tuple(_shade(results, each.config, each.baseline, key) for key in keys)
+    kept = tuple((name, row) for name, row in rows.values() if any(each.text for each in row))
     against = results.references[0].name if results.references else OWN.name
     title = f"{network} IoU of each class minus {against}"
     return Shaded(key="class-differences", title=title, headings=("config", *names), rows=kept) if kept else None
 
 
 def _own_name(cell: CellResult, baseline: ConfigResult) -> str:
-    return f"{cell.cell.level} minus {baseline.name}"
+    return f"{row_name(cell.cell.axis, cell.cell.level)} minus {baseline.name}"
 
 
 def matrix(results: Results) -> Shaded | None:

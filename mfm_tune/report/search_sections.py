@@ -13,7 +13,7 @@ from mfm_tune.report.search_figures import capital
 from mfm_tune.report.sections import study_text
 from mfm_tune.report.text import Banner, Section, Text, filled
 from mfm_tune.results.search import Confirmed, Remeasured, SearchResults
-from mfm_tune.results.statistics import Verdict, smallest_correlation, summary
+from mfm_tune.results.statistics import Verdict, smallest_correlations, summary
 from mfm_tune.search.candidates import final, ranking, values_text
 from mfm_tune.search.importance import LEAST, Importance, best_tenth
 
@@ -293,12 +293,12 @@ def selection(found: SearchResults) -> Section:
         f"say how its ranking agrees with {TARGET_MIOU.label}, turned so that +1 is perfect. Regret is the best "
         f"{TARGET_MIOU.label} among these trials minus that of the trial the criterion ranks first.",
     ]
-    least = smallest_correlation(min(each.n for each in found.chosen_by))
+    n = min(each.n for each in found.chosen_by)
+    least = smallest_correlations(n)
     if least is not None:
-        n = min(each.n for each in found.chosen_by)
         sentences.append(
-            f"With n = {n} a correlation closer to 0 than ±{number(least, 2)} is not distinguishable from none "
-            "(5 %, one test)."
+            f"With n = {n} a ρ closer to 0 than ±{number(least[0], 2)} or a τ closer than ±{number(least[1], 2)} is "
+            "not distinguishable from none (5 %, one test)."
         )
     missing = [c.label for c in CRITERIA if not c.oracle and c not in {each.criterion for each in found.chosen_by}]
     if missing:

@@ -76,6 +76,9 @@ def _where(results: Results) -> Section:
         sentences.append(
             f"{executed:,} training steps{again}; {duration(seconds)} of trial time, summed over all trials."
         )
+    if results.other_seeds:
+        others = ", ".join(map(str, results.other_seeds))
+        sentences.append(f"Finished trials of these configs with other seeds are no part of this report: {others}.")
     starts = [each.started for each in records if each.started is not None]
     ends = [each.last_seen for each in records if each.last_seen is not None]
     if starts and ends:

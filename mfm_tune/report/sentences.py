@@ -7,11 +7,10 @@ from collections.abc import Callable
 from mfm_tune.criteria import criterion_of
 from mfm_tune.ledger.records import Status
 from mfm_tune.published import OutOfMemory, paper_notes, paper_number
-from mfm_tune.report.numbers import counted, in_words, metric_name, number
+from mfm_tune.report.numbers import counted, in_words, metric_name, number, signed
 from mfm_tune.results.statistics import holm
 from mfm_tune.results.study import CellResult, Results, TableResult
-from mfm_tune.results.trials import MarkKind
-from mfm_tune.results.two_levels import TwoLevels
+from mfm_tune.results.trials import MarkKind, marks
 
 
 def status(results: Results) -> str:
@@ -28,17 +27,20 @@ def status(results: Results) -> str:
 
 
 def best_level(table: TableResult) -> str | None:
-    """Whether the paper's best level has the best mean here too; None where a table cannot be compared."""
+    """Whether the paper's best level has the best mean here too; None where a table cannot be compared, and while a row
+    that is measured or printed lacks a seed."""
     printed = [(value, cell) for cell in table.cells if (value := paper_number(cell.cell.paper)) is not None]
-    measured = [(cell.summary.mean, cell) for cell in table.cells if cell.summary.mean is not None and cell.complete]
-    if len(printed) < 2 or len(measured) < 2:
+    measured = [(cell.summary.mean, cell) for cell in table.cells if cell.summary.mean is not None]
+    if len(printed) < 2 or len(measured) < 2 or not all(cell.complete for _, cell in (*printed, *measured)):
         return None
     criterion = criterion_of(table.metric)
     best = "highest" if criterion.larger_is_better else "lowest"
-    (paper, paper_cell), (ours, cell) = (
-        max(numbers, key=lambda each: criterion.oriented(each[0])) for numbers in (printed, measured)
+    (ours, cell), (paper, _) = (
+        max(numbers, key=lambda each: criterion.oriented(each[0])) for numbers in (measured, printed)
     )
-    if paper_cell is cell or paper_cell.summary.mean == ours:
+    tied = [each for value, each in printed if value == paper]
+    paper_cell = next((each for each in tied if each.summary.mean == ours), tied[0])
+    if paper_cell.summary.mean == ours:
         return f"The paper's best is {paper_cell.cell.level} ({number(paper)}), and it has the {best} mean here too."
     text = (
         f"The paper's best is {paper_cell.cell.level} ({number(paper)}); "
@@ -57,13 +59,17 @@ def best_level(table: TableResult) -> str | None:
     return f"{text}, a difference of {in_words(between)}."
 
 
-def two_levels_in_words(draws_of: str, found: TwoLevels, shown: Callable[[float], str]) -> str:
-    """The mean over all rows, and what varies between them and within them, with 95 % intervals.
-
-    Args:
-        draws_of: What the rows are draws of.
-        shown: A mean as text: signed for a difference.
-    """
+def two_levels_in_words(table: TableResult) -> str | None:
+    """Of rows that are draws of one thing: the mean over all, and what varies between and within them, with 95 %
+    intervals; or why there is none. None for other rows, and before there is a number."""
+    draws_of, found = table.table.draws_of, table.two_levels
+    if not draws_of or not any(cell.values for cell in table.cells):
+        return None
+    if table.share_baseline:
+        return f"Rows share a baseline, whose noise is in all of their differences: no analysis of {draws_of}."
+    if found is None:
+        return f"An analysis of {draws_of} takes two rows with numbers of two seeds that all rows have."
+    shown: Callable[[float], str] = signed if table.comparisons else number
     mean, between, within = found.mean, found.between, found.within
     return (
         f"Over {found.groups} draws of {draws_of} with {found.each} seeds each: {shown(mean.value)} "
@@ -115,9 +121,11 @@ def _count(number_of: int) -> str:
 
 
 def missing(results: Results) -> tuple[str, ...]:
-    """Cells without a number of every seed, with the reason; each config once."""
-    return tuple(
-        f"{cell.config.name}: {'; '.join(reasons)}"
-        for cell in results.distinct
-        if (reasons := [str(mark) for mark in cell.marks if mark.kind is MarkKind.MISSING])
+    """Rows and their baselines without a number of every seed, with the reason; each config once."""
+    every = ((config, marks(config, metric, results.environments)) for config, metric in results.numbered)
+    found = (
+        f"{config.name}: {'; '.join(reasons)}"
+        for config, of_config in every
+        if (reasons := [str(mark) for mark in of_config if mark.kind is MarkKind.MISSING])
     )
+    return tuple(dict.fromkeys(found))

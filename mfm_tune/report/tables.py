@@ -151,7 +151,7 @@ def printed(results: Results, table: TableResult) -> Printed:
         name=table.table.name,
         title=table.table.title,
         caption=_caption(results, table),
-        about_differences=_about_differences(table),
+        about_differences=_about_differences(results, table),
         label=f"tab:{results.study.name}-{table.table.name}",
         axis=table.table.axis.name,
         metric=metric_name(table.metric),
@@ -175,17 +175,17 @@ def _caption(results: Results, table: TableResult) -> str:
     )
 
 
-def _about_differences(table: TableResult) -> str:
-    in_stages = any(each.paired.first is not None for _, _, each in table.comparisons)
-    return f"Differences are paired by seed, with {'two-stage 95 % intervals' if in_stages else '95 % t-intervals'}."
+def _about_differences(results: Results, table: TableResult) -> str:
+    kinds = dict.fromkeys(interval_name(each.paired) for _, _, each in table.comparisons)
+    if "two-stage" not in kinds:
+        return "Differences are paired by seed, with 95 % t-intervals."
+    others = "paired t" in kinds or results.second_metric is not None or bool(table.table.columns)
+    where = f" where {metric_name(table.metric)} was compared so, else t-intervals" if others else ""
+    return f"Differences are paired by seed, with two-stage 95 % intervals{where}."
 
 
 def _remarks(table: TableResult) -> Iterator[str]:
-    best = best_level(table)
-    if best is not None:
-        yield best
-    if table.two_levels is not None:
-        yield two_levels_in_words(table.table.draws_of, table.two_levels, signed if table.comparisons else number)
+    yield from filter(None, (best_level(table), two_levels_in_words(table)))
     if table.shows_cost:
         yield (
             "Times a step are the lowest to the highest over seeds and evaluations, on machines that may have been "
@@ -239,8 +239,10 @@ def _difference(index: int, baseline: Baseline, cell: CellResult) -> Entry:
         details.append(f"half-width {number(comparison.paired.smallest_visible)}")
     if comparison.paired.first is not None:
         details.append(f"{interval_name(comparison.paired)} interval")
-    verdict = comparison.paired.verdict(comparison.metric)
-    return Entry(difference(comparison.paired), verdict, "; ".join(details))
+    paired = comparison.paired
+    fewer = paired.low is not None and paired.n < cell.summary.n
+    text = f"{difference(paired)} ({counted(paired.n, 'seed')})" if fewer else difference(paired)
+    return Entry(text, paired.verdict(comparison.metric), "; ".join(details))
 
 
 def _second_difference(index: int, metric: str, cell: CellResult) -> Entry:

@@ -35,7 +35,8 @@ def two_levels_section(results: Results) -> Section:
 
 _HOW_TO_READ = (
     "The interval of a mean is for all draws there could be, of which these are a few, not for more seeds of "
-    "these. Both standard deviations have their own 95 % intervals."
+    "these. Both standard deviations have their own 95 % intervals. A seed has the same order of images in all draws: "
+    "that cancels in differences to a baseline of the row's own, and may make the interval of other numbers too narrow."
 )
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import Enum
 from functools import cache
 from itertools import islice
-from statistics import fmean, stdev
+from statistics import NormalDist, fmean, stdev
 
 from mfm_tune.criteria import criterion_of
 from mfm_tune.ledger.stages import FirstStage
@@ -70,9 +70,9 @@ class Paired(Summary):
     first: FirstStage | None = None
 
     @property
-    def of_first_stage(self) -> tuple[float, ...]:
-        """The differences of the first stage; all of them where there was one stage."""
-        return tuple(each for seed, each in self.per_seed.items() if self.first is None or seed in self.first.pairs)
+    def of_first_stage(self) -> dict[int, float]:
+        """Seed -> difference, of the first stage; of all seeds where there was one stage."""
+        return {seed: each for seed, each in self.per_seed.items() if self.first is None or seed in self.first.pairs}
 
     @property
     def low(self) -> float | None:
@@ -88,8 +88,8 @@ class Paired(Summary):
     def seeds_to_tell(self) -> int | None:
         """How many seeds would tell this mean from 0 if it and the spread stayed as they are: the smallest n at which
         half the interval, t(0.975, n - 1) * s / sqrt(n), is below |mean|. None where that is more than `MOST_SEEDS`,
-        and for fewer than 2 seeds."""
-        if not self.mean or self.std is None:
+        for fewer than 2 seeds, and in two stages, whose interval further seeds do not narrow so."""
+        if not self.mean or self.std is None or self.first is not None:
             return None
         ratio = self.std / abs(self.mean)
         return next((n for n in range(2, MOST_SEEDS + 1) if _half_width(ratio, n, n) < 1), None)
@@ -269,9 +269,14 @@ def _have_correlation(first: Sequence[float], second: Sequence[float]) -> bool:
     return len(first) > 2 and len(set(first)) > 1 and len(set(second)) > 1
 
 
-def smallest_correlation(n: int) -> float | None:
-    """The smallest correlation of n pairs that a two-sided t-test tells from none at 5 %; None for fewer than four."""
-    if n < 4:
+def smallest_correlations(n: int) -> tuple[float, float] | None:
+    """The smallest ρ and the smallest τ of n pairs that two-sided tests tell from none at 5 %.
+
+    By Student's t with n - 2 degrees of freedom, and by the normal approximation to Kendall's score. None for fewer
+    than ten pairs, where they are too small by more than 0.02.
+    """
+    if n < 10:
         return None
     quantile = t_quantile((1 + CONFIDENCE) / 2, n - 2)
-    return quantile / math.sqrt(n - 2 + quantile**2)
+    tau = NormalDist().inv_cdf((1 + CONFIDENCE) / 2) * math.sqrt(2 * (2 * n + 5) / (9 * n * (n - 1)))
+    return quantile / math.sqrt(n - 2 + quantile**2), tau

@@ -16,6 +16,7 @@ from mfm_tune.ledger.records import Status, TrialRecord
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.standing import Stages
 from mfm_tune.ledger.state import LedgerState
+from mfm_tune.program import Outcome
 from mfm_tune.published import Paper, Published, paper_number
 from mfm_tune.results.statistics import Paired, Summary, paired_difference, summary
 from mfm_tune.results.trials import ConfigResult, Environment, Mark, environments_of, marks
@@ -131,11 +132,17 @@ class TableResult:
     @cached_property
     def two_levels(self) -> TwoLevels | None:
         """Of rows that are draws of one thing: how much varies between them and between seeds within them, of the
-        differences to their baselines (their first stages alone: as many seeds each), or of the values where they have
-        none."""
+        differences to their baselines (their first stages alone), or of the values where they have none. None for other
+        rows, for too few numbers, and where rows share a baseline."""
         pairs = [each.paired.of_first_stage for _, _, each in self.comparisons]
-        groups = pairs or [tuple(cell.values.values()) for cell in self.cells]
-        return two_levels(groups) if self.table.draws_of else None
+        if not self.table.draws_of or self.share_baseline:
+            return None
+        return two_levels(pairs or [cell.values for cell in self.cells])
+
+    @property
+    def share_baseline(self) -> bool:
+        """Whether rows are compared with one config, so that its noise is in all of their differences."""
+        return len({each.baseline.config_id for _, _, each in self.comparisons}) < len(self.comparisons)
 
     def paper_columns(self, paper: Paper) -> tuple[float | None, ...]:
         """The paper's value of each further column, found by metric key or heading."""
@@ -151,12 +158,14 @@ class Results:
         configs: Config id -> trials, distinct, in printing order.
         launches: The events of the study's launches.
         stages: First stages of differences that were compared in two stages.
+        other_seeds: Seeds of finished trials of these configs that are no part of the report.
     """
 
     study: Study
     configs: Mapping[str, ConfigResult]
     launches: tuple[Event, ...]
     stages: Stages
+    other_seeds: tuple[int, ...] = ()
 
     @cached_property
     def seeds(self) -> tuple[int, ...]:
@@ -191,14 +200,13 @@ class Results:
 
     @cached_property
     def alike(self) -> Mapping[str, tuple[str, ...]]:
-        """Config id -> names of others that have exactly its numbers on every seed: what tells them apart had no
-        effect. Configs that no other equals are left out."""
-        groups: dict[tuple[tuple[int, float], ...], list[ConfigResult]] = {}
+        """Config id -> names of others that have exactly its numbers at every evaluation of every seed: what tells them
+        apart had no effect. Configs that no other equals are left out."""
+        groups: dict[tuple[tuple[tuple[int, float], ...], ...], list[ConfigResult]] = {}
         for config in self.configs.values():
-            finals = config.finals(self.metric)
-            numbers = tuple((seed, finals[seed]) for seed in self.study.seeds if seed in finals)
-            if len(numbers) == len(self.study.seeds):
-                groups.setdefault(numbers, []).append(config)
+            if config.finals(self.metric).keys() >= set(self.study.seeds):
+                curves = config.curve(self.metric)
+                groups.setdefault(tuple(curves[seed] for seed in self.study.seeds), []).append(config)
         return {
             config.config_id: tuple(each.name for each in group if each is not config)
             for group in groups.values()
@@ -240,7 +248,7 @@ class Results:
     @cached_property
     def main(self) -> tuple[Comparison, ...]:
         """The other references minus the first: what the study is about."""
-        metric, papers = self.metric, self._papers
+        metric, papers = self.metric, self._papers(self.metric)
         return tuple(
             self._comparison(other, self.references[0], metric, papers.get(other.config_id), papers)
             for other in self.references[1:]
@@ -287,13 +295,12 @@ class Results:
         return (*self.main, *(each for table in self.tables for _, _, each in table.comparisons))
 
     @cached_property
-    def distinct(self) -> tuple[CellResult, ...]:
-        """One cell for each config and metric, in printing order."""
-        found: dict[tuple[str, str], CellResult] = {}
-        for table in self.tables:
-            for cell in table.cells:
-                found.setdefault((cell.cell.config_id, table.metric), cell)
-        return tuple(found.values())
+    def numbered(self) -> tuple[tuple[ConfigResult, str], ...]:
+        """Every config with each metric that the tables print of it, in printing order, then baselines that are no row
+        with the metrics in which rows are compared with them."""
+        rows = ((cell.cell.config_id, table.metric) for table in self.tables for cell in table.cells)
+        baselines = ((each.baseline.config_id, each.metric) for each in self.comparisons)
+        return tuple((self.configs[config], metric) for config, metric in dict.fromkeys((*rows, *baselines)))
 
     @cached_property
     def records(self) -> tuple[TrialRecord, ...]:
@@ -305,16 +312,16 @@ class Results:
         """How many trials have each status."""
         return Counter(config.status(seed) for config in self.configs.values() for seed in config.trials)
 
-    @cached_property
-    def _papers(self) -> Mapping[str, float]:
-        """Config id -> the paper's number in the first table that has one."""
-        return dict(chain.from_iterable(_papers(self.study, table).items() for table in reversed(self.study.tables)))
+    def _papers(self, metric: str) -> Mapping[str, float]:
+        """Config id -> the paper's number in the first table of a metric that has one."""
+        tables = (table for table in reversed(self.study.tables) if (table.metric or self.metric) == metric)
+        return dict(chain.from_iterable(_papers(self.study, table).items() for table in tables))
 
     def _table(self, table: Table) -> TableResult:
         cells, metric = self.study.cells_of(table), table.metric or self.study.metric
         own = table.axis.against is not None
         baselines = (OWN,) if own else tuple(Baseline(name=each.name, config=each) for each in self.references)
-        papers = {**self._papers, **_papers(self.study, table)}
+        papers = {**self._papers(metric), **_papers(self.study, table)}
         return TableResult(
             table=table,
             metric=metric,
@@ -379,7 +386,16 @@ def collect(study: Study, state: LedgerState, fingerprints: Mapping[str, str] | 
         for config in study.configs()
     }
     launches = (each for each in state.launches if (each["study"], each["profile"]) == (study.name, study.profile))
-    return Results(study=study, configs=configs, launches=tuple(launches), stages=stages)
+    others = {
+        record.seed
+        for record in list(state.trials.values())  # at once: another thread may be adding to them
+        if record.outcome is Outcome.FINISHED
+        and record.config_id in configs
+        and record.seed not in configs[record.config_id].trials
+    }
+    return Results(
+        study=study, configs=configs, launches=tuple(launches), stages=stages, other_seeds=tuple(sorted(others))
+    )
 
 
 def _seeds(config: ConfigResult) -> tuple[int, ...]:

@@ -1,14 +1,18 @@
 """How much of a spread lies between groups and how much within them: a balanced one-way layout with random effects.
 
 y_ij = mean + between_i + within_ij for k groups i (sets of initial weights, say) of n numbers j (seeds) each, both
-parts normal. The analysis of variance gives mean squares B between groups (k - 1 degrees of freedom) and W within them
-(k (n - 1)): the variance within is estimated by W, that between by (B - W) / n, 0 where this is negative.
+parts normal and all of them independent. The analysis of variance gives mean squares B between groups (k - 1 degrees of
+freedom) and W within them (k (n - 1)): the variance within is estimated by W, that between by (B - W) / n, 0 where this
+is negative.
+
+Numbers of one seed share the order of images in all groups. In differences to a baseline of the group's own that part
+cancels; in the numbers themselves it makes the interval of the mean too narrow, as a baseline that groups share would.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from statistics import fmean, variance
@@ -33,7 +37,7 @@ class TwoLevels:
 
     Args:
         mean: Over groups and numbers; its interval is for the mean of all groups there could be, those drawn being k
-            of them: t with k - 1 degrees of freedom, exact.
+            of them: t with k - 1 degrees of freedom, exact for independent numbers.
         between: Standard deviation of the groups' true means; Williams' interval (1962), whose coverage is at least
             90 % by proof and about 95 % (a simulation in the tests).
         within: Standard deviation of numbers of one group; chi-squared with k (n - 1) degrees of freedom, exact.
@@ -47,18 +51,21 @@ class TwoLevels:
     each: int
 
 
-def two_levels(groups: Sequence[Sequence[float]]) -> TwoLevels | None:
-    """The analysis; None for fewer than two groups or two numbers a group, groups of different sizes, and no spread.
+def two_levels(groups: Sequence[Mapping[int, float]]) -> TwoLevels | None:
+    """The analysis over the seeds that all groups with a number have; None for fewer than two groups or two such seeds,
+    and for no spread.
 
     Args:
-        groups: The numbers of each group.
+        groups: Seed -> number, of each group.
     """
-    sizes = {len(group) for group in groups}
-    if len(groups) < 2 or len(sizes) != 1 or min(sizes) < 2:
+    measured = [group for group in groups if group]
+    seeds = sorted(set(measured[0]).intersection(*measured)) if measured else []
+    n, k = len(seeds), len(measured)
+    if k < 2 or n < 2:
         return None
-    (n,), k = sizes, len(groups)
-    means = [fmean(group) for group in groups]
-    between, within = n * variance(means), fmean(variance(group) for group in groups)
+    numbers = [[group[seed] for seed in seeds] for group in measured]
+    means = [fmean(group) for group in numbers]
+    between, within = n * variance(means), fmean(variance(group) for group in numbers)
     if not within > 0 or not math.isfinite(between):
         return None
     half = t_quantile(UPPER, k - 1) * math.sqrt(between / (k * n))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mfm_tune.report.grids import MOST_PAIRED, class_differences, matrix
+from mfm_tune.report.grids import MOST_PAIRED, class_differences, matrix, trial_grid
 from mfm_tune.results.study import Results, collect
 from mfm_tune.space import Axis, Table
 from tests.mfm_tune.made_ledger import MadeLedger, results_of, stub, stub_study
@@ -38,7 +38,47 @@ def test_rows_with_baselines_of_their_own_are_named_with_them() -> None:
     axis = Axis(name="level", levels=(0, 1), make=stub, against=lambda level: stub(0) if level else None)
     found = class_differences(measured(tables=(Table(name="t", title="T", axis=axis),), references={}))
     assert found is not None
-    assert [name for name, _ in found.rows] == ["1 minus level 0"]
+    assert [name for name, _ in found.rows] == ["level 1 minus level 0"]
+
+
+def test_trials_are_listed_in_the_metric_of_their_table_with_baselines_that_are_no_row() -> None:
+    """One table prints `road`, as SYNTHIA's prints a mean over fewer classes; the other is compared with level 3."""
+    levels = (Axis(name=name, levels=(level,), make=stub) for name, level in (("a", 1), ("b", 2)))
+    road, plain = levels
+    study = stub_study(
+        {},
+        tables=(
+            Table(name="a", title="A", axis=road, metric="student/iou/road"),
+            Table(name="b", title="B", axis=plain),
+        ),
+        references={"base": 3},
+        seeds=(0,),
+    )
+    ledger = MadeLedger(study)
+    for level in (1, 2):
+        ledger.trial(stub(level), 0, {"student/miou": 50.0 + level, "student/iou/road": 90.0 + level})
+    rows = [row[:3] for row in trial_grid(collect(study, ledger.state)).rows]
+    assert rows == [
+        ("a 1", "student IoU of road", "91.00"),
+        ("b 2", "student mIoU", "52.00"),
+        ("base", "student IoU of road", "not started"),
+        ("base", "student mIoU", "not started"),
+    ]
+
+
+def test_rows_of_one_level_in_two_tables_are_two_rows() -> None:
+    """A ratio and a lambda of 1, say, against one baseline that is no row itself."""
+    axes = (
+        Axis(name="a", levels=(1,), make=stub, against=lambda _: stub(0)),
+        Axis(name="b", levels=(1,), make=lambda level: stub(level, 5), against=lambda _: stub(0)),
+    )
+    study = stub_study({}, tables=tuple(Table(name=axis.name, title="T", axis=axis) for axis in axes), references={})
+    ledger = MadeLedger(study)
+    for config in (stub(0), stub(1), stub(1, 5)):
+        ledger.trial(config, 0, {"student/miou": 50.0, "student/iou/road": 50.0 + config.level})
+    found = class_differences(collect(study, ledger.state))
+    assert found is not None
+    assert [name.split(" minus ")[0] for name, _ in found.rows] == ["a 1", "b 1"]
 
 
 def test_nothing_is_shaded_without_classes() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mfm_tune.program import Outcome
 from mfm_tune.report.first_page import answers
 from mfm_tune.report.sections import study_text
-from mfm_tune.report.sentences import best_level, caveats, how_to_read, missing, status
+from mfm_tune.report.sentences import best_level, caveats, how_to_read, missing, status, two_levels_in_words
 from mfm_tune.report.tables import printed
 from mfm_tune.report.terminal import terminal_table
 from mfm_tune.results.study import collect
@@ -68,6 +68,50 @@ def test_what_is_missing_is_named_once_with_the_reason() -> None:
     assert missing(results) == ("default: seeds 1, 2 not started", "level 2: seeds 0, 1, 2 not started")
 
 
+def test_a_baseline_that_is_no_row_is_missed_and_its_pairs_are_counted() -> None:
+    study = stub_study({1: None}, references={"base": 0})
+    ledger = MadeLedger(study)
+    for seed, number in enumerate((51.0, 52.0, 53.5)):
+        ledger.trial(stub(1), seed, {"student/miou": number, "teacher/miou": number})
+        if seed:
+            ledger.trial(stub(0), seed, {"student/miou": 50.0, "teacher/miou": 50.0})
+    results = collect(study, ledger.state)
+    assert missing(results) == ("base: seed 0 not started",)
+    ((row,),) = (printed(results, table).rows for table in results.tables)
+    assert row.entries[1].text == "+2.8 [−6.8, +12.3] (2 seeds)"
+
+
+def test_the_papers_best_row_must_be_complete_and_any_of_those_it_prints_alike() -> None:
+    numbers = {0: (50.0,) * 3, 1: (51.0,) * 3, 2: (53.0, 53.0)}
+    (short,) = results_of({0: 50.0, 1: 54.0, 2: 55.0}, numbers).tables
+    assert best_level(short) is None
+    (tied,) = results_of({0: 54.0, 1: 54.0}, {0: (50.0,) * 3, 1: (51.0,) * 3}).tables
+    assert best_level(tied) == "The paper's best is 1 (54.0), and it has the highest mean here too."
+
+
+def test_draws_that_share_a_baseline_are_not_analysed() -> None:
+    axis = Axis(name="set", levels=(1, 2), make=stub, against=lambda _: stub(0))
+    study = stub_study({}, tables=(Table(name="t", title="T", axis=axis, draws_of="weights"),), references={})
+    ledger = MadeLedger(study)
+    ledger.finish(lambda config, seed: 50.0 + config.level * seed)
+    (table,) = collect(study, ledger.state).tables
+    assert two_levels_in_words(table) == (
+        "Rows share a baseline, whose noise is in all of their differences: no analysis of weights."
+    )
+
+
+def test_tables_without_a_trial_are_a_line_on_a_terminal() -> None:
+    axes = {name: Axis(name=name, levels=(level,), make=stub) for name, level in (("a", 1), ("b", 2), ("c", 3))}
+    tables = tuple(Table(name=name, title=f"Table {name}", axis=axis) for name, axis in axes.items())
+    study = stub_study({}, tables=tables, references={})
+    ledger = MadeLedger(study)
+    ledger.trial(stub(2), 0, {"student/miou": 50.0})
+    shown = terminal_table(study, ledger.state, width=100)
+    assert "Table b" in shown
+    assert "Table a" not in shown
+    assert "Without a trial yet: a, c." in shown
+
+
 def test_the_status_counts_every_trial() -> None:
     results = results_of({0: None, 1: None}, {0: (1.0, 2.0, 3.0), 1: (1.0,)})
     assert status(results) == ("2 cells, 2 distinct configs, 6 trials with seeds 0, 1, 2: 4 finished, 2 not started.")
@@ -75,12 +119,12 @@ def test_the_status_counts_every_trial() -> None:
 
 def test_rows_that_are_draws_of_one_thing_are_analysed_on_two_levels() -> None:
     """Of differences to the rows' own baselines 1, 2, 3 | 2, 3, 4 | 6, 7, 8; a table of other rows has no such line."""
-    numbers = {1: (51.0, 52.0, 53.0), 2: (52.0, 53.0, 54.0), 3: (56.0, 57.0, 58.0), 0: (50.0, 50.0, 50.0)}
-    axis = Axis(name="set", levels=(1, 2, 3), make=stub, against=lambda _: stub(0))
+    numbers = {1: (51.0, 52.0, 53.0), 2: (52.0, 53.0, 54.0), 3: (56.0, 57.0, 58.0)}
+    axis = Axis(name="set", levels=(1, 2, 3), make=stub, against=lambda level: stub(10 + level))
     drawn = Table(name="drawn", title="Drawn", axis=axis, draws_of="initial weights")
     study = stub_study({0: None}, tables=(drawn, Table(name="plain", title="Plain", axis=axis)))
     ledger = MadeLedger(study)
-    ledger.finish(lambda config, seed: numbers[config.level][seed])
+    ledger.finish(lambda config, seed: numbers.get(config.level, (50.0,) * 3)[seed])
     results = collect(study, ledger.state)
     remarks, plain = (printed(results, table).remarks for table in results.tables)
     assert plain == ()

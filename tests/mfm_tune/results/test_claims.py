@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mfm_tune.results.claims import Finding, claims
-from tests.mfm_tune.made_ledger import results_of
+from mfm_tune.results.study import collect
+from mfm_tune.space import Axis, Table
+from tests.mfm_tune.made_ledger import MadeLedger, results_of, stub, stub_study
 
 
 @pytest.mark.parametrize(
@@ -40,3 +42,14 @@ def test_each_difference_of_the_paper_is_read_once_and_ties_are_none() -> None:
         frozenset(("level 2", "default")),
     }
     assert len(claims(results)) == 2
+
+
+def test_numbers_of_two_metrics_of_the_paper_make_no_claim() -> None:
+    """A table of mIoU that prints the baseline, and one of a class's IoU that does not."""
+    axes = Axis(name="a", levels=((0, 50.0),), make=stub), Axis(name="b", levels=((1, 85.0), (2, 90.0)), make=stub)
+    tables = (
+        Table(name="a", title="A", axis=axes[0]),
+        Table(name="b", title="B", axis=axes[1], metric="student/iou/car"),
+    )
+    study = stub_study({}, tables=tables, references={"base": 0})
+    assert claims(collect(study, MadeLedger(study).state)) == ()

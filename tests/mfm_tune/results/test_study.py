@@ -239,3 +239,23 @@ def test_no_gain_is_printed_beside_a_time_that_all_share() -> None:
     ledger = MadeLedger(study)
     ledger.finish(lambda config, seed: 50.0, step_ms=(10.0, 20.0))
     assert collect(study, ledger.state).gains == ()
+
+
+def test_equal_ends_of_unequal_curves_are_not_said_to_have_no_effect() -> None:
+    """Two collapsed networks can end with one number."""
+    study = stub_study({0: None, 1: None, 2: None}, seeds=(0,))
+    ledger = MadeLedger(study)
+    for level in (0, 1, 2):
+        ledger.trial(
+            stub(level), 0, {"student/miou": 5.0}, curve=lambda value, share, level=level: value * share**level
+        )
+    assert collect(study, ledger.state).alike == {}
+
+
+def test_seeds_that_a_report_is_not_asked_for_are_named() -> None:
+    study = stub_study({0: None})
+    ledger = MadeLedger(study)
+    ledger.finish(lambda config, seed: 50.0)
+    ledger.trial(stub(0), 7, {"student/miou": 90.0})
+    ledger.trial(stub(0), 8, {"student/miou": 90.0}, outcome=None)
+    assert collect(study, ledger.state).other_seeds == (7,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
@@ -19,10 +21,15 @@ DYESTUFF = (
 )
 
 
+def seeded(groups: Sequence[Sequence[float]]) -> list[dict[int, float]]:
+    """Numbers by seed."""
+    return [dict(enumerate(group)) for group in groups]
+
+
 def test_the_textbook_example_has_its_variances() -> None:
     """Intervals by the printed quantiles: t 2.5706, chi2 12.401 and 39.364 (24), 0.8312 and 12.833 (5), F 3.1548 and
     0.1593 (5 and 24)."""
-    found = two_levels(DYESTUFF)
+    found = two_levels(seeded(DYESTUFF))
     assert found is not None
     assert (found.groups, found.each, found.mean.value) == (6, 5, 1527.5)
     assert found.between.value**2 == pytest.approx(1764.05)
@@ -48,7 +55,7 @@ def test_the_intervals_hold_the_truth_as_often_as_they_promise(between: float) -
     hits = np.zeros(3)
     for _ in range(1000):
         groups = (draws.normal(3.0, between, (5, 1)) + draws.normal(0.0, 1.0, (5, 3))).tolist()
-        found = two_levels(groups)
+        found = two_levels(seeded(groups))
         assert found is not None
         hits += (covers(found.mean, 3.0), covers(found.between, between), covers(found.within, 1.0))
     mean, part, within = hits / 1000
@@ -58,6 +65,12 @@ def test_the_intervals_hold_the_truth_as_often_as_they_promise(between: float) -
 
 
 def test_what_cannot_be_divided_is_none() -> None:
-    """One group, one number a group, groups of two sizes, numbers without spread."""
-    for groups in ([[1.0, 2.0]], [[1.0], [2.0]], [[1.0, 2.0], [1.0, 2.0, 3.0]], [[1.0, 1.0], [2.0, 2.0]], []):
-        assert two_levels(groups) is None
+    """One group, one number a group, numbers without spread."""
+    for groups in ([[1.0, 2.0]], [[1.0], [2.0]], [[1.0, 1.0], [2.0, 2.0]], [], [[], [1.0, 2.0]]):
+        assert two_levels(seeded(groups)) is None
+
+
+def test_groups_are_compared_on_the_seeds_that_all_of_them_have() -> None:
+    """A trial that diverged costs its seed; a group without any number is left out."""
+    numbers = [{0: 1.0, 1: 2.0, 2: 4.0}, {0: 3.0, 2: 4.5}, {}, {2: 7.0, 0: 5.0}]
+    assert two_levels(numbers) == two_levels([{0: 1.0, 2: 4.0}, {0: 3.0, 2: 4.5}, {0: 5.0, 2: 7.0}])
