@@ -197,6 +197,12 @@ class Table(Declared):
             raise SearchSpaceError(
                 f"Table.name must be none of {', '.join(TAKEN)}, which the report's own files have, got '{self.name}'."
             )
+        headings = [heading for _, heading in self.columns]
+        for heading in headings:
+            if headings.count(heading) > 1:
+                raise SearchSpaceError(
+                    f"Table.columns of '{self.name}' must have distinct headings, got '{heading}' twice; rename one."
+                )
 
 
 @dataclass(frozen=True, kw_only=True)

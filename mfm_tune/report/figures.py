@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
@@ -106,9 +107,11 @@ def _plot(results: Results, table: TableResult) -> Figure:
 
 
 def _places(table: TableResult) -> list[float]:
-    """Where the levels stand: to scale where all are numbers, else at equal distances."""
+    """Where the levels are drawn: to scale where all are finite numbers, else at equal distances."""
     levels = [level for level, _ in table.table.axis.rows]
-    numeric = all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
+    numeric = all(
+        isinstance(level, int | float) and not isinstance(level, bool) and math.isfinite(level) for level in levels
+    )
     return [float(level if numeric else index) for index, level in enumerate(levels)]
 
 

@@ -49,9 +49,14 @@ def terminal_search(
 
 def _of_study(results: Results, width: int | None) -> str:
     lines: list[RenderableType] = []
-    for table in (printed(results, each) for each in results.tables):
+    waiting = [table.table.name for table in results.tables if not any(cell.config.records for cell in table.cells)]
+    if len(waiting) == len(results.tables):
+        waiting = []
+    for table in (printed(results, each) for each in results.tables if each.table.name not in waiting):
         lines.append(_table(table, wide=columns(width) >= WIDE))
         lines += [Text(f"  [{index}] {note}") for index, note in enumerate(table.footnotes, 1)]
+    if waiting:
+        lines.append(Text(f"Without a trial yet: {', '.join(waiting)}."))
     levels = two_levels_section(results)
     if levels.rows:
         lines.append(grid(levels.title, levels.headings, levels.rows))

@@ -185,7 +185,11 @@ def _metrics(a: Side, b: Side, wanted: Sequence[str], stages: Mapping[str, First
     shared = sorted(_finished_seeds(a) & _finished_seeds(b))
     seeds = ", ".join(map(str, shared)) or "none"
     head = ("metric", "A", "B", "B − A", "95 % interval")
-    notes = ["", f"mean ± std (n) over finished seeds; differences over the seeds that both have: {seeds}"]
+    notes = [
+        "",
+        f"mean ± std (n) over finished seeds; differences over the seeds that both have: {seeds}, as far as there are "
+        "numbers of both",
+    ]
     intervals = sum(row[-1] != "–" for row in rows)
     if intervals:
         notes.append(

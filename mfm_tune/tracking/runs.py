@@ -337,9 +337,16 @@ def _cell_tags(
         tags["mfm.trained"] = cell.trained
     if cell.paper is not None:
         tags["mfm.paper"] = str(cell.paper)
-    if stages.seeds(cell.config_id):
+    if any(stages.of(cell.config_id, other, cell.metric) for other in _baselines(state, cell)):
         tags["mfm.interval"] = "two-stage"
     return tags
+
+
+def _baselines(state: LedgerState, cell: DeclaredCell) -> tuple[str, ...]:
+    """The ids of what a cell is compared with."""
+    if cell.against is not None:
+        return (cell.against,)
+    return tuple(state.studies[cell.study, cell.profile]["references"].values())
 
 
 def _cell_note(cell: DeclaredCell, finished: int, seeds: int, numbers: Mapping[str, float]) -> str:

@@ -222,6 +222,12 @@ DECLARED: tuple[tuple[Any, str, object, str], ...] = (
     (TABLE, "name", "../t", "Table.name must be 1 to 64 letters, digits, "),
     (
         TABLE,
+        "columns",
+        (("student/iou/car", "Car"), ("teacher/iou/car", "Car")),
+        "Table.columns of 't' must have distinct headings, got 'Car' twice; rename one.",
+    ),
+    (
+        TABLE,
         "name",
         "trials",
         "Table.name must be none of trials, curves, classes, explored, which the report's own files",
