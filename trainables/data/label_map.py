@@ -19,6 +19,7 @@ default, or else `test`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -52,7 +53,8 @@ def read_label_map(path: Path) -> Reader:
         ValueError: The file is missing, or something in it is; the message names it and what is allowed.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
             f"{path} must be a JSON file with splits and train_ids, but cannot be read: {error}."
@@ -74,6 +76,7 @@ def read_label_map(path: Path) -> Reader:
         dataset=name,
         splits=tuple(split for split in Split if split in patterns),
         scored=_scored(path, content.get("scored"), patterns),
+        file_digest=hashlib.sha256(text.encode()).hexdigest(),
         find=lambda root, split: _find(root, split, patterns[split]),
         train_ids=_by_colours(codes, others) if coloured else _by_ids(codes, others),
     )

@@ -114,7 +114,8 @@ class Reader:
         training_size: The box that training images are fitted into by default; None keeps their own size.
         classes: Names of the classes, in the order of the ids that labels are decoded to.
         places: Class -> where a table of one's own names it, such as `classes.csv, line 3`.
-        digest: Of what labels are decoded by, where a file has it and not the code.
+        digest: Of what labels are decoded by, where a table of classes has it and not the code.
+        file_digest: Of the file that describes it: a label map, or code of one's own.
         find: Pairs the files of a split in a root folder.
         train_ids: Decodes a label file to class ids [H, W], 255 where nothing is trained; raises `UnknownIds`, or one
             of `DECODING_ERRORS`.
@@ -127,6 +128,7 @@ class Reader:
     classes: tuple[str, ...] = CITYSCAPES_CLASSES
     places: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
+    file_digest: str = ""
     find: Callable[[Path, Split], Found]
     train_ids: Callable[[Path], TrainIds]
 

@@ -6,8 +6,11 @@ import json
 import multiprocessing
 import os
 import random
+import shutil
 import signal
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
 from typing import Any
@@ -87,6 +90,97 @@ def test_a_store_of_other_settings_is_not_overwritten(tmp_path: Path) -> None:
     pack(job_for(tmp_path / "gta", tmp_path / "store"))
     with pytest.raises(ValueError, match="a store of other images or settings already"):
         pack(job_for(tmp_path / "gta", tmp_path / "store", codec=Codec.JPEG))
+
+
+@pytest.fixture
+def mapped(tmp_path: Path) -> list[str]:
+    """The command that packs three images as `map.json` describes them."""
+    make_gta(tmp_path, 3)
+    splits = {"train": {"images": "images/*.png", "labels": "labels/*.png"}}
+    (tmp_path / "map.json").write_text(json.dumps({"splits": splits, "train_ids": {"7": 0}, "others": 13}))
+    files = ["--root", str(tmp_path), "--label-map", str(tmp_path / "map.json")]
+    return ["prepare", "folder", *files, "--out", str(tmp_path / "store")]
+
+
+def other_map(root: Path) -> None:
+    path = root / "map.json"
+    path.write_text(path.read_text().replace('"others": 13', '"others": 5'))
+
+
+def mended_label(root: Path) -> None:
+    native.write(root / "labels" / "00001.png", native.png(np.full((24, 60), 7, dtype=np.uint8)))
+
+
+def other_image(root: Path) -> None:
+    native.write(root / "images" / "00001.png", native.png(native.image(24, 60, 99)))
+
+
+@pytest.mark.parametrize("change", [other_map, mended_label, other_image])
+def test_a_repeat_over_a_store_whose_files_have_changed_since_is_refused(
+    change: Callable[[Path], None], mapped: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names and sizes are as they were; the store keeps what it has until someone deletes it."""
+    assert main(mapped) == 0
+    store = (tmp_path / "store" / "store.json").read_bytes()
+    change(tmp_path)
+    assert main(mapped) == 2
+    assert "store was made before its images, its labels or the file that describes" in capsys.readouterr().err
+    assert (tmp_path / "store" / "store.json").read_bytes() == store
+    shutil.rmtree(tmp_path / "store")
+    assert main(mapped) == 0
+    assert main(mapped) == 0
+    assert "0 images decoded now, 3 before" in capsys.readouterr().out
+
+
+def test_code_of_ones_own_that_changed_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The map of its ids may be another one."""
+    make_gta(tmp_path, 3)
+    code = tmp_path / "own.py"
+    code.write_text(
+        "from dataclasses import replace\nfrom trainables.data.datasets.gta import DATASET\n"
+        "DATASET = replace(DATASET, dataset='own')\n"
+    )
+    own = ["prepare", "own", "--code", str(code), "--root", str(tmp_path), "--out", str(tmp_path / "store")]
+    assert main(own) == main(own) == 0
+    code.write_text(code.read_text() + "# other ids\n")
+    assert main(own) == 2
+    assert "the file that describes them changed" in capsys.readouterr().err
+
+
+def test_a_store_of_earlier_code_is_kept_and_nothing_is_claimed_of_its_files(
+    mapped: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(mapped) == 0
+    manifest = Store(tmp_path / "store").manifest
+    earlier = {key: value for key, value in manifest.provenance.items() if key != preparing.SOURCES}
+    (tmp_path / "store" / "store.json").write_text(replace(manifest, provenance=earlier).to_json())
+    other_map(tmp_path)
+    capsys.readouterr()
+    assert main(mapped) == 0
+    said = capsys.readouterr()
+    assert "Warning: " in said.err
+    assert "did not note the files that it was made of" in said.err
+    assert "0 images decoded now, 3 before" in said.out
+
+
+def test_shards_of_files_that_have_changed_since_are_packed_again(tmp_path: Path) -> None:
+    """As are those of which earlier code did not note the files; one store never has labels of two states."""
+    make_gta(tmp_path / "gta", IMAGES)
+    label = tmp_path / "gta" / "labels" / f"{IMAGES - 1:05d}.png"
+    sound = label.read_bytes()
+    label.write_bytes(sound[:-40])
+    job = job_for(tmp_path / "gta", tmp_path / "store")
+    with pytest.raises(ValueError, match="1 file is broken"):
+        pack(job)
+    label.write_bytes(sound)
+    native.write(tmp_path / "gta" / "labels" / "00001.png", native.png(np.full((24, 60), 26, dtype=np.uint8)))
+    note = job.partial / "train-00001.note"
+    earlier = json.loads(note.read_text())
+    del earlier[preparing.SOURCES]
+    note.write_text(json.dumps(earlier))
+    done = pack(job)
+    assert (done.decoded, done.kept) == (3 * SHARD, IMAGES - 3 * SHARD)
+    assert np.all(Store(job.out).split(Split.TRAIN).label(1) == 13)
 
 
 def test_two_writers_do_not_meet(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ A data set of one's own is such a module anywhere: `--code FILE` names it.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
@@ -43,4 +45,4 @@ def load_dataset(path: Path) -> Reader:
         raise ValueError(f"--code {path} must have a DATASET = Reader(...), got {reader!r}.")
     if reader.dataset in dataset_names():
         raise ValueError(f"--code {path}: DATASET.dataset must be a name of its own, got {reader.dataset!r}.")
-    return reader
+    return replace(reader, file_digest=hashlib.sha256(path.read_bytes()).hexdigest())

@@ -23,6 +23,7 @@ from trainables.data.readers import (
     image_size,
     read_image,
     read_train_ids,
+    relative,
 )
 from trainables.data.splits import Split
 
@@ -54,10 +55,17 @@ class BrokenFiles(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
-    """A sample whose files have readable headers of one size."""
+    """A sample whose files have readable headers of one size.
+
+    Args:
+        sample: Where they lie.
+        size: (rows, columns).
+        stamps: Of the image and the label: path in the data set's folder, bytes, and when it was last changed [ns].
+    """
 
     sample: Sample
     size: Size
+    stamps: tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +201,13 @@ def _look(sample: Sample, root: Path) -> Surveyed | Problem:
                 raise _sizes_differ(sample.label, size, label_size)
     except BrokenSample as broken:
         return broken.problem(root)
-    return Surveyed(sample, size)
+    files = (sample.image,) if sample.label is None else (sample.image, sample.label)
+    return Surveyed(sample, size, tuple(_stamp(file, root) for file in files))
+
+
+def _stamp(path: Path, root: Path) -> tuple[str, int, int]:
+    facts = path.stat()
+    return relative(path, root), facts.st_size, facts.st_mtime_ns
 
 
 def _decode(reader: Reader, sample: Sample, root: Path) -> Problem | npt.NDArray[np.int64]:

@@ -30,13 +30,14 @@ from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.check import BrokenFiles, Surveyed, read_sample
 from trainables.data.packing.format import LABEL_CODEC, checksum, image_checksums
 from trainables.data.packing.manifest import MANIFEST, Codec, Manifest, SplitManifest, StoredFile
-from trainables.data.packing.plan import Job, Plan, refuse_empty, stored_size
+from trainables.data.packing.plan import Job, Plan, refuse_empty, sources_digest, stored_size
 from trainables.data.packing.progress import Progress, gigabytes
 from trainables.data.packing.resize import Pixels, Size, resize_image, resize_label
 from trainables.data.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Sample, relative
 from trainables.data.splits import Split
 
 PLAN = "plan.json"
+SOURCES = "sources"  # the key of `sources_digest` in the note beside a shard, and in a store's provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,13 @@ class Prepared:
         manifest: Of the finished store.
         decoded: Images decoded in this run.
         kept: Images that an earlier run had packed.
+        compared: Whether these were made of the files as they are now; earlier code did not note of which it made them.
     """
 
     manifest: Manifest
     decoded: int
     kept: int
+    compared: bool = True
 
 
 def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
@@ -62,7 +65,7 @@ def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
 
     Raises:
         BrokenFiles: Files turned out to be broken when they were decoded; what was packed is kept for the next run.
-        ValueError: The output cannot be used, or another run writes to it.
+        ValueError: The output cannot be used, or was made of files that have changed, or another run writes to it.
         OSError: The disk has not enough space.
     """
     if job.out.exists():
@@ -93,7 +96,13 @@ def _existing(job: Job, plan: Plan) -> Prepared:
     manifest = Manifest.read(job.out)
     if manifest.plan != plan.digest:
         raise ValueError(f"{job.out} is a store of other images or settings already; delete it, or give another --out.")
-    return Prepared(manifest, 0, sum(entry.images for entry in manifest.splits.values()))
+    sources = manifest.provenance.get(SOURCES)
+    if sources not in (None, plan.sources):
+        raise ValueError(
+            f"{job.out} was made before its images, its labels or the file that describes them changed (in bytes, or "
+            "in the time of the last change); delete it to make it anew, or give another --out."
+        )
+    return Prepared(manifest, 0, sum(entry.images for entry in manifest.splits.values()), sources is not None)
 
 
 def _begin(job: Job, plan: Plan) -> None:
@@ -143,11 +152,11 @@ class _Committed:
 
 
 def _pack_split(job: Job, split: Split, samples: Sequence[Surveyed], progress: Progress) -> _Packed:
-    """Pack the shards of a split that are not there yet; shards with broken files are tried again."""
+    """Pack the shards of a split that are not there yet, or whose files have changed; broken ones are tried again."""
     packed = _Packed()
     missing = []
     for number, part in enumerate(_shards_of(job, samples)):
-        committed = _committed(job, split, number)
+        committed = _committed(job, split, number, part)
         if committed is None or (committed.problems and not job.skip_broken):
             missing.append((number, part))
             continue
@@ -196,18 +205,23 @@ def _pack_shard(
         os.fsync(raw.fileno())  # before its note is written
     os.replace(growing, path)
     stored = StoredFile(path.name, path.stat().st_size, checksum(path))
-    note = {"shard": asdict(stored), "images": images, "problems": [_problem_json(problem) for problem in problems]}
+    note = {
+        "shard": asdict(stored),
+        "images": images,
+        "problems": [_problem_json(problem) for problem in problems],
+        SOURCES: sources_digest(job.reader, samples),
+    }
     _write(_note(path), json.dumps(note).encode())
 
 
-def _committed(job: Job, split: Split, number: int) -> _Committed | None:
-    """The note of a finished shard; None where it is missing, or the shard has another length."""
+def _committed(job: Job, split: Split, number: int, samples: Sequence[Surveyed]) -> _Committed | None:
+    """The note of a finished shard; None where it is missing, the shard has another length, or its files changed."""
     path = job.partial / f"{split.value}-{number:05d}.arrow"
     if not _note(path).exists() or not path.exists():
         return None
     note = json.loads(_note(path).read_text(encoding="utf-8"))
     shard = StoredFile(**note["shard"])
-    if path.stat().st_size != shard.bytes:
+    if path.stat().st_size != shard.bytes or note.get(SOURCES) != sources_digest(job.reader, samples):
         return None
     problems = tuple(Problem(Fault(p["fault"]), p["path"], p["detail"]) for p in note["problems"])
     return _Committed(shard, note["images"], problems)
@@ -296,6 +310,7 @@ def _finish(job: Job, plan: Plan, decoding: Sequence[Problem]) -> Manifest:
         "versions": {"python": platform.python_version()}
         | {n: version(n) for n in ("pillow", "pyarrow", "numpy", "torch")},
         "left_out": [_problem_json(problem) for problem in (*plan.problems, *decoding)],
+        SOURCES: plan.sources,
     }
     manifest = Manifest(job.reader.dataset, plan.digest, scored, splits, provenance, job.reader.classes)
     _write(job.partial / MANIFEST, manifest.to_json().encode())
@@ -310,8 +325,8 @@ def _finish(job: Job, plan: Plan, decoding: Sequence[Problem]) -> Manifest:
 def _index(job: Job, split: Split, samples: Sequence[Surveyed]) -> SplitManifest:
     """Collect the small columns of a split's shards into its index."""
     shards, batches = [], []
-    for number in range(len(_shards_of(job, samples))):
-        committed = _committed(job, split, number)
+    for number, part in enumerate(_shards_of(job, samples)):
+        committed = _committed(job, split, number, part)
         assert committed is not None, f"shard {number} of {split.value} was not committed"
         shards.append(committed.shard)
         with pa.memory_map(str(job.partial / committed.shard.file)) as file:

@@ -1,12 +1,13 @@
-"""What `prepare` will pack: samples, the bytes that they take, and a digest of all that makes a store what it is."""
+"""What `prepare` will pack: samples, the bytes that they take, and digests of all that makes a store what it is."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from trainables.data.classes import CITYSCAPES_CLASSES
@@ -76,7 +77,8 @@ class Plan:
         problems: Files that are left out.
         bytes: Size of the store: exact for raw images, from above for JPEG files and labels.
         native_bytes: The same if every image kept its native size.
-        digest: Of all that makes a store what it is.
+        digest: Of names, sizes and settings: all that makes a store what it is, where no file changes.
+        sources: `sources_digest` of all samples.
     """
 
     samples: Mapping[Split, tuple[Surveyed, ...]]
@@ -84,6 +86,7 @@ class Plan:
     bytes: int
     native_bytes: int
     digest: str
+    sources: str
 
 
 def make_plan(job: Job, progress: Progress) -> Plan:
@@ -103,7 +106,15 @@ def make_plan(job: Job, progress: Progress) -> Plan:
     samples = {split: entry.samples for split, entry in surveys.items()}
     refuse_empty(job, {split: len(entries) for split, entries in samples.items()})
     native = replace(job, box=None, evaluation_box=None)
-    return Plan(samples, problems, _estimate(job, samples), _estimate(native, samples), _plan_digest(job, samples))
+    sources = sources_digest(job.reader, chain.from_iterable(samples.values()))
+    digest = _plan_digest(job, samples)
+    return Plan(samples, problems, _estimate(job, samples), _estimate(native, samples), digest, sources)
+
+
+def sources_digest(reader: Reader, samples: Iterable[Surveyed]) -> str:
+    """Of what may change while names and sizes stay: the files of samples, and the one that describes their labels."""
+    content = [reader.file_digest, [entry.stamps for entry in samples]]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _estimate(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> int:
