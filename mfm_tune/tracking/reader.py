@@ -89,7 +89,7 @@ class LedgerReader:
         self.pictures: dict[str, dict[str, int]] = {}
         self.pseudo_labels: dict[str, set[str]] = {}
         self._steps: dict[str, dict[int, Event]] = {}  # the reports that count
-        self._cell_steps: dict[str, int] = {}
+        self._cell_rows: dict[str, tuple[int, int]] = {}  # cell key -> latest step and time of its rows
         self._marks: dict[str, tuple[int, int]] = {}  # run key -> how many rows it has, and their checksum
 
     def read(self) -> Batch | None:
@@ -257,9 +257,10 @@ class LedgerReader:
             if not changed:
                 continue
             self.numbers[cell.key] = now
-            step = max(int(now["n_seeds"]), self._cell_steps.get(cell.key, 0))  # the last row must be the latest
-            self._cell_steps[cell.key] = step
-            self._add(batch, cell.key, changed, time, step)
+            step, latest = self._cell_rows.get(cell.key, (0, 0))
+            # MLflow shows the row of the greatest step, time and value: the last one, also where the clock was put back
+            at = self._cell_rows[cell.key] = max(int(now["n_seeds"]), step), max(time, latest + 1)
+            self._add(batch, cell.key, changed, time=at[1], step=at[0])
 
 
 def _experiment(record: TrialRecord) -> str:

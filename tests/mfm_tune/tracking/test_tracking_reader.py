@@ -185,6 +185,19 @@ def test_results_of_other_code_leave_a_cell_when_its_config_is_trained_anew(tmp_
     assert [run.tags["mfm.seeds"] for run in runs if run] == [others, others, "1/3", others]
 
 
+def test_the_number_that_counts_is_the_latest_where_the_clock_was_put_back(tmp_path: Path) -> None:
+    """MLflow shows the row of the greatest step, time and value; the next driver's machine may be an hour behind."""
+    events = list(retrained(declared=True))
+    behind = max(number for number, event in enumerate(events) if event["event"] == "study")
+    for event in events[behind:]:
+        event["time"] -= 3_600_000
+        event |= {"metrics": {"student/miou": 5.0}} if "metrics" in event else {}
+    rows = all_rows(LedgerReader(write(tmp_path, events)))["cell/fiction/smoke/b/Baseline"]
+    means = [row for row in rows if row.key == "mean"]
+    shown = max(means, key=lambda row: (row.step, row.time, 0 if math.isnan(row.value) else row.value))
+    assert shown.value == means[-1].value == 5.0
+
+
 def test_results_that_the_user_lets_count_come_back(tmp_path: Path) -> None:
     """A `reuse` line counts the cells again."""
     fiction = list(retrained(declared=True))
