@@ -34,13 +34,14 @@ class _Line:
 
 @charts.house_style
 def forest_figures(results: Results) -> dict[str, Figure]:
-    """By file name: all cells against each baseline and in each printed metric; what has no numbers is not drawn."""
+    """By file name: all cells against each baseline and in each printed metric, of tables with a trial; what has no
+    numbers is not drawn."""
     return dict(_figures(results))
 
 
 def _figures(results: Results) -> Iterator[tuple[str, Figure]]:
     wanted: dict[tuple[str, str], list[tuple[TableResult, int]]] = {}
-    for table in results.tables:
+    for table in filter(lambda table: table.begun, results.tables):
         for index, baseline in enumerate(table.baselines):
             wanted.setdefault((baseline.name, table.metric), []).append((table, index))
     drawn = 0

@@ -49,7 +49,7 @@ def terminal_search(
 
 def _of_study(results: Results, width: int | None) -> str:
     lines: list[RenderableType] = []
-    waiting = [table.table.name for table in results.tables if not any(cell.config.records for cell in table.cells)]
+    waiting = [table.table.name for table in results.tables if not table.begun]
     if len(waiting) == len(results.tables):
         waiting = []
     for table in (printed(results, each) for each in results.tables if each.table.name not in waiting):

@@ -119,6 +119,11 @@ class TableResult:
         return bool(self.table.quoted) or any(cell.cell.paper is not None for cell in self.cells)
 
     @property
+    def begun(self) -> bool:
+        """Whether a trial of a row has begun."""
+        return any(cell.config.records for cell in self.cells)
+
+    @property
     def baseline(self) -> ConfigResult | None:
         """The first of the baselines that all rows share."""
         return self.baselines[0].config if self.baselines else None
