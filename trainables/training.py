@@ -81,8 +81,8 @@ def self_training_step(state: State, settings: SelfTraining, source: Batch, targ
         if settings.class_crop is not None:
             target = class_balanced(target, settings.class_crop, teacher.network, state.streams, step)
         pseudo = pseudo_label(teacher.network, target, settings.threshold, settings.margins)
-        mixing = _mix_view(state, source, target, pseudo)
-        mixed = mixed_images(state, settings, mixing)
+    mixing = _mix_view(state, source, target, pseudo)
+    mixed = mixed_images(state, settings, mixing)
     view = StepView(
         step=step,
         total_steps=mixing.total_steps,

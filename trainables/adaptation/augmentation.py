@@ -8,6 +8,7 @@ epsilon, and not `ColorJitter` nor torchvision's. Draws are made on the host; im
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -166,7 +167,7 @@ def gaussian_blur(image: Tensor, sigma: Tensor, reach: float) -> Tensor:
     """Blur each image of a batch [B, C, H, W] with its own sigma [B] (pixels), reflecting at the border.
 
     The kernel is the reference's (a tenth of the size, odd) cut where its weight falls below 1e-6 (`reach`, pixels),
-    and separable: rows, then columns.
+    and separable: rows, then columns. An image keeps its dtype under autocast, too.
     """
     batch, channels, rows, columns = image.shape
     radius_y, radius_x = (min(kernel_size(size) // 2, math.ceil(reach)) for size in (rows, columns))
@@ -174,9 +175,17 @@ def gaussian_blur(image: Tensor, sigma: Tensor, reach: float) -> Tensor:
     flat = F.pad(flat, (radius_x, radius_x, radius_y, radius_y), mode="reflect")
     vertical = _kernels(sigma, radius_y, channels, image).unsqueeze(-1)
     horizontal = _kernels(sigma, radius_x, channels, image).unsqueeze(-2)
-    flat = F.conv2d(flat, vertical, groups=batch * channels)
-    flat = F.conv2d(flat, horizontal, groups=batch * channels)
+    with _without_autocast(image.device):
+        flat = F.conv2d(flat, vertical, groups=batch * channels)
+        flat = F.conv2d(flat, horizontal, groups=batch * channels)
     return flat.view(batch, channels, rows, columns)
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Arithmetic in the dtype of what is given; some devices (meta) know no other."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def kernel_size(size: int) -> int:

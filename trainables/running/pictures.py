@@ -51,6 +51,7 @@ def save_pictures(folder: Path, student: Segmentor, domains: Domains, last: Step
 
 def _photograph(image: Tensor, domains: Domains) -> np.ndarray:
     """A normalised image [3, H, W] as [H, W, 3] pixel values, uint8."""
+    image = image.float()  # a mixer of one's own may give half precision, which NumPy has not
     mean = image.new_tensor(domains.mean).view(3, 1, 1)
     std = image.new_tensor(domains.std).view(3, 1, 1)
     pixels = (image * std + mean).round().clamp(0, 255).permute(1, 2, 0)

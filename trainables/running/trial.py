@@ -251,12 +251,21 @@ class Trial:
         report = self._report(state, metrics)
         report["confusion"] = {name: result.confusion.tolist() for name, result in scored.items()}
         if state.step >= self.config.schedule.steps:
-            with self._eager_passes():
-                report["pictures"] = save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
             tensor_file.save(self.folder / FINAL, dict(state.student.state_dict()), self._numbers(state))
+            report["pictures"] = self._pictures(state)
             report["outcome"] = "finished"
         self._writer.wait()
         return report
+
+    def _pictures(self, state: State) -> dict[str, str]:
+        """Pictures by name; where they cannot be made none, and a notice: they are no result."""
+        try:
+            with self._eager_passes():
+                return save_pictures(self.folder / "pictures", state.student, self.domains, state.last)
+        except Exception as error:
+            fault = f"{type(error).__name__}: {error}".splitlines()[0]
+            self._notices.append(f"The trial's pictures could not be made ({fault}); its results are whole.")
+            return {}
 
     def _eager_passes(self) -> contextlib.AbstractContextManager[Any]:
         """Evaluation runs uncompiled: its sizes and last batches would each be compiled, minutes for a few passes."""
