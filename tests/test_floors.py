@@ -60,7 +60,7 @@ TRAINING = {
 }
 GROUND = {
     *("config", "experiment", "recipes", "description", "randomness", "geometry", "step_data", "losses", "tensor_file"),
-    *("command_line", "settings_json", "user_code"),
+    *("atomic", "command_line", "settings_json", "user_code"),
 }
 STEP = {"training", "cuda_graphs", "evaluation", "optimization", "selection"}
 CARD = ("trainables.export", "mfm_tune.results.scores")  # a model's card has the score that the ledger has of it

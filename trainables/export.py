@@ -24,6 +24,7 @@ from typing import Any
 
 from mfm_tune.results.scores import Score, score_of
 from trainables import tensor_file
+from trainables.atomic import replacing
 from trainables.command_line import Parser, exit_status
 from trainables.config import HRDA, DAFormer, DeepLabV2, Network, SegFormer
 from trainables.data.classes import CITYSCAPES_CLASSES
@@ -91,8 +92,8 @@ def _leave_note(storage: Path, trial: str, out: Path, step: int) -> None:
     """Write where the model of a trial lies, for trackers (`mfm_tune.ledger.storage.Export`); the newest is kept."""
     path = storage / NOTES / f"{trial}.json"
     try:
-        path.parent.mkdir(exist_ok=True)
-        path.write_text(json.dumps({"model": str(out.absolute()), "step": step, **NOTE}) + "\n")
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"model": str(out.absolute()), "step": step, **NOTE}) + "\n")
     except OSError as error:
         print(f"No tracker will list the model: {path} cannot be written ({error.strerror}).", file=sys.stderr)
 

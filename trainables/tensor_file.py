@@ -16,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from trainables.atomic import replacing
+
 Arrays = dict[str, Tensor]
 CHECKSUM = "sha256"  # of tensors and numbers; among the numbers, as safetensors writes several entries in any order
 
@@ -53,34 +55,16 @@ def write(path: Path, arrays: Arrays, numbers: dict[str, Any], keep: Path | None
     if free < 2 * size + 2**20:
         needed = f"{2 * size / 2**20:.0f} MiB must be free to replace it safely, got {free / 2**20:.0f} MiB"
         raise OSError(errno.ENOSPC, needed, str(path))
-    for left_behind in path.parent.glob(f".{path.name}.*"):  # by a process that was killed while it wrote
-        left_behind.unlink(missing_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.touch()
-    mode = temporary.stat().st_mode  # as the umask says; safetensors makes files that only their owner can read
-    try:
-        summed = numbers | {CHECKSUM: _checksum(arrays, numbers)}
-        save_file(arrays, temporary, metadata={"numbers": json.dumps(summed)})
-    except SafetensorError as error:  # it hides the operating system's error in its text, such as that of a quota
-        temporary.unlink(missing_ok=True)
-        number = re.search(r"os error (\d+)", str(error))
-        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
-    temporary.chmod(mode)
-    with open(temporary, "rb") as written:
-        os.fsync(written.fileno())
-    if keep is not None and path.exists():
-        os.replace(path, keep)
-    os.replace(temporary, path)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the new name on the disk too: the ledger's line that a trial has ended must not outlive its weights."""
-    opened = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    summed = numbers | {CHECKSUM: _checksum(arrays, numbers)}
+    with replacing(path, keep) as temporary:  # on the disk: the ledger's end of a trial must not outlive its weights
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the umask says; safetensors makes files that only their owner can read
+        try:
+            save_file(arrays, temporary, metadata={"numbers": json.dumps(summed)})
+        except SafetensorError as error:  # it hides the operating system's error in its text, such as that of a quota
+            number = re.search(r"os error (\d+)", str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from error
+        temporary.chmod(mode)
 
 
 def load(path: Path, of: str | None = None) -> tuple[Arrays, dict[str, Any]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainables.atomic import replacing
 from trainables.inference.model import CONFIG, WEIGHTS, Model, parameter_count
 from trainables.settings_json import plain
 
@@ -33,7 +34,8 @@ class Origin:
 
 def write_card(model: Model, origin: Origin, folder: Path) -> None:
     """Write the page. One that is there is replaced."""
-    (folder / CARD).write_text(card(model, origin, folder.name), encoding="utf-8")
+    with replacing(folder / CARD) as temporary:
+        temporary.write_text(card(model, origin, folder.name), encoding="utf-8")
 
 
 def card(model: Model, origin: Origin, folder: str) -> str:

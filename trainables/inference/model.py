@@ -6,7 +6,6 @@ No Rebuilder, no teacher, no optimiser: the same parameters and the same cost as
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trainables import tensor_file
+from trainables.atomic import replacing
 from trainables.description import Description
 from trainables.models.segmentor import Segmentor
 
@@ -95,9 +95,8 @@ def save_model(model: Model, folder: Path) -> None:
         OSError: The folder cannot be written.
     """
     tensor_file.save(folder / WEIGHTS, dict(model.segmentor.state_dict()), {"step": model.description.step})
-    temporary = folder / f".{CONFIG}.{os.getpid()}"
-    temporary.write_text(json.dumps(model.description.to_json(), indent=1) + "\n")
-    os.replace(temporary, folder / CONFIG)
+    with replacing(folder / CONFIG) as temporary:
+        temporary.write_text(json.dumps(model.description.to_json(), indent=1) + "\n")
 
 
 def load_model(folder: Path) -> Model:

@@ -26,6 +26,7 @@ import pyarrow as pa
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from trainables.atomic import replacing, sync
 from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.check import BrokenFiles, Surveyed, read_sample
 from trainables.data.packing.format import LABEL_CODEC, checksum, image_checksums
@@ -187,23 +188,18 @@ def _pack_shard(
     report: Callable[[], None],
 ) -> None:
     path = job.partial / f"{split.value}-{number:05d}.arrow"
-    growing = path.with_suffix(".growing")
     problems: list[Problem] = []
     images = 0
-    with open(growing, "wb") as raw:
-        with pa.ipc.new_file(raw, job.columns.shard) as writer:
-            for result in _in_order(pool, lambda entry: _convert(job, split, entry.sample), samples, 2 * job.workers):
-                packed.decoded += 1
-                if isinstance(result, Problem):
-                    problems.append(result)
-                    packed.problems.append(result)
-                else:
-                    images += 1
-                    writer.write_batch(result)
-                report()
-        raw.flush()
-        os.fsync(raw.fileno())  # before its note is written
-    os.replace(growing, path)
+    with replacing(path) as growing, open(growing, "wb") as raw, pa.ipc.new_file(raw, job.columns.shard) as writer:
+        for result in _in_order(pool, lambda entry: _convert(job, split, entry.sample), samples, 2 * job.workers):
+            packed.decoded += 1
+            if isinstance(result, Problem):
+                problems.append(result)
+                packed.problems.append(result)
+            else:
+                images += 1
+                writer.write_batch(result)
+            report()
     stored = StoredFile(path.name, path.stat().st_size, checksum(path))
     note = {
         "shard": asdict(stored),
@@ -314,9 +310,8 @@ def _finish(job: Job, plan: Plan, decoding: Sequence[Problem]) -> Manifest:
     }
     manifest = Manifest(job.reader.dataset, plan.digest, scored, splits, provenance, job.reader.classes)
     _write(job.partial / MANIFEST, manifest.to_json().encode())
-    _sync(job.partial)
     os.rename(job.partial, job.out)
-    _sync(job.out.absolute().parent)
+    sync(job.out.absolute().parent)
     for path in (*job.out.glob("*.note"), job.out / PLAN, job.out / "lock"):
         path.unlink(missing_ok=True)
     return manifest
@@ -364,17 +359,5 @@ def _problem_json(problem: Problem) -> dict[str, str]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    """Write a small file so that it is either absent or complete."""
-    growing = path.with_name(f"{path.name}.growing")
-    growing.write_bytes(data)
-    _sync(growing)
-    os.replace(growing, path)
-
-
-def _sync(path: Path) -> None:
-    """Make a file or a folder durable."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with replacing(path) as growing:
+        growing.write_bytes(data)
