@@ -1,4 +1,4 @@
-"""By which number a search chooses, and which way of a metric is better. Standard library only.
+"""By which number a search chooses; of any metric, which way is better and how it is printed. Standard library only.
 
 Labels of the target are not to be had in domain adaptation, so a choice by target mIoU is called *oracle selection*
 wherever it is reported; the other criteria need no label of the target.
@@ -65,6 +65,19 @@ def is_ranked(key: str) -> bool:
 def unit(key: str) -> str:
     """What a number of percent is of, such as ` mIoU`; empty for any other metric."""
     return next((f" {word}" for word in ("mIoU", "IoU") if word in metric_name(key)), "")
+
+
+def digits_of(key: str) -> int | None:
+    """Decimals with which a metric is printed: one of percent, as papers have it, three of a criterion. None is three
+    significant digits, of everything else: nobody knows its scale."""
+    if unit(key):
+        return 1
+    return 3 if key in _BY_KEY else None
+
+
+def digits_of_a_seed(key: str) -> int | None:
+    """As `digits_of`, for the number of one seed: percent with one decimal more than a mean's."""
+    return 2 if unit(key) else digits_of(key)
 
 
 def metric_name(key: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from mfm_tune.digits import number
 from mfm_tune.errors import SearchSpaceError
 from mfm_tune.fields import Number, Settings
 
@@ -54,12 +55,12 @@ def paper_number(paper: Paper) -> float | None:
     return None if number is None or isinstance(number, OutOfMemory) else float(number)
 
 
-def paper_text(paper: Paper) -> str:
-    """What the paper prints for a cell: a number with one decimal, `OOM`, or nothing."""
+def paper_text(paper: Paper, digits: int | None = 1) -> str:
+    """What the paper prints for a cell: a number with so many decimals, `OOM`, or nothing."""
     if isinstance(paper, OutOfMemory):
         return paper.value
-    number = paper_number(paper)
-    return "" if number is None else f"{number:.1f}"
+    value = paper_number(paper)
+    return "" if value is None else number(value, digits)
 
 
 def paper_notes(paper: Paper) -> tuple[str, ...]:

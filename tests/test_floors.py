@@ -28,6 +28,7 @@ DECLARATIONS = {
     "search_space",
     "distributions",
     "criteria",
+    "digits",
     "fields",
     "program",
     "identity",

@@ -115,14 +115,15 @@ def _origin(source: Path, network: str | None, score: Score | None, *, exported:
 
 
 def _score_text(score: Score) -> str:
-    """The trial's own value in percent, then the mean over seeds with its interval."""
-    own = "not measured" if score.own is None else f"{score.own:.1f}"
+    """The trial's own value, then the mean over seeds with its interval."""
+    own = "not measured" if score.own is None else score.text(score.own)
     text, seeds = f"{score.metric} {own} on the labelled target images", score.seeds
     if seeds.mean is None:
         return text
     if seeds.low is None or seeds.high is None:
         return f"{text} (the only finished seed)"
-    return f"{text}; over {seeds.n} seeds {seeds.mean:.1f} (95 % interval {seeds.low:.1f} to {seeds.high:.1f})"
+    mean, low, high = map(score.text, (seeds.mean, seeds.low, seeds.high))
+    return f"{text}; over {seeds.n} seeds {mean} (95 % interval {low} to {high})"
 
 
 def _licence(config: Mapping[str, Any]) -> str:

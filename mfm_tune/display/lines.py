@@ -7,7 +7,8 @@ import time
 from contextlib import suppress
 from typing import Self
 
-from mfm_tune.criteria import metric_name
+from mfm_tune.criteria import digits_of, metric_name
+from mfm_tune.digits import number
 from mfm_tune.display.progress import Progress, Snapshot
 from mfm_tune.errors import last_line
 from mfm_tune.ledger.records import Trial, TrialRecord
@@ -73,7 +74,7 @@ def end_text(progress: Progress, trial: Trial, record: TrialRecord, storage: Sto
     metric = progress.plan.study.metric
     value = record.final(metric)
     if value is not None:
-        text += f", {metric_name(metric)} {value:.1f}"
+        text += f", {metric_name(metric)} {number(value, digits_of(metric))}"
     if record.outcome in (Outcome.STOPPED, Outcome.DIVERGED):
         text += f" at step {record.step} of {record.planned_steps}"
     if record.outcome is Outcome.FAILED:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from mfm_tune.criteria import digits_of
+from mfm_tune.digits import number
 from mfm_tune.ledger.records import Trial, TrialRecord, finals
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.ledger.storage import Storage
@@ -248,7 +250,8 @@ def cell_text(records: Mapping[int, TrialRecord], metric: str, seeds: int) -> st
         if others:
             return ", ".join(dict.fromkeys(others))
         return "…" if any(record.outcome is None for record in records.values()) else "·"
-    text = f"{fmean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+    digits = digits_of(metric)
+    text = number(fmean(values), digits) + (f" ± {number(stdev(values), digits)}" if len(values) > 1 else "")
     if len(values) == seeds:
         return text
     notes = [f"{len(values)}/{seeds}", *(f"{others.count(word)} {word}" for word in dict.fromkeys(others))]

@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table as Grid
 from rich.text import Text
 
-from mfm_tune.criteria import metric_name
+from mfm_tune.criteria import digits_of, metric_name
+from mfm_tune.digits import number
 from mfm_tune.display.grid import grid
 from mfm_tune.display.lines import end_text
 from mfm_tune.display.progress import Progress, RunningTrial, Snapshot
@@ -94,14 +95,15 @@ class LiveTable:
         return grid
 
     def _running(self, now: Snapshot) -> list[RenderableType]:
-        metric = metric_name(self._progress.plan.study.metric)
+        metric = self._progress.plan.study.metric
         more = len(now.running) - SHOWN
         lines = [running_text(each, metric) for each in now.running[: SHOWN - 1 if more > 0 else SHOWN]]
         lines += [f"  and {more + 1} more"] if more > 0 else []
         return [Text(line, style="dim", no_wrap=True, overflow="ellipsis") for line in lines]
 
     def _table(self, table: Table) -> RenderableType:
-        rows = [(cell.level, self._progress.cell_text(cell, self._metric(table)), paper_text(cell.paper))
+        digits = digits_of(self._metric(table))
+        rows = [(cell.level, self._progress.cell_text(cell, self._metric(table)), paper_text(cell.paper, digits))
                 for cell in self._cells(table)]  # fmt: skip
         return grid(table.title, (table.axis.name, metric_name(self._metric(table)), "paper"), rows)
 
@@ -126,5 +128,5 @@ def running_text(trial: RunningTrial, metric: str) -> str:
     """`  default, seed 0  step 200/400  40 s  5.1 steps/s  student mIoU 47.3`."""
     parts = [f"  {trial.name}", trial.doing or f"step {trial.step}/{trial.planned_steps}", duration(trial.elapsed_s)]
     parts += [] if trial.steps_a_second is None else [f"{trial.steps_a_second:.2g} steps/s"]
-    parts += [] if trial.value is None else [f"{metric} {trial.value:.1f}"]
+    parts += [] if trial.value is None else [f"{metric_name(metric)} {number(trial.value, digits_of(metric))}"]
     return "  ".join(parts)

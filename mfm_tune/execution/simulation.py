@@ -15,7 +15,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
-from mfm_tune.criteria import Criterion
+from mfm_tune.criteria import Criterion, digits_of_a_seed
+from mfm_tune.digits import number
 from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.ledger.records import TrialRecord
@@ -233,8 +234,9 @@ def _winner(seed: int, results: Sequence[Simulated], names: Mapping[str, str], c
     others = dict.fromkeys(names.get(pick.early, pick.early) for pick in picks if pick.early != pick.full)
     more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
     instead = f", else {', '.join(list(others)[:NAMED])}{more}" if others else ""
-    full = names.get(picks[0].full, picks[0].full)
+    full, digits = names.get(picks[0].full, picks[0].full), digits_of_a_seed(criterion.key)
     return (
         f"  seed {seed:<6}  best {criterion.label}: {full}; picked in {hits} of {len(picks)} orders{instead}; "
-        f"mean regret {fmean(pick.regret for pick in picks):.2f}, worst {max(pick.regret for pick in picks):.2f}"
+        f"mean regret {number(fmean(pick.regret for pick in picks), digits)}, "
+        f"worst {number(max(pick.regret for pick in picks), digits)}"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mfm_tune.criteria import is_ranked, unit
+from mfm_tune.criteria import digits_of, is_ranked, unit
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.report.numbers import interval_name, metric_name, signed
 from mfm_tune.results.comparison import Side, metrics_of
@@ -74,7 +74,5 @@ def _interval(metric: str, paired: Paired, sign: int) -> str:
 
 
 def quantity(metric: str, value: float | None) -> str:
-    """A difference in a metric, signed: percent with one decimal, anything else with three digits."""
-    if value is None or unit(metric):
-        return signed(value)
-    return f"{value:+.3g}".replace("-", "−")
+    """A difference in a metric, signed, with its digits."""
+    return signed(value, digits_of(metric))

@@ -92,7 +92,7 @@ def _class_bars(results: Results, network: str, pair: Pair, names: Sequence[str]
         key = f"{network}/iou/{name}"
         paired = results.paired(pair.comparison.config, pair.comparison.baseline, key)
         weight = "bold" if paired.sign else "normal"
-        text = difference(paired).removesuffix(" (1 seed)")
+        text = difference(paired, key).removesuffix(" (1 seed)")
         charts.beside(axes, 1.02, row, text, {"color": VERDICT[paired.verdict(key)], "weight": weight})
-        words.append(f"{name}: {in_words(paired)}")
+        words.append(f"{name}: {in_words(paired, key)}")
     return charts.figure(axes, "classes", f"IoU of each class: {pair.title}", "; ".join(words))

@@ -10,6 +10,7 @@ import csv
 import io
 from collections.abc import Iterable, Mapping
 
+from mfm_tune.criteria import digits_of
 from mfm_tune.program import Outcome
 from mfm_tune.published import paper_text
 from mfm_tune.report.grids import networks
@@ -134,7 +135,7 @@ def _cell_row(results: Results, table: TableResult, cell: CellResult) -> dict[st
         "mean": cell.summary.mean,
         "std": cell.summary.std,
         "n": cell.summary.n,
-        "paper": paper_text(cell.cell.paper),
+        "paper": paper_text(cell.cell.paper, digits_of(table.metric)),
     }
     for seed in results.seeds:
         absent = seed in cell.config.trials and seed not in cell.values

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 import mfm_tune.report.charts as charts
+from mfm_tune.criteria import digits_of, digits_of_a_seed
 from mfm_tune.published import paper_number
 from mfm_tune.report.charts import Figure, Style
 from mfm_tune.report.numbers import metric_name, number, short_status
@@ -48,11 +49,11 @@ def _figure(table: TableResult, axes: Axes, group: str, title: str, description:
 def _seeds(table: TableResult) -> Figure:
     axes = charts.rows([cell.cell.level for cell in table.cells], metric_name(table.metric), charts.WIDE)
     rows = [(cell.cell.level, cell.values, cell.summary.mean) for cell in table.cells]
-    charts.seeds(axes, rows, lambda value: number(value, 2))
+    charts.seeds(axes, rows, lambda value: number(value, digits_of_a_seed(table.metric)))
     base = table.baseline
     mean = None if base is None else summary(base.finals(table.metric).values()).mean
     if base is not None and mean is not None:
-        axes.axvline(mean, label=f"{base.name} {number(mean)}", zorder=1, **charts.DASHED)
+        axes.axvline(mean, label=f"{base.name} {number(mean, digits_of(table.metric))}", zorder=1, **charts.DASHED)
     for row, cell in enumerate(table.cells):
         if not cell.values:
             charts.say(axes, row, "no number")
@@ -61,9 +62,10 @@ def _seeds(table: TableResult) -> Figure:
 
 def _listed(table: TableResult) -> str:
     """Every seed's number in words."""
+    digits = digits_of_a_seed(table.metric)
     return "; ".join(
         f"{cell.cell.level}: "
-        + (", ".join(f"seed {seed} {number(value, 2)}" for seed, value in cell.values.items()) or "no number")
+        + (", ".join(f"seed {seed} {number(value, digits)}" for seed, value in cell.values.items()) or "no number")
         for cell in table.cells
     )
 
@@ -87,7 +89,7 @@ def _plot(results: Results, table: TableResult) -> Figure:
     spreads = [np.nan if cell.summary.std is None else cell.summary.std for cell in levels]
     axes.errorbar(places, means, spreads, label="mean ± std", elinewidth=1.5, **charts.MEANS)
     seeds = [
-        (x, value, f"{cell.cell.level}, seed {seed}: {number(value, 2)}")
+        (x, value, f"{cell.cell.level}, seed {seed}: {number(value, digits_of_a_seed(table.metric))}")
         for x, cell in zip(places, levels, strict=True)
         for seed, value in cell.values.items()
     ]
@@ -97,7 +99,9 @@ def _plot(results: Results, table: TableResult) -> Figure:
         axes.axhline(fmean(finals.values()), label=f"{base.name}, mean", zorder=1, **charts.DASHED)
     if not results.study.comparable:
         numbers = [(x, paper_number(cell.cell.paper)) for x, cell in zip(places, levels, strict=True)]
-        papers = [(x, value, f"paper: {number(value)}") for x, value in numbers if value is not None]
+        papers = [
+            (x, value, f"paper: {number(value, digits_of(table.metric))}") for x, value in numbers if value is not None
+        ]
         charts.marks(axes, papers, charts.DIAMOND, "paper")
     for x, cell in zip(places, levels, strict=True):
         if not cell.values:
@@ -169,13 +173,13 @@ def _curve(
     finals = []
     for name, lines in curves.items():
         for seed, line in lines.items():
-            title = f"{name}, seed {seed}: {number(line[-1][1], 2)} at step {line[-1][0]}"
+            title = f"{name}, seed {seed}: {number(line[-1][1], digits_of_a_seed(metric))} at step {line[-1][0]}"
             charts.line(axes, line, {**styles[name], "lw": 1, "alpha": 0.35}, title)
         mean = _mean_line(lines, configs[name].finals(metric))
         if lines:
             charts.line(axes, mean, styles[name], name, name)
         if mean:
-            finals.append(f"{name} {number(mean[-1][1])}")
+            finals.append(f"{name} {number(mean[-1][1], digits_of(metric))}")
     words = f"Means of finished seeds at the last step: {', '.join(finals) or 'none'}"
     return _figure(table, axes, "curves", f"{metric_name(metric)} while training", words)
 

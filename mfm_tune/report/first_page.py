@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mfm_tune.criteria import criterion_of, is_ranked, unit
 from mfm_tune.report.answer import quantity
-from mfm_tune.report.numbers import counted, difference, metric_name, number, signed
+from mfm_tune.report.numbers import counted, difference, metric_name, number
 from mfm_tune.report.text import Banner, Section
 from mfm_tune.results.claims import Claim, Finding, claims
 from mfm_tune.results.statistics import MOST_SEEDS, Paired, sign_of
@@ -33,7 +33,7 @@ def _answer(comparison: Comparison) -> str:
     first, second, paired = comparison.config.name, comparison.baseline.name, comparison.paired
     if paired.mean is None:
         return f"{first} against {second}: not measured yet, no seed has both."
-    paper = "" if comparison.paper is None else f" The paper prints {signed(comparison.paper)}."
+    paper = "" if comparison.paper is None else f" The paper prints {quantity(comparison.metric, comparison.paper)}."
     if paired.n > 1 and not any(paired.per_seed.values()):
         return f"{first} and {second} are equal on every seed.{paper}"
     return (
@@ -169,8 +169,8 @@ def _claim_row(claim: Claim) -> tuple[str, ...]:
     return (
         f"{claim.first} beats {claim.second}",
         claim.finding.value,
-        difference(claim.paired),
-        signed(claim.paper),
+        difference(claim.paired, claim.metric),
+        quantity(claim.metric, claim.paper),
         more if seeds is None else str(seeds),
     )
 
@@ -189,7 +189,9 @@ def cost_section(results: Results) -> Section | None:
         title="Gain against cost",
         sentences=(_HOW_IT_IS_TIMED,),
         headings=("config", f"time a step, {results.references[0].name} = 1", "difference [95\N{NO-BREAK SPACE}%]"),
-        rows=tuple((each.config.name, number(ratio, 2), difference(each.paired)) for ratio, each in results.gains),
+        rows=tuple(
+            (each.config.name, number(ratio, 2), difference(each.paired, each.metric)) for ratio, each in results.gains
+        ),
         visible=0,
     )
 

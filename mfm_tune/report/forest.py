@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 import mfm_tune.report.charts as charts
+from mfm_tune.criteria import digits_of, digits_of_a_seed
 from mfm_tune.report.charts import Figure
 from mfm_tune.report.numbers import in_words, metric_name, number, signed
 from mfm_tune.results.statistics import Paired
@@ -81,17 +82,19 @@ def _forest(metric: str, baseline: str, lines: Sequence[_Line]) -> Figure:
             (line.name, paired[row].per_seed if row in paired else {}, paired[row].mean if row in paired else None)
             for row, line in enumerate(lines)
         ],
-        lambda value: signed(value, 2),
+        lambda value: signed(value, digits_of_a_seed(metric)),
     )
     papers = [
-        (each.paper, row, f"{name}, paper: {signed(each.paper)}") for row, name, each in shown if each.paper is not None
+        (each.paper, row, f"{name}, paper: {signed(each.paper, digits_of(metric))}")
+        for row, name, each in shown
+        if each.paper is not None
     ]
     charts.marks(axes, papers, charts.DIAMOND, "paper")
     itself = "compared with none" if baseline == OWN.name else "the baseline itself"
     for row, line in enumerate(lines):
         if line.cell is not None and row not in paired:
             charts.say(axes, row, "no number" if line.comparison is not None else itself)
-    words = "; ".join(f"{lines[row].title}: {in_words(each.paired)}" for row, _, each in measured)
+    words = "; ".join(f"{lines[row].title}: {in_words(each.paired, metric)}" for row, _, each in measured)
     title = f"All cells minus {baseline}, {metric_name(metric)}"
     return charts.figure(axes, "forest", title, words)
 
@@ -150,4 +153,5 @@ def _cost(results: Results) -> Figure | None:
 
 
 def _cost_title(ratio: float, comparison: Comparison) -> str:
-    return f"{comparison.config.name}: {number(ratio, 2)} times the time, {in_words(comparison.paired)}"
+    gain = in_words(comparison.paired, comparison.metric)
+    return f"{comparison.config.name}: {number(ratio, 2)} times the time, {gain}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mfm_tune.criteria import criterion_of
+from mfm_tune.criteria import criterion_of, digits_of
 from mfm_tune.report.numbers import NOTHING, metric_name, number, signed, trial_text
 from mfm_tune.results.statistics import summary
 from mfm_tune.results.study import OWN, CellResult, Results
@@ -132,4 +132,4 @@ def _shade(results: Results, config: ConfigResult, other: ConfigResult, metric: 
         return Shade(text="")
     level = sum(abs(paired.mean) >= edge for edge in SHADES)
     gain = criterion_of(metric).oriented(paired.mean) > 0
-    return Shade(text=signed(paired.mean), level=level if gain else -level, told=paired.sign != 0)
+    return Shade(text=signed(paired.mean, digits_of(metric)), level=level if gain else -level, told=paired.sign != 0)

@@ -11,7 +11,7 @@ from statistics import fmean
 from matplotlib.ticker import MaxNLocator
 
 import mfm_tune.report.charts as charts
-from mfm_tune.criteria import criterion_of
+from mfm_tune.criteria import criterion_of, digits_of
 from mfm_tune.program import COVERAGE, PRECISION
 from mfm_tune.report.charts import Figure, Style
 from mfm_tune.report.numbers import number
@@ -108,18 +108,18 @@ def _warnings(table: TableResult) -> Iterator[str]:
     if source is None:
         return
     measured = {level: cell.summary.mean for level, cell in cells.items() if cell.config.curve(COVERAGE)}
-    criterion = criterion_of(table.metric)
+    criterion, digits = criterion_of(table.metric), digits_of(table.metric)
     gains = {level: criterion.oriented(mean - source) for level, mean in measured.items() if mean is not None}
     worse = {level: gain for level, gain in gains.items() if gain < 0}
     if not worse:
         return
     worst = min(worse, key=lambda level: worse[level])
-    rows = ", ".join(f"{level} ({number(measured[level])})" for level in worse)
+    rows = ", ".join(f"{level} ({number(measured[level], digits)})" for level in worse)
     side = "under" if criterion.larger_is_better else "above"
     causes = list(_causes(cells[worst], cells)) or ["no cause that these numbers show"]
     yield (
-        f"Warning: {side} source-only ({number(source)}, {table.table.title}) end {rows}, so differences between "
-        f"methods that build on them say little. What the numbers of {worst} point to: {'; '.join(causes)}."
+        f"Warning: {side} source-only ({number(source, digits)}, {table.table.title}) end {rows}, so differences "
+        f"between methods that build on them say little. What the numbers of {worst} point to: {'; '.join(causes)}."
     )
 
 

@@ -123,12 +123,12 @@ def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     values = values_text(winner.candidate.values)
     text = f"Winner, rank 1 of exploring and fixed before confirming: {winner.name} ({values})"
     if not held_out:
-        yield f"{text}, {metric_name(search.metric)} {mean_std(winner.cell.summary, len(search.seeds))}."
+        yield f"{text}, {metric_name(search.metric)} {mean_std(winner.cell.summary, len(search.seeds), search.metric)}."
         return
     seeds = ", ".join(map(str, held_out))
     yield (
         f"{text}; held out, with {'seed' if len(held_out) == 1 else 'seeds'} {seeds}, which had no part in the choice: "
-        f"{metric_name(search.metric)} {mean_std(summary(held_out.values()), len(held_out))}."
+        f"{metric_name(search.metric)} {mean_std(summary(held_out.values()), len(held_out), search.metric)}."
     )
     verdicts = {
         Verdict.BETTER: "the winner is better",
@@ -138,7 +138,7 @@ def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     for each in found.differences:
         if each.confirmed is winner:
             verdict = verdicts[each.paired.verdict(search.metric)]
-            yield f"{winner.name} minus {each.baseline}: {in_words(each.paired)}; {verdict}."
+            yield f"{winner.name} minus {each.baseline}: {in_words(each.paired, search.metric)}; {verdict}."
     if winner.change is not None:
         yield (
             f"{winner.name} was chosen for a {criterion.label} of {criterion_number(winner.explored, criterion)}; "
@@ -161,8 +161,8 @@ def _others(found: SearchResults) -> Iterator[str]:
     for each in found.differences:
         if each.confirmed is not winner and found.is_better(each):
             yield (
-                f"{each.confirmed.name} minus {each.baseline}: {in_words(each.paired)}; better after Holm's correction "
-                f"over all {len(found.differences)} differences."
+                f"{each.confirmed.name} minus {each.baseline}: {in_words(each.paired, found.search.metric)}; "
+                f"better after Holm's correction over all {len(found.differences)} differences."
             )
 
 

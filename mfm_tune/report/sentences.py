@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from mfm_tune.criteria import criterion_of
+from mfm_tune.criteria import criterion_of, digits_of
 from mfm_tune.ledger.records import Status
 from mfm_tune.published import OutOfMemory, paper_notes, paper_number
-from mfm_tune.report.numbers import counted, in_words, metric_name, number, signed
+from mfm_tune.report.numbers import counted, estimate, in_words, metric_name, number, signed
 from mfm_tune.results.statistics import holm
 from mfm_tune.results.study import CellResult, Results, TableResult
 from mfm_tune.results.trials import MarkKind, marks
@@ -33,19 +31,17 @@ def best_level(table: TableResult) -> str | None:
     measured = [(cell.summary.mean, cell) for cell in table.cells if cell.summary.mean is not None]
     if len(printed) < 2 or len(measured) < 2 or not all(cell.complete for _, cell in (*printed, *measured)):
         return None
-    criterion = criterion_of(table.metric)
+    criterion, digits = criterion_of(table.metric), digits_of(table.metric)
     best = "highest" if criterion.larger_is_better else "lowest"
     (ours, cell), (paper, _) = (
         max(numbers, key=lambda each: criterion.oriented(each[0])) for numbers in (measured, printed)
     )
     tied = [each for value, each in printed if value == paper]
     paper_cell = next((each for each in tied if each.summary.mean == ours), tied[0])
+    papers = f"The paper's best is {paper_cell.cell.level} ({number(paper, digits)})"
     if paper_cell.summary.mean == ours:
-        return f"The paper's best is {paper_cell.cell.level} ({number(paper)}), and it has the {best} mean here too."
-    text = (
-        f"The paper's best is {paper_cell.cell.level} ({number(paper)}); "
-        f"the {best} mean here is at {cell.cell.level} ({number(ours)})"
-    )
+        return f"{papers}, and it has the {best} mean here too."
+    text = f"{papers}; the {best} mean here is at {cell.cell.level} ({number(ours, digits)})"
     between = next(
         (
             each.paired
@@ -56,26 +52,23 @@ def best_level(table: TableResult) -> str | None:
     )
     if between is None or between.mean is None:
         return f"{text}."
-    return f"{text}, a difference of {in_words(between)}."
+    return f"{text}, a difference of {in_words(between, table.metric)}."
 
 
 def two_levels_in_words(table: TableResult) -> str | None:
     """Of rows that are draws of one thing: the mean over all, and what varies between and within them, with 95 %
     intervals; or why there is none. None for other rows, and before there is a number."""
-    draws_of, found = table.table.draws_of, table.two_levels
+    draws_of, found, metric = table.table.draws_of, table.two_levels, table.metric
     if not draws_of or not any(cell.values for cell in table.cells):
         return None
     if table.share_baseline:
         return f"Rows share a baseline, whose noise is in all of their differences: no analysis of {draws_of}."
     if found is None:
         return f"An analysis of {draws_of} takes two rows with numbers of two seeds that all rows have."
-    shown: Callable[[float], str] = signed if table.comparisons else number
-    mean, between, within = found.mean, found.between, found.within
     return (
-        f"Over {found.groups} draws of {draws_of} with {found.each} seeds each: {shown(mean.value)} "
-        f"[{shown(mean.low)}, {shown(mean.high)}]. Standard deviation between {draws_of} "
-        f"{number(between.value)} [{number(between.low)}, {number(between.high)}], between seeds of one of them "
-        f"{number(within.value)} [{number(within.low)}, {number(within.high)}]."
+        f"Over {found.groups} draws of {draws_of} with {found.each} seeds each: "
+        f"{estimate(found.mean, metric, signed if table.comparisons else number)}. Standard deviation between "
+        f"{draws_of} {estimate(found.between, metric)}, between seeds of one of them {estimate(found.within, metric)}."
     )
 
 

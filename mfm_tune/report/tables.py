@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
-from mfm_tune.criteria import criterion_of
+from mfm_tune.criteria import criterion_of, digits_of
 from mfm_tune.published import Paper, paper_notes, paper_number, paper_text
 from mfm_tune.report.columns import Kind
 from mfm_tune.report.grids import Grid
@@ -114,10 +114,12 @@ class _Column:
 
     def entries(self, cells: Sequence[CellResult]) -> tuple[Entry, ...]:
         """Of each cell, the best means marked: all that are printed alike, where there are two at least."""
+        digits = digits_of(self.metric)
         means = [mean for cell in cells if (mean := self.mean(cell)) is not None]
-        best = number(max(means, key=criterion_of(self.metric).oriented)) if len(means) > 1 else None
+        best = number(max(means, key=criterion_of(self.metric).oriented), digits) if len(means) > 1 else None
         return tuple(
-            replace(self.entry(cell), best=best is not None and number(self.mean(cell)) == best) for cell in cells
+            replace(self.entry(cell), best=best is not None and number(self.mean(cell), digits) == best)
+            for cell in cells
         )
 
 
@@ -197,13 +199,20 @@ def _columns(results: Results, table: TableResult) -> Iterator[_Column]:
     yield _Column(
         Kind.VALUE,
         metric_name(table.metric),
-        lambda cell: Entry(cell_text(cell)),
+        lambda cell: Entry(cell_text(cell, table.metric)),
         mean=lambda cell: cell.summary.mean,
         metric=table.metric,
     )
     if table.has_paper:
-        ours, quoted = (lambda cell: Entry(paper_text(cell.cell.paper))), (lambda row: Entry(number(row.paper.miou)))
-        yield _Column(Kind.PAPER, "paper", ours, quoted, lambda cell: paper_number(cell.cell.paper), table.metric)
+        digits = digits_of(table.metric)
+        yield _Column(
+            Kind.PAPER,
+            "paper",
+            lambda cell: Entry(paper_text(cell.cell.paper, digits)),
+            lambda row: Entry(number(row.paper.miou, digits)),
+            mean=lambda cell: paper_number(cell.cell.paper),
+            metric=table.metric,
+        )
     names = [f"minus {baseline.name}" for baseline in table.baselines]
     for index, baseline in enumerate(table.baselines):  # before the further columns, which may be many
         yield _Column(Kind.DIFFERENCE, names[index], partial(_difference, index, baseline))
@@ -215,7 +224,7 @@ def _columns(results: Results, table: TableResult) -> Iterator[_Column]:
         yield _Column(
             Kind.SECOND,
             second,
-            lambda cell: Entry(mean_std(cell.second, len(cell.config.trials))),
+            partial(_second, results.second_metric),
             mean=lambda cell: cell.second.mean,
             metric=results.second_metric,
         )
@@ -233,29 +242,34 @@ def _difference(index: int, baseline: Baseline, cell: CellResult) -> Entry:
     if comparison is None:
         return EMPTY
     details = [f"to {comparison.baseline.name}"] if baseline is OWN else []
+    metric, digits = comparison.metric, digits_of(comparison.metric)
     if comparison.paper is not None:
-        details.append(f"paper {signed(comparison.paper)}")
+        details.append(f"paper {signed(comparison.paper, digits)}")
     if comparison.paired.smallest_visible is not None:
-        details.append(f"half-width {number(comparison.paired.smallest_visible)}")
+        details.append(f"half-width {number(comparison.paired.smallest_visible, digits)}")
     if comparison.paired.first is not None:
         details.append(f"{interval_name(comparison.paired)} interval")
     paired = comparison.paired
     fewer = paired.low is not None and paired.n < cell.summary.n
-    text = f"{difference(paired)} ({counted(paired.n, 'seed')})" if fewer else difference(paired)
-    return Entry(text, paired.verdict(comparison.metric), "; ".join(details))
+    text = f"{difference(paired, metric)} ({counted(paired.n, 'seed')})" if fewer else difference(paired, metric)
+    return Entry(text, paired.verdict(metric), "; ".join(details))
+
+
+def _second(metric: str, cell: CellResult) -> Entry:
+    return Entry(mean_std(cell.second, len(cell.config.trials), metric))
 
 
 def _second_difference(index: int, metric: str, cell: CellResult) -> Entry:
     comparison = cell.comparisons[index]
     if comparison is None or comparison.second is None:
         return EMPTY
-    return Entry(difference(comparison.second), comparison.second.verdict(metric))
+    return Entry(difference(comparison.second, metric), comparison.second.verdict(metric))
 
 
 def _further(table: TableResult, index: int, cell: CellResult) -> Entry:
-    return Entry(
-        column_text(cell.columns[index], len(cell.config.trials)), None, _paper_detail(table, index, cell.cell.paper)
-    )
+    key, _ = table.table.columns[index]
+    text = column_text(cell.columns[index], len(cell.config.trials), key)
+    return Entry(text, None, _paper_detail(table, index, cell.cell.paper))
 
 
 def _quoted_further(table: TableResult, index: int, row: Quoted) -> Entry:
@@ -263,8 +277,8 @@ def _quoted_further(table: TableResult, index: int, row: Quoted) -> Entry:
 
 
 def _paper_detail(table: TableResult, index: int, paper: Paper) -> str:
-    value = table.paper_columns(paper)[index]
-    return "" if value is None else f"paper {number(value)}"
+    value, (key, _) = table.paper_columns(paper)[index], table.table.columns[index]
+    return "" if value is None else f"paper {number(value, digits_of(key))}"
 
 
 def step_text(step_ms: tuple[float, float] | None) -> str:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from mfm_tune.report.numbers import number, signed
+from mfm_tune.report.numbers import estimate, number, signed
 from mfm_tune.report.text import Section
 from mfm_tune.results.study import Results
-from mfm_tune.results.two_levels import Estimate
 
 
 def two_levels_section(results: Results) -> Section:
@@ -24,9 +21,9 @@ def two_levels_section(results: Results) -> Section:
         rows=tuple(
             (
                 table.table.title,
-                _with_interval(each.mean, signed if table.comparisons else number),
-                _with_interval(each.between, number),
-                _with_interval(each.within, number),
+                estimate(each.mean, table.metric, signed if table.comparisons else number),
+                estimate(each.between, table.metric),
+                estimate(each.within, table.metric),
             )
             for table, each in found
         ),
@@ -38,7 +35,3 @@ _HOW_TO_READ = (
     "these. Both standard deviations have their own 95 % intervals. A seed has the same order of images in all draws: "
     "that cancels in differences to a baseline of the row's own, and may make the interval of other numbers too narrow."
 )
-
-
-def _with_interval(found: Estimate, shown: Callable[[float], str]) -> str:
-    return f"{shown(found.value)} [{shown(found.low)}, {shown(found.high)}]"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
+from mfm_tune.criteria import digits_of_a_seed
 from mfm_tune.ledger.stages import FirstStage
 from mfm_tune.report.numbers import counted, metric_name, number
 from mfm_tune.report.text import Section
@@ -49,15 +50,15 @@ def stages_section(results: Results) -> Section:
 
 
 def _row(comparison: Comparison) -> tuple[str, ...]:
-    first, paired = _first(comparison), comparison.paired
+    first, paired, digits = _first(comparison), comparison.paired, digits_of_a_seed(comparison.metric)
     return (
         _name(comparison),
         ", ".join(map(str, first.pairs)),
-        number(first.std, 2),
+        number(first.std, digits),
         str(first.needed),
         str(paired.n),
         f"{first.half_width:g}",
-        number(paired.smallest_visible, 2),
+        number(paired.smallest_visible, digits),
     )
 
 
@@ -103,8 +104,8 @@ def _pairs(found: Sequence[Comparison]) -> str:
 
 
 def _cut(results: Results, comparison: Comparison) -> str:
-    paired, reach = comparison.paired, _reach(results, comparison)
-    width = f" ±{number(paired.smallest_visible, 2)}" if paired.n == reach else ""
+    paired, reach, digits = comparison.paired, _reach(results, comparison), digits_of_a_seed(comparison.metric)
+    width = f" ±{number(paired.smallest_visible, digits)}" if paired.n == reach else ""
     return f"{_name(comparison)}{width} ({reach} of {_first(comparison).needed} pairs)"
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from mfm_tune.criteria import criterion_of
+from mfm_tune.criteria import criterion_of, unit
 from mfm_tune.results.statistics import Paired, Verdict
 from mfm_tune.results.study import OWN, Comparison, Results
 
@@ -64,7 +64,7 @@ def claims(results: Results) -> tuple[Claim, ...]:
     of_tables = [(baseline.name, each) for table in results.tables for _, baseline, each in table.comparisons]
     order = [*(each.name for each in results.references), OWN.name]
     for baseline, each in (*columns, *sorted(of_tables, key=lambda column: order.index(column[0]))):
-        if each.paper is not None and abs(each.paper) >= TIE:
+        if each.paper and abs(each.paper) >= (TIE if unit(each.metric) else 0):
             found.setdefault((each.configs, each.metric), _claim(results, baseline, each, each.paper))
     return tuple(found.values())
 

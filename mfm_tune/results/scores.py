@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mfm_tune.criteria import digits_of
+from mfm_tune.digits import number
 from mfm_tune.errors import UserError
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.state import LedgerState, read_storage
@@ -38,6 +40,10 @@ class Score:
     metric: str
     own: float | None
     seeds: Paired
+
+    def text(self, value: float | None) -> str:
+        """A value of the metric as reports print a mean of it."""
+        return number(value, digits_of(self.metric))
 
 
 def score_of(folder: Path) -> Score | None:

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from mfm_tune.criteria import digits_of_a_seed
+from mfm_tune.digits import number
 from mfm_tune.ledger.cells import DeclaredCell, declared_cells
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.schema import Event
@@ -329,7 +331,7 @@ def _cell_tags(
         "mfm.outcome": ", ".join(outcomes) or "not started",
         "mfm.seeds": f"{finished}/{len(seeds)}",
         axis_tag(cell.axis): cell.level,
-        **printed_numbers(numbers),
+        **printed_numbers(numbers, cell.metric),
         "mlflow.runName": f"{cell.table}/{row_name(cell.axis, cell.level)}",
         NOTE: _cell_note(cell, finished, len(seeds), numbers),
     }
@@ -351,7 +353,9 @@ def _baselines(state: LedgerState, cell: DeclaredCell) -> tuple[str, ...]:
 
 def _cell_note(cell: DeclaredCell, finished: int, seeds: int, numbers: Mapping[str, float]) -> str:
     mean, std = numbers.get("mean"), numbers.get("std")
-    value = "no finished seed yet" if mean is None else f"{mean:.2f}" + (f" ± {std:.2f}" if std is not None else "")
+    digits = digits_of_a_seed(cell.metric)
+    spread = "" if std is None else f" ± {number(std, digits)}"
+    value = "no finished seed yet" if mean is None else f"{number(mean, digits)}{spread}"
     paper = "" if cell.paper is None else f"; the paper prints {cell.paper}"
     return f"**{value}** ({cell.metric}, {finished} of {seeds} seeds{paper})"
 

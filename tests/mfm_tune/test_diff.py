@@ -168,7 +168,7 @@ def test_what_is_better_is_known_of_criteria_and_nothing_is_better_of_others(
 ) -> None:
     """Entropy is better where it is smaller; a loss is above or below."""
     _, out, _ = said(levels, capsys, "level 2", "base", "--metric", "entropy")
-    assert out.splitlines()[0].startswith("base beats level 2 by −2 (95 % −2.99 to −1.01, 3 seeds, criterion/entropy)")
+    assert out.splitlines()[0].startswith("base beats level 2 by −2.000 (95 % −2.994 to −1.006, ")
     _, out, _ = said(levels, capsys, "level 2", "base", "--metric", "loss")
     assert out.splitlines()[0].startswith("level 2 is below base: −2 (")
 

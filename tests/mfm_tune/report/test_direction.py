@@ -34,9 +34,9 @@ def test_less_entropy_is_better_in_tables_claims_sentences_and_for_asha() -> Non
     value, _, minus_base = zip(*(row.entries for row in rows), strict=True)
     assert [entry.best for entry in value] == [False, True, False]
     assert [entry.verdict for entry in minus_base] == [None, Verdict.BETTER, Verdict.WORSE]
-    assert best_level(table) == "The paper's best is 1 (24.0), and it has the lowest mean here too."
+    assert best_level(table) == "The paper's best is 1 (24.000), and it has the lowest mean here too."
     lines = [(claim, found, paper) for claim, found, _, paper, _ in claims_section(results).rows]
-    assert lines == [("level 1 beats base", "supported", "−6.0"), ("level 2 beats base", "contradicted", "−4.0")]
+    assert lines == [("level 1 beats base", "supported", "−6.000"), ("level 2 beats base", "contradicted", "−4.000")]
     shaded = matrix(results)
     assert shaded is not None
     assert [math.copysign(1, each.level) for each in shaded.rows[1][1] if each.text] == [1, 1]  # less than both

@@ -207,6 +207,10 @@ def test_a_cells_numbers_are_printed_as_in_a_table() -> None:
     """Rounded, with the interval of a difference; a dash before the first finished seed."""
     numbers = {"n_seeds": 3.0, "mean": 55.14159, "std": 0.449, "paper": 55.9, "minus DACS": -1.26}
     ends = {"minus DACS/low": -4.91, "minus DACS/high": 2.39}
-    assert printed_numbers(numbers | ends) == {"mfm.mean": "55.1 ± 0.4", "mfm.minus DACS": "−1.3 [−4.9, +2.4]"}
-    assert printed_numbers({"n_seeds": 1.0, "mean": 55.0}) == {"mfm.mean": "55.0"}
-    assert printed_numbers({}) == {"mfm.mean": "–"}
+    tags = printed_numbers(numbers | ends, "student/miou")
+    assert tags == {"mfm.mean": "55.1 ± 0.4", "mfm.minus DACS": "−1.3 [−4.9, +2.4]"}
+    assert printed_numbers({"n_seeds": 1.0, "mean": 55.0}, "student/miou") == {"mfm.mean": "55.0"}
+    assert printed_numbers({}, "student/miou") == {"mfm.mean": "–"}
+    entropy = {"mean": 0.2418, "std": 0.004, "minus DACS": -0.0602}
+    tags = printed_numbers(entropy, "criterion/entropy")
+    assert tags == {"mfm.mean": "0.242 ± 0.004", "mfm.minus DACS": "−0.060"}
