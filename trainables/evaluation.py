@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.utils import get_total_norm
 
 from trainables.config import Evaluation
 from trainables.data.domains import Domains, Example
@@ -171,6 +173,14 @@ def with_target_statistics(
             image = domains.target(streams, batch, batch_size).image
             network(image, Pass("auxiliary target", batch, streams).box(network, image))
     return network
+
+
+@torch.no_grad()
+def finite(network: Segmentor) -> bool:
+    """Whether all weights and BatchNorm statistics are finite numbers: argmax finds a class in NaN, too."""
+    norms = [module for module in network.modules() if isinstance(module, BATCH_NORMS)]
+    statistics = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
+    return math.isfinite(get_total_norm([*network.parameters(), *statistics], math.inf))
 
 
 def _chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:

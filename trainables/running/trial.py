@@ -21,7 +21,7 @@ from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSuperv
 from trainables.data.domains import open_domains
 from trainables.data.scored import SOURCE_MIOU
 from trainables.description import describe
-from trainables.evaluation import Scores, evaluate, source_miou, with_target_statistics
+from trainables.evaluation import Scores, evaluate, finite, source_miou, with_target_statistics
 from trainables.models.segmentor import Segmentor
 from trainables.randomness import Streams
 from trainables.running import checkpoint
@@ -123,8 +123,8 @@ class Trial:
             return self._out_of_memory(self._too_large)
         try:
             state = self._begun()
-            end = self._train_block(state)
-            return self._evaluated(state) if end else self._diverged(state)
+            bad = self._train_block(state)
+            return self._diverged(state, bad) if bad else self._evaluated(state)
         except Exception as error:
             if not ran_out_of_memory(error):
                 raise
@@ -181,12 +181,12 @@ class Trial:
         """What a checkpoint says that it is of."""
         return f"config {config_id(self.config)}, seed {self.streams.seed}"
 
-    def _train_block(self, state: State) -> bool:
-        """Train to the next evaluation; False when a loss is no finite number."""
+    def _train_block(self, state: State) -> list[str]:
+        """Train to the next evaluation; the names of what is no finite number there."""
         steps, settings = self.config.schedule.steps, self.config.evaluation
         if self._resumed_at_end:  # the block's own checkpoint was written, its report perhaps not
             self._resumed_at_end = False
-            return self._finite()
+            return self._not_finite(state)
         end = min(steps, (state.step // settings.interval + 1) * settings.interval)
         if state.step % settings.interval == 0:
             self._means = BlockMeans()
@@ -206,9 +206,9 @@ class Trial:
             elif time.perf_counter() - saved > 60 * settings.checkpoint_minutes:
                 self._begin_checkpoint(state)
                 saved = time.perf_counter()
-        finite = self._finite()  # waits for the device, so that the time is that of the steps
+        self._means.read()  # waits for the device, so that the time is that of the steps
         self._step_ms = 1000 * (time.perf_counter() - started) / (end - first)
-        return finite
+        return self._not_finite(state)
 
     def _step(self, state: State) -> Losses:
         """One training step on the batches of its number."""
@@ -228,8 +228,11 @@ class Trial:
                 batch = self.domains.labelled_target(self.streams, step, size)
                 return supervised_step(state, in_layout(batch, self.config))
 
-    def _finite(self) -> bool:
-        return all(math.isfinite(value) for value in self._means.read().values())
+    def _not_finite(self, state: State) -> list[str]:
+        """What is no finite number: losses of the block, or else weights that its last step has spoilt."""
+        losses = sorted(name for name, value in self._means.read().items() if not math.isfinite(value))
+        networks = {"student": state.student} | ({} if state.teacher is None else {"teacher": state.teacher.network})
+        return losses or [f"a weight of the {name}" for name, network in networks.items() if not finite(network)]
 
     # -- reports -------------------------------------------------------------------------------------------------
 
@@ -319,10 +322,8 @@ class Trial:
             outcome=None,
         )
 
-    def _diverged(self, state: State) -> Report:
-        means = self._means.read()
-        bad = sorted(name for name, value in means.items() if not math.isfinite(value))
-        report = self._report(state, means)
+    def _diverged(self, state: State, bad: list[str]) -> Report:
+        report = self._report(state, self._means.read())
         report["outcome"] = "diverged"
         report["error"] = f"{', '.join(bad)} is not a finite number in the block that ends at step {state.step}."
         return report

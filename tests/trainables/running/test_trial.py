@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from tests.trainables.tasks.training import smoke, train
 from trainables.adaptation.augmentation import gaussian_blur
 from trainables.config import Blur, Execution, Precision, SelfTraining
 from trainables.running import trial
+from trainables.training import Losses, State
 
 
 def test_a_bf16_trial_ends_with_its_pictures_where_the_last_images_were_blurred(tmp_path: Path) -> None:
@@ -47,3 +50,25 @@ def test_pictures_that_cannot_be_made_cost_no_result(tmp_path: Path, monkeypatch
         "The trial's pictures could not be made (TypeError: no such pixel); its results are whole."
     )
     assert final
+
+
+@pytest.mark.parametrize("network", ["student", "teacher"])
+def test_weights_that_the_last_step_spoils_are_the_outcome_diverged(
+    network: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its losses were finite, and argmax would find a class in NaN: no mIoU, and no final weights."""
+    take_step = trial.self_training_step
+
+    def spoils(state: State, *batches: Any) -> Losses:
+        losses = take_step(state, *batches)
+        of = state.student if network == "student" else state.teacher.network  # type: ignore[union-attr]
+        with torch.no_grad():
+            next(of.parameters()).fill_(math.nan if network == "student" else math.inf)
+        return losses
+
+    monkeypatch.setattr(trial, "self_training_step", spoils)
+    report, final = train(smoke(steps=1), tmp_path)
+    assert report["outcome"] == "diverged"
+    assert report["error"] == f"a weight of the {network} is not a finite number in the block that ends at step 1."
+    assert all(math.isfinite(value) for value in report["metrics"].values())
+    assert not final
