@@ -19,6 +19,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +72,21 @@ def _run(given: argparse.Namespace) -> None:
         model = model_of(given.source) if name is None else published_model(given.source, name)
     print(f"Writing {parameter_count(model.segmentor):,} parameters to {given.out} ...", file=sys.stderr, flush=True)
     score = None if exported or name is not None else score_of(_folder_of(given.source))
+    if score is not None:
+        with suppress(OSError):
+            _note_of(given.source, score).unlink()  # of an earlier export: what it names is replaced now
     if not exported or given.source.resolve() != given.out.resolve():
+        _remove_graphs(given.out)
         save_model(model, given.out)
         model = load_model(given.out)
         write_card(model, _origin(given.source, name, score, exported=exported), given.out)
-    if kind is not Format.SAFETENSORS:
-        difference = write_graph(model, kind, given.out)
-        print(f"Its logits are those of the network, to {difference:.0e} of the largest one.", file=sys.stderr)
-    if score is not None:
-        _leave_note(_folder_of(given.source).parents[2], score.key, given.out, model.description.step)
+    try:
+        if kind is not Format.SAFETENSORS:
+            difference = write_graph(model, kind, given.out)
+            print(f"Its logits are those of the network, to {difference:.0e} of the largest one.", file=sys.stderr)
+    finally:  # a network that cannot be a graph is a model all the same
+        if score is not None:
+            _leave_note(_note_of(given.source, score), given.out, model.description.step)
     print(given.out)
 
 
@@ -88,9 +95,20 @@ def _folder_of(source: Path) -> Path:
     return Path(os.path.abspath(source if source.is_dir() else source.parent))
 
 
-def _leave_note(storage: Path, trial: str, out: Path, step: int) -> None:
+def _remove_graphs(folder: Path) -> None:
+    """Remove the graphs of other weights, before the folder gets new ones."""
+    for path in (folder / name for name in FILES.values()):
+        if path.is_file():
+            path.unlink()
+            print(f"Removed {path}: it is of the weights that are replaced.", file=sys.stderr)
+
+
+def _note_of(source: Path, score: Score) -> Path:
+    return _folder_of(source).parents[2] / NOTES / f"{score.key}.json"
+
+
+def _leave_note(path: Path, out: Path, step: int) -> None:
     """Write where the model of a trial lies, for trackers (`mfm_tune.ledger.storage.Export`); the newest is kept."""
-    path = storage / NOTES / f"{trial}.json"
     try:
         with replacing(path) as temporary:
             temporary.write_text(json.dumps({"model": str(out.absolute()), "step": step, **NOTE}) + "\n")
