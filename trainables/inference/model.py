@@ -5,6 +5,7 @@ No Rebuilder, no teacher, no optimiser: the same parameters and the same cost as
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from trainables.models.segmentor import Segmentor
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+EXPORT = "export"  # the digest of a description, in both files
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,18 @@ def _state_without_memory(description: Description) -> dict[str, Tensor]:
 def save_model(model: Model, folder: Path) -> None:
     """Write a model; each file is the old one or the new one, never half of each.
 
+    Both have the digest of the description, so that one of two files which an interrupted export left behind is not
+    taken for the other's.
+
     Raises:
         OSError: The folder cannot be written.
     """
-    tensor_file.save(folder / WEIGHTS, dict(model.segmentor.state_dict()), {"step": model.description.step})
+    described = model.description.to_json()
+    digest = {EXPORT: hashlib.sha256(json.dumps(described).encode()).hexdigest()}
+    numbers = {"step": model.description.step, **digest}
+    tensor_file.save(folder / WEIGHTS, dict(model.segmentor.state_dict()), numbers)
     with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps(model.description.to_json(), indent=1) + "\n")
+        temporary.write_text(json.dumps(described | digest, indent=1) + "\n")
 
 
 def load_model(folder: Path) -> Model:
@@ -111,15 +119,20 @@ def load_model(folder: Path) -> Model:
             "python -m trainables.export RUN OUT."
         )
     try:
-        description = Description.from_json(json.loads((folder / CONFIG).read_text()))
+        content = json.loads((folder / CONFIG).read_text())
+        description = Description.from_json(content)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{folder / CONFIG} must be JSON, but is not ({error}); export the model again.") from error
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG}: {error}") from error
     try:
-        weights, _ = tensor_file.load(folder / WEIGHTS)
+        weights, numbers = tensor_file.load(folder / WEIGHTS)
     except tensor_file.UnusableFile as error:
         raise ValueError(f"{error}; export the model again.") from error
+    if numbers.get(EXPORT) != content.get(EXPORT):  # neither has it where earlier code wrote both
+        raise ValueError(
+            f"{folder} has {WEIGHTS} and {CONFIG} of two exports, of which one was interrupted; export the model again."
+        )
     return build_model(description, weights, str(folder / WEIGHTS))
 
 

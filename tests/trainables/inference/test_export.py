@@ -34,8 +34,9 @@ from trainables.config import (
 )
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description, describe
+from trainables.inference import model as exported
 from trainables.inference.card import CARD
-from trainables.inference.model import CONFIG, WEIGHTS, load_model, parameter_count
+from trainables.inference.model import CONFIG, WEIGHTS, load_model, parameter_count, save_model
 from trainables.models.segmentor import Segmentor
 from trainables.recipes import PAPER, SMOKE, dacs, daformer, hrda, mfm, mic, segformer
 from trainables.running.trial import Trial
@@ -356,6 +357,28 @@ def test_a_model_folder_that_was_damaged_is_one_sentence(trial: Trial, tmp_path:
             load_model(tmp_path)
     with pytest.raises(ValueError, match="but is none"):
         load_model(tmp_path / "elsewhere")
+
+
+def test_weights_and_description_of_two_exports_are_not_taken_for_one_model(trial: Trial, tmp_path: Path) -> None:
+    """Killed between the two files; an old one may be of earlier code. A description may be edited by hand."""
+    export.main([str(trial.folder), str(tmp_path)])
+    model, description, former = load_model(tmp_path), tmp_path / CONFIG, json.loads((tmp_path / CONFIG).read_text())
+    later = replace(model, description=replace(model.description, classes=model.description.classes[::-1]))
+    with mock.patch.object(exported, "replacing", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        save_model(later, tmp_path)
+    earlier = {key: value for key, value in former.items() if key != exported.EXPORT}
+    for content in (former, earlier):
+        description.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"of two exports, of which one was interrupted; export the model again"):
+            load_model(tmp_path)
+    save_model(later, tmp_path)
+    assert load_model(tmp_path).description == later.description
+    edited = json.loads(description.read_text()) | {"size": [64, 128]}
+    description.write_text(json.dumps(edited))
+    assert load_model(tmp_path).description.size == (64, 128)
+    tensor_file.save(tmp_path / WEIGHTS, dict(later.segmentor.state_dict()), {"step": 2})
+    description.write_text(json.dumps(earlier))
+    assert load_model(tmp_path).description == model.description
 
 
 SmallDeepLabJson = {"class": "SmallDeepLab", "widths": [8, 16, 24], "norm": "group", "rates": [1, 2]}

@@ -24,7 +24,7 @@ from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.palette import COLOURS
 from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
-from trainables.inference.model import CONFIG, WEIGHTS, Model, load_model, save_model
+from trainables.inference.model import CONFIG, EXPORT, WEIGHTS, Model, load_model, save_model
 from trainables.running.trial import Trial
 
 Run = tuple[Trial, Path]
@@ -261,7 +261,7 @@ def replaced(value: Any, where: tuple[str | int, ...], by: Any) -> Any:
     return changed
 
 
-PARTS = ("format", "network", "classes", "mean", "std", "size", "slide", "channels_last", "step", "data")
+PARTS = ("format", "network", "classes", "mean", "std", "size", "slide", "channels_last", "step", "data", EXPORT)
 HOSTILE = (None, -1, 0, 1.5, "abc", "", True, [], {}, 10**9, 10**400, [10**9] * 2, [[1]], {"class": "MiT"}, np.nan)
 
 
