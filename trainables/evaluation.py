@@ -160,14 +160,16 @@ def with_target_statistics(
 ) -> Segmentor:
     """AdaBN: a copy of the network whose BatchNorm statistics are the mean over target batches.
 
-    HRDA sees each batch as in training: its context and a detail crop drawn at random.
+    HRDA sees each batch as in training: its context and a detail crop drawn at random. Nothing is dropped out, so that
+    statistics are those of evaluation, and of a seed: a trial may be resumed here.
     """
     network = copy.deepcopy(student)
     network.train()
-    for module in network.modules():
-        if isinstance(module, BATCH_NORMS) and module.training:  # frozen ones stay in evaluation mode
-            module.reset_running_stats()
-            module.momentum = None  # a plain mean over the batches
+    learning = [module for module in network.modules() if isinstance(module, BATCH_NORMS) and module.training]
+    network.eval()  # all but these: frozen ones stayed in evaluation mode
+    for module in learning:
+        module.train().reset_running_stats()
+        module.momentum = None  # a plain mean over the batches
     with torch.no_grad():
         for batch in range(batches):
             image = domains.target(streams, batch, batch_size).image

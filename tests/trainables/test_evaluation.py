@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.trainables.tasks.training import CPU, FEW, with_hrda
-from trainables.config import DeepLabV2, Experiment
+from trainables.config import DAFormer, DeepLabV2, Experiment, MiT
 from trainables.data.domains import open_domains
 from trainables.evaluation import BATCH_NORMS, scores, with_target_statistics
 from trainables.randomness import Streams
@@ -47,3 +47,13 @@ def test_hrdas_statistics_are_estimated_from_context_and_detail() -> None:
         assert first
         assert all(bool(mean.count_nonzero()) for mean in first)
         assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+
+
+def test_statistics_are_those_without_dropout_whatever_torchs_generator_has_drawn() -> None:
+    """Drop path lies before BatchNorm of DAFormer's head; a trial that is resumed here has another generator."""
+    encoder = MiT(dims=(4, 8, 10, 16), depths=(1, 1, 1, 1), drop_path=0.9)
+    network = DAFormer(encoder=encoder, embed_dim=8, channels=8)
+    plain = replace(ADABN, network=replace(network, encoder=replace(encoder, drop_path=0.0)))
+    torch.manual_seed(1)
+    found = statistics(replace(ADABN, network=network))
+    assert all(torch.equal(one, other) for one, other in zip(found, statistics(plain), strict=True))
