@@ -17,7 +17,7 @@ from trainables.data.domains import Domains, Example
 from trainables.experiment.data import Means
 from trainables.geometry import IGNORE, size_of
 from trainables.models.frozen_norms import BATCH_NORMS
-from trainables.models.segmentor import Segmentor, upsample
+from trainables.models.segmentor import Segmentor, typed, upsample
 from trainables.models.sliding import slide
 from trainables.randomness import Streams
 from trainables.selection import TargetCriteria
@@ -149,6 +149,7 @@ def source_miou(network: Segmentor, domains: Domains, settings: Evaluation, devi
 
 def predict(network: Segmentor, image: Tensor, settings: Evaluation) -> Tensor:
     """Logits [B, K, H, W] of the whole image, or averaged over sliding windows."""
+    image = typed(image, network)
     if settings.slide is None:
         return network.predict(image)
     rows, columns = settings.slide
@@ -172,7 +173,7 @@ def with_target_statistics(
         module.momentum = None  # a plain mean over the batches
     with torch.no_grad():
         for batch in range(batches):
-            image = domains.target(streams, batch, batch_size).image
+            image = typed(domains.target(streams, batch, batch_size).image, network)
             network(image, Pass("auxiliary target", batch, streams).box(network, image))
     return network
 

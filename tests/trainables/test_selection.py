@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from mfm_tune.identity import canonical, config_id
 from tests.trainables.trained import tiny
@@ -119,13 +119,12 @@ def test_a_network_without_finite_predictions_has_no_criterion() -> None:
     assert criteria.read() == {}
 
 
-class Counting:
+class Counting(nn.Module):
     """A network that counts its passes."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.passes = 0
-
-    def eval(self) -> None: ...
 
     def predict(self, image: Tensor) -> Tensor:
         self.passes += 1

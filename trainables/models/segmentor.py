@@ -211,6 +211,11 @@ class Segmentor(nn.Module):
         return upsample(self(image).logits, image.shape[-2:])
 
 
+def typed(image: Tensor, network: nn.Module) -> Tensor:
+    """An image in the dtype of a network's weights."""
+    return image.to(next(network.parameters(), image).dtype)
+
+
 def laid_out(part: Tensor, image: Tensor) -> Tensor:
     """What was made of an image, dense and in the image's memory format (NCHW where that is neither NCHW nor NHWC).
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from trainables.data.domains import Domains
 from trainables.data.palette import palette
 from trainables.geometry import IGNORE, size_of
-from trainables.models.segmentor import Segmentor, upsample
+from trainables.models.segmentor import Segmentor, typed, upsample
 from trainables.step_data import StepView
 
 EXAMPLES = 3
@@ -32,7 +32,7 @@ def save_pictures(folder: Path, student: Segmentor, domains: Domains, last: Step
     student.eval()
     for index, example in zip(range(EXAMPLES), domains.validation(), strict=False):
         size = size_of(example.label)
-        prediction = domains.merge(upsample(student.predict(example.image), size))[0]
+        prediction = domains.merge(upsample(student.predict(typed(example.image, student)), size))[0]
         prediction = prediction.masked_fill(example.label == IGNORE, IGNORE)
         images[f"image-{index}"] = _photograph(example.image[0], domains)
         images[f"label-{index}"] = palette(domains.scored)[example.label.cpu().numpy()]

@@ -14,7 +14,7 @@ from torch import Tensor
 from trainables.adaptation.pseudo_label import label_logits
 from trainables.data.domains import Domains
 from trainables.geometry import IGNORE
-from trainables.models.segmentor import Segmentor
+from trainables.models.segmentor import Segmentor, typed
 from trainables.randomness import Streams
 from trainables.step_data import Batch
 
@@ -60,8 +60,7 @@ class PseudoLabelQuality:
 
     def _counts(self, teacher: Segmentor, image: Tensor, label: Tensor) -> Tensor:
         """[4, K], float64: pixels by pseudo-label; of these the confident ones; of these the labelled; the right."""
-        reference = next(teacher.parameters())
-        pseudo = label_logits(teacher.predict(image.to(reference.dtype)), self.threshold)
+        pseudo = label_logits(teacher.predict(typed(image, teacher)), self.threshold)
         confident = pseudo.confidence >= self.threshold
         labelled = confident & (label != IGNORE)
         chosen = (torch.ones_like(confident), confident, labelled, labelled & (label == pseudo.label))
