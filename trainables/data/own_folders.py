@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainables.data.class_table import ClassTable
-from trainables.data.readers import Fault, Found, Problem, Reader, Sample, pair, relative
+from trainables.data.readers import Fault, Found, Problem, Reader, Sample, files_below, pair, relative
 from trainables.data.splits import Split
 
 IMAGE_TYPES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif"))
@@ -116,7 +116,7 @@ def _by_name(root: Path, place: str) -> tuple[dict[str, Path], list[Problem]]:
     before, star, after = place.rpartition("/")[2].partition("*") if "*" in place else ("", "", "")
     files: dict[str, Path] = {}
     problems = []
-    for path in sorted(base.glob(f"{before}*{after}" if star else "**/*")):
+    for path in sorted(base.glob(f"{before}*{after}") if star else files_below(base)):
         inside = path.relative_to(base)
         if path.suffix.lower() not in IMAGE_TYPES or any(part.startswith(".") for part in inside.parts):
             continue

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,8 @@ __all__ = [
 # What Pillow raises for files that are no images, or broken ones.
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 
+
+DEEP = "**/"  # the beginning of a pattern of files in all folders
 
 TRAINING_SPLITS = (Split.SOURCE, Split.TRAIN)
 
@@ -168,11 +171,30 @@ def pair(
 
 def by_stem(folder: Path, pattern: str, suffix: str = "") -> dict[str, Path]:
     """Files under a folder by their relative path without the ending `suffix` and the file type."""
+    deep = pattern.startswith(DEEP)
+    names = (path for path in files_below(folder) if fnmatchcase(path.name, pattern.removeprefix(DEEP)))
     found = {}
-    for path in sorted(folder.glob(pattern)):
+    for path in sorted(names if deep else folder.glob(pattern)):
         stem = path.relative_to(folder).with_suffix("").as_posix()
         found[stem.removesuffix(suffix)] = path
     return found
+
+
+def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+    """Files of a folder and of all folders in it, those that are symbolic links included, in any order.
+
+    Args:
+        folder: One that is not there has none.
+        above: The folders around it; a link to one of them goes in a circle, and is not followed.
+    """
+    here = folder.resolve()
+    if here in above or not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from files_below(path, (*above, here))
+        else:
+            yield path
 
 
 def relative(path: Path, root: Path) -> str:

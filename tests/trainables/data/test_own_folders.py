@@ -74,6 +74,19 @@ def test_a_target_has_images_without_labels_and_is_evaluated_on_others(tmp_path:
     assert names(store.split(Split.VAL)) == ["007", "008"]
 
 
+def test_folders_that_are_symbolic_links_are_read_as_all_others(tmp_path: Path) -> None:
+    """Drives on another disk, say; a link to a folder above ends nothing and doubles nothing."""
+    own.write_folder(tmp_path, 2)
+    own.write_folder(tmp_path / "disk", 3, first=5)
+    own.write_table(tmp_path)
+    for kind in ("images", "labels"):
+        (tmp_path / kind / "more").symlink_to(tmp_path / "disk" / kind)
+        (tmp_path / kind / "circle").symlink_to(tmp_path / kind)
+    assert main(["prepare", "folder", *labelled(tmp_path), "--out", str(tmp_path / "store")]) == 0
+    found = names(Store(tmp_path / "store").split(Split.TRAIN))
+    assert found == ["000", "001", "more/005", "more/006", "more/007"]
+
+
 def test_both_splits_may_have_their_labels_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A label of a validation image lacks no image; one of no image at all does."""
     own.write_folder(tmp_path, 5)
