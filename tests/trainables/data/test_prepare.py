@@ -76,6 +76,15 @@ def test_the_estimate_is_close_to_the_store(tmp_path: Path) -> None:
     assert plan.native_bytes > plan.bytes
 
 
+def test_a_long_and_thin_image_is_packed(tmp_path: Path) -> None:
+    """It keeps a row, whatever the box."""
+    ids = np.full((1, 5000), 7, dtype=np.uint8)
+    native.gta(tmp_path / "gta", "thin", native.image(1, 5000), ids)
+    pack(job_for(tmp_path / "gta", tmp_path / "store", box=(512, 1024)))
+    split = Store(tmp_path / "store").split(Split.TRAIN)
+    assert (split.image(0).shape, split.label(0).tolist()) == ((1, 1024, 3), [[0] * 1024])
+
+
 def test_a_full_disk_is_refused_before_the_first_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make_gta(tmp_path / "gta", 3)
     full = (10**9, 10**9 - 5000, 5000)

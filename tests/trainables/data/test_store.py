@@ -274,6 +274,8 @@ def test_the_size_of_a_fitted_image_is_the_references() -> None:
     assert fit_size((1052, 1914), (720, 1280)) == (704, 1280)
     assert fit_size((760, 1280), (760, 1280)) == (760, 1280)
     assert fit_size((1914, 1052), (720, 1280)) == (1280, 704)
+    assert fit_size((1, 5000), (512, 1024)) == (1, 1024)
+    assert fit_size((5000, 2), (512, 1024)) == (1024, 1)
 
 
 def test_pillow_agrees_that_the_miniature_png_files_are_png(folder: Path) -> None:

@@ -70,6 +70,15 @@ def test_label_maps_and_overlays_have_the_cityscapes_colours(run: Run, tmp_path:
     assert np.array_equal(np.asarray(Image.open(tmp_path / "0" / "odd_overlay.png")), pixels)
 
 
+def test_a_long_and_thin_image_is_labelled() -> None:
+    """The network sees a row of it."""
+    description = Description(
+        network=TINY_DAFORMER, classes=CITYSCAPES_CLASSES, mean=IMAGENET_MEAN, std=IMAGENET_STD, size=(32, 64)
+    )
+    thin = np.zeros((1, 5000, 3), dtype=np.uint8)
+    assert predict.label_image(Model(built(TINY_DAFORMER), description), thin).shape == (1, 5000)
+
+
 @pytest.mark.parametrize(
     "images", [np.full((1, 48, 80, 3), 0.5), np.zeros((48, 80, 3), np.uint8), np.zeros((0, 48, 80, 3), np.uint8), [[0]]]
 )

@@ -28,10 +28,12 @@ WEIGHT_BITS = 11
 def fit_size(native: Size, box: Size) -> Size:
     """The largest (rows, columns) with the native ratio that fits into a box, which is turned as the image is.
 
+    A side has one pixel at least, however long and thin the image is.
+
     Reference implementation: 1052 x 1914 in 720 x 1280 is 704 x 1280.
     """
     scale = min(max(box) / max(native), min(box) / min(native))
-    return int(native[0] * scale + 0.5), int(native[1] * scale + 0.5)
+    return max(1, int(native[0] * scale + 0.5)), max(1, int(native[1] * scale + 0.5))
 
 
 def whole(size: Size) -> Box:
