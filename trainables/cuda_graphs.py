@@ -102,7 +102,7 @@ class GraphedModule:
         return shapes, torch.is_grad_enabled(), arithmetic, momenta, modes
 
     def _record(self, inputs: Sequence[Tensor]) -> Recording:
-        """Record, and leave running statistics and random numbers as they were."""
+        """Record, and leave running statistics and random numbers as they were, whether it can be recorded or not."""
         buffers = [(buffer, buffer.clone()) for buffer in self._module.buffers()]
         random = torch.cuda.get_rng_state()
         arithmetic = torch.autocast(
@@ -112,13 +112,14 @@ class GraphedModule:
             cache_enabled=False,  # a cast weight must be cast anew in every replay
         )
         here = torch.cuda.stream(torch.cuda.current_stream())  # a recording that fails would leave another one current
-        with arithmetic, here:
-            recording = Recording(self._forward, inputs, self._parameters, self._gradients)
-        with torch.no_grad():
-            for buffer, before in buffers:
-                buffer.copy_(before)
-        torch.cuda.set_rng_state(random)
-        return recording
+        try:
+            with arithmetic, here:
+                return Recording(self._forward, inputs, self._parameters, self._gradients)
+        finally:
+            with torch.no_grad():
+                for buffer, before in buffers:
+                    buffer.copy_(before)
+            torch.cuda.set_rng_state(random)
 
 
 class Recording:
