@@ -38,8 +38,10 @@ class MaskedImageTask(AuxiliaryTask):
         self.ratio = config.ratio
         self.patch = config.patch
         self.stage = student.decoded_stages[-1]
-        seen = student.context(torch.zeros(1, 1, *image_size)).shape
-        self.cell = -(-seen[-2] // student.stage_size(self.stage, image_size)[0])  # pixels to a feature cell
+        seen = size_of(student.context(torch.zeros(1, 1, *image_size)))
+        cells = student.stage_size(self.stage, image_size)
+        # pixels to a feature cell, the same down and across, so that all of the image is predicted
+        self.cell = max(-(-side // number) for side, number in zip(seen, cells, strict=True))
         self.head = nn.Conv2d(student.channels[self.stage], 3 * self.cell**2, 1)
 
     def loss(self, view: StepView) -> Tensor:

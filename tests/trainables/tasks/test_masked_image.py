@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
-from tests.trainables.tasks.training import names, reached, smoke, train, view_and_task, with_hrda
-from trainables.config import MaskedImageModelling
+from tests.trainables.tasks.training import FEW, SMALL_HRDA, names, reached, smoke, train, view_and_task, with_hrda
+from trainables.config import HRDA, DAFormer, MaskedImageModelling
 from trainables.randomness import Recorded
 from trainables.tasks.masked_image import MaskedImageTask, masked_error, normalised_patches, spread
 
@@ -132,6 +133,14 @@ def test_a_flat_image_stays_finite() -> None:
 def test_any_patch_fits_any_image(patch: int) -> None:
     """Patches that do not divide the image, or are larger than it, give a finite loss."""
     view, task = view_and_task(smoke(MaskedImageModelling(patch=patch)))
+    assert bool(task.loss(view).isfinite())
+
+
+@pytest.mark.parametrize(("network", "size"), [(SMALL_HRDA.base, (40, 72)), (SMALL_HRDA, (96, 64))])
+def test_any_image_is_predicted_whole(network: DAFormer | HRDA, size: tuple[int, int]) -> None:
+    """Where cells of the last stage do not divide the sides, or have another share of rows than of columns."""
+    config = replace(smoke(MaskedImageModelling(patch=8)), network=network, data=replace(FEW, image_size=size))
+    view, task = view_and_task(config)
     assert bool(task.loss(view).isfinite())
 
 
