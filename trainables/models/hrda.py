@@ -11,6 +11,7 @@ import math
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.config import HRDA
@@ -105,7 +106,7 @@ class HRDASegmentor(Segmentor):
         if rows % step or columns % step:
             raise ValueError(
                 f"HRDA takes images whose rows and columns are multiples of {step}, got {rows} x {columns}; "
-                "resize or crop them, or slide a window of such a size."
+                "resize or crop them."
             )
         return laid_out(upsample(image, (rows // CONTEXT_SCALE, columns // CONTEXT_SCALE)), image)
 
@@ -156,8 +157,10 @@ class HRDASegmentor(Segmentor):
         """Logits [B, K, H, W]: the context, and detail windows of half overlap over the whole image, averaged.
 
         All windows are one batch, as in the reference implementation: with BatchNorm in train mode (a teacher's) its
-        statistics are those of all windows together.
+        statistics are those of all windows together. An image of sides that the two resolutions cannot share is
+        continued at its border by a few pixels, which are cut off again.
         """
+        given, image = image, self._continued(image)
         size = size_of(image)
         context: Pyramid = self.encoder(self.context(image))
         rows, columns = self.detail_crop
@@ -168,7 +171,15 @@ class HRDASegmentor(Segmentor):
         grid = (size[0] // self.logit_stride, size[1] // self.logit_stride)
         detail_logits = average(tuple(_scaled(box, self.logit_stride) for box in boxes), list(parts), grid)
         attention = torch.sigmoid(self._logits(self.decoder.attention, context))
-        return upsample(self._fuse(context_logits, attention, detail_logits, None), size)
+        logits = upsample(self._fuse(context_logits, attention, detail_logits, None), size)
+        return logits if image is given else Box(0, 0, *size_of(given)).crop(logits)
+
+    def _continued(self, image: Tensor) -> Tensor:
+        """The image with its last rows and columns repeated up to sides that `context` takes; itself if it has such."""
+        rows, columns = (-side % (CONTEXT_SCALE * self.logit_stride) for side in size_of(image))
+        if not rows and not columns:
+            return image
+        return laid_out(F.pad(image, (0, columns, 0, rows), mode="replicate"), image)
 
     def _logits(self, head: nn.Module, pyramid: Pyramid) -> Tensor:
         logits: Tensor = head(*(pyramid[stage] for stage in self.decoded_stages))

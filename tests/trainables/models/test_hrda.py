@@ -216,11 +216,27 @@ def test_wrong_sizes_are_one_sentence(segmentor: Segmentor) -> None:
     with pytest.raises(ValueError, match=r"HRDA.detail_crop must fit into the training images of 32 x 128 pixels"):
         segmentor.draw_box(Streams(0), "detail crop, source pass", 0, (32, 128))
     with pytest.raises(ValueError, match=r"multiples of 8, got 100 x 128; resize or crop"):
-        segmentor.predict(torch.zeros(1, 3, 100, 128))
+        segmentor(torch.zeros(1, 3, 100, 128), Box(0, 0, 64, 64))
     with pytest.raises(ValueError, match=r"give `box` \(see `draw_box`\), or use `predict`"):
         segmentor(torch.zeros(1, 3, 128, 128))
     with pytest.raises(ValueError, match=r"HRDA.detail_crop must be two multiples of 8, got \(60, 64\)"):
         built(HRDA(base=TINY_HRDA["hrda_daformer"].base, detail_crop=(60, 64)))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [(93, 311), (60, 128), (64, 129)])
+def test_an_image_of_any_size_is_predicted_as_one_whose_border_goes_on(
+    segmentor: Segmentor, size: tuple[int, int]
+) -> None:
+    """As KITTI's 375 x 1242, of which neither side is a multiple of 8; (60, 128) has fewer rows than a detail crop."""
+    image = torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(6))
+    rows, columns = (8 * math.ceil(side / 8) for side in size)
+    below = [image] + [image[..., -1:, :]] * (rows - size[0])
+    beside = torch.cat(below, dim=-2)
+    whole = torch.cat([beside] + [beside[..., -1:]] * (columns - size[1]), dim=-1)
+    logits = segmentor.predict(image)
+    assert logits.shape[-2:] == size
+    assert torch.equal(logits, segmentor.predict(whole)[..., : size[0], : size[1]])
 
 
 def test_batch_norm_sees_all_detail_windows_at_once() -> None:
