@@ -66,6 +66,11 @@ def _run(given: argparse.Namespace) -> None:
         raise ValueError(f"OUT must be a folder, got the file {given.out}; give another name.")
     name, kind = given.network, Format(given.format)
     exported = kind is not Format.SAFETENSORS and (given.source / CONFIG).is_file()
+    if exported and name is not None:
+        raise ValueError(
+            f"--network must be given with a published checkpoint, but {given.source} is an exported model, which has "
+            "its network; leave it out."
+        )
     if exported:
         model = load_model(given.source)
     else:

@@ -24,13 +24,11 @@ from trainables.config import Evaluation
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.packing.resize import Pixels, fit_size, resize_image
 from trainables.data.palette import overlay, palette
-from trainables.data.readers import BrokenSample, read_image
+from trainables.data.readers import IMAGE_TYPES, BrokenSample, is_image_file, read_image
 from trainables.evaluation import predict
 from trainables.inference.model import Model, in_use, load_model
 from trainables.models.segmentor import upsample
 from trainables.user_code import add_code_option, load_code
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,6 +41,11 @@ def _run(given: argparse.Namespace) -> None:
     if not 0 <= given.strength <= 1:
         raise ValueError(f"--strength must lie in [0, 1], got {given.strength:g}.")
     images = find_images(given.images)
+    if given.out.resolve() in (path.resolve() for path in given.images):
+        raise ValueError(
+            f"--out must be another folder than IMAGES, got {given.out} for both; what is written there would be "
+            "labelled by the next run."
+        )
     model = load_model(given.model)
     model.segmentor.to("cuda" if torch.cuda.is_available() else "cpu")
     given.out.mkdir(parents=True, exist_ok=True)
@@ -70,10 +73,10 @@ def find_images(given: Sequence[Path]) -> list[Path]:
     for path in given:
         if not path.exists():
             raise ValueError(f"IMAGES must be files or folders, got {path}, which does not exist.")
-        inside = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+        inside = sorted(file for file in path.iterdir() if is_image_file(Path(file.name))) if path.is_dir() else [path]
         if not inside:
             raise ValueError(
-                f"IMAGES must be files or folders of images, got {path}, which has none ({', '.join(SUFFIXES)})."
+                f"IMAGES must be files or folders of images, got {path}, which has none ({', '.join(IMAGE_TYPES)})."
             )
         images += inside
     stem, count = Counter(path.stem for path in images).most_common(1)[0]

@@ -11,10 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trainables.data.class_table import ClassTable
-from trainables.data.readers import Fault, Found, Problem, Reader, Sample, files_below, pair, relative
+from trainables.data.readers import Fault, Found, Problem, Reader, Sample, files_below, is_image_file, pair, relative
 from trainables.data.splits import Split
-
-IMAGE_TYPES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +116,7 @@ def _by_name(root: Path, place: str) -> tuple[dict[str, Path], list[Problem]]:
     problems = []
     for path in sorted(base.glob(f"{before}*{after}") if star else files_below(base)):
         inside = path.relative_to(base)
-        if path.suffix.lower() not in IMAGE_TYPES or any(part.startswith(".") for part in inside.parts):
+        if not is_image_file(inside):
             continue
         name = inside.name[len(before) : len(inside.name) - len(after)] if star else inside.with_suffix("").as_posix()
         if name in files:

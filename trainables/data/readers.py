@@ -41,6 +41,8 @@ __all__ = [
 DECODING_ERRORS = (OSError, SyntaxError, ValueError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
+IMAGE_TYPES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".gif")
+
 DEEP = "**/"  # the beginning of a pattern of files in all folders
 
 TRAINING_SPLITS = (Split.SOURCE, Split.TRAIN)
@@ -195,6 +197,11 @@ def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
             yield from files_below(path, (*above, here))
         else:
             yield path
+
+
+def is_image_file(path: Path) -> bool:
+    """Whether a path in a folder ends as an image does and is not hidden, as the notes are that macOS puts beside."""
+    return path.suffix.lower() in IMAGE_TYPES and not any(part.startswith(".") for part in path.parts)
 
 
 def relative(path: Path, root: Path) -> str:

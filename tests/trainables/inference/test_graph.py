@@ -198,6 +198,12 @@ def test_a_graph_with_other_logits_is_not_written(
     assert not (folder / FILES[Format.TORCH_EXPORT]).exists()
 
 
+def test_the_network_of_an_exported_model_is_its_own(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another one is refused, and not passed over."""
+    told = refused([str(model), str(model), "--network", "hrda", "--format", "torch-export"], capsys)
+    assert told.startswith(f"--network must be given with a published checkpoint, but {model} is an exported model")
+
+
 def test_missing_packages_are_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With the way to get them."""
     with mock.patch.object(graph, "find_spec", return_value=None):

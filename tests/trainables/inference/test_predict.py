@@ -81,6 +81,22 @@ def test_a_long_and_thin_image_is_labelled() -> None:
     assert predict.label_image(Model(built(network), description), thin).shape == (1, 5000)
 
 
+def test_of_a_folder_the_images_are_labelled_and_never_what_was_made_of_them(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of every type that own data may have, without the hidden notes of macOS; and the folder takes no label maps."""
+    (tmp_path / "images").mkdir()
+    Image.fromarray(np.zeros((37, 91), dtype=np.uint8)).save(tmp_path / "images" / "a.gif")
+    (tmp_path / "images" / "._a.png").write_bytes(b"a note of macOS")
+    argv = [str(run[1]), str(tmp_path / "images"), "--size", "32x64", "--out"]
+    assert predict.main([*argv, str(tmp_path / "out")]) == 0
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a_labels.png", "a_overlay.png"]
+    capsys.readouterr()
+    assert predict.main([*argv, str(tmp_path / "out" / ".." / "images")]) == 2
+    assert "--out must be another folder than IMAGES, got " in capsys.readouterr().err
+    assert len(list((tmp_path / "images").iterdir())) == 2
+
+
 @pytest.mark.parametrize(
     "images", [np.full((1, 48, 80, 3), 0.5), np.zeros((48, 80, 3), np.uint8), np.zeros((0, 48, 80, 3), np.uint8), [[0]]]
 )
