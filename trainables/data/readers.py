@@ -172,13 +172,22 @@ def pair(
 
 
 def by_stem(folder: Path, pattern: str, suffix: str = "") -> dict[str, Path]:
-    """Files under a folder by their relative path without the ending `suffix` and the file type."""
+    """Files under a folder by their relative path without the ending `suffix` and the file type.
+
+    Raises:
+        ValueError: Two have the same one, such as `a.jpg` and `a.png`.
+    """
     deep = pattern.startswith(DEEP)
     names = (path for path in files_below(folder) if fnmatchcase(path.name, pattern.removeprefix(DEEP)))
-    found = {}
+    found: dict[str, Path] = {}
     for path in sorted(names if deep else folder.glob(pattern)):
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        found[stem.removesuffix(suffix)] = path
+        stem = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
+        if stem in found:
+            raise ValueError(
+                f"{folder} must have one file of a name, but has {relative(found[stem], folder)} and "
+                f"{relative(path, folder)}; remove or rename one of them."
+            )
+        found[stem] = path
     return found
 
 

@@ -283,6 +283,14 @@ def test_an_image_of_two_parts_is_refused_by_both_commands(root: Path, capsys: p
     assert sentence in capsys.readouterr().err
 
 
+def test_a_list_may_name_an_image_with_spaces(root: Path) -> None:
+    for place in ("images", "labels"):
+        for path in (root / "source" / place).glob("carla_1.*"):
+            path.rename(path.with_stem("carla 1"))
+    (root / "source/carla.txt").write_text("carla_0\n  carla 1  \n\n")
+    assert sorted(len(part) for part in read_folder(root, (48, 64)).parts) == [2, 6]
+
+
 # -- recorded batches --------------------------------------------------------------------------------------------------
 
 RECORDED = {
@@ -389,6 +397,10 @@ def _three_channels(root: Path) -> None:
     write_label(root / "source/labels/carla_0.png", np.zeros((96, 128, 3), dtype=np.uint8))
 
 
+def _two_of_one_name(root: Path) -> None:
+    write_image(root / "target/train/images/frame_1.png", (96, 128), 0)
+
+
 def _list_names_nothing(root: Path) -> None:
     (root / "source/carla.txt").write_text("carla_0\ncarla_9\n")
 
@@ -401,6 +413,10 @@ def _list_names_nothing(root: Path) -> None:
         (_foreign_ids, "frame_1.png must hold trainIds 0 to 18 and 255, but holds ids 33, first at row 0, column 0; "),
         (_other_size, "frame_1.png must have the size of its image, 96x128, but has 90x128; "),
         (_three_channels, "carla_0.png must be a label in one channel, but cannot be read"),
+        (
+            _two_of_one_name,
+            r"images must have one file of a name, but has frame_1.jpg and frame_1.png; remove or rename",
+        ),
         (_list_names_nothing, "carla.txt must list names of images, one a line, but names carla_9, which is not in "),
     ],
 )

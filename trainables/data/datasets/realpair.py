@@ -58,7 +58,7 @@ def _parts(folder: Path) -> dict[str, str]:
     for path in sorted(folder.glob("*.txt")):
         if path.stem == EVERYTHING or not there:
             continue
-        listed = path.read_text(encoding="utf-8").split()
+        listed = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
         fault = "" if listed else "names no image"
         for name in listed:
             if name not in there:
