@@ -113,7 +113,7 @@ class PatchContrast(Settings):
         weight: beta: 0.1 as released on DAFormer, 0.01 on HRDA.
         temperature: Divides cosine similarities.
         confidence: A cell learns from the other crop only where that one is surer than this, and than itself.
-        window: (rows, columns) of a crop.
+        window: (rows, columns) of a crop, whole cells of the features that are compared: multiples of 8 or more.
         long_side: Least and greatest longer side that the whole image is resized to before it is cropped, in pixels.
         dim: Channels of the projection.
         bank_cells: Cells of each crop that enter the bank in a step (over the batch).

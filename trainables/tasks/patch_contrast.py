@@ -90,7 +90,8 @@ class PatchContrastTask(AuxiliaryTask):
         student: For the channels of its decoder's map.
 
     Raises:
-        ValueError: The student's head has no such map.
+        ValueError: The student's head has no such map, or a window has no whole number of its cells: flipped, it would
+            show other places than the crop that it is compared with.
     """
 
     name = "patch_contrast"
@@ -112,6 +113,8 @@ class PatchContrastTask(AuxiliaryTask):
             self.classifier = nn.Conv2d(channels, student.num_classes, 1).requires_grad_(False)
         self.bank = Bank(config.bank_steps, config.dim)
         cell = CELL if logits else max(CELL, student.strides[student.decoded_stages[0]])
+        if any(side % cell for side in config.window):
+            raise ValueError(f"PatchContrast.window must be two multiples of {cell}, got {config.window!r}.")
         self.pair = Pair(config.window, config.long_side, cell)
 
     def losses(self, view: StepView) -> Iterator[tuple[str, Tensor]]:

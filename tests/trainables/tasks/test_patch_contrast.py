@@ -214,6 +214,15 @@ def test_a_head_without_a_classifier_of_its_own_is_one_sentence() -> None:
     PatchContrastTask(PatchContrast(features=PatchFeatures.LOGITS, network=PatchNetwork.TEACHER), student)
 
 
+def test_a_window_is_whole_cells() -> None:
+    """Of the features' stride where that is more than 8: with a part of one, cells of a flipped crop lie elsewhere."""
+    student = built(TINY_DAFORMER)
+    student.strides = (16, 16, 32, 32)
+    PatchContrastTask(PatchContrast(window=(48, 32)), student)
+    with pytest.raises(ValueError, match=r"^PatchContrast.window must be two multiples of 16, got \(48, 40\)\.$"):
+        PatchContrastTask(PatchContrast(window=(48, 40)), student)
+
+
 @pytest.mark.parametrize("precision", list(Precision))
 def test_both_losses_are_finite_in_every_arithmetic(precision: Precision) -> None:
     """Similarities, and the bank, are float32 at least."""
