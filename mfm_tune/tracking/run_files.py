@@ -151,4 +151,5 @@ def write_wandb(runs: Sequence[Run], out: Path) -> int:
 
 
 def _missing(package: str, extra: str) -> OptionError:
-    return OptionError(f"--to {extra} needs the package {package}; install it by pip install 'mfm_tune[{extra}]'.")
+    remedy = f"install it by pip install -e '.[{extra}]' in this project's folder"
+    return OptionError(f"--to {extra} needs the package {package}; {remedy}.")

@@ -76,7 +76,7 @@ def test_a_missing_package_is_named(tmp_path: Path, capsys: pytest.CaptureFixtur
     with mock.patch.dict(sys.modules, gone):
         assert export_runs.main(["--to", to, "--storage", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"--to {to} needs the package {package}; install it by pip install 'mfm_tune[{to}]'.\n"
+        f"--to {to} needs the package {package}; install it by pip install -e '.[{to}]' in this project's folder.\n"
     )
 
 

@@ -21,17 +21,35 @@ from trainables.experiment.weights import Pretrained, published_encoder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Experiment(Settings):
-    """One complete training run, but for its seed."""
+    """One complete training run, but for its seed.
+
+    Args:
+        data: Source and target, sizes and crops.
+        network: Encoder and head, shipped or one's own.
+        initial: What training starts from: drawn weights, published ones, or a pre-training on the source.
+        adaptation: Source-only, self-training (DACS and what is built on it), or the target-supervised oracle.
+        auxiliary: Settings of auxiliary tasks, MFM among them, in the order in which their losses are added.
+        rare_class_sampling: Draws source images that show rare classes more often (DAFormer); None: all alike.
+        optimizer: With learning rates of encoder and head.
+        schedule: Steps, warm-up, decay.
+        batch_size: Source images of a step, and as many target images.
+        evaluation: How often, on which sizes, by sliding windows or not.
+        execution: Precision, CUDA graphs, compilation, checkpoints of activations: how a step is carried out.
+        source_holdout: Share of the source that is not trained on, for criteria without target labels.
+
+    Raises:
+        ValueError: A field is out of its range, or two do not go together.
+    """
 
     data: Data
     network: AnyNetwork
     initial: Initial
     adaptation: Adaptation
-    auxiliary: tuple[Any, ...] = ()  # settings of auxiliary tasks (see Auxiliary), in the order they are evaluated
+    auxiliary: tuple[Any, ...] = ()
     rare_class_sampling: RareClassSampling | None = None
     optimizer: AdamW | SGD = field(default_factory=AdamW)
     schedule: Schedule = field(default_factory=Schedule)
-    batch_size: AtLeast1 = 2  # source images, and as many target images
+    batch_size: AtLeast1 = 2
     evaluation: Evaluation = field(default_factory=Evaluation)
     execution: Execution = field(default_factory=Execution)
     source_holdout: SourceHoldout | None = field(default=None, metadata={"identity": "when set"})

@@ -56,6 +56,11 @@ def _from_synthia(data: Data) -> Data:
 
 
 def daformer_scale(scale: Scale) -> DAFormerScale:
+    """The networks and sizes that stand for those of DAFormer, HRDA and MIC at a scale.
+
+    Raises:
+        ValueError: The scale has none.
+    """
     if scale.daformer is None:
         raise ValueError(
             f"Scale.daformer must be given for DAFormer, HRDA and MIC, got None in scale '{scale.name}'; say there "

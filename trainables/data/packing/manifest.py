@@ -204,6 +204,7 @@ def _read_once(folder: Path, changed: int) -> Manifest:
 
 
 def damaged(path: Path, part: str = "") -> str:
+    """The sentence on a store, or a part of it, whose bytes are not those that were written."""
     what = f"{part} in {path}" if part else str(path)
     return f"{what} is damaged (its checksum is wrong); prepare the store again."
 
