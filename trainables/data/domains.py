@@ -112,6 +112,9 @@ class Domains(Protocol):
             ValueError: The target has no training labels.
         """
 
+    def labelled_sample(self, streams: Streams, count: int) -> Batch | None:
+        """Target images of step 0 with their labels, asked for once; None where its training images have no labels."""
+
     def validation(self) -> Iterator[Example]:
         """Labelled target validation images, always in the same order."""
 

@@ -179,6 +179,12 @@ class StoredDomains:
             raise ValueError(self._pair.no_oracle)
         return self._to_device(self._ahead.take(Request(Kind.LABELLED_TARGET, streams, step, batch_size)))
 
+    def labelled_sample(self, streams: Streams, count: int) -> Batch | None:
+        """Target crops of step 0 with their labels, where there are some; none of a next step are read ahead."""
+        if not self._pair.target.labelled:
+            return None
+        return self._to_device(self.read(Request(Kind.LABELLED_TARGET, streams, 0, count)))
+
     def validation(self) -> Iterator[Example]:
         """Every labelled validation image, the next one read while this one is used."""
         return self._examples(self._pair.validation, range(len(self._pair.validation)))

@@ -34,10 +34,8 @@ class PseudoLabelQuality:
 
     def __init__(self, domains: Domains, threshold: float, batch_size: int) -> None:
         self.classes, self.threshold = domains.classes, threshold
-        try:
-            self.batches = _divided(domains.labelled_target(Streams(SEED), 0, IMAGES), batch_size)
-        except ValueError:  # the target's training images have no labels
-            self.batches = []
+        sample = domains.labelled_sample(Streams(SEED), IMAGES)
+        self.batches = [] if sample is None else _divided(sample, batch_size)
 
     @torch.no_grad()
     def __call__(self, teacher: Segmentor) -> dict[str, float]:

@@ -210,6 +210,7 @@ def test_pseudo_labels_inside_margins_of_the_whole_image_do_not_count(root: Path
 def test_the_oracle_sees_the_labels_of_the_target_where_there_are_some(root: Path) -> None:
     with pytest.raises(ValueError, match="has no target/train/labels; add them, or leave the oracle out"):
         opened(root).labelled_target(Streams(0), 0, 2)
+    assert opened(root).labelled_sample(Streams(0), 2) is None
     for index in range(3):
         write_label(root / f"target/train/labels/frame_{index}.png", np.full((96, 128), index, dtype=np.uint8))
     domains = opened(root)

@@ -239,6 +239,14 @@ def test_the_oracle_sees_the_same_target_crops_with_labels(opened: Opened) -> No
     assert unlabelled.label is None
 
 
+def test_a_labelled_sample_is_that_of_step_0_and_nothing_is_read_ahead_of_it(opened: Opened) -> None:
+    domains = opened()
+    sample = domains.labelled_sample(Streams(2), 3)
+    assert sample is not None
+    assert domains._ahead._waiting == {}
+    assert_same(sample, domains.labelled_target(Streams(2), 0, 3))
+
+
 def test_the_warm_start_has_a_stream_of_its_own(opened: Opened) -> None:
     domains = opened()
     first = domains.warm_start(Streams(0), 0, 2)

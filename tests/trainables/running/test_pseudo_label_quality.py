@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import cast
 
+import pytest
 import torch
 from torch import nn
 
 from tests.trainables.tasks.training import CPU, FEW
 from trainables.data.domains import Domains, open_domains
+from trainables.data.packing.manifest import StoreError
 from trainables.models.segmentor import Segmentor
 from trainables.recipes import SMOKE, dacs
 from trainables.running.pseudo_label_quality import PseudoLabelQuality
@@ -34,16 +36,16 @@ class Labelled:
 
     classes = ("road", "car", "sky")
 
-    def labelled_target(self, streams: object, step: int, batch_size: int) -> Batch:
-        image = torch.zeros(batch_size, 3, 1, 4)
+    def labelled_sample(self, streams: object, count: int) -> Batch | None:
+        image = torch.zeros(count, 3, 1, 4)
         image[:, 0, 0, :3], image[:, 1, 0, 3] = SURE, UNSURE
-        label = torch.tensor([[[0, 1, 255, 1]]]).expand(batch_size, 1, 4)
+        label = torch.tensor([[[0, 1, 255, 1]]]).expand(count, 1, 4)
         return Batch(image, label, None)
 
 
 class Unlabelled(Labelled):
-    def labelled_target(self, streams: object, step: int, batch_size: int) -> Batch:
-        raise ValueError("no labels")
+    def labelled_sample(self, streams: object, count: int) -> None:
+        return None
 
 
 def test_precision_and_coverage_are_those_of_confident_pixels_with_a_label() -> None:
@@ -66,3 +68,14 @@ def test_the_same_crops_are_measured_whatever_the_batch_size() -> None:
 
 def test_nothing_is_measured_without_labels_of_the_targets_training_images() -> None:
     assert PseudoLabelQuality(cast(Domains, Unlabelled()), 0.9, 4)(cast(Segmentor, Teacher())) == {}
+
+
+def test_labels_that_cannot_be_read_are_not_taken_for_none() -> None:
+    """A damaged store says so, instead of a trial without the measure."""
+
+    class Damaged(Labelled):
+        def labelled_sample(self, streams: object, count: int) -> Batch:
+            raise StoreError("labels-0.arrow is damaged; make the store again.")
+
+    with pytest.raises(StoreError, match="damaged"):
+        PseudoLabelQuality(cast(Domains, Damaged()), 0.9, 4)

@@ -140,6 +140,10 @@ class ToyCityDomains:
         """The same target images with their labels, for the oracle only."""
         return self._target_batch(streams, step, batch_size, labelled=True)
 
+    def labelled_sample(self, streams: Streams, count: int) -> Batch:
+        """Target images of step 0 with their labels."""
+        return self._target_batch(streams, 0, count, labelled=True)
+
     def validation(self) -> Iterator[Example]:
         """Labelled target validation images, always in the same order."""
         return self._examples(self._validation)
