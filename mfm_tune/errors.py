@@ -11,6 +11,7 @@ UserError                 one sentence, exit code 2
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from mfm_tune.fields import STEERING
 
 T = TypeVar("T")
 U = TypeVar("U")
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 LONGEST_WORD, LONGEST_SENTENCE = 300, 1500  # characters that are printed
 
 
@@ -61,6 +63,21 @@ def storage_error(failed: str, remedy: str = "free space, or give another --stor
         yield
     except OSError as error:
         raise StorageError(f"{failed}: {error.strerror}; {remedy}.") from error
+
+
+def disk_full(error: BaseException, place: object) -> str:
+    """Why no trial can go on where a disk is full (each would only train up to its first checkpoint), one sentence.
+
+    Args:
+        error: What a trial raised; the answer to anything else is empty.
+        place: Where the trial writes, for an error that names no file.
+    """
+    if not isinstance(error, OSError) or error.errno not in DISK_FULL:
+        return ""
+    return (
+        f"The disk is full, {error.filename or place} cannot be written: {error.strerror}; free space, or give another "
+        "--storage."
+    )
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,6 @@ next trial milliseconds. So every trial must begin as in a fresh process: nothin
 
 from __future__ import annotations
 
-import errno
 import gc
 import json
 import os
@@ -20,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from ray import tune
 
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # every further trial would only train up to its first checkpoint
+from mfm_tune.errors import disk_full
 
 
 class Running(Protocol):
@@ -124,12 +123,9 @@ class ProgramTrial(tune.Trainable):
 
     def _refused(self, error: Exception) -> str:
         """Why no trial can go on, one sentence; empty where the error is this trial's own."""
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            return (
-                f"The disk is full, {error.filename or self._arguments['folder']} cannot be written: {error.strerror}; "
-                "free space, or give another --storage."
-            )
-        return str(error) if self._running is None and isinstance(error, ValueError) else ""
+        if self._running is None and isinstance(error, ValueError):
+            return str(error)
+        return disk_full(error, self._arguments["folder"])
 
     def _close(self) -> None:
         running, self._running = self._running, None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import traceback
 from collections.abc import Iterable
 from contextlib import suppress
 
-from mfm_tune.errors import StorageError, UserError
+from mfm_tune.errors import StorageError, UserError, disk_full
 from mfm_tune.execution.early_stopping import EarlyStopper
 from mfm_tune.execution.recorder import Recorder
 from mfm_tune.execution.resources import take_share
@@ -15,8 +14,6 @@ from mfm_tune.execution.settings import EngineOptions, make_folders
 from mfm_tune.execution.signals import Interruption
 from mfm_tune.ledger.records import Trial
 from mfm_tune.program import Outcome, Program, Running, numbers_only
-
-DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})  # every further trial would only train up to its first checkpoint
 
 
 def run_inline(program: Program, trials: Iterable[Trial], recorder: Recorder, options: EngineOptions) -> None:
@@ -54,11 +51,9 @@ def _run_trial(
         raise
     except (Exception, SystemExit) as error:  # a trial that wants to end the process ends itself
         recorder.ended(trial.key, Outcome.FAILED, error=traceback.format_exc())
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            raise StorageError(
-                f"The disk is full, {error.filename or options.storage / trial.folder} cannot be written: "
-                f"{error.strerror}; free space, or give another --storage."
-            ) from error
+        full = disk_full(error, options.storage / trial.folder)
+        if full:
+            raise StorageError(full) from error
 
 
 def _opened(program: Program, trial: Trial, recorder: Recorder, options: EngineOptions) -> Running:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
 import tempfile
 from contextlib import ExitStack
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from mlflow import MlflowClient
 
+from mfm_tune.errors import DISK_FULL
 from mfm_tune.ledger.storage import replacing
 from mfm_tune.tracking.trouble import ArtifactTroubleError, RefusedError, TroubleError, VanishedError, as_trouble
 
@@ -40,7 +40,7 @@ def copy_file(artifacts: Path, place: Place, name: str, content: bytes | Path) -
             else:
                 temporary.write_bytes(content)
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in DISK_FULL:
             raise TroubleError("full", f"{path} cannot be written: {error.strerror}.") from error
         raise ArtifactTroubleError("files", f"{path} cannot be written: {error.strerror}.") from error
 
