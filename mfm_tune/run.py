@@ -24,9 +24,16 @@ from mfm_tune.commands.search import SearchCommand
 from mfm_tune.commands.session import Command, Session
 from mfm_tune.commands.study import StudyCommand
 from mfm_tune.console import quiet_libraries, steady_streams
-from mfm_tune.errors import UserError
+from mfm_tune.errors import OptionError, UserError
 from mfm_tune.execution.signals import RESUME, EngineLost, Interrupted, Interruption
-from mfm_tune.planning.loading import REPOSITORY, SEARCH_SPACES, find_search_space, load_search_space, summaries
+from mfm_tune.planning.loading import (
+    REPOSITORY,
+    SEARCH_SPACES,
+    find_search_space,
+    is_search_space,
+    load_search_space,
+    summaries,
+)
 from mfm_tune.planning.profiles import check_data, choose, with_data
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
@@ -62,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: Options, argv: Sequence[str]) -> int:
     _check_working_directory()
     if options.file is None:
+        _check_alone(options, argv)
         return _list_search_spaces()
     loaded = load_search_space(find_search_space(options.file))
     declared, notice = choose(loaded, options.profile, options.data)
@@ -107,6 +115,22 @@ def _check_working_directory() -> None:
         Path.cwd()
     except FileNotFoundError:
         raise UserError("The working directory was deleted; change to another folder.") from None
+
+
+def _check_alone(options: Options, argv: Sequence[str]) -> None:
+    """A command without a search space lists them, and nothing else: one that has options meant a search space, which
+    may have been taken for the last value of --only."""
+    others = [word.partition("=")[0] for word in argv if word not in ("-v", "--verbose")]
+    if not others:
+        return
+    last = options.only[-1] if options.only else ""
+    if last and is_search_space(Path(last)):
+        raise OptionError(
+            f"--only got '{last}', which is a search space; FILE comes first: python -m mfm_tune.run {last} --only ..."
+        )
+    raise OptionError(
+        f"No search space is given, but {others[0]} is; FILE comes first: python -m mfm_tune.run FILE {others[0]} ..."
+    )
 
 
 def _list_search_spaces() -> int:

@@ -67,6 +67,14 @@ def find_search_space(given: Path) -> Path:
     raise SearchSpaceError(f"The search space {given} does not exist; did you mean {there[close[0]]}?")
 
 
+def is_search_space(given: Path) -> bool:
+    """Whether a path or a name is that of a search space."""
+    try:
+        return find_search_space(given).is_file()
+    except SearchSpaceError:
+        return False
+
+
 def load_search_space(path: Path) -> Loaded:
     """Run a search-space file and take its `STUDIES` (by profile) or its one `STUDY`, `SEARCHES` or its one `SEARCH`.
 

@@ -302,6 +302,30 @@ def test_without_a_file_the_search_spaces_are_listed(
     assert capsys.readouterr().out == "search_spaces/mine.py  A space for a test.\n"
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--only", "dim", "table2"], "'table2', which is a search space; FILE comes first: python"),
+        (["--only", "dim", "mine.py", "--plan"], "'mine.py', which is a search space; FILE comes first"),
+        (["--plan", "--only", "dim"], "No search space is given, but --plan is; FILE comes first"),
+        (["--seeds", "0,1"], "No search space is given, but --seeds is; FILE comes first"),
+    ],
+)
+def test_options_without_a_file_are_refused(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    words: list[str], sentence: str,
+) -> None:  # fmt: skip
+    """A list of search spaces and exit code 0 would pass for a run. -v alone asks for nothing else."""
+    monkeypatch.chdir(tmp_path)
+    write("", "mine.py")
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert one_sentence(said.err)
+    assert sentence in said.err
+    assert main(["-v"]) == 0
+
+
 def test_the_installed_command_is_the_same(tmp_path: Path) -> None:
     """`mfm-tune table2` in any folder plans what `python -m mfm_tune.run search_spaces/table2.py` plans here."""
     scripts = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
