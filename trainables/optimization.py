@@ -90,12 +90,11 @@ def build_optimizer(groups: list[Group], settings: AdamW | SGD) -> torch.optim.O
             return torch.optim.SGD(groups, momentum=settings.momentum, fused=True)
 
 
-def set_learning_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> float:
-    """Set every group's learning rate for a step; returns the encoder's."""
+def set_learning_rate(optimizer: torch.optim.Optimizer, schedule: Schedule, step: int) -> None:
+    """Set every group's learning rate for a step."""
     factor = learning_rate_factor(schedule, step)
     for group in optimizer.param_groups:
         group["lr"] = group["base"] * factor
-    return float(optimizer.param_groups[0]["lr"])
 
 
 def clip_gradients(modules: Iterable[nn.Module], limit: float | None) -> None:

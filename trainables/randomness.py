@@ -47,12 +47,6 @@ class Streams:
         """Integers in [low, high), int64 on the CPU."""
         return torch.from_numpy(np.asarray(self.numpy(purpose, step, item).integers(low, high, shape)))
 
-    def choice(self, purpose: str, step: int, probabilities: Tensor, item: int = 0) -> int:
-        """One index drawn with the given probabilities [N] (float64)."""
-        total = torch.cumsum(probabilities.double(), 0)
-        point = float(self.uniform(purpose, step, (), item=item)) * float(total[-1])
-        return int(torch.searchsorted(total, torch.tensor(point), right=True).clamp(max=len(total) - 1))
-
     def torch_seed(self, purpose: str, step: int, item: int = 0) -> int:
         """A 63-bit seed for a torch generator, for draws too large for the host (dropout masks, initial weights)."""
         return int(self.numpy(purpose, step, item).integers(0, 2**63 - 1))

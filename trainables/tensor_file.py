@@ -109,8 +109,3 @@ def _checksum(arrays: Arrays, numbers: dict[str, Any]) -> str:
         digest.update(f"{name} {array.dtype} {tuple(array.shape)}\n".encode())
         digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def same_arrays(first: Arrays, second: Arrays) -> bool:
-    """Whether two sets of tensors are bitwise equal."""
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)

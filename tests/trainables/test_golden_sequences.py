@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from tests.trainables.golden_cases import RECORDED, Arrays, packed, read, tensor
-from tests.trainables.models.tiny import TINY_DAFORMER
+from tests.trainables.models.tiny import TINY_DAFORMER, published_tensors
 from trainables.config import (
     HRDA,
     AdamW,
@@ -37,7 +37,7 @@ from trainables.config import (
     SelfTraining,
 )
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
-from trainables.models.pretrained import load_encoder_tensors, load_segmentor_tensors, published_tensors
+from trainables.models.pretrained import load_encoder_tensors, load_segmentor_tensors
 from trainables.randomness import Recorded
 from trainables.running.initial import assemble, new_student
 from trainables.step_data import Batch

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from trainables.config import Experiment, Schedule, ToyCity
 from trainables.recipes import SMOKE, hrda, mfm
 from trainables.running.trial import Trial
+from trainables.tensor_file import Arrays
 
 TINY_CITY = ToyCity(image_size=(32, 64), source_images=4, target_images=4, validation_images=3)
 
@@ -21,6 +24,11 @@ def tiny(config: Experiment, steps: int = 2) -> Experiment:
         schedule=Schedule(steps=steps, warmup_steps=0),
         evaluation=replace(config.evaluation, interval=steps),
     )
+
+
+def same_arrays(first: Arrays, second: Arrays) -> bool:
+    """Whether two sets of tensors are bitwise equal."""
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def finished_trial(folder: Path, config: Experiment | None = None) -> Trial:

@@ -173,12 +173,6 @@ def published_names(segmentor: Segmentor) -> Names:
     return names | {f"decoder.{own}": (f"decode_head.{name}",) for own, name in decoder.items()}
 
 
-def published_tensors(segmentor: Segmentor) -> dict[str, Tensor]:
-    """A segmentor's tensors under the names of the published checkpoints, for use with other code."""
-    state = segmentor.state_dict()
-    return {group[0]: state[own] for own, group in published_names(segmentor).items()}
-
-
 def encoder_namings(encoder: nn.Module) -> tuple[Names, ...]:
     """All published namings of an encoder; the first is the DAFormer family's, the last our own (timm's)."""
     own = list(encoder.state_dict())

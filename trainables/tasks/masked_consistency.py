@@ -85,7 +85,7 @@ def block_mask(streams: Streams, step: int, batch: int, size: tuple[int, int], b
     """A keep-mask of square blocks, 0 with probability `ratio`, each drawn alone.
 
     Args:
-        streams: Draws, purpose `IMAGE_MASK`.
+        streams: Draws, purpose `image mask`.
         step: Training step.
         batch: B.
         size: (rows, columns); where it is no multiple of the block, blocks are a little larger or smaller.

@@ -15,6 +15,7 @@ from mfm_tune.fields import Settings
 from mfm_tune.identity import canonical
 from tests.trainables.running.test_resume import numbers, trained
 from tests.trainables.tasks.training import CPU, FEW, smoke, stepped, train, with_hrda
+from tests.trainables.trained import same_arrays
 from trainables import tensor_file
 from trainables.adaptation.classmix import classmix
 from trainables.adaptation.mixer import Mixer, MixView
@@ -102,7 +103,7 @@ def test_what_a_mixer_remembers_resumes_bit_for_bit(tmp_path: Path) -> None:
     cut = trained(config, tmp_path / "cut", tmp_path, cuts=(1, 3, 5))
     assert [numbers(report) for report in whole] == [numbers(report) for report in cut]
     arrays, other = (tensor_file.load(tmp_path / name / CHECKPOINT)[0] for name in ("whole", "cut"))
-    assert tensor_file.same_arrays(arrays, other)
+    assert same_arrays(arrays, other)
     assert {name for name in arrays if name.startswith("mixer.")} == {"mixer.image", "mixer.label", "mixer.weight"}
     assert arrays["mixer.label"].dtype == torch.int64
     final = tensor_file.load(tmp_path / "cut" / FINAL)[0]

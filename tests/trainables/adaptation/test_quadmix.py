@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tests.trainables.running.test_resume import numbers, trained
 from tests.trainables.tasks.training import CPU, Own, smoke, train, with_hrda
+from tests.trainables.trained import same_arrays
 from trainables import tensor_file
 from trainables.adaptation.quadmix import MEMORY
 from trainables.config import (
@@ -191,7 +192,7 @@ def test_a_process_killed_in_the_phase_is_continued_bit_for_bit(at: int, tmp_pat
     assert numbers(rest[-1]) == numbers(whole[-1])
     assert (tmp_path / "cut" / FINAL).read_bytes() == (tmp_path / "whole" / FINAL).read_bytes()
     one, other = (tensor_file.load(tmp_path / name / CHECKPOINT)[0] for name in ("whole", "cut"))
-    assert tensor_file.same_arrays(one, other)
+    assert same_arrays(one, other)
 
 
 def test_what_is_remembered_is_in_checkpoints_of_the_phase_and_in_no_exported_student(tmp_path: Path) -> None:

@@ -12,11 +12,20 @@ import torch
 from torch import Tensor
 
 from tests.trainables.golden_cases import Arrays, packed, read, tensor
-from tests.trainables.models.tiny import TINY_DAFORMER, TINY_DLV2, TINY_HRDA, box_of, built, normalised, recorded
+from tests.trainables.models.tiny import (
+    TINY_DAFORMER,
+    TINY_DLV2,
+    TINY_HRDA,
+    box_of,
+    built,
+    normalised,
+    published_tensors,
+    recorded,
+)
 from trainables.config import HRDA, DAFormer, DeepLabV2, MiT, Network, ResNetV1c, SegFormer
 from trainables.models.deeplabv2 import DeepLabV2Head
 from trainables.models.encoders import MiTEncoder, ResNetEncoder
-from trainables.models.pretrained import load_encoder_tensors, load_segmentor_tensors, published_tensors
+from trainables.models.pretrained import load_encoder_tensors, load_segmentor_tensors
 from trainables.models.segmentor import Segmentor
 from trainables.models.sliding import slide
 

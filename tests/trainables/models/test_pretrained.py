@@ -12,14 +12,21 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from tests.trainables.golden_cases import packed, read
-from tests.trainables.models.tiny import RECORDED, TINY_DAFORMER, TINY_DLV2, TINY_HRDA, TINY_MIT, built
+from tests.trainables.models.tiny import (
+    RECORDED,
+    TINY_DAFORMER,
+    TINY_DLV2,
+    TINY_HRDA,
+    TINY_MIT,
+    built,
+    published_tensors,
+)
 from trainables.config import Network, SegFormer
 from trainables.models.encoders import MiTEncoder
 from trainables.models.pretrained import (
     encoder_namings,
     load_encoder,
     load_published,
-    published_tensors,
     read_tensors,
 )
 

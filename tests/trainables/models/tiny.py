@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.trainables.golden_cases import Arrays, packed
 from trainables.config import HRDA, DAFormer, DeepLabV2, MiT, Network
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
-from trainables.models.pretrained import load_segmentor_tensors
+from trainables.models.pretrained import load_segmentor_tensors, published_names
 from trainables.models.segmentor import Segmentor
 
 RECORDED = Path(__file__).resolve().parents[2] / "golden"
@@ -35,6 +35,12 @@ def recorded(network: Network, arrays: Arrays, group: str = "weights") -> Segmen
     segmentor = built(network)
     load_segmentor_tensors(segmentor, packed(arrays, group))
     return segmentor
+
+
+def published_tensors(segmentor: Segmentor) -> dict[str, Tensor]:
+    """A segmentor's tensors under the names of the published checkpoints."""
+    state = segmentor.state_dict()
+    return {group[0]: state[own] for own, group in published_names(segmentor).items()}
 
 
 def normalised(image_u8: Tensor) -> Tensor:

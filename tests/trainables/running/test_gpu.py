@@ -22,6 +22,7 @@ from mfm_tune.ledger.records import trial_folder, trial_key
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.program import Outcome
 from mfm_tune.tune.engine import run_with_ray
+from tests.trainables.trained import same_arrays
 from trainables import tensor_file
 from trainables.config import DAFormer, Experiment, Precision, SelfTraining
 from trainables.cuda_graphs import GraphedModule
@@ -160,7 +161,7 @@ def test_a_recording_that_does_not_fit_leaves_an_eager_trial_with_a_mark(
     assert [report["machine"]["passes"] for report in reports] == ["eager"] * len(reports)
     assert "could not be recorded" in reports[0]["notice"]
     assert not any("notice" in report for report in reports[1:])
-    assert tensor_file.same_arrays(
+    assert same_arrays(
         tensor_file.load(tmp_path / "eager" / "trial" / FINAL)[0],
         tensor_file.load(tmp_path / "fallen back" / "trial" / FINAL)[0],
     )

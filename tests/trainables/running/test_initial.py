@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock
 
 from mfm_tune.display.progress import read_counters
-from tests.trainables.trained import TINY_CITY
+from tests.trainables.trained import TINY_CITY, same_arrays
 from trainables import tensor_file
 from trainables.config import EfficientNetLite, Experiment, FeatureDistance, NetworkPart, RareClassSampling, WarmStart
 from trainables.data.domains import open_domains
@@ -38,7 +38,7 @@ def test_configs_that_differ_in_adaptation_and_sampling_share_a_warm_start(tmp_p
     """One file; another network or length has one of its own. What a file is of stands in its header, as JSON."""
     weights = begun(CONFIG, tmp_path)
     for config in (replace(CONFIG, rare_class_sampling=RareClassSampling(min_pixels=1)), dacs_of(0.5)):
-        assert tensor_file.same_arrays(weights, begun(config, tmp_path))
+        assert same_arrays(weights, begun(config, tmp_path))
     (file,) = (tmp_path / "warm_starts").glob("*.safetensors")
     settings, seed, data, machine = json.loads(tensor_file.load(file)[1]["of"])
     assert [each and each["class"] for each in settings] == ["SmallDeepLab", "ToyCity", None, "WarmStart", "Execution"]
@@ -59,10 +59,10 @@ def test_an_encoder_of_its_own_seed_is_one_file_for_all_seeds(tmp_path: Path) ->
     for config, seed in ((base, 0), (base, 5), (around, 1)):
         drawn = new_student(config, Streams(seed), 12, CPU)
         begun_at = begin(config, Streams(seed), open_domains(config, {}, CPU), tmp_path, {}, CPU).student
-        assert tensor_file.same_arrays(dict(begun_at.decoder.state_dict()), dict(drawn.decoder.state_dict()))
-        assert not tensor_file.same_arrays(dict(begun_at.encoder.state_dict()), dict(drawn.encoder.state_dict()))
+        assert same_arrays(dict(begun_at.decoder.state_dict()), dict(drawn.decoder.state_dict()))
+        assert not same_arrays(dict(begun_at.encoder.state_dict()), dict(drawn.encoder.state_dict()))
         encoders.append(dict(begun_at.encoder.state_dict()))
-    assert all(tensor_file.same_arrays(encoders[0], other) for other in encoders[1:])
+    assert all(same_arrays(encoders[0], other) for other in encoders[1:])
     assert len(list(files.glob("*.safetensors"))) == 1
     other = begun(replace(base, initial=replace(own, seed=6)), tmp_path)
     assert len(list(files.glob("*.safetensors"))) == 2
@@ -98,7 +98,7 @@ def test_a_trial_shows_that_it_pre_trains_or_waits_for_another_ones_pre_training
 def test_a_pre_training_does_not_begin_at_the_decoder_of_the_trial_with_its_seed() -> None:
     """Else one seed of a study would begin with the decoder that the encoder was trained under."""
     trial, source = (new_student(CONFIG, Streams(5), 12, CPU, purpose) for purpose in ("init", PRETRAINING))
-    assert not tensor_file.same_arrays(dict(trial.decoder.state_dict()), dict(source.decoder.state_dict()))
+    assert not same_arrays(dict(trial.decoder.state_dict()), dict(source.decoder.state_dict()))
 
 
 def test_the_feature_distance_keeps_the_imagenet_encoder_where_there_is_one(tmp_path: Path) -> None:
@@ -110,8 +110,8 @@ def test_the_feature_distance_keeps_the_imagenet_encoder_where_there_is_one(tmp_
         (task,) = state.tasks
         assert isinstance(task, FeatureDistanceTask)
         anchors = [dict(encoder.state_dict()) for encoder in (task.imagenet_encoder, initial, state.student.encoder)]
-        assert not tensor_file.same_arrays(anchors[1], anchors[2])
-        assert tensor_file.same_arrays(anchors[0], anchors[1 if kept else 2])
+        assert not same_arrays(anchors[1], anchors[2])
+        assert same_arrays(anchors[0], anchors[1 if kept else 2])
 
 
 def dacs_of(threshold: float) -> Experiment:

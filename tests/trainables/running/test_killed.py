@@ -13,6 +13,7 @@ import torch
 
 from tests.trainables.running.killed import main
 from tests.trainables.running.test_resume import SCALE
+from tests.trainables.trained import same_arrays
 from trainables import recipes, tensor_file
 from trainables.config import PatchContrast
 from trainables.running.trial import CHECKPOINT, FINAL
@@ -44,4 +45,4 @@ def test_a_kill_in_the_patch_phase_changes_no_bit(tmp_path: Path) -> None:
     main(recipe, str(tmp_path / "whole"), None)
     whole, cut = (tmp_path / folder / "trial" for folder in ("whole", "cut"))
     assert (whole / FINAL).read_bytes() == (cut / FINAL).read_bytes()
-    assert tensor_file.same_arrays(tensor_file.load(whole / CHECKPOINT)[0], tensor_file.load(cut / CHECKPOINT)[0])
+    assert same_arrays(tensor_file.load(whole / CHECKPOINT)[0], tensor_file.load(cut / CHECKPOINT)[0])

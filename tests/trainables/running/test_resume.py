@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from mfm_tune.identity import config_id
+from tests.trainables.trained import same_arrays
 from trainables import tensor_file
 from trainables.config import Experiment, TeacherScored, WarmStart
 from trainables.recipes import SMOKE, Scale, dacs_mfm, daformer, mfm, mic, oracle, source_only
@@ -266,7 +267,7 @@ def test_what_is_restored_lies_in_memory_as_it_did(tmp_path: Path) -> None:
     one, other = first._state, second._state
     assert one is not None
     assert other is not None
-    assert tensor_file.same_arrays(checkpoint.arrays_of(one), checkpoint.arrays_of(other))
+    assert same_arrays(checkpoint.arrays_of(one), checkpoint.arrays_of(other))
     pairs = [(p, m) for p, ms in other.optimizer.state.items() for m in ms.values() if m.shape == p.shape]
     assert pairs
     assert all(parameter.stride() == moment.stride() for parameter, moment in pairs)

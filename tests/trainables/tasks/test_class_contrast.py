@@ -24,6 +24,7 @@ from tests.trainables.tasks.slow_sepico import (
 )
 from tests.trainables.tasks.training import FEW as FEW_PAIRS
 from tests.trainables.tasks.training import SMALL_HRDA, reached, smoke, started, stepped, with_hrda
+from tests.trainables.trained import same_arrays
 from trainables import tensor_file
 from trainables.adaptation.class_crop import class_balanced, most_even, windows
 from trainables.adaptation.pseudo_label import label_logits
@@ -297,7 +298,7 @@ def test_a_trial_resumes_with_its_statistics_bit_for_bit(tmp_path: Path) -> None
     cut = trained(config, tmp_path / "cut", tmp_path, cuts=(1, 5))
     assert [numbers(report) for report in whole] == [numbers(report) for report in cut]
     one, other = (tensor_file.load(tmp_path / name / CHECKPOINT)[0] for name in ("whole", "cut"))
-    assert tensor_file.same_arrays(one, other)
+    assert same_arrays(one, other)
     assert {"tasks.0.statistics.bank", "tasks.0.averaged.network.0.weight"} <= set(one)
     assert (tmp_path / "whole" / FINAL).read_bytes() == (tmp_path / "cut" / FINAL).read_bytes()
 

@@ -24,7 +24,7 @@ from tests.trainables.tasks.training import (
     view_and_task,
     with_hrda,
 )
-from trainables import tensor_file
+from tests.trainables.trained import same_arrays
 from trainables.config import (
     AttentionSource,
     Execution,
@@ -369,7 +369,7 @@ def test_the_term_can_start_late(tmp_path: Path, dacs_weights: Mapping[bool, dic
     """Of three steps: a term that starts after the third leaves DACS bit-equal, one that starts at it does not."""
     for start, equal in ((3, True), (2, False)):
         _, weights = train(smoke(replace(SMALL, start_step=start)), tmp_path / str(start))
-        assert tensor_file.same_arrays(weights, dacs_weights[False]) is equal
+        assert same_arrays(weights, dacs_weights[False]) is equal
 
 
 # -- HRDA ----------------------------------------------------------------------------------------------------------
@@ -422,7 +422,7 @@ def test_hrda_trains_with_it(tmp_path: Path, dacs_weights: Mapping[bool, dict[st
     report, weights = train(with_hrda(smoke(SMALL)), tmp_path)
     assert report["outcome"] == "finished"
     assert weights.keys() == dacs_weights[True].keys()
-    assert not tensor_file.same_arrays(weights, dacs_weights[True])
+    assert not same_arrays(weights, dacs_weights[True])
 
 
 # -- what it leaves alone ------------------------------------------------------------------------------------------
@@ -463,9 +463,9 @@ def test_lambda_zero_is_dacs_and_other_settings_see_the_same_batches(
     assert len(set(hashes[0])) == 5
     assert all(one == hashes[0] for one in hashes)
     weights = {name: result[1] for name, result in results.items()}
-    assert tensor_file.same_arrays(weights["dacs"], weights["zero"])
-    assert not tensor_file.same_arrays(weights["dacs"], weights["default"])
-    assert not tensor_file.same_arrays(weights["default"], weights["other"])
+    assert same_arrays(weights["dacs"], weights["zero"])
+    assert not same_arrays(weights["dacs"], weights["default"])
+    assert not same_arrays(weights["default"], weights["other"])
 
 
 def test_at_lambda_zero_the_term_is_not_evaluated() -> None:

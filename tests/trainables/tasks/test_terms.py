@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mfm_tune.fields import Settings
 from tests.trainables.running.test_resume import numbers, trained
 from tests.trainables.tasks.training import CPU, Own, smoke, started, stepped, train
+from tests.trainables.trained import same_arrays
 from trainables import tensor_file
 from trainables.adaptation.teacher import MovingAverage
 from trainables.config import Execution, Experiment, Precision, SelfTraining
@@ -288,7 +289,7 @@ def test_the_average_and_the_memory_of_a_task_resume_bit_for_bit(tmp_path: Path)
     cut = trained(config, tmp_path / "cut", tmp_path, cuts=(1, 3, 5))
     assert [numbers(report) for report in whole] == [numbers(report) for report in cut]
     arrays, other = (tensor_file.load(tmp_path / name / CHECKPOINT)[0] for name in ("whole", "cut"))
-    assert tensor_file.same_arrays(arrays, other)
+    assert same_arrays(arrays, other)
     own = {name for name in arrays if name.startswith("tasks.")}
     assert own == {f"tasks.0.{name}" for name in (
         "head.weight", "head.bias", "average.network.weight", "average.network.bias", "bank", "centre",
