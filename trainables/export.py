@@ -35,9 +35,9 @@ from trainables.inference.card import CARD, Origin, write_card
 from trainables.inference.graph import FILES, Format, write_graph
 from trainables.inference.model import CONFIG, WEIGHTS, Model, build_model, load_model, parameter_count, save_model
 from trainables.models.pretrained import load_published
+from trainables.tensor_file import CHECKPOINT, FINAL
 from trainables.user_code import add_code_option, load_code
 
-CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"
 STUDENT = "student."
 NOTES = "exports"  # folder of the storage, where mfm_tune looks for models of trials
 NOTE = {"files": [WEIGHTS, CONFIG, CARD, *FILES.values()], "scores": "student/", "loader": "trainables.predict"}

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IGNORE = 255  # the label of pixels that no loss and no score counts
+IDS = IGNORE + 1  # label values are bytes
+MOST_CLASSES = IGNORE - 1  # of a store's labels, which have a byte a pixel; 254 and 255 are no class
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # pixel values, RGB
 IMAGENET_STD = (58.395, 57.12, 57.375)
 

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from trainables.atomic import replacing
 
+CHECKPOINT, FINAL = "checkpoint.safetensors", "final.safetensors"  # of a trial: where it is; its student at the end
+
 Arrays = dict[str, Tensor]
 CHECKSUM = "sha256"  # of tensors and numbers; among the numbers, as safetensors writes several entries in any order
 

@@ -6,10 +6,9 @@ import torch
 from torch import Tensor
 
 from trainables.adaptation.mixer import Mixer, MixView, paste
+from trainables.geometry import IDS
 from trainables.randomness import Streams
 from trainables.step_data import Batch, Mixed, PseudoLabel
-
-IDS = 256  # label values are bytes; 255 (ignored) takes part like a class, as in the reference implementation
 
 
 class ClassMixer(Mixer):
@@ -23,8 +22,9 @@ class ClassMixer(Mixer):
 def chosen_classes(label: Tensor, keys: Tensor) -> Tensor:
     """Which classes each image pastes.
 
-    Of the n classes present in the whole batch, each image takes the ceil(n / 2) with the smallest random keys. All of
-    it stays on the device: no count is read back to the host.
+    Of the n classes present in the whole batch, each image takes the ceil(n / 2) with the smallest random keys; 255
+    (ignored) takes part like a class, as in the reference implementation. All of it stays on the device: no count is
+    read back to the host.
 
     Args:
         label: Source labels of the batch [B, H, W].

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from trainables.adaptation.augmentation import normalisation
-from trainables.adaptation.classmix import IDS, classmix, shows_one_of
+from trainables.adaptation.classmix import classmix, shows_one_of
 from trainables.adaptation.mixer import Mixer, MixView
 from trainables.config import Exclusion, IgnoredArea, PatchColour, PatchWeight, QuadMix, RarePatches
-from trainables.geometry import IGNORE
+from trainables.geometry import IDS, IGNORE
 from trainables.models.segmentor import laid_out
 from trainables.randomness import Streams
 from trainables.step_data import Batch, Mixed

@@ -13,6 +13,7 @@ from trainables.command_line import SIZE, Parser
 from trainables.data.class_table import read_class_table
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.datasets import dataset_names, find_dataset, load_dataset
+from trainables.data.given import FOLDER
 from trainables.data.label_map import read_label_map
 from trainables.data.own_folders import OwnFolders, folder_reader
 from trainables.data.packing.manifest import Codec, Manifest
@@ -21,7 +22,6 @@ from trainables.data.packing.resize import Size
 from trainables.data.readers import Reader
 from trainables.data.splits import Split
 
-FOLDER = "folder"  # one's own data
 NATIVE = "native"
 CITYSCAPES = "cityscapes"  # for --class-list
 OWN = ("name", "images", "labels", "classes", "class_list", "val_images", "val_labels", "validation")

@@ -24,9 +24,9 @@ import numpy as np
 from PIL import Image
 
 from mfm_tune.fields import OneLine
-from trainables.data.labels import MOST_CLASSES, UNKNOWN, TrainIds, UnknownColours, UnknownIds, first_place
+from trainables.data.labels import UNKNOWN, TrainIds, UnknownColours, UnknownIds, first_place
 from trainables.data.readers import read_colours, read_ids
-from trainables.geometry import IGNORE
+from trainables.geometry import IGNORE, MOST_CLASSES
 
 COLUMNS = "id,class or colour,class or class,r,g,b"
 NO_CLASS = ("", "ignore", "void")

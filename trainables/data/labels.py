@@ -14,14 +14,13 @@ import numpy.typing as npt
 import torch
 
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
-from trainables.geometry import IGNORE
+from trainables.geometry import IGNORE, MOST_CLASSES
 
 Ids = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
 TrainIds = npt.NDArray[np.uint8]
 
 NUM_CLASSES = len(CITYSCAPES_CLASSES)
-UNKNOWN = 254  # what an id that the data set does not define becomes on the way; never stored
-MOST_CLASSES = UNKNOWN  # 0 to 253
+UNKNOWN = MOST_CLASSES  # what an id that the data set does not define becomes on the way: 254, never stored
 NAMED_IDS = 8  # unknown ids that a message names
 
 

@@ -25,6 +25,7 @@ from mfm_tune.fields import (
     UnitInterval,
     shown,
 )
+from trainables.geometry import MOST_CLASSES
 
 if TYPE_CHECKING:
     from trainables.data.domains import Domains, Opening
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 # Key such as `miou16` -> indices of the evaluated classes in this mean; a tuple of them counts as one class.
 Means = Mapping[str, tuple[int | tuple[int, ...], ...]]
-MOST_CLASSES = 254  # ids of a store's labels, which have a byte a pixel; 254 and 255 are no class
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,11 +31,10 @@ from trainables.running.pictures import save_pictures
 from trainables.running.progress import BlockMeans, Progress
 from trainables.running.pseudo_label_quality import PseudoLabelQuality
 from trainables.selection import TargetCriteria
+from trainables.tensor_file import CHECKPOINT, FINAL
 from trainables.training import Losses, State, autocast, self_training_step, supervised_step
 
-CHECKPOINT = "checkpoint.safetensors"
 PREVIOUS = "checkpoint.previous.safetensors"  # the one before, should that be damaged
-FINAL = "final.safetensors"
 
 
 class Report(TypedDict, total=False):

@@ -15,13 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trainables.config import DetailLabel, IgnoredPixels, PixelContrast, Split
-from trainables.geometry import IGNORE, size_of
+from trainables.geometry import IDS, IGNORE, size_of
 from trainables.models.segmentor import Pyramid, Segmentor
 from trainables.randomness import Streams
 from trainables.step_data import StepView
 from trainables.tasks.task import AuxiliaryTask, Shares
 
-IDS = 256  # label values are bytes
 HELPER_DROPOUT = 0.1
 
 
