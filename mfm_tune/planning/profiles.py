@@ -20,7 +20,8 @@ def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> tupl
     """The study or search at the scale that runs, and what the user should know about the choice (may be empty).
 
     Raises:
-        OptionError: `profile` is not one of the search space's, or there is no sensible default.
+        OptionError: `profile` is not one of the search space's, there is no sensible default, or only a part of the
+            paper profile's data is given: who has packed it does not want another profile trained.
     """
     studies = loaded.declared
     if profile is not None:
@@ -34,18 +35,20 @@ def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> tupl
     if paper is not None and all(name in data for name in paper.needs):
         return paper, ""
     if MINI in studies:
-        return studies[MINI], "" if paper is None else _why_mini(paper, data)
+        return studies[MINI], "" if paper is None else _why_mini(paper, studies[MINI], data)
     if len(studies) == 1:
         return next(iter(studies.values())), ""
     raise OptionError(f"{loaded.path} has the profiles {', '.join(studies)}; say which by --profile.")
 
 
-def _why_mini(paper: Study | Search, data: Mapping[str, str]) -> str:
-    missing = " ".join(f"{name}=PATH" for name in paper.needs if name not in data)
-    why = "no data set is configured" if not data else "the paper profile's data sets are not all given"
+def _why_mini(paper: Study | Search, mini: Study | Search, data: Mapping[str, str]) -> str:
+    missing = [name for name in paper.needs if name not in data]
+    paths = " ".join(f"{name}=PATH" for name in missing)
+    if any(name in paper.needs and name not in mini.needs for name in data):
+        raise OptionError(_what_to_type(paper, missing, or_else=", or choose the small benchmark by --profile mini"))
     return (
-        f"Profile mini, because {why}: small networks on a small benchmark, whose numbers are not the paper's. "
-        f"For the paper profile add --data {missing}"
+        "Profile mini, because no data set is configured: small networks on a small benchmark, whose numbers are not "
+        f"the paper's. For the paper profile add --data {paths}"
     )
 
 
@@ -86,10 +89,10 @@ def _check_names(loaded: Loaded, data: Mapping[str, str]) -> None:
             raise OptionError(f"--data {name}={path} does not exist; give the path of the data set.")
 
 
-def _what_to_type(study: Study | Search, missing: Sequence[str]) -> str:
+def _what_to_type(study: Study | Search, missing: Sequence[str], *, or_else: str = "") -> str:
     """One sentence, and behind it a line for each store that can be made by a command."""
     options = " ".join(f"--data {name}=PATH" for name in missing)
-    sentence = f"Profile '{study.profile}' of '{study.name}' needs data that is not given; add {options}"
+    sentence = f"Profile '{study.profile}' of '{study.name}' needs data that is not given; add {options}{or_else}"
     commands = study.program.store_commands(list(study.configs().values()))
     lines = [f"    {commands[name]}" for name in missing if name in commands]
     return f"{sentence}; stores are made once by\n" + "\n".join(lines) if lines else f"{sentence}."

@@ -289,6 +289,22 @@ def test_the_first_line_says_that_it_is_mini_and_how_to_get_paper(
     assert "because" not in capsys.readouterr().out
 
 
+def test_a_part_of_the_papers_data_trains_no_small_benchmark(
+    write: Write, run: Run, storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is missing is named, and the other way; either is taken."""
+    path = write(BOTH.replace('("stub",)', '("stub", "weights")'))
+    assert run(path, "--data", f"stub={tmp_path}") == 2
+    said = capsys.readouterr().err
+    assert one_sentence(said)
+    assert "Profile 'paper' of 'spaced' needs data that is not given; add --data weights=PATH, or " in said
+    assert "by --profile mini" in said
+    assert not storage.exists()
+    assert run(path, "--plan", "--profile", "mini", "--data", f"stub={tmp_path}") == 0
+    assert run(path, "--plan", "--data", f"stub={tmp_path}", f"weights={tmp_path}") == 0
+    assert "profile paper" in capsys.readouterr().out
+
+
 def test_without_a_file_the_search_spaces_are_listed(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

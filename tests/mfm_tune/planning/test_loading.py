@@ -175,14 +175,14 @@ BOTH = 'STUDIES = {p: study(p, needs=("gta", "city") if p == "paper" else ()) fo
 
 
 def test_the_paper_profile_runs_where_its_data_is_given_and_mini_elsewhere(write: Write, tmp_path: Path) -> None:
-    """Without data sets the notice says why it is mini and how to get the paper's profile."""
+    """Without data sets the notice says why it is mini and how to get the paper's profile; with some, none runs."""
     loaded = load_search_space(write(BOTH))
     chosen, notice = choose(loaded, None, {})
     assert chosen.profile == "mini"
     assert "no data set is configured" in notice
     assert "--data gta=PATH city=PATH" in notice
-    _, half = choose(loaded, None, {"gta": "x"})
-    assert half.endswith("--data city=PATH")
+    with pytest.raises(OptionError, match="add --data city=PATH, or choose the small benchmark by --profile mini"):
+        choose(loaded, None, {"gta": "x"})
     assert choose(loaded, None, {"gta": "x", "city": "y"})[0].profile == "paper"
     assert choose(loaded, "smoke", {})[0].profile == "smoke"
     with pytest.raises(OptionError, match=r"--profile got 'huge', and .* has smoke, mini, paper"):
