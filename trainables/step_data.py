@@ -7,6 +7,7 @@ B batch, H and W rows and columns.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -180,3 +181,8 @@ class StepView:
     def box(self, image: Tensor, name: str = "auxiliary target") -> Box | None:
         """HRDA's HR detail crop for a pass of this name over an image [B, 3, H, W]; None for other networks."""
         return Pass(name, self.step, self.streams).box(self.student, image)
+
+
+def first_step(share: float, total_steps: int) -> int:
+    """The first step, from 0, of what begins after a share of the run; the product's last bits do not count."""
+    return math.ceil(round(share * total_steps, 6))

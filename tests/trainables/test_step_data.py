@@ -8,7 +8,7 @@ import torch
 from tests.trainables.tasks.training import SMALL_HRDA
 from trainables.geometry import Box
 from trainables.randomness import Recorded, Streams
-from trainables.step_data import Pass
+from trainables.step_data import Pass, first_step
 
 IMAGE = torch.zeros(1, 3, 64, 64)
 
@@ -47,3 +47,12 @@ def test_beginning_a_pass_seeds_dropout_and_draws_the_detail_crop_of_its_name() 
 def test_networks_without_a_detail_crop_have_no_box(name: str) -> None:
     """They encode the whole image alone."""
     assert Pass(name, 0, Streams(0)).begin(SMALL_HRDA.base.build(12), IMAGE) is None
+
+
+@pytest.mark.parametrize(
+    ("share", "steps", "first"),
+    [(0.0, 10, 0), (1.0, 10, 10), (0.075, 540, 41), (1 / 6, 1600, 267), (0.15, 40_000, 6000), (0.1, 30, 3)],
+)
+def test_what_begins_after_a_share_of_the_run_begins_when_it_has_passed(share: float, steps: int, first: int) -> None:
+    """Contrast and mixers by one rule; 0.1 x 30 is a little more than 3 in floating point."""
+    assert first_step(share, steps) == first

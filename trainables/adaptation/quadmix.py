@@ -22,7 +22,7 @@ from trainables.config import Exclusion, IgnoredArea, PatchColour, PatchWeight, 
 from trainables.geometry import IDS, IGNORE
 from trainables.models.segmentor import laid_out
 from trainables.randomness import Streams
-from trainables.step_data import Batch, Mixed
+from trainables.step_data import Batch, Mixed, first_step
 
 SHARE = 0.5  # of each view in L_uda
 MEMORY = ("source_image", "source_label", "target_image", "pseudo_label", "confidence", "weight")
@@ -80,7 +80,7 @@ class QuadMixer(Mixer):
 
         A run that begins with QuadMix has no step before its first one, which is ClassMix's then.
         """
-        first = round(self.settings.start * view.total_steps)
+        first = first_step(self.settings.start, view.total_steps)
         before = self._recalled() if view.step >= first else None
         if view.step + 1 >= first:
             self._remember(view)

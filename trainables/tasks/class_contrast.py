@@ -17,7 +17,7 @@ from trainables.adaptation.augmentation import augment
 from trainables.config import ClassContrast, ClassModel
 from trainables.geometry import IGNORE, size_of
 from trainables.models.segmentor import Encoded, upsample
-from trainables.step_data import StepView
+from trainables.step_data import StepView, first_step
 from trainables.tasks.class_statistics import (
     ClassStatistics,
     bank_loss,
@@ -62,7 +62,7 @@ class ClassContrastTask(AuxiliaryTask):
         with torch.no_grad():
             encoded = view.teacher.encode(view.source.image, view.box(view.source.image, "source"))
             self.statistics.add(*self._cells(self.averaged, encoded, view.source.ground_truth))
-        if view.step < self.config.start * view.total_steps:
+        if view.step < first_step(self.config.start, view.total_steps):
             return
         yield "source", self._loss(view.shared, view.source.ground_truth)
         image = self._target_image(view)

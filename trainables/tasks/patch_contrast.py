@@ -18,7 +18,7 @@ from trainables.adaptation.view_pairs import CELL, Pair, View, view_pair
 from trainables.config import PairImages, PatchContrast, PatchFeatures, PatchLabels, PatchNetwork
 from trainables.models.segmentor import Segmentor, laid_out
 from trainables.randomness import Streams
-from trainables.step_data import StepView
+from trainables.step_data import StepView, first_step
 from trainables.tasks.pixel_contrast import embedded
 from trainables.tasks.task import AuxiliaryTask
 
@@ -119,7 +119,7 @@ class PatchContrastTask(AuxiliaryTask):
 
     def losses(self, view: StepView) -> Iterator[tuple[str, Tensor]]:
         """None before the term begins."""
-        if view.step >= round(self.config.start * view.total_steps):
+        if view.step >= first_step(self.config.start, view.total_steps):
             yield "", self.loss(view)
 
     def loss(self, view: StepView) -> Tensor:
