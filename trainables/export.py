@@ -78,8 +78,7 @@ def _run(given: argparse.Namespace) -> None:
     print(f"Writing {parameter_count(model.segmentor):,} parameters to {given.out} ...", file=sys.stderr, flush=True)
     score = None if exported or name is not None else score_of(_folder_of(given.source))
     if score is not None:
-        with suppress(OSError):
-            _note_of(given.source, score).unlink()  # of an earlier export: what it names is replaced now
+        _withdraw_notes(_note_of(given.source, score).parent, given.out)
     if not exported or given.source.resolve() != given.out.resolve():
         _remove_graphs(given.out)
         save_model(model, given.out)
@@ -110,6 +109,14 @@ def _remove_graphs(folder: Path) -> None:
 
 def _note_of(source: Path, score: Score) -> Path:
     return _folder_of(source).parents[2] / NOTES / f"{score.key}.json"
+
+
+def _withdraw_notes(notes: Path, out: Path) -> None:
+    """Remove the notes that lead to a folder, whichever trial they are of: what they name is replaced now."""
+    for note in notes.glob("*.json"):
+        with suppress(OSError, ValueError, AttributeError):  # it cannot be removed, or is none of ours
+            if json.loads(note.read_text()).get("model") == str(out.absolute()):
+                note.unlink()
 
 
 def _leave_note(path: Path, out: Path, step: int) -> None:

@@ -129,7 +129,7 @@ def test_every_family_becomes_a_graph(make: Any, kind: Format, tmp_path: Path) -
     assert (tmp_path / "model" / FILES[kind]).is_file()
 
 
-def test_an_export_over_another_one_takes_its_graphs_and_its_note_with_it(
+def test_an_export_over_another_one_takes_its_graphs_and_the_notes_of_it_with_it(
     storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The graph of other weights is not a part of the model, and no tracker is led to a model that is half written."""
@@ -137,15 +137,16 @@ def test_an_export_over_another_one_takes_its_graphs_and_its_note_with_it(
     folder.mkdir()
     for name in FILES.values():
         (folder / name).write_text("a graph of earlier weights")
-    note = copy / export.NOTES / f"{KEY}.json"
+    note, other = (copy / export.NOTES / f"{key}.json" for key in (KEY, KEY.replace("s0", "s1")))
     note.parent.mkdir(exist_ok=True)
-    note.write_text("{}")
+    for path in (note, other):
+        path.write_text(json.dumps({"model": str(folder)}))
     with mock.patch.object(export, "write_card", side_effect=RuntimeError("killed")), pytest.raises(RuntimeError):
         export.main([str(copy / FOLDER), str(folder)])
-    assert not note.exists()
+    assert not list(note.parent.iterdir())
     assert export.main([str(copy / FOLDER), str(folder)]) == 0
     assert sorted(path.name for path in folder.iterdir()) == [CARD, "config.json", "model.safetensors"]
-    assert note.is_file()
+    assert list(note.parent.iterdir()) == [note]
     assert f"Removed {folder / FILES[Format.ONNX]}: it is of the weights that are replaced." in capsys.readouterr().err
 
 
