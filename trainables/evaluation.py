@@ -16,7 +16,7 @@ from trainables.config import Evaluation
 from trainables.data.domains import Domains, Example
 from trainables.experiment.data import Means
 from trainables.geometry import IGNORE, size_of
-from trainables.models.frozen_norms import BATCH_NORMS
+from trainables.models.frozen_norms import BATCH_NORMS, moving_norms
 from trainables.models.segmentor import Segmentor, typed, upsample
 from trainables.models.sliding import slide
 from trainables.randomness import Streams
@@ -165,12 +165,11 @@ def with_target_statistics(
     statistics are those of evaluation, and of a seed: a trial may be resumed here.
     """
     network = copy.deepcopy(student)
-    network.train()
-    learning = [module for module in network.modules() if isinstance(module, BATCH_NORMS) and module.training]
-    network.eval()  # all but these: frozen ones stayed in evaluation mode
-    for module in learning:
-        module.train().reset_running_stats()
-        module.momentum = None  # a plain mean over the batches
+    norms = moving_norms(network.train())
+    network.eval()
+    for norm in norms:
+        norm.train().reset_running_stats()
+        norm.momentum = None  # a plain mean over the batches
     with torch.no_grad():
         for batch in range(batches):
             image = typed(domains.target(streams, batch, batch_size).image, network)

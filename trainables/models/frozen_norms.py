@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -13,6 +14,11 @@ def freeze_norms(module: nn.Module) -> None:
         if isinstance(layer, BATCH_NORMS):
             layer.requires_grad_(False)
     hold_norms(module)
+
+
+def moving_norms(module: nn.Module) -> list[BatchNorm]:
+    """BatchNorm layers whose statistics move, of a module in training mode: frozen ones are in evaluation mode."""
+    return [layer for layer in module.modules() if isinstance(layer, BATCH_NORMS) and layer.training]
 
 
 def hold_norms(module: nn.Module) -> None:

@@ -38,6 +38,7 @@ from trainables.models.pretrained import load_encoder
 from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
 from trainables.randomness import Streams
+from trainables.running.without_effect import without_effect
 from trainables.settings_json import plain
 from trainables.step_data import Batch
 from trainables.tasks.build import build_tasks
@@ -53,7 +54,7 @@ class Listener:
     """Who is told what happens before the first step.
 
     Args:
-        notice: Takes a sentence where shared weights are damaged and made anew.
+        notice: Takes a sentence where shared weights are damaged and made anew, or a setting changes nothing.
         doing: Takes a few words whenever what is waited for has moved: `pre-training 120/800`.
     """
 
@@ -83,7 +84,10 @@ def begin(
             load_encoder(student, _weights_file(config, data))
         case None:
             pass
-    return assemble(config, streams, student, domains, imagenet_encoder)
+    state = assemble(config, streams, student, domains, imagenet_encoder)
+    for sentence in without_effect(config, student):
+        listener.notice(sentence)
+    return state
 
 
 def check_weights(config: Experiment, data: Mapping[str, str]) -> None:

@@ -15,10 +15,22 @@ from filelock import FileLock
 from mfm_tune.display.progress import read_counters
 from tests.trainables.trained import TINY_CITY, same_arrays
 from trainables import tensor_file
-from trainables.config import EfficientNetLite, Experiment, FeatureDistance, NetworkPart, RareClassSampling, WarmStart
+from trainables.config import (
+    AttentionSource,
+    EfficientNetLite,
+    Experiment,
+    FeatureDistance,
+    MfmInput,
+    NetworkPart,
+    Norm,
+    RareClassSampling,
+    SmallDeepLab,
+    SourceOnly,
+    WarmStart,
+)
 from trainables.data.domains import open_domains
 from trainables.randomness import Streams
-from trainables.recipes import SMOKE, dacs, hrda
+from trainables.recipes import SMOKE, dacs, hrda, mfm
 from trainables.running.initial import PRETRAINING, Listener, begin, new_student
 from trainables.running.progress import PROGRESS
 from trainables.running.trial import Trial
@@ -117,3 +129,29 @@ def test_the_feature_distance_keeps_the_imagenet_encoder_where_there_is_one(tmp_
 def dacs_of(threshold: float) -> Experiment:
     """The config with another threshold."""
     return replace(CONFIG, adaptation=replace(CONFIG.adaptation, threshold=threshold))  # type: ignore[arg-type, call-arg]
+
+
+def test_settings_that_change_nothing_in_the_network_are_told_once(tmp_path: Path) -> None:
+    """Their rows would repeat those without them; where a BatchNorm moves, or there are two resolutions, nothing is."""
+    batch = SmallDeepLab(norm=Norm.BATCH, widths=(8, 8, 8))
+    group = replace(batch, norm=Norm.GROUP)
+    held, shared = mfm(SMOKE, grid=4), MfmInput.MIXED_SHARED
+    frozen, original = replace(held, freeze_statistics=True), replace(held, attention=AttentionSource.ORIGINAL)
+    adabn = SourceOnly(adapt_statistics=2)
+    told = {
+        replace(CONFIG, adaptation=adabn, network=batch): "",
+        replace(CONFIG, adaptation=adabn, network=group): "SourceOnly.adapt_statistics has no effect on SmallDeepLab, ",
+        replace(CONFIG, auxiliary=(frozen,), network=batch): "",
+        replace(
+            CONFIG, auxiliary=(replace(frozen, input=shared),), network=batch
+        ): "Mfm.freeze_statistics has no effect",
+        replace(CONFIG, auxiliary=(frozen,), network=group): "Mfm.freeze_statistics has no effect on SmallDeepLab, in",
+        replace(CONFIG, auxiliary=(original,), network=group): "Mfm.attention has no effect on SmallDeepLab, which",
+        replace(hrda(SMOKE, original), data=TINY_CITY): "",
+    }
+    for config, beginning in told.items():
+        found: list[str] = []
+        plain = replace(config, initial=None)
+        begin(plain, Streams(0), open_domains(plain, {}, CPU), tmp_path, {}, CPU, Listener(found.append))
+        assert len(found) == bool(beginning)
+        assert "".join(found).startswith(beginning)
