@@ -31,6 +31,7 @@ from trainables.running.pictures import save_pictures
 from trainables.running.progress import BlockMeans, Progress
 from trainables.running.pseudo_label_quality import PseudoLabelQuality
 from trainables.selection import TargetCriteria
+from trainables.tasks.task import AuxiliaryTask
 from trainables.tensor_file import CHECKPOINT, FINAL
 from trainables.training import Losses, State, autocast, self_training_step, supervised_step
 
@@ -152,6 +153,9 @@ class Trial:
         self._progress.say("")
         self._means = BlockMeans()
         self._resume(state)
+        if state.step == 0:
+            tasks = [task for task in state.tasks if isinstance(task, AuxiliaryTask)]
+            self._notices += [task.notice for task in tasks if task.notice]
         self._state = state
         return state
 

@@ -79,6 +79,7 @@ class MfmTask(AuxiliaryTask):
             self.shares = Shares.MIXED
         self.stages = segmentor.decoded_stages
         self.patch = tuple(max(1, round(size / cells)) for size, cells in zip(image_size, config.grid, strict=True))
+        self.notice = _shared_positions(config.grid, segmentor.stage_size(self.stages[-1], image_size))
         self.rebuilder: Rebuilder | None = None
         self.pixel_head: nn.Linear | None = None
         if config.rebuilder is not None:
@@ -277,6 +278,17 @@ def without_gradients(module: nn.Module) -> Iterator[None]:
     finally:
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+def _shared_positions(grid: tuple[int, int], stage: tuple[int, int]) -> str:
+    """A sentence where the grid is finer than the last decoded stage, both (rows, columns), which the Rebuilder's
+    tokens are made of; else nothing."""
+    if all(cells <= positions for cells, positions in zip(grid, stage, strict=True)):
+        return ""
+    return (
+        f"Mfm.grid {grid} is finer than the last decoded stage, {stage}: masked cells share its positions with visible "
+        f"ones, which leaks what is masked; give a grid of at most {stage}, or a Scale.native_grid of 4 times that."
+    )
 
 
 def _resized(keep: Tensor, stage: Tensor) -> Tensor:

@@ -65,6 +65,7 @@ class AuxiliaryTask(nn.Module):
         learning_rate_factor: Multiplies the learning rate; 10 is usual for heads.
         weight_decay: On matrices; vectors (norms, biases, tokens) have none.
         shares: Whose graph the first term is taken on.
+        notice: A sentence to the user, where the settings can be meant and should not pass unseen.
     """
 
     name: str
@@ -74,6 +75,7 @@ class AuxiliaryTask(nn.Module):
     learning_rate_factor: float = 1.0
     weight_decay: float = 0.01
     shares: Shares = Shares.NONE
+    notice: str = ""
 
     def loss(self, view: StepView) -> Tensor:
         """The unweighted loss of this step, a scalar with a graph."""

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 import trainables.running.trial
+from mfm_tune.planning.loading import load_search_space
 from search_spaces.table2 import STUDIES
+from tests.docs.pages import block
 from tests.trainables.tasks.training import (
     FEW,
     names,
@@ -46,6 +48,7 @@ from trainables.models.rebuilder import random_keep, resize_keep
 from trainables.models.segmentor import upsample
 from trainables.models.small import SmallEncoder
 from trainables.randomness import Recorded
+from trainables.running.trial import Trial
 from trainables.step_data import Batch, StepView
 from trainables.tasks.mfm import MfmTask
 from trainables.tasks.target_pass import edited_target_loss
@@ -71,6 +74,35 @@ def mask_of(view: StepView, config: Mfm = SMALL, count: int = 2) -> Tensor:
 def features_of(view: StepView) -> Tensor:
     """The student's decoded features of the target."""
     return view.student.encode(view.target.image).pyramids[0][-1]
+
+
+# -- the grid -----------------------------------------------------------------------------------------------------
+
+
+def test_a_grid_that_is_finer_than_the_last_stage_is_said_once(tmp_path: Path) -> None:
+    """The first report has the sentence, with field, value, size and remedy; the trial trains, and goes on silently."""
+    config = smoke(replace(SMALL, grid=(8, 17)), steps=2)
+    config = replace(config, evaluation=replace(config.evaluation, interval=1))
+    where = {"folder": str(tmp_path / "trial"), "shared": str(tmp_path)}
+    trial = Trial(config, seed=0, **where, data={})
+    said = trial.advance()["notice"]
+    trial.close()
+    assert said.startswith("Mfm.grid (8, 17) is finer than the last decoded stage, (8, 16): ")
+    assert "give a grid of at most (8, 16)" in said
+    assert "notice" not in Trial(config, seed=0, **where, data={}).advance()
+
+
+def test_the_encoders_that_a_page_shows_have_no_finer_grid(tmp_path: Path) -> None:
+    """Each of its configs with MFM, at the sizes of its networks' stages."""
+    path = tmp_path / "shown_encoders.py"
+    path.write_text(block("encoder study"))
+    configs = load_search_space(path).declared["mini"].configs().values()
+    with_mfm = [config for config in configs if config.mfm is not None]
+    assert with_mfm
+    for config in with_mfm:
+        with torch.device("meta"):
+            task = MfmTask(config.mfm, SelfTraining(), config.network.build(12), config.data.training_size)
+        assert not task.notice
 
 
 # -- where gradients go --------------------------------------------------------------------------------------------
