@@ -1,4 +1,4 @@
-"""What a command prints on: streams that cannot fail it, and no words of libraries between its own.
+"""What commands share: a parser and exit codes, streams that cannot fail them, no words of libraries between theirs.
 
 Results are in the ledger before a line about them is printed. So a terminal that cannot encode a sign, a disk that is
 full behind a redirection, or a stream that is closed costs lines, never a run or its exit code. A reader that goes
@@ -7,24 +7,46 @@ away (`| head`) still ends it, as everywhere.
 
 from __future__ import annotations
 
+import argparse
 import codecs
 import io
 import logging
 import os
+import re
 import sys
 import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
-from mfm_tune.errors import UserError
+from mfm_tune.errors import OptionError, UserError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+ARGUMENT = re.compile(r"^argument (\S+): (?=must )|(?<!\w)argument (?=\S+: |-)")
+CHOICE = re.compile(r"invalid choice: (.+) \(choose from (.+)\)")
 PLAIN = {"−": "-", "–": "-", "─": "-", "━": "-", "±": "+-", "×": "x", "…": "..."}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that reports what is wrong in one sentence, without the usage in front."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the `OptionError`."""
+        told = CHOICE.sub(r"must be one of \2, got \1", message)
+        told = ARGUMENT.sub(lambda found: f"{found[1]} " if found[1] else "", told)
+        raise OptionError(f"{told}; see {self.prog} --help.")
+
+
+def whole(text: str, low: int = 1, high: int | None = None) -> int:
+    """The value of an option that is an integer, by default of at least 1."""
+    if not text.isdecimal() or not low <= int(text) <= (int(text) if high is None else high):
+        within = f"of at least {low}" if high is None else f"from {low} to {high}"
+        raise argparse.ArgumentTypeError(f"must be an integer {within}, got '{text}'")
+    return int(text)
 
 
 def steady_streams() -> None:

@@ -16,10 +16,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from mfm_tune.commands.options import Parser
-from mfm_tune.console import steady_streams
+from mfm_tune.console import steady_streams, whole
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.uri import OPTION, announced_uri
@@ -101,7 +102,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Show MLflow's UI. Returns the exit code."""
     parser = Parser("ui", "Show MLflow's UI for a storage folder, on loopback.")
     parser.add_tracking_uri()
-    parser.add_argument("--port", type=int, default=0, help="the server's port; default: a free one")
+    parser.add_argument(
+        "--port",
+        type=partial(whole, low=0, high=65535),
+        default=0,
+        metavar="N",
+        help="the server's port; default: a free one",
+    )
     try:
         given = parser.parse_args(argv)
         os.environ.update(quiet_environment())

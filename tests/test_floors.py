@@ -226,14 +226,14 @@ def test_the_step_rests_on_methods_and_never_on_what_runs_it() -> None:
     assert all(drawn[name] <= GROUND for name in GROUND)
 
 
-def test_training_takes_four_leaves_from_the_platform_and_nothing_else() -> None:
-    """The check of fields, the id of a config, the name that a file of one's own has as a module, and errors, of which
-    the trainable takes the sentence about a full disk."""
+def test_training_takes_five_leaves_from_the_platform_and_nothing_else() -> None:
+    """The check of fields, the id of a config, the name that a file of one's own has as a module, errors, of which the
+    trainable takes the sentence about a full disk, and what commands share."""
     taken = {
         each for name in MODULES if name.startswith("trainables.") for each in imported_modules(name)
         if each.startswith("mfm_tune.") and (name, each) != CARD
     }  # fmt: skip
-    assert taken == {"mfm_tune.fields", "mfm_tune.identity", "mfm_tune.user_files", "mfm_tune.errors"}
+    assert taken == {f"mfm_tune.{leaf}" for leaf in ("fields", "identity", "user_files", "errors", "console")}
     assert CARD[1] in imported_modules(CARD[0])
     assert imported_modules("mfm_tune.fields") == imported_modules("mfm_tune.user_files") == set()
 

@@ -1,37 +1,69 @@
-"""What the command lines around a trained model share: one sentence and exit code 2 for bad input."""
+"""What the command lines around a trained model share: types of options, and the sentence for bad input."""
 
 from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections.abc import Callable
-from typing import NoReturn
+from pathlib import Path
 
+from mfm_tune.console import exit_code
+from mfm_tune.errors import DISK_FULL, UserError
+
+NATIVE = "native"
 SIZE = re.compile(r"([1-9][0-9]*)x([1-9][0-9]*)")
 
 
-class Parser(argparse.ArgumentParser):
-    """Reports what is wrong in one sentence, without the usage in front."""
-
-    def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see {self.prog} --help.")
-
-
 def exit_status(run: Callable[[], None]) -> int:
-    """Run a command: 0, 2 with a sentence on standard error for bad input, 130 when interrupted."""
-    try:
-        run()
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    return 0
+    """Run a command, as `mfm_tune.console.exit_code` does; what it is given and cannot use is bad input, too."""
+
+    def in_sentences() -> None:
+        try:
+            run()
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise UserError(_sentence(error)) from error
+        except ValueError as error:
+            raise UserError(str(error)) from error
+
+    return exit_code(in_sentences)
 
 
-def size(text: str) -> tuple[int, int]:
-    """(rows, columns) of ROWSxCOLUMNS."""
+def _sentence(error: OSError) -> str:
+    if error.filename is None or error.strerror is None:
+        return str(error)
+    remedy = "free space, or give" if error.errno in DISK_FULL else "give"
+    return f"{error.filename} cannot be used: {error.strerror}; {remedy} another path."
+
+
+def reason(error: Exception) -> str:
+    """Why something cannot be read, in the system's words without its number."""
+    return getattr(error, "strerror", None) or str(error)
+
+
+def size(text: str, other: str = "") -> tuple[int, int]:
+    """(rows, columns) of ROWSxCOLUMNS; `other` is what else may be given, for the message."""
     if not (found := SIZE.fullmatch(text)):
-        raise argparse.ArgumentTypeError(f"must be ROWSxCOLUMNS such as 512x1024, got '{text}'")
+        raise argparse.ArgumentTypeError(f"must be ROWSxCOLUMNS such as 512x1024{other}, got '{text}'")
     return int(found[1]), int(found[2])
+
+
+def size_or_native(text: str) -> tuple[int, int] | None:
+    """As `size`; None of `native`."""
+    return None if text == NATIVE else size(text, f", or {NATIVE}")
+
+
+def folder(text: str) -> Path:
+    """A folder to write to, which need not be there."""
+    if (path := Path(text)).exists() and not path.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a folder, got the file '{text}'")
+    return path
+
+
+def new_file(text: str, ending: str) -> Path:
+    """A file to write to, in a folder that is there."""
+    path = Path(text)
+    if path.suffix != ending or path.is_dir() or not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(f"must be a {ending} file in a folder that is there, got '{text}'")
+    return path

@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables.command_line import Parser, exit_status
+from mfm_tune.console import Parser, steady_streams
+from trainables.command_line import exit_status
 from trainables.config import Evaluation
 from trainables.data.arguments import check_place
 from trainables.data.class_table import ClassTable, read_class_table
@@ -266,4 +267,5 @@ def _parser() -> Parser:
 
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main())

@@ -23,10 +23,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mfm_tune.console import Parser, steady_streams
 from mfm_tune.results.scores import Score, score_of
 from trainables import tensor_file
 from trainables.atomic import replacing
-from trainables.command_line import Parser, exit_status
+from trainables.command_line import exit_status, folder
 from trainables.config import HRDA, DAFormer, DeepLabV2, Network, SegFormer
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description
@@ -62,8 +63,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(given: argparse.Namespace) -> None:
     load_code(given.code)
-    if given.out.exists() and not given.out.is_dir():
-        raise ValueError(f"OUT must be a folder, got the file {given.out}; give another name.")
     name, kind = given.network, Format(given.format)
     exported = kind is not Format.SAFETENSORS and (given.source / CONFIG).is_file()
     if exported and name is not None:
@@ -240,7 +239,7 @@ def _parser() -> Parser:
         type=Path,
         help="a trial's folder, one of its checkpoints, or a published one",
     )
-    add("out", metavar="OUT", type=Path, help="folder of the model: model.safetensors and config.json")
+    add("out", metavar="OUT", type=folder, help="folder of the model: model.safetensors and config.json")
     add("--network", choices=list(PUBLISHED), help="the network of a published checkpoint")
     add(
         "--format",
@@ -253,4 +252,5 @@ def _parser() -> Parser:
 
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main())

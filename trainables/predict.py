@@ -19,7 +19,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from trainables.command_line import Parser, exit_status, size
+from mfm_tune.console import Parser, steady_streams
+from trainables.command_line import exit_status, folder, size
 from trainables.config import Evaluation
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.packing.resize import Pixels, fit_size, resize_image
@@ -163,7 +164,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, help="a folder that python -m trainables.export wrote")
     add("images", metavar="IMAGES", type=Path, nargs="+", help="images, or folders of images")
-    add("--out", type=Path, required=True, help="folder of the label maps and overlays")
+    add("--out", type=folder, required=True, help="folder of the label maps and overlays")
     add("--size", type=size, metavar="ROWSxCOLUMNS", help="what the network sees (the size of the model's evaluation)")
     add("--strength", type=float, default=0.5, help="share of the colours in the overlay (0.5)")
     add_code_option(parser)
@@ -171,4 +172,5 @@ def _parser() -> Parser:
 
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main())

@@ -8,10 +8,11 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from mfm_tune import console
+from mfm_tune.console import whole
 from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.ledger.uri import OPTION as TRACKING_URI
 from mfm_tune.ledger.uri import check_uri, without_password
@@ -61,11 +62,8 @@ class Options:
         return self.plan or self.simulate or self.report_only
 
 
-class Parser(argparse.ArgumentParser):
-    """The parser of one of the commands `python -m mfm_tune.COMMAND`, with the option that all of them share.
-
-    A command line that cannot be parsed raises an `OptionError` of one sentence, without the usage in front.
-    """
+class Parser(console.Parser):
+    """The parser of one of the commands `python -m mfm_tune.COMMAND`, with the option that all of them share."""
 
     def __init__(self, command: str, description: str) -> None:
         super().__init__(prog=f"python -m mfm_tune.{command}", description=description, allow_abbrev=False)
@@ -80,8 +78,8 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        """Raise the `OptionError`."""
-        raise OptionError(f"{without_password(message)}; see {self.prog} --help.")
+        """Raise the `OptionError`, with no password in it."""
+        super().error(without_password(message))
 
 
 def parse_options(argv: Sequence[str]) -> Options:
@@ -127,7 +125,7 @@ def _parser() -> Parser:
     what.add_argument("--report-only", action="store_true", help="write the report from the ledger, and train nothing")
     add("--paper", metavar="COLUMN", nargs="*", type=_column, help="write LaTeX tables and PDF figures for an article, "
         f"too; columns: {' '.join(kind.value for kind in Kind)}; default: the first three")  # fmt: skip
-    add("--slots", metavar="N", type=partial(_whole, "--slots"), help="with --plan, --probe, --simulate: trials side "
+    add("--slots", metavar="N", type=whole, help="with --plan, --probe, --simulate: trials side "
         "by side; default: as many as fit on this machine")  # fmt: skip
     code = parser.add_mutually_exclusive_group()
     code.add_argument("--reuse", action="store_true", help="accept results of other training code")
@@ -138,12 +136,12 @@ def _parser() -> Parser:
     add("--asha", action="store_true", help="let ASHA stop trials early; they resume when run without it")
     add("--half-width", metavar="X", type=_half_width, help="as many more seeds as 95 %% intervals of this half-width "
         "take, by Stein's two-stage procedure")  # fmt: skip
-    add("--max-seeds", metavar="N", type=partial(_whole, "--max-seeds"), help="with --half-width: the most seeds of a "
+    add("--max-seeds", metavar="N", type=whole, help="with --half-width: the most seeds of a "
         f"config, both stages together ({MAX_SEEDS})")  # fmt: skip
     add("--inline", action="store_true", help="one trial after the other in this process, without Ray")
     add("--address", metavar="ADDRESS", help="a Ray cluster, such as auto or HOST:6379; default: RAY_ADDRESS, "
         "else Ray on this machine")  # fmt: skip
-    add("--cpus-per-trial", metavar="N", type=partial(_whole, "--cpus-per-trial"), default=1, help="CPU cores of one "
+    add("--cpus-per-trial", metavar="N", type=whole, default=1, help="CPU cores of one "
         "trial (1)")  # fmt: skip
     add("--gpus-per-trial", metavar="X", type=_gpus, help="GPUs of one trial, fractions allowed; default: 1 for "
         "the paper profile where there is one, else 0")  # fmt: skip
@@ -234,12 +232,6 @@ def _by_name(paths: Sequence[tuple[str, str]]) -> dict[str, str]:
         if count > 1:
             raise OptionError(f"--data names '{name}' twice; give it once.")
     return dict(paths)
-
-
-def _whole(option: str, text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise OptionError(f"{option} must be an integer of at least 1, got '{text}'.")
-    return int(text)
 
 
 def _half_width(text: str) -> float:

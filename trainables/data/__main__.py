@@ -16,7 +16,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from trainables.data.arguments import NATIVE, find_reader, find_splits, listed, make_job, make_parser
+from mfm_tune.console import steady_streams
+from trainables.command_line import NATIVE, exit_status
+from trainables.data.arguments import find_reader, find_splits, listed, make_job, make_parser
 from trainables.data.packing.check import BrokenFiles, check, class_warnings, table
 from trainables.data.packing.format import Store, verify
 from trainables.data.packing.inspect import contact_sheet, describe
@@ -29,23 +31,23 @@ from trainables.data.splits import Split
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status: 0, 2 for bad input, 130 when interrupted."""
+    return exit_status(lambda: _run(make_parser((__doc__ or "").splitlines()[0]).parse_args(argv)))
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    torch.set_num_threads(1)  # images are converted side by side, one thread each
     try:
-        arguments = make_parser((__doc__ or "").splitlines()[0]).parse_args(argv)
-        torch.set_num_threads(1)  # images are converted side by side, one thread each
-        return COMMANDS[arguments.command](arguments)
+        COMMANDS[arguments.command](arguments)
     except BrokenFiles as broken:
         if len(broken.problems) > 1:
             print(table(broken.problems), file=sys.stderr)
-        print(broken, file=sys.stderr)
-    except (ValueError, OSError) as error:
-        print(error, file=sys.stderr)
+        raise
     except KeyboardInterrupt:
         print("\nInterrupted; the same command goes on from here.", file=sys.stderr)
-        return 130
-    return 2
+        raise
 
 
-def _prepare(arguments: argparse.Namespace) -> int:
+def _prepare(arguments: argparse.Namespace) -> None:
     progress = ProgressLine()
     job = make_job(arguments)
     plan = make_plan(job, progress)
@@ -66,10 +68,9 @@ def _prepare(arguments: argparse.Namespace) -> int:
     if job.reader.places:
         name = job.reader.dataset
         print(f'A source or target of PackedPair as "{name}", with --data {name}={job.out}.')
-    return 0
 
 
-def _check(arguments: argparse.Namespace) -> int:
+def _check(arguments: argparse.Namespace) -> None:
     reader, root = find_reader(arguments)
     splits = find_splits(arguments, reader)
     checked = check(reader, root, splits, arguments.workers, ProgressLine())
@@ -77,22 +78,19 @@ def _check(arguments: argparse.Namespace) -> int:
     if checked.problems:
         raise BrokenFiles(checked.problems)
     print(f"{root}: every file of {listed(splits)} is there and can be read.")
-    return 0
 
 
-def _info(arguments: argparse.Namespace) -> int:
+def _info(arguments: argparse.Namespace) -> None:
     store = Store(arguments.store)
     print(describe(store.manifest))
     sheet = arguments.sheet or arguments.store.with_name(f"{arguments.store.name}.contact.png")
     contact_sheet(store).save(sheet)
     print(f"\nContact sheet: {sheet}")
-    return 0
 
 
-def _verify(arguments: argparse.Namespace) -> int:
+def _verify(arguments: argparse.Namespace) -> None:
     progress = ProgressLine(unit="files")
     print(f"{arguments.store}: {gigabytes(verify(arguments.store, progress))} match their checksums.")
-    return 0
 
 
 def _announcement(job: Job, plan: Plan) -> str:
@@ -120,4 +118,5 @@ def _classes(reader: Reader) -> str:
 COMMANDS = {"prepare": _prepare, "check": _check, "info": _info, "verify": _verify}
 
 if __name__ == "__main__":
+    steady_streams()
     sys.exit(main())

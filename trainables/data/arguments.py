@@ -6,10 +6,12 @@ import argparse
 import os
 import re
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
+from mfm_tune.console import Parser, whole
 from mfm_tune.fields import FileName
-from trainables.command_line import SIZE, Parser
+from trainables.command_line import new_file, size_or_native
 from trainables.data.class_table import read_class_table
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.datasets import dataset_names, find_dataset, load_dataset
@@ -18,11 +20,9 @@ from trainables.data.label_map import read_label_map
 from trainables.data.own_folders import OwnFolders, folder_reader
 from trainables.data.packing.manifest import Codec, Manifest
 from trainables.data.packing.plan import Job
-from trainables.data.packing.resize import Size
 from trainables.data.readers import Reader
 from trainables.data.splits import Split
 
-NATIVE = "native"
 CITYSCAPES = "cityscapes"  # for --class-list
 OWN = ("name", "images", "labels", "classes", "class_list", "val_images", "val_labels", "validation")
 
@@ -35,21 +35,23 @@ def make_parser(description: str) -> Parser:
     _add_native(packing)
     packing.add_argument("--out", type=Path, required=True, metavar="STORE", help="the store's folder")
     packing.add_argument(
-        "--size", type=_size, default=argparse.SUPPRESS, metavar="ROWSxCOLUMNS",
+        "--size", type=size_or_native, default=argparse.SUPPRESS, metavar="ROWSxCOLUMNS",
         help="box that training images are fitted into, or native (which serves every size); default: the paper's",
     )  # fmt: skip
     packing.add_argument(
-        "--evaluation-size", type=_size, default=argparse.SUPPRESS, metavar="ROWSxCOLUMNS",
+        "--evaluation-size", type=size_or_native, default=argparse.SUPPRESS, metavar="ROWSxCOLUMNS",
         help="the same for images that are evaluated, whose labels keep their own size; default: as for training",
     )  # fmt: skip
     packing.add_argument("--codec", choices=[codec.value for codec in Codec], default=Codec.RAW.value)
-    packing.add_argument("--quality", type=_quality, default=95, help="of JPEG, 1 to 100; default: 95")
+    packing.add_argument("--quality", type=partial(whole, high=100), default=95, help="of JPEG, 1 to 100; default: 95")
     packing.add_argument("--skip-broken", action="store_true", help="leave broken files out instead of refusing")
     checking = commands.add_parser("check", help="decode every native file and list what is wrong")
     _add_native(checking)
     showing = commands.add_parser("info", help="what a store holds: class shares, and a contact sheet of overlays")
     showing.add_argument("store", type=Path)
-    showing.add_argument("--sheet", type=Path, metavar="PNG", help="default: beside the store")
+    showing.add_argument(
+        "--sheet", type=partial(new_file, ending=".png"), metavar="PNG", help="default: beside the store"
+    )
     verifying = commands.add_parser("verify", help="compare every byte of a store with its checksums")
     verifying.add_argument("store", type=Path)
     return parser
@@ -61,7 +63,9 @@ def _add_native(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--code", type=Path, metavar="FILE", help="Python file with a DATASET of one's own")
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="where its native files lie")
     parser.add_argument("--splits", nargs="+", choices=[split.value for split in Split], help="default: all it has")
-    parser.add_argument("--workers", type=_count, default=os.cpu_count() or 1, help="threads; default: one a core")
+    parser.add_argument(
+        "--workers", type=partial(whole, high=1024), default=os.cpu_count() or 1, help="threads; default: one a core"
+    )
     own = parser.add_argument_group(f"one's own data ({FOLDER}); a place is a folder, or a quoted pattern with one *")
     own.add_argument("--name", help="what the store is called in --data NAME=STORE")
     own.add_argument("--images", metavar="PLACE", help="training images")
@@ -198,28 +202,7 @@ def listed(splits: Sequence[Split]) -> str:
     return " and ".join(split.value for split in splits)
 
 
-def _size(text: str) -> Size | None:
-    found = SIZE.fullmatch(text)
-    if found is None and text != NATIVE:
-        raise argparse.ArgumentTypeError(f"must be ROWSxCOLUMNS, such as 720x1280, or {NATIVE}, got {text!r}")
-    return None if found is None else (int(found[1]), int(found[2]))
-
-
 def _share(text: str) -> float:
     if not re.fullmatch(r"0?\.[0-9]{1,9}", text) or float(text) == 0:
         raise argparse.ArgumentTypeError(f"must be a share above 0 and below 1, such as 0.2, got {text!r}")
     return float(text)
-
-
-def _quality(text: str) -> int:
-    return _within(text, 1, 100)
-
-
-def _count(text: str) -> int:
-    return _within(text, 1, 1024)
-
-
-def _within(text: str, low: int, high: int) -> int:
-    if not text.isdecimal() or not low <= int(text) <= high:
-        raise argparse.ArgumentTypeError(f"must be an integer from {low} to {high}, got {text!r}")
-    return int(text)

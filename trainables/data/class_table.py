@@ -24,6 +24,7 @@ import numpy as np
 from PIL import Image
 
 from mfm_tune.fields import OneLine
+from trainables.command_line import reason
 from trainables.data.labels import UNKNOWN, TrainIds, UnknownColours, UnknownIds, first_place
 from trainables.data.readers import read_colours, read_ids
 from trainables.geometry import IGNORE, MOST_CLASSES
@@ -141,7 +142,7 @@ def _csv_rows(path: Path) -> Iterator[Row]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path} must be a CSV file with the columns {COLUMNS}, but cannot be read: {error}."
+            f"{path} must be a CSV file with the columns {COLUMNS}, but cannot be read: {reason(error)}."
         ) from None
     first = text.split("\n", 1)[0]
     separator = next((sign for sign in (",", ";", "\t") if sign in first), ",")
@@ -171,7 +172,9 @@ def _json_rows(path: Path) -> Iterator[Row]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} must be a JSON object of ids or colours, but cannot be read: {error}.") from None
+        raise ValueError(
+            f"{path} must be a JSON object of ids or colours, but cannot be read: {reason(error)}."
+        ) from None
     if not isinstance(content, dict) or not all(isinstance(name, str) for name in content.values()):
         raise ValueError(f"{path} must be one JSON object whose keys are ids or colours, and whose values are names.")
     for code, name in content.items():

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from trainables.command_line import reason
 from trainables.data.labels import NUM_CLASSES, LabelMap, TrainIds, UnknownColours, first_place
 from trainables.data.readers import Found, Reader, by_ids, pair, read_colours
 from trainables.data.splits import Split
@@ -57,7 +58,7 @@ def read_label_map(path: Path) -> Reader:
         content = json.loads(text)
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(
-            f"{path} must be a JSON file with splits and train_ids, but cannot be read: {error}."
+            f"{path} must be a JSON file with splits and train_ids, but cannot be read: {reason(error)}."
         ) from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} must hold one JSON object with splits and train_ids, got {type(content).__name__}.")

@@ -201,7 +201,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no labels": (lambda root: [remove(root, f"labels/00{n}.png") for n in range(3)], "no image files at"),
     "no table": (
         lambda root: remove(root, "classes.csv"),
-        "classes.csv must be a CSV file with the columns id,class or",
+        "classes.csv must be a CSV file with the columns id,class or colour,class or class,r,g,b, but cannot be read:",
     ),
     "no header": (
         lambda root: own.write_table(root, "10,lane\n20,kerb\n"),
