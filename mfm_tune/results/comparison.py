@@ -214,8 +214,17 @@ def _stage_note(name: str, a: Mapping[int, float], b: Mapping[int, float], first
 
 
 def metrics_of(a: Side, b: Side, wanted: Sequence[str] = ()) -> tuple[str, ...]:
-    """Metrics of either one, in their order; only those whose names hold one of the wanted texts; empty takes all."""
-    return tuple(name for name in dict.fromkeys((*a.metrics, *b.metrics)) if _is_wanted(name, wanted))
+    """Metrics of either one, in their order; only those whose names hold one of the wanted texts; empty takes all.
+
+    Raises:
+        OptionError: There are metrics, and one of the texts is in the name of none.
+    """
+    names = tuple(dict.fromkeys((*a.metrics, *b.metrics)))
+    for text in wanted:
+        if names and not any(text in name for name in names):
+            known = ", ".join(names)
+            raise OptionError(f"--metric got '{text}', which is in the name of no metric; there are {known}.")
+    return tuple(name for name in names if not wanted or any(text in name for text in wanted))
 
 
 def _metric_row(
@@ -237,10 +246,6 @@ def _summed(result: Summary) -> str:
         return "–"
     std = f" ± {result.std:.2g}" if result.std is not None else ""
     return f"{result.mean:.4g}{std} ({result.n})"
-
-
-def _is_wanted(name: str, wanted: Sequence[str]) -> bool:
-    return not wanted or any(part in name for part in wanted)
 
 
 def _finished_seeds(side: Side) -> set[int]:

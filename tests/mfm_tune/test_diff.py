@@ -173,6 +173,20 @@ def test_what_is_better_is_known_of_criteria_and_nothing_is_better_of_others(
     assert out.splitlines()[0].startswith("level 2 is below base: −2 (")
 
 
+@pytest.mark.parametrize("wanted", [["nope"], ["miou", "nope"]])
+def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(
+    levels: Path, capsys: pytest.CaptureFixture[str], wanted: list[str]
+) -> None:
+    """Whatever else is asked for, and where A is B, too."""
+    for first in ("level 2", "base"):
+        code, out, err = said(levels, capsys, first, "base", "--metric", *wanted)
+        assert (code, out) == (2, "")
+        assert err == (
+            "--metric got 'nope', which is in the name of no metric; there are student/miou, criterion/entropy, "
+            "loss/source.\n"
+        )
+
+
 def test_rows_of_one_name_are_listed_with_their_tables(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As the same method has one on each benchmark; a name that the list gives finds its config."""
     tables = tuple(
