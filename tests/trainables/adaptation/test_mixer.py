@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mfm_tune.fields import Settings
 from mfm_tune.identity import canonical
@@ -212,6 +212,19 @@ def test_a_mixer_sees_the_length_of_the_run_and_draws_source_images_by_class() -
     assert image.is_contiguous(memory_format=torch.channels_last)
     assert all(bool((one == label).any()) for one in labels)
     assert torch.equal(image, again)
+
+
+def test_images_are_mixed_in_float32_where_the_networks_compute_in_bf16() -> None:
+    """A mixer's own convolutions, too."""
+
+    def smoothed(given: MixView) -> tuple[Mixed, ...]:
+        (mixed,) = two(given, 1.0)
+        kernel = torch.full((3, 1, 3, 3), 1 / 9)
+        return (replace(mixed, image=nn.functional.conv2d(mixed.image, kernel, padding=1, groups=3), augmented=True),)
+
+    state = stepped(replace(mixing(Given(smoothed)), execution=Execution(precision=Precision.BFLOAT16)))
+    assert state.last is not None
+    assert state.last.mixed[0].image.dtype == torch.float32
 
 
 # -- settings ----------------------------------------------------------------------------------------------------------
