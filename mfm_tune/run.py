@@ -79,21 +79,28 @@ def _run(options: Options, argv: Sequence[str]) -> int:
     command = command_for(session, declared)
     check_data(loaded, declared, options.data, to_train=not options.only_reads)
     command.check()  # metrics are those of the data: what is given must be the right one
-    if notice:
-        print(notice)
+    _say(notice)
     if options.address_from_environment and not (options.simulate or options.report_only):
         print(f"RAY_ADDRESS names a cluster, {options.address}: trials run there, unless --address says otherwise.")
     if not (options.simulate or options.report_only):
         session.find_weights()
     if options.plan:
-        return command.plan()
+        code = command.plan()
+        _say(session.unused_gpus)
+        return code
     if options.simulate:
         return command.simulate()
     if options.report_only:
         return command.report()
     session.check_tracking()
+    _say(session.unused_gpus)
     with Interruption(at_once=True):
         return command.probe() if options.probe else command.train()
+
+
+def _say(sentence: str) -> None:
+    if sentence:
+        print(sentence, flush=True)
 
 
 def command_for(session: Session, declared: Study | Search) -> Command:

@@ -240,6 +240,16 @@ class Session:
         return 1.0 if self.declared.profile.startswith(PAPER) and (self.options.address or local_gpus()) else 0.0
 
     @property
+    def unused_gpus(self) -> str:
+        """A sentence where trials would leave this machine's GPUs alone and nobody asked for that; else nothing."""
+        asked = self.options.gpus_per_trial is not None or self.options.address is not None
+        gpus = 0 if asked or self.gpus_per_trial else local_gpus()
+        if not gpus:
+            return ""
+        which = "1 GPU here is" if gpus == 1 else f"{gpus} GPUs here are"
+        return f"{which} not used; --gpus-per-trial 1 uses one for each trial."
+
+    @property
     def slots(self) -> Slots:
         """How many trials run at once: as the user says for an estimate, else as far as this machine knows."""
         count = self.options.slots

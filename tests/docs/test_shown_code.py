@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mfm_tune import run
 from mfm_tune.identity import config_id
 from mfm_tune.planning.loading import load_search_space
 from mfm_tune.search.sampling import grid
@@ -24,6 +25,14 @@ def test_the_search_space_of_ones_own_loads_and_plans(tmp_path: Path) -> None:
     assert [cell.level for cell in study.cells()] == ["0.9", "0.95", "0.99"]
     assert len({cell.config_id for cell in study.cells()}) == 3
     assert len({cell.against for cell in study.cells()}) == 3  # each is compared with DACS at its own threshold
+
+
+def test_the_study_of_ones_own_folders_plans_at_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without data, as all plans."""
+    path = tmp_path / "mine_paper.py"
+    path.write_text(block("own folders at full size"))
+    assert run.main([str(path), "--plan", "--storage", str(tmp_path / "none")]) == 0
+    assert "trials   6 (seeds 0, 1, 2): 6 to do" in capsys.readouterr().out
 
 
 def test_the_search_of_ones_own_loads_and_draws(tmp_path: Path) -> None:

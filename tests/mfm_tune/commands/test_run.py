@@ -289,6 +289,26 @@ def test_the_first_line_says_that_it_is_mini_and_how_to_get_paper(
     assert "because" not in capsys.readouterr().out
 
 
+def test_gpus_that_no_trial_uses_are_said(
+    write: Write, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the plan and before a run, with the remedy; not where somebody chose, and not where there are none."""
+    path = write('STUDY = study("mini")')
+    sentence = "2 GPUs here are not used; --gpus-per-trial 1 uses one for each trial."
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert run(path, "--plan") == 0
+    assert capsys.readouterr().out.splitlines()[-1] == sentence
+    assert run(path, "--plan", "--gpus-per-trial", "0") == 0
+    assert run(path, "--plan", "--gpus-per-trial", "1") == 0
+    assert run(write('STUDY = study("paper")', "paper_space.py"), "--plan") == 0
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert run(path, "--plan") == 0
+    assert "not used" not in capsys.readouterr().out
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    assert run(path) == 0
+    assert capsys.readouterr().out.startswith("1 GPU here is not used; --gpus-per-trial 1 uses")
+
+
 def test_a_part_of_the_papers_data_trains_no_small_benchmark(
     write: Write, run: Run, storage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

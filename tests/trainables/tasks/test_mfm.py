@@ -92,11 +92,12 @@ def test_a_grid_that_is_finer_than_the_last_stage_is_said_once(tmp_path: Path) -
     assert "notice" not in Trial(config, seed=0, **where, data={}).advance()
 
 
-def test_the_encoders_that_a_page_shows_have_no_finer_grid(tmp_path: Path) -> None:
-    """Each of its configs with MFM, at the sizes of its networks' stages."""
-    path = tmp_path / "shown_encoders.py"
-    path.write_text(block("encoder study"))
-    configs = load_search_space(path).declared["mini"].configs().values()
+@pytest.mark.parametrize(("shown", "profile"), [("encoder study", "mini"), ("own folders at full size", "paper")])
+def test_the_studies_that_a_page_shows_have_no_finer_grid(shown: str, profile: str, tmp_path: Path) -> None:
+    """Each of their configs with MFM, at the sizes of its network's stages."""
+    path = tmp_path / f"shown_{profile}.py"
+    path.write_text(block(shown))
+    configs = load_search_space(path).declared[profile].configs().values()
     with_mfm = [config for config in configs if config.mfm is not None]
     assert with_mfm
     for config in with_mfm:
