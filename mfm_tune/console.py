@@ -41,7 +41,7 @@ class Parser(argparse.ArgumentParser):
         raise OptionError(f"{told}; see {self.prog} --help.")
 
 
-def whole(text: str, low: int = 1, high: int | None = None) -> int:
+def integer(text: str, low: int = 1, high: int | None = None) -> int:
     """The value of an option that is an integer, by default of at least 1."""
     if not text.isdecimal() or not low <= int(text) <= (int(text) if high is None else high):
         within = f"of at least {low}" if high is None else f"from {low} to {high}"

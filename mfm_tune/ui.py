@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from mfm_tune.commands.options import Parser
-from mfm_tune.console import steady_streams, whole
+from mfm_tune.console import integer, steady_streams
 from mfm_tune.errors import StorageError, UserError
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.uri import OPTION, announced_uri
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_tracking_uri()
     parser.add_argument(
         "--port",
-        type=partial(whole, low=0, high=65535),
+        type=partial(integer, low=0, high=65535),
         default=0,
         metavar="N",
         help="the server's port; default: a free one",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -61,9 +62,10 @@ def folder(text: str) -> Path:
     return path
 
 
-def new_file(text: str, ending: str) -> Path:
-    """A file to write to, in a folder that is there."""
+def new_file(text: str, ending: str = "") -> Path:
+    """A file to write to, in a folder that is there and can be written."""
     path = Path(text)
-    if path.suffix != ending or path.is_dir() or not path.parent.is_dir():
-        raise argparse.ArgumentTypeError(f"must be a {ending} file in a folder that is there, got '{text}'")
+    if not text.endswith(ending) or path.is_dir() or not os.access(path.parent, os.W_OK):
+        kind = f"{ending} file".strip()
+        raise argparse.ArgumentTypeError(f"must be a {kind} in a folder that can be written, got '{text}'")
     return path

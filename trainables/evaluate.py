@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mfm_tune.console import Parser, steady_streams
-from trainables.command_line import exit_status
+from mfm_tune.console import Parser, integer, steady_streams
+from trainables.command_line import exit_status, new_file
 from trainables.config import Evaluation
 from trainables.data.arguments import check_place
 from trainables.data.class_table import ClassTable, read_class_table
@@ -260,8 +260,8 @@ def _parser() -> Parser:
     add("--images", metavar="PLACE", help="in the place of a store: a folder, or a quoted pattern with one *")
     add("--labels", metavar="PLACE", help="of these images")
     add("--classes", type=Path, metavar="TABLE", help="what labels mean: CSV with id,class or colour,class, or JSON")
-    add("--batch-size", type=int, default=1, help="images at once (1)")
-    add("--json", type=Path, metavar="FILE", help="write the numbers there as well")
+    add("--batch-size", type=integer, metavar="N", default=1, help="images at once (1)")
+    add("--json", type=new_file, metavar="FILE", help="write the numbers there as well")
     add_code_option(parser)
     return parser
 

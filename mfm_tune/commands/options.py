@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mfm_tune import console
-from mfm_tune.console import whole
+from mfm_tune.console import integer
 from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.ledger.uri import OPTION as TRACKING_URI
 from mfm_tune.ledger.uri import check_uri, without_password
@@ -125,7 +125,7 @@ def _parser() -> Parser:
     what.add_argument("--report-only", action="store_true", help="write the report from the ledger, and train nothing")
     add("--paper", metavar="COLUMN", nargs="*", type=_column, help="write LaTeX tables and PDF figures for an article, "
         f"too; columns: {' '.join(kind.value for kind in Kind)}; default: the first three")  # fmt: skip
-    add("--slots", metavar="N", type=whole, help="with --plan, --probe, --simulate: trials side "
+    add("--slots", metavar="N", type=integer, help="with --plan, --probe, --simulate: trials side "
         "by side; default: as many as fit on this machine")  # fmt: skip
     code = parser.add_mutually_exclusive_group()
     code.add_argument("--reuse", action="store_true", help="accept results of other training code")
@@ -136,12 +136,12 @@ def _parser() -> Parser:
     add("--asha", action="store_true", help="let ASHA stop trials early; they resume when run without it")
     add("--half-width", metavar="X", type=_half_width, help="as many more seeds as 95 %% intervals of this half-width "
         "take, by Stein's two-stage procedure")  # fmt: skip
-    add("--max-seeds", metavar="N", type=whole, help="with --half-width: the most seeds of a "
+    add("--max-seeds", metavar="N", type=integer, help="with --half-width: the most seeds of a "
         f"config, both stages together ({MAX_SEEDS})")  # fmt: skip
     add("--inline", action="store_true", help="one trial after the other in this process, without Ray")
     add("--address", metavar="ADDRESS", help="a Ray cluster, such as auto or HOST:6379; default: RAY_ADDRESS, "
         "else Ray on this machine")  # fmt: skip
-    add("--cpus-per-trial", metavar="N", type=whole, default=1, help="CPU cores of one "
+    add("--cpus-per-trial", metavar="N", type=integer, default=1, help="CPU cores of one "
         "trial (1)")  # fmt: skip
     add("--gpus-per-trial", metavar="X", type=_gpus, help="GPUs of one trial, fractions allowed; default: 1 for "
         "the paper profile where there is one, else 0")  # fmt: skip

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from mfm_tune.console import Parser, whole
+from mfm_tune.console import Parser, integer
 from mfm_tune.errors import OptionError
 from trainables.command_line import exit_status, folder, new_file, size, size_or_native
 
@@ -63,23 +63,23 @@ def test_an_interrupted_command_has_its_own_exit_code() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--whole", "0"], "--whole must be an integer of at least 1, got '0'; see command --help."),
+        (["--integer", "0"], "--integer must be an integer of at least 1, got '0'; see command --help."),
         (["--port", "22x"], "--port must be an integer from 0 to 65535, got '22x'; see command --help."),
         (["--size", "720"], "--size must be ROWSxCOLUMNS such as 512x1024, got '720'; see command --help."),
         (["--box", "0x9"], "--box must be ROWSxCOLUMNS such as 512x1024, or native, got '0x9'; see command --help."),
         (["--kind", "c"], "--kind must be one of .?a.?, .?b.?, got 'c'; see command --help."),
         (["--kind"], "--kind: expected one argument; see command --help."),
-        (["--raw", "--whole", "2", "--cooked"], "--cooked: not allowed with --raw; see command --help."),
+        (["--raw", "--integer", "2", "--cooked"], "--cooked: not allowed with --raw; see command --help."),
         (["--out", __file__], f"--out must be a folder, got the file '{__file__}'; see command --help."),
-        (["--json", "/none/x.json"], "--json must be a .json file in a folder that is there, got '/none/x.json'; see"),
-        (["--json", "x.txt"], "--json must be a .json file in a folder that is there, got 'x.txt'; see"),
+        (["--json", "/none/x.json"], "--json must be a .json file in a folder that can be written, got '/none/x.json'"),
+        (["--json", "x.txt"], "--json must be a .json file in a folder that can be written, got 'x.txt'"),
         (["--none"], "unrecognized arguments: --none; see command --help."),
     ],
 )
 def test_a_bad_option_is_one_sentence_of_one_form(arguments: list[str], sentence: str) -> None:
     """The option, what is allowed, its value, and where more is said."""
     parser = Parser(prog="command")
-    types = {"whole": whole, "port": partial(whole, low=0, high=65535), "size": size, "box": size_or_native}
+    types = {"integer": integer, "port": partial(integer, low=0, high=65535), "size": size, "box": size_or_native}
     files = {"out": folder, "json": partial(new_file, ending=".json")}
     for name, kind in (types | files).items():
         parser.add_argument(f"--{name}", type=kind)
@@ -92,8 +92,8 @@ def test_a_bad_option_is_one_sentence_of_one_form(arguments: list[str], sentence
 
 
 def test_types_of_options_give_what_they_take(tmp_path: Path) -> None:
-    assert (whole("7"), whole("0", low=0), size("2x3"), size_or_native("native")) == (7, 0, (2, 3), None)
+    assert (integer("7"), integer("0", low=0), size("2x3"), size_or_native("native")) == (7, 0, (2, 3), None)
     assert folder(str(tmp_path / "new")) == tmp_path / "new"
     assert new_file(str(tmp_path / "x.json"), ".json") == tmp_path / "x.json"
     with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 3, got '4'"):
-        whole("4", high=3)
+        integer("4", high=3)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from mfm_tune.console import Parser, whole
+from mfm_tune.console import Parser, integer
 from mfm_tune.fields import FileName
 from trainables.command_line import new_file, size_or_native
 from trainables.data.class_table import read_class_table
@@ -43,7 +43,7 @@ def make_parser(description: str) -> Parser:
         help="the same for images that are evaluated, whose labels keep their own size; default: as for training",
     )  # fmt: skip
     packing.add_argument("--codec", choices=[codec.value for codec in Codec], default=Codec.RAW.value)
-    packing.add_argument("--quality", type=partial(whole, high=100), default=95, help="of JPEG, 1 to 100; default: 95")
+    packing.add_argument("--quality", type=partial(integer, high=100), default=95, help="of JPEG, 1 to 100 (95)")
     packing.add_argument("--skip-broken", action="store_true", help="leave broken files out instead of refusing")
     checking = commands.add_parser("check", help="decode every native file and list what is wrong")
     _add_native(checking)
@@ -64,7 +64,7 @@ def _add_native(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", type=Path, metavar="FOLDER", help="where its native files lie")
     parser.add_argument("--splits", nargs="+", choices=[split.value for split in Split], help="default: all it has")
     parser.add_argument(
-        "--workers", type=partial(whole, high=1024), default=os.cpu_count() or 1, help="threads; default: one a core"
+        "--workers", type=partial(integer, high=1024), default=os.cpu_count() or 1, help="threads; default: one a core"
     )
     own = parser.add_argument_group(f"one's own data ({FOLDER}); a place is a folder, or a quoted pattern with one *")
     own.add_argument("--name", help="what the store is called in --data NAME=STORE")

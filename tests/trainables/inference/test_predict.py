@@ -268,6 +268,21 @@ def test_bad_input_to_evaluate_is_one_sentence(
     assert told.out == ""
 
 
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        (["--json", "/none/x.json"], "--json must be a file in a folder that can be written, got '/none/x.json'; see"),
+        (["--batch-size", "0"], "--batch-size must be an integer of at least 1, got '0'; see"),
+    ],
+)
+def test_evaluate_refuses_an_option_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture[str], option: list[str], sentence: str
+) -> None:
+    """The model is not there, and not looked for."""
+    assert evaluate.main(["nowhere", "--data", "toy-city", *option]) == 2
+    assert capsys.readouterr().err.startswith(sentence)
+
+
 def keys(value: Any, above: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
     """Where something stands in JSON; of a list the first part."""
     yield above
