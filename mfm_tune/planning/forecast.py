@@ -78,9 +78,13 @@ class StepTimes:
 
     def known(self, trial: Trial) -> float | None:
         """Seconds a step as far as the ledger has them."""
-        alike = (trial.benchmark, trial.cost_class)
-        known = self._by_config.get(trial.config_id) or self._by_class.get(alike)
-        return median(known) if known else self._probed.get(alike)
+        ran = self.ran(trial)
+        return self._probed.get((trial.benchmark, trial.cost_class)) if ran is None else ran
+
+    def ran(self, trial: Trial) -> float | None:
+        """Seconds a step of trials that ran here, side by side as they did."""
+        ran = self._by_config.get(trial.config_id) or self._by_class.get((trial.benchmark, trial.cost_class))
+        return median(ran) if ran else None
 
     def _slower(self, benchmark: str) -> float:
         here = self._probed | {alike: median(seconds) for alike, seconds in self._by_class.items()}
@@ -179,13 +183,15 @@ def estimate_cost(
     expected = forecast(trials, times, slots.count)
     hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
     measured = source(trials, times, table) if expected.busy_s else ""
+    alone = 0 < slots.gpus < 1 and any(times.ran(trial) is None for trial in trials)
+    least, as_if = ("at least", ", as if each trial had its GPU alone") if alone else ("about", "")
     if expected.wall_s is None:
         unknown = f"unknown: there is no step time of {unknown_classes(expected.unknown)}; --probe measures it"
-        some = f"at least {hours}{measured}, the others unknown" if expected.busy_s else "unknown"
+        some = f"at least {hours}{measured}{as_if}, the others unknown" if expected.busy_s else "unknown"
         return unknown, some if slots.gpus or program is None else _hours_of_gpus(trials, program) or some
     return (
-        f"about {duration(expected.wall_s)}, {slots}{measured}",
-        f"about {hours} ({slots.gpus:g} GPUs a trial)" if slots.gpus else f"about {hours}",
+        f"{least} {duration(expected.wall_s)}, {slots}{as_if}{measured}",
+        f"{least} {hours} ({slots.gpus:g} GPUs a trial)" if slots.gpus else f"about {hours}",
     )
 
 

@@ -240,6 +240,20 @@ def test_an_estimate_names_the_machine_that_step_times_are_of() -> None:
     assert set(hours_a_trial(trials, LedgerState(), Shipping()).values()) == {"0.1 GPU-hours"}
 
 
+def test_times_of_a_gpu_alone_are_the_least_that_a_shared_one_takes() -> None:
+    """Those measured elsewhere and by a probe are of trials side by side with none; those of trials here are not."""
+    trials, shared = plan().to_do, Slots(count=2, cpus=1, gpus=0.5)
+    time, cost = estimate_cost(trials, LedgerState(), shared, Shipping())
+    assert time.startswith("at least 30 min, 2 trials side by side, as if each trial had its GPU alone (measured on")
+    assert cost == "at least 0.5 GPU-hours (0.5 GPUs a trial)"
+    state = LedgerState()
+    state.apply({**probed(5.0, 0.0), "machine": {"device": "cuda"}})
+    assert estimate_cost(trials, state, shared, Shipping())[0].endswith("as if each trial had its GPU alone")
+    whole = estimate_cost(trials, state, replace(shared, gpus=1.0), Shipping())
+    ran = told(Outcome.FINISHED, device="cuda")
+    assert not any("at least" in each or "alone" in each for each in (*whole, *estimate_cost(trials, ran, shared)))
+
+
 def test_times_of_a_cpu_are_no_hours_of_a_gpu() -> None:
     """2 s a step on a CPU here; a GPU elsewhere takes 90 s, and a probe of a GPU here 5 s."""
     state, trials = told(Outcome.FINISHED, device="cpu"), plan().to_do[:1]
