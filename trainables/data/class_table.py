@@ -115,8 +115,6 @@ def read_class_table(path: Path, order: tuple[str, ...] | None = None, ordered_b
     rows = list(_json_rows(path) if path.suffix == ".json" else _csv_rows(path))
     coloured = _are_colours(path, rows)
     names = list(dict.fromkeys(row.name for row in rows if not _is_no_class(row.name)))
-    if not LEAST_CLASSES <= len(names) <= MOST_CLASSES:
-        raise ValueError(f"{path} must name {LEAST_CLASSES} to {MOST_CLASSES} classes, got {len(names)}.")
     classes = tuple(names) if order is None else order
     codes: dict[int, int] = {}
     lines: dict[int, str] = {}
@@ -132,6 +130,8 @@ def read_class_table(path: Path, order: tuple[str, ...] | None = None, ordered_b
         codes[code] = IGNORE if _is_no_class(row.name) else classes.index(row.name)
         lines[code] = row.place
         places.setdefault(row.name, row.place)
+    if not LEAST_CLASSES <= len(names) <= MOST_CLASSES:
+        raise ValueError(f"{path} must name {LEAST_CLASSES} to {MOST_CLASSES} classes, got {len(names)}.")
     if not coloured:
         codes.setdefault(IGNORE, IGNORE)
     return ClassTable(classes, codes, coloured, places)

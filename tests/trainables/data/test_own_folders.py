@@ -224,6 +224,14 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: own.write_table(root, 'id,class\n10,lane\n20,"ke\trb"\n'),
         "classes.csv, line 3: the name of a class must be one line",
     ),
+    "one good line": (
+        lambda root: own.write_table(root, "id,class\n10,lane\n3O,kerb\n"),
+        "classes.csv, line 3: id must be an integer from 0 to 65535, got '3O'.",
+    ),
+    "no good line": (
+        lambda root: own.write_table(root, "r,g,b,class\n300,0,0,lane\n"),
+        "classes.csv, line 2: colour must be #rrggbb or three numbers from 0 to 255, got '300 0 0'.",
+    ),
     "one class": (lambda root: own.write_table(root, "id,class\n10,lane\n"), "must name 2 to 254 classes, got 1"),
 }
 
