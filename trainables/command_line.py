@@ -55,7 +55,7 @@ def size_or_native(text: str) -> tuple[int, int] | None:
     return None if text == NATIVE else size(text, f", or {NATIVE}")
 
 
-def folder(text: str) -> Path:
+def new_folder(text: str) -> Path:
     """A folder to write to, which need not be there."""
     if (path := Path(text)).exists() and not path.is_dir():
         raise argparse.ArgumentTypeError(f"must be a folder, got the file '{text}'")

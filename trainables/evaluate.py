@@ -213,7 +213,8 @@ def _store(name: str, path: Path, description: Description) -> Store:
     Raises:
         ValueError: It is another.
     """
-    store, given = Store(path), f"--data {name}={path}"
+    given = f"--data {name}={path}"
+    store = Store(path, given)
     store.manifest.check_dataset(name, given)
     classes = store.manifest.classes
     if classes != description.classes:

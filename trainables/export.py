@@ -27,7 +27,7 @@ from mfm_tune.console import Parser, steady_streams
 from mfm_tune.results.scores import Score, score_of
 from trainables import tensor_file
 from trainables.atomic import replacing
-from trainables.command_line import exit_status, folder
+from trainables.command_line import exit_status, new_folder
 from trainables.config import HRDA, DAFormer, DeepLabV2, Network, SegFormer
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.description import Description
@@ -239,7 +239,7 @@ def _parser() -> Parser:
         type=Path,
         help="a trial's folder, one of its checkpoints, or a published one",
     )
-    add("out", metavar="OUT", type=folder, help="folder of the model: model.safetensors and config.json")
+    add("out", metavar="OUT", type=new_folder, help="folder of the model: model.safetensors and config.json")
     add("--network", choices=list(PUBLISHED), help="the network of a published checkpoint")
     add(
         "--format",

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from mfm_tune.console import Parser, steady_streams
-from trainables.command_line import exit_status, folder, size
+from trainables.command_line import exit_status, new_folder, size
 from trainables.config import Evaluation
 from trainables.data.packing.progress import ProgressLine
 from trainables.data.packing.resize import Pixels, fit_size, resize_image
@@ -164,7 +164,7 @@ def _parser() -> Parser:
     add = parser.add_argument
     add("model", metavar="MODEL", type=Path, help="a folder that python -m trainables.export wrote")
     add("images", metavar="IMAGES", type=Path, nargs="+", help="images, or folders of images")
-    add("--out", type=folder, required=True, help="folder of the label maps and overlays")
+    add("--out", type=new_folder, required=True, help="folder of the label maps and overlays")
     add("--size", type=size, metavar="ROWSxCOLUMNS", help="what the network sees (the size of the model's evaluation)")
     add("--strength", type=float, default=0.5, help="share of the colours in the overlay (0.5)")
     add_code_option(parser)

@@ -15,7 +15,7 @@ import pytest
 
 from mfm_tune.console import Parser, integer
 from mfm_tune.errors import OptionError
-from trainables.command_line import exit_status, folder, new_file, size, size_or_native
+from trainables.command_line import exit_status, new_file, new_folder, size, size_or_native
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_a_bad_option_is_one_sentence_of_one_form(arguments: list[str], sentence
     """The option, what is allowed, its value, and where more is said."""
     parser = Parser(prog="command")
     types = {"integer": integer, "port": partial(integer, low=0, high=65535), "size": size, "box": size_or_native}
-    files = {"out": folder, "json": partial(new_file, ending=".json")}
+    files = {"out": new_folder, "json": partial(new_file, ending=".json")}
     for name, kind in (types | files).items():
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--kind", choices=["a", "b"])
@@ -93,7 +93,7 @@ def test_a_bad_option_is_one_sentence_of_one_form(arguments: list[str], sentence
 
 def test_types_of_options_give_what_they_take(tmp_path: Path) -> None:
     assert (integer("7"), integer("0", low=0), size("2x3"), size_or_native("native")) == (7, 0, (2, 3), None)
-    assert folder(str(tmp_path / "new")) == tmp_path / "new"
+    assert new_folder(str(tmp_path / "new")) == tmp_path / "new"
     assert new_file(str(tmp_path / "x.json"), ".json") == tmp_path / "x.json"
     with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 3, got '4'"):
         integer("4", high=3)

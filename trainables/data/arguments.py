@@ -11,14 +11,14 @@ from pathlib import Path
 
 from mfm_tune.console import Parser, integer
 from mfm_tune.fields import FileName
-from trainables.command_line import new_file, size_or_native
+from trainables.command_line import new_file, new_folder, size_or_native
 from trainables.data.class_table import read_class_table
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.datasets import dataset_names, find_dataset, load_dataset
 from trainables.data.given import FOLDER
 from trainables.data.label_map import read_label_map
 from trainables.data.own_folders import OwnFolders, folder_reader
-from trainables.data.packing.manifest import Codec, Manifest
+from trainables.data.packing.manifest import MANIFEST, Codec, Manifest
 from trainables.data.packing.plan import Job
 from trainables.data.readers import Reader
 from trainables.data.splits import Split
@@ -33,7 +33,7 @@ def make_parser(description: str) -> Parser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     packing = commands.add_parser("prepare", help="pack a data set into a store; a stopped run is continued")
     _add_native(packing)
-    packing.add_argument("--out", type=Path, required=True, metavar="STORE", help="the store's folder")
+    packing.add_argument("--out", type=new_folder, required=True, metavar="STORE", help="the store's folder")
     packing.add_argument(
         "--size", type=size_or_native, default=argparse.SUPPRESS, metavar="ROWSxCOLUMNS",
         help="box that training images are fitted into, or native (which serves every size); default: the paper's",
@@ -88,6 +88,8 @@ def make_job(arguments: argparse.Namespace) -> Job:
         ValueError: The options do not fit together, or a file that they name cannot be used.
     """
     reader, root = find_reader(arguments)
+    if arguments.out.exists() and not (arguments.out / MANIFEST).is_file():
+        raise ValueError(f"--out must be new, or a store, but {arguments.out} has no {MANIFEST}; give another --out.")
     box = getattr(arguments, "size", reader.training_size)
     return Job(
         reader=reader,
@@ -179,7 +181,7 @@ def check_place(option: str, place: str | None) -> None:
 def _class_list(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
-    return CITYSCAPES_CLASSES if text == CITYSCAPES else Manifest.read(Path(text)).classes
+    return CITYSCAPES_CLASSES if text == CITYSCAPES else Manifest.read(Path(text), f"--class-list {text}").classes
 
 
 def find_splits(arguments: argparse.Namespace, reader: Reader) -> tuple[Split, ...]:

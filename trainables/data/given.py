@@ -174,8 +174,9 @@ def _classes_in(folder: Path) -> tuple[str, ...]:
 
 
 def _store(name: str, folder: Path) -> Manifest:
-    manifest = Manifest.read(folder)
-    manifest.check_dataset(name, f"--data {name}={folder}")
+    given = f"--data {name}={folder}"
+    manifest = Manifest.read(folder, given)
+    manifest.check_dataset(name, given)
     return manifest
 
 

@@ -125,6 +125,14 @@ def test_a_sound_data_set_passes(tmp_path: Path, capsys: pytest.CaptureFixture[s
         (["prepare", "gta", "--root", "ROOT", "--out", "o", "--quality", "101"], "an integer from 1 to 100"),
         (["prepare", "folder", "--root", "ROOT", "--out", "o"], "--label-map must be given with folder"),
         (["check", "gta", "--root", "ROOT", "--label-map", "m"], "--label-map must be given with folder"),
+        (
+            ["prepare", "gta", "--root", "ROOT", "--out", "ROOT"],
+            "--out must be new, or a store, but ROOT has no store.json;",
+        ),
+        (
+            ["prepare", "gta", "--root", "ROOT", "--out", "ROOT/file"],
+            "--out must be a folder, got the file 'ROOT/file'; see",
+        ),
         (["info", "ROOT"], "must be a store made by `python -m trainables.data prepare`"),
         (["verify", "ROOT/none"], "must be a store made by"),
         ([], "the following arguments are required"),
@@ -133,7 +141,8 @@ def test_a_sound_data_set_passes(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_bad_input_is_refused_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
 ) -> None:
+    (tmp_path / "file").touch()
     assert main([argument.replace("ROOT", str(tmp_path)) for argument in arguments]) == 2
     said = capsys.readouterr().err
-    assert words in said
+    assert words.replace("ROOT", str(tmp_path)) in said
     assert said.count("\n") == 1

@@ -224,11 +224,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: own.write_table(root, 'id,class\n10,lane\n20,"ke\trb"\n'),
         "classes.csv, line 3: the name of a class must be one line",
     ),
-    "one good line": (
-        lambda root: own.write_table(root, "id,class\n10,lane\n3O,kerb\n"),
-        "classes.csv, line 3: id must be an integer from 0 to 65535, got '3O'.",
+    "no good id": (
+        lambda root: own.write_table(root, "id,class\n3O,lane\n"),
+        "classes.csv, line 2: id must be an integer from 0 to 65535, got '3O'.",
     ),
-    "no good line": (
+    "no good colour": (
         lambda root: own.write_table(root, "r,g,b,class\n300,0,0,lane\n"),
         "classes.csv, line 2: colour must be #rrggbb or three numbers from 0 to 255, got '300 0 0'.",
     ),
@@ -286,7 +286,7 @@ def test_a_class_without_pixels_and_one_with_hardly_any_are_named_with_their_lin
         (["ALL", "--val-images", "ROOT/images"], "--val-images and --val-labels must be given together"),
         (["ALL", "--root", "ROOT"], "--root must not be given with --images"),
         (["ALL", "--class-list", "cityscapes"], "line 2: 'lane' must be one of --class-list: road,"),
-        (["ALL", "--class-list", "ROOT"], "must be a store made by"),
+        (["ALL", "--class-list", "."], "--class-list . must be a store made by"),
         (["ALL", "--label-map", "ROOT/map.json"], "--name must be given with folder alone, got it with --label-map"),
     ],
 )

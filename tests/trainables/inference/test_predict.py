@@ -252,7 +252,7 @@ def test_bad_input_to_predict_is_one_sentence(
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ("cityscapes=nowhere", "nowhere must be a store made by `python -m trainables.data prepare`"),
+        ("cityscapes=nowhere", "--data cityscapes=nowhere must be a store made by `python -m trainables.data prepare`"),
         ("imagenet=nowhere", "nowhere must be a store made by `python -m trainables.data prepare`"),
         ("cityscapes", "--data must be toy-city, or NAME=STORE"),
     ],

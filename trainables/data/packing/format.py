@@ -91,14 +91,15 @@ class Store:
 
     Args:
         folder: Where it lies.
+        given: What names it, as `Manifest.read` has it.
 
     Raises:
         StoreError: It is missing, damaged, of another version, or a file of it is missing or has another size.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, given: str = "") -> None:
         self.folder = folder
-        self.manifest = Manifest.read(folder)
+        self.manifest = Manifest.read(folder, given)
 
     def split(self, split: Split) -> PackedSplit:
         """Open a split.

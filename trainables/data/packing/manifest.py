@@ -104,8 +104,12 @@ class Manifest:
         return json.dumps(content | {"sha256": _digest(content)}, indent=1)
 
     @classmethod
-    def read(cls, folder: Path) -> Manifest:
+    def read(cls, folder: Path, given: str = "") -> Manifest:
         """Read and check `store.json`, and look at the sizes of the store's files.
+
+        Args:
+            folder: The store.
+            given: What names it, such as `--data gta=PATH`; by default its path.
 
         Raises:
             StoreError: It is missing, damaged, or of another version; a file is missing or has another size.
@@ -113,7 +117,7 @@ class Manifest:
         path = folder / MANIFEST
         if not path.is_file():
             raise StoreError(
-                f"{folder} must be a store made by `python -m trainables.data prepare`, but has no {MANIFEST}."
+                f"{given or folder} must be a store made by `python -m trainables.data prepare`, but has no {MANIFEST}."
             )
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
