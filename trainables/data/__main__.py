@@ -76,7 +76,7 @@ def _check(arguments: argparse.Namespace) -> None:
     checked = check(reader, root, splits, arguments.workers, ProgressLine())
     _warn(reader, checked.pixels)
     if checked.problems:
-        raise BrokenFiles(checked.problems)
+        raise BrokenFiles(checked.problems, reader.layout)
     print(f"{root}: every file of {listed(splits)} is there and can be read.")
 
 

@@ -121,6 +121,7 @@ class Reader:
         places: Class -> where a table of one's own names it, such as `classes.csv, line 3`.
         digest: Of what labels are decoded by, where a table of classes has it and not the code.
         file_digest: Of the file that describes it: a label map, or code of one's own.
+        layout: Where its files lie in a root folder, for messages; of a `DATASET` the first line of its module.
         find: Pairs the files of a split in a root folder.
         train_ids: Decodes a label file to class ids [H, W], 255 where nothing is trained; raises `UnknownIds`, or one
             of `DECODING_ERRORS`.
@@ -134,6 +135,7 @@ class Reader:
     places: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     file_digest: str = ""
+    layout: str = ""
     find: Callable[[Path, Split], Found]
     train_ids: Callable[[Path], TrainIds]
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.trainables.data import native_files as native
 from trainables.data.__main__ import main
-from trainables.data.datasets import find_dataset
+from trainables.data.datasets import dataset_names, find_dataset
 from trainables.data.packing.check import check
 from trainables.data.readers import Fault, Problem, Reader
 from trainables.data.splits import Split
@@ -113,6 +113,19 @@ def test_a_sound_data_set_passes(tmp_path: Path, capsys: pytest.CaptureFixture[s
     native.gta(tmp_path, "a", native.image(), native.all_ids(35))
     assert main(["check", "gta", "--root", str(tmp_path)]) == 0
     assert "every file of train is there and can be read" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["check", "prepare"])
+@pytest.mark.parametrize("dataset", dataset_names())
+def test_a_folder_without_images_is_told_what_must_lie_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dataset: str, command: str
+) -> None:
+    """No option leaves a split out that has nothing else."""
+    out = ["--out", str(tmp_path / "out")] if command == "prepare" else []
+    assert main([command, dataset, "--root", str(tmp_path), *out]) == 2
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert sentence.endswith(f"; give the folder of {find_dataset(dataset).layout.rstrip('.')}.")
+    assert "--skip-broken" not in sentence
 
 
 @pytest.mark.parametrize(

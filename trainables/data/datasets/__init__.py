@@ -10,6 +10,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from pkgutil import iter_modules
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from trainables.user_code import run_file
@@ -27,8 +28,9 @@ def dataset_names() -> list[str]:
 
 def find_dataset(name: str) -> Reader:
     """The data set of a name."""
-    reader: Reader = import_module(f"{__name__}.{name.replace('-', '_')}").DATASET
-    return reader
+    module = import_module(f"{__name__}.{name.replace('-', '_')}")
+    reader: Reader = module.DATASET
+    return replace(reader, layout=_first_line(module))
 
 
 def load_dataset(path: Path) -> Reader:
@@ -45,4 +47,8 @@ def load_dataset(path: Path) -> Reader:
         raise ValueError(f"--code {path} must have a DATASET = Reader(...), got {reader!r}.")
     if reader.dataset in dataset_names():
         raise ValueError(f"--code {path}: DATASET.dataset must be a name of its own, got {reader.dataset!r}.")
-    return replace(reader, file_digest=hashlib.sha256(path.read_bytes()).hexdigest())
+    return replace(reader, file_digest=hashlib.sha256(path.read_bytes()).hexdigest(), layout=_first_line(module))
+
+
+def _first_line(module: ModuleType) -> str:
+    return (module.__doc__ or "").partition("\n")[0]

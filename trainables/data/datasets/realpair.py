@@ -1,4 +1,4 @@
-"""Real images as the target: a folder of images and trainId labels, CARLA + AirSim -> CamVid.
+"""CARLA + AirSim -> CamVid: `{source,target/train,target/val}/images/*`, `{source,target/val}/labels/*.png` (trainIds).
 
     source/images/NAME.*          source/labels/NAME.png
     source/PART.txt               optional: the names of a part, one a line; parts are drawn with equal chance

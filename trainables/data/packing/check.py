@@ -32,25 +32,25 @@ RARE = 1e-4  # share of the labelled pixels under which a class is named
 
 
 class BrokenFiles(ValueError):
-    """A data set has broken files, which are not to be left out.
+    """A data set has broken files, which are not to be left out, or a split without any.
 
     Args:
         problems: All of them.
+        layout: Where the files of the data set lie (`Reader.layout`).
     """
 
-    def __init__(self, problems: Sequence[Problem]) -> None:
+    def __init__(self, problems: Sequence[Problem], layout: str = "") -> None:
         self.problems = tuple(problems)
-        if len(self.problems) == 1:
-            (one,) = self.problems
-            super().__init__(
-                f"1 file is broken, missing or in the wrong place: {one.path}, {one.fault.value} ({one.detail}); mend "
-                "it, or prepare with --skip-broken to leave it out."
-            )
+        first, count = self.problems[0], len(self.problems)
+        if count == 1:
+            what, them = "1 file is broken, missing or in the wrong place: ", "it"
+            what += f"{first.path}, {first.fault.value} ({first.detail})"
         else:
-            super().__init__(
-                f"{len(problems)} files are broken, missing or in the wrong place (see the table); mend them, or "
-                "prepare with --skip-broken to leave them out."
-            )
+            what, them = f"{count} files are broken, missing or in the wrong place (see the table)", "them"
+        remedy = f"mend {them}, or prepare with --skip-broken to leave {them} out."
+        if any(problem.fault is Fault.EMPTY_FOLDER for problem in self.problems):
+            remedy = f"give the folder of {layout.rstrip('.')}." if layout else "complete the folder, or give another."
+        super().__init__(f"{what}; {remedy}")
 
 
 @dataclass(frozen=True, slots=True)

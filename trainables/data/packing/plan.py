@@ -102,7 +102,7 @@ def make_plan(job: Job, progress: Progress) -> Plan:
     surveys = {split: survey(job.reader, job.root, split, job.workers, progress) for split in job.splits}
     problems = tuple(problem for entry in surveys.values() for problem in entry.problems)
     if problems and not job.skip_broken:
-        raise BrokenFiles(problems)
+        raise BrokenFiles(problems, job.reader.layout)
     samples = {split: entry.samples for split, entry in surveys.items()}
     refuse_empty(job, {split: len(entries) for split, entries in samples.items()})
     native = replace(job, box=None, evaluation_box=None)
