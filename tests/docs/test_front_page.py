@@ -30,7 +30,7 @@ TRAINS = {  # what the rows that train are given besides; through Ray where it d
     "use a cluster": f"{LOOK} --only case --no-tracking --storage cluster",
     "adapt between real images": f"{LOOK} --inline --no-tracking",
 }
-FILES = {"encoders.py": "encoder study", "entropy_task.py": "auxiliary task", "entropy_study.py": "study of a task"}
+FILES = {"timm_study.py": "encoder study", "entropy_task.py": "auxiliary task", "entropy_study.py": "study of a task"}
 UI = "python -m mfm_tune.ui"
 REPRODUCE = (DOCS / "reproduce.md").read_text(encoding="utf-8")
 NEWCOMERS = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -98,6 +98,17 @@ def test_the_front_page_is_short_and_its_table_has_ten_rows() -> None:
         assert row.pages, row.wish
         assert all((ROOT / page).is_file() for page in row.pages), row.wish
         assert row.command.startswith("python -m ")
+
+
+def test_a_file_that_the_table_runs_is_its_pages_and_cannot_be_taken_for_a_shipped_one() -> None:
+    """Without the page's file the command must not train another study of that name."""
+    shipped = {path.name for path in (ROOT / "search_spaces").glob("*.py")}
+    run_by_rows = {(row, Path(name)) for row in rows() for name in re.findall(r"run (\S+\.py)", row.command)}
+    assert {path.name for _, path in run_by_rows} == FILES.keys() - {"entropy_task.py"}
+    for row, path in run_by_rows:
+        assert path.name not in shipped
+        assert f"`{path}`" in (ROOT / row.pages[0]).read_text(encoding="utf-8")
+        assert f"| `{path}` of [" in README.read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
