@@ -19,7 +19,7 @@ from trainables.data.given import FOLDER
 from trainables.data.label_map import read_label_map
 from trainables.data.own_folders import OwnFolders, folder_reader
 from trainables.data.packing.manifest import MANIFEST, Codec, Manifest
-from trainables.data.packing.plan import Job
+from trainables.data.packing.plan import JPEG_QUALITY, Job
 from trainables.data.readers import Reader
 from trainables.data.splits import Split
 
@@ -42,18 +42,21 @@ def make_parser(description: str) -> Parser:
         "--evaluation-size", type=size_or_native, default=argparse.SUPPRESS, metavar="ROWSxCOLUMNS",
         help="the same for images that are evaluated, whose labels keep their own size; default: as for training",
     )  # fmt: skip
-    packing.add_argument("--codec", choices=[codec.value for codec in Codec], default=Codec.RAW.value)
-    packing.add_argument("--quality", type=partial(integer, high=100), default=95, help="of JPEG, 1 to 100 (95)")
+    codecs = [codec.value for codec in Codec]
+    packing.add_argument("--codec", choices=codecs, default=codecs[0], help="of images: exact, or a tenth of the disk")
+    packing.add_argument(
+        "--quality", type=partial(integer, high=100), metavar="N", help="of --codec jpeg, 1 to 100 (95)"
+    )
     packing.add_argument("--skip-broken", action="store_true", help="leave broken files out instead of refusing")
     checking = commands.add_parser("check", help="decode every native file and list what is wrong")
     _add_native(checking)
     showing = commands.add_parser("info", help="what a store holds: class shares, and a contact sheet of overlays")
-    showing.add_argument("store", type=Path)
+    showing.add_argument("store", type=Path, metavar="STORE", help="the store's folder")
     showing.add_argument(
         "--sheet", type=partial(new_file, ending=".png"), metavar="PNG", help="default: beside the store"
     )
     verifying = commands.add_parser("verify", help="compare every byte of a store with its checksums")
-    verifying.add_argument("store", type=Path)
+    verifying.add_argument("store", type=Path, metavar="STORE", help="the store's folder")
     return parser
 
 
@@ -90,6 +93,9 @@ def make_job(arguments: argparse.Namespace) -> Job:
     reader, root = find_reader(arguments)
     if arguments.out.exists() and not (arguments.out / MANIFEST).is_file():
         raise ValueError(f"--out must be new, or a store, but {arguments.out} has no {MANIFEST}; give another --out.")
+    codec = Codec(arguments.codec)
+    if arguments.quality is not None and codec is not Codec.JPEG:
+        raise ValueError(f"--quality must be given with --codec jpeg, got it with {codec.value}; leave it out.")
     box = getattr(arguments, "size", reader.training_size)
     return Job(
         reader=reader,
@@ -98,8 +104,8 @@ def make_job(arguments: argparse.Namespace) -> Job:
         splits=find_splits(arguments, reader),
         box=box,
         evaluation_box=getattr(arguments, "evaluation_size", box),
-        codec=Codec(arguments.codec),
-        quality=arguments.quality,
+        codec=codec,
+        quality=arguments.quality or JPEG_QUALITY,
         workers=arguments.workers,
         skip_broken=arguments.skip_broken,
     )

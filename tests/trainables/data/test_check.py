@@ -146,6 +146,7 @@ def test_a_folder_without_images_is_told_what_must_lie_there(
             ["prepare", "gta", "--root", "ROOT", "--out", "ROOT/file"],
             "--out must be a folder, got the file 'ROOT/file'; see",
         ),
+        (["prepare", "gta", "--root", "ROOT", "--out", "o", "--quality", "50"], "be given with --codec jpeg, got it"),
         (["info", "ROOT"], "must be a store made by `python -m trainables.data prepare`"),
         (["verify", "ROOT/none"], "must be a store made by"),
         ([], "the following arguments are required"),

@@ -19,8 +19,9 @@ from trainables.data.packing.resize import Size, fit_size
 from trainables.data.readers import TRAINING_SPLITS, Problem, Reader
 from trainables.data.splits import Split
 
+JPEG_QUALITY = 95
 LABEL_SHARE = 0.06  # of a label's pixels, compressed: an upper estimate (0.04 measured on street scenes)
-JPEG_SHARE = 0.25  # of an image's bytes at quality 95: an upper estimate
+JPEG_SHARE = 0.25  # of an image's bytes at that quality: an upper estimate
 SPARE = 1.02  # Arrow's framing and the indices
 
 
@@ -48,7 +49,7 @@ class Job:
     box: Size | None
     evaluation_box: Size | None
     codec: Codec = Codec.RAW
-    quality: int = 95
+    quality: int = JPEG_QUALITY
     workers: int = field(default_factory=lambda: os.cpu_count() or 1)
     skip_broken: bool = False
     shard_images: int = 128
