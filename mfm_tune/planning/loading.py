@@ -23,6 +23,7 @@ from types import ModuleType
 from typing import TypeVar
 
 from mfm_tune.errors import OptionError, SearchSpaceError, in_words
+from mfm_tune.fields import shown
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
 from mfm_tune.user_files import module_name, origin_elsewhere
@@ -176,10 +177,13 @@ def _check_one_kind(studies: Mapping[str, Study], searches: Mapping[str, Search]
 
 
 def _by_profile(module: ModuleType, kind: type[D], many: str, one: str) -> Mapping[str, D]:
-    declared = getattr(module, many, None)
+    declared, single = getattr(module, many, None), getattr(module, one, None)
+    if declared is not None and single is not None:
+        raise SearchSpaceError(f"it defines both {one} and {many}; put {one} into {many}, or leave one of them out.")
+    if single is not None and not isinstance(single, kind):
+        raise SearchSpaceError(f"{one} must be a {kind.__name__}, got {shown(single)}; correct the file.")
     if declared is None:
-        single = getattr(module, one, None)
-        declared = {} if single is None else {getattr(single, "profile", ""): single}
+        declared = {} if single is None else {single.profile: single}
     if not isinstance(declared, Mapping):
         raise SearchSpaceError(f"{many} must map profiles to {many.capitalize()}, got {type(declared).__name__}.")
     for profile, experiment in declared.items():
