@@ -11,9 +11,10 @@ Standard library only.
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cache
@@ -178,7 +179,7 @@ class Makes(Rule):
     Args:
         what: What they make: `a network`.
         method: Name of the method.
-        base: What their class derives from.
+        base: What their class derives from; where it has the method, that of a class takes as many arguments.
     """
 
     def __init__(self, what: str, method: str, base: type[Settings] = Settings) -> None:
@@ -187,10 +188,14 @@ class Makes(Rule):
         )
         self.plural = f"settings that each have a {method} of their own"
         self._method, self._base = method, base
+        declared = vars(base).get(method)
+        self._arguments = () if declared is None else tuple(inspect.signature(declared).parameters)[1:]
 
     def fits(self, value: object) -> bool:
         """Whether the value is of such a class."""
-        return isinstance(value, self._base) and _is_frozen(type(value)) and self._maker(value) is type(value)
+        if not isinstance(value, self._base) or not _is_frozen(type(value)) or self._maker(value) is not type(value):
+            return False
+        return takes(getattr(value, self._method), self._arguments)
 
     def remedy(self, value: object) -> str:
         """How the class of settings that do not fit is completed."""
@@ -204,11 +209,24 @@ class Makes(Rule):
                 f", which inherits {self._method} from {maker.__name__} and would be taken for one; "
                 f"give it a {self._method} of its own"
             )
-        return ", which is no frozen dataclass; decorate it with @dataclass(frozen=True)"
+        if not _is_frozen(maker):
+            return ", which is no frozen dataclass; decorate it with @dataclass(frozen=True)"
+        given = inspect.signature(getattr(maker, self._method))
+        wanted = ", ".join(("self", *self._arguments))
+        return f", whose method is {self._method}{given}; define it as {self._method}({wanted})"
 
     def _maker(self, value: object) -> type | None:
         """The class that defines the method."""
         return next((kind for kind in type(value).__mro__ if callable(vars(kind).get(self._method))), None)
+
+
+def takes(function: Callable[..., object], arguments: Sequence[str]) -> bool:
+    """Whether a function can be called with these arguments, by place."""
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True
 
 
 PLAIN: Mapping[Any, Rule] = {float: Number(), int: IntRange()}  # a bool is neither

@@ -90,6 +90,14 @@ class Unfinished(Hammer):
 
 
 @dataclass(frozen=True)
+class Saw(Tool):
+    """Wants more than it is given."""
+
+    def make(self, teeth: int) -> str:  # type: ignore[override]
+        return "saw" * teeth
+
+
+@dataclass(frozen=True)
 class Blueprint(Tool):
     """Makes nothing."""
 
@@ -124,6 +132,7 @@ WANTED = "Box.tool must be settings of a tool (a frozen dataclass derived from T
             Mallet(),
             "Mallet(weight=1), which inherits make from Hammer and would be taken for one; give it a make of its own.",
         ),
+        (Saw(), "Saw(), whose method is make(self, teeth: 'int') -> 'str'; define it as make(self)."),
         (Unfinished(), "Unfinished(weight=1), which is no frozen dataclass; decorate it with @dataclass(frozen=True)."),
     ],
 )

@@ -9,6 +9,7 @@ from typing import Any
 from mfm_tune.fields import (
     AtLeast1,
     Settings,
+    takes,
 )
 from trainables.experiment.adaptation import Adaptation, SelfTraining
 from trainables.experiment.data import Data, RareClassSampling, SourceHoldout
@@ -65,7 +66,7 @@ class Experiment(Settings):
                     "Experiment.auxiliary must hold settings of auxiliary tasks (frozen dataclasses with a weight), "
                     f"got {task!r}."
                 )
-            _check_build(kind)
+            _check_build(task)
             if kinds.count(kind) > 1:
                 raise ValueError(f"Experiment.auxiliary holds {kind.__name__} twice; give each task once.")
         if self.auxiliary and not isinstance(self.adaptation, SelfTraining):
@@ -96,19 +97,17 @@ def _check_crops(config: Experiment) -> None:
         )
 
 
-def _check_build(kind: type) -> None:
+def _check_build(task: object) -> None:
     """See that settings of a task build it themselves: a `build` that is inherited makes the parent's task."""
+    kind = type(task)
     own = vars(kind).get("build")
     if not callable(own):
         raise ValueError(
             f"Experiment.auxiliary holds a {kind.__name__}, which has no method build(setting) of its own; "
             "give it one that returns an AuxiliaryTask."
         )
-    signature = inspect.signature(own)
-    try:
-        signature.bind("self", "setting")
-    except TypeError:
+    if not takes(task.build, ["setting"]):  # type: ignore[attr-defined]
         raise ValueError(
-            f"Experiment.auxiliary holds a {kind.__name__}, whose method is build{signature}; "
+            f"Experiment.auxiliary holds a {kind.__name__}, whose method is build{inspect.signature(own)}; "
             "define it as build(self, setting), with the student, the streams and more in a TaskSetting."
-        ) from None
+        )

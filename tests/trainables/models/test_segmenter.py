@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from mfm_tune.fields import Settings
 from tests.trainables.models.tiny import TINY_DAFORMER, TINY_DLV2, TINY_MIT, built
 from trainables.config import (
     HRDA,
@@ -21,6 +23,7 @@ from trainables.config import (
     SegFormer,
     SegFormerHead,
     Segmenter,
+    SelfTraining,
     SmallDeepLab,
     SmallResNet,
     SummingHead,
@@ -210,6 +213,55 @@ def test_what_cannot_be_put_together_is_one_sentence() -> None:
         HRDA(base=Segmenter(encoder=OneStage(), head=SummingHead()), detail_crop=(20, 32)).build(3)
     with pytest.raises(ValueError, match=r"^Segmenter\.head must be settings of a head .+, got OneStage\(\)\.$"):
         Segmenter(encoder=OneStage(), head=OneStage())  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Shapeless(HeadSettings):
+    """A head that is told nothing of its encoder."""
+
+    def build(self) -> Head:  # type: ignore[override]
+        return LinearHead()
+
+
+@dataclass(frozen=True)
+class Counted(EncoderSettings):
+    """An encoder that wants what only networks are given."""
+
+    def build(self, num_classes: int) -> Encoder:  # type: ignore[override]
+        return SmallEncoder(SmallResNet())
+
+
+@dataclass(frozen=True)
+class Seeded(Settings):
+    """A mixer that wants what it is not given."""
+
+    def build(self, seed: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda: Segmenter(encoder=OneStage(), head=Shapeless()),
+            r"^Segmenter\.head must .+, got Shapeless\(\), whose method is build\(self\).+; define it as "
+            r"build\(self, channels, strides, num_classes\)\.$",
+        ),
+        (
+            lambda: Segmenter(encoder=Counted(), head=Linear()),
+            r"^Segmenter\.encoder must .+, whose method is build\(self, num_classes.+; define it as build\(self\)\.$",
+        ),
+        (
+            lambda: SelfTraining(mixer=Seeded()),
+            r"^SelfTraining\.mixer must .+, whose method is build\(self, seed.+; define it as build\(self\)\.$",
+        ),
+    ],
+)
+def test_a_build_that_takes_something_else_is_refused_when_the_config_is_made(
+    make: Callable[[], object], sentence: str
+) -> None:
+    """Not first in a worker."""
+    with pytest.raises(ValueError, match=sentence):
+        make()
 
 
 def test_trials_are_timed_by_encoder_and_head() -> None:
