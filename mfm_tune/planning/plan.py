@@ -258,7 +258,7 @@ def describe(plan: Plan, time: str, cost: str, hours: Mapping[str, str] = Mappin
     Args:
         hours: What one trial costs, by config id; may lack any.
     """
-    by_table = ", ".join(f"{table.name} {table.axis.name} {len(table.axis.levels)}" for table in plan.tables)
+    by_table = ", ".join(f"{_table_and_axis(table)} {len(table.axis.levels)}" for table in plan.tables)
     second = sum(planned.trial.seed not in plan.study.seeds for planned in plan.trials)
     seeds = ", ".join(str(seed) for seed in plan.study.seeds) + (f", and {second} with further ones" if second else "")
     return [
@@ -270,6 +270,10 @@ def describe(plan: Plan, time: str, cost: str, hours: Mapping[str, str] = Mappin
         f"  cost     {cost}",
         *_costs_a_trial(plan, hours),
     ]
+
+
+def _table_and_axis(table: Table) -> str:
+    return table.name if table.name == table.axis.name else f"{table.name} {table.axis.name}"
 
 
 def _costs_a_trial(plan: Plan, hours: Mapping[str, str]) -> list[str]:

@@ -148,4 +148,5 @@ def test_the_command_that_shows_runs_opens_mlflow(place: Path) -> None:
 def test_the_plan_is_printed_as_the_page_shows_it(tmp_path: Path) -> None:
     """Its first lines, in an empty folder."""
     command, lines = printed("plan")
+    assert lines.pop() == "..."
     assert run(command, tmp_path).splitlines()[: len(lines)] == lines

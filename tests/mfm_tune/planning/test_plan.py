@@ -335,6 +335,13 @@ def test_a_plan_in_words() -> None:
     ]
 
 
+def test_a_table_that_is_called_as_its_axis_is_named_once() -> None:
+    """As in a study of schedules, with a table for each."""
+    made = plan()
+    tables = (replace(made.tables[0], name="quality"), *made.tables[1:])
+    assert describe(replace(made, tables=tables), "", "")[1] == "  cells    4 (quality 2, b level 2)"
+
+
 @pytest.mark.parametrize(
     ("answers", "sentence"),
     [
