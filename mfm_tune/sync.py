@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from mfm_tune.commands.options import Parser
 from mfm_tune.console import exit_code, steady_streams
 from mfm_tune.errors import StorageBusyError, StorageError
+from mfm_tune.ledger.file import check_ledger
 from mfm_tune.ledger.uri import announced_uri, without_password_of
 from mfm_tune.tracking.mirror import Target, quiet_environment
 
@@ -39,15 +40,14 @@ def synchronise(target: Target, *, from_start: bool = False, patience_s: float =
         patience_s: How long the store may give trouble, and take nothing.
 
     Raises:
-        StorageError: There is no ledger, or it is broken, or the store does not take what it is given.
+        StorageError: There is no ledger, or none of this version, or it is broken, or the store does not take it.
         StorageBusyError: A mirror is at work on it.
     """
     from filelock import FileLock, Timeout
 
     from mfm_tune.tracking.process import Mirroring
 
-    if not target.ledger.is_file():
-        raise StorageError(f"There is no ledger in {target.storage}; give the --storage of a run.")
+    check_ledger(target.ledger)
     try:
         target.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(target.lock, timeout=LOCK_S):

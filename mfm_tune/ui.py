@@ -22,6 +22,7 @@ from pathlib import Path
 from mfm_tune.commands.options import Parser
 from mfm_tune.console import integer, steady_streams
 from mfm_tune.errors import StorageError, UserError
+from mfm_tune.ledger.file import check_ledger
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.uri import OPTION, announced_uri
 from mfm_tune.tracking.database import damage
@@ -73,8 +74,7 @@ def _is_sound(database: Path) -> bool:
 
 def show(target: Target, port: int) -> None:
     """Start the server, print the links, and wait for Ctrl-C."""
-    if not target.ledger.is_file():
-        raise StorageError(f"There is no ledger in {target.storage}; give the --storage of a run.")
+    check_ledger(target.ledger)
     if target.served:
         _print_links(links(read_ledger(target.ledger), target.uri.rstrip("/")))
         return

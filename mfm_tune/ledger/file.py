@@ -112,6 +112,20 @@ def _lines(path: Path, content: bytes) -> tuple[list[bytes], bytes]:
     return lines, tail
 
 
+def check_ledger(path: Path) -> None:
+    """See that there is a ledger, and of this version as far as its first line is written.
+
+    Raises:
+        StorageError: There is none, or it is of another version.
+    """
+    if not path.is_file():
+        raise StorageError(f"There is no ledger in {path.parent}; give the --storage of a run.")
+    with path.open("rb") as file:
+        first = file.readline()
+    if first.endswith(b"\n"):
+        _check_version(path, first)
+
+
 def _check_version(path: Path, line: bytes) -> None:
     try:
         check_version(line)

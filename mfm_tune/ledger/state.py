@@ -12,8 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from mfm_tune.errors import StorageError
-from mfm_tune.ledger.file import FILE_NAME, broken_line, read_events
+from mfm_tune.ledger.file import FILE_NAME, broken_line, check_ledger, read_events
 from mfm_tune.ledger.records import (
     ConfigRecord,
     ProbeRecord,
@@ -218,6 +217,5 @@ def read_storage(storage: Path) -> LedgerState:
         StorageError: There is none, or as `read_ledger`.
     """
     path = storage / FILE_NAME
-    if not path.is_file():
-        raise StorageError(f"There is no ledger in {storage}; give the --storage of a run.")
+    check_ledger(path)
     return read_ledger(path)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
-from mfm_tune import sync
+from mfm_tune import sync, ui
 from mfm_tune.errors import StorageError
 from mfm_tune.tracking.mirror import Target, caught_up
 from tests.mfm_tune.tracking.tracking_ledger import Fiction, expected, stored, write
@@ -109,6 +110,19 @@ def test_a_mirror_at_work_is_left_alone(
     with FileLock(target.lock):
         assert sync.main(["--storage", str(tmp_path)]) == 2
     assert "The mirror of a run is at work" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("main", [sync.main, ui.main])
+def test_a_ledger_of_another_version_is_refused_before_there_is_a_database(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], main: Callable[[list[str]], int]
+) -> None:
+    path = tmp_path / "ledger.jsonl"
+    path.write_text('{"event": "ledger", "version": 99}\n')
+    assert main(["--storage", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"The ledger {path} must begin with version")
+    assert told.endswith("got 99; use the version of mfm_tune that wrote it, or another --storage.\n")
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_broken_ledger_is_named_by_its_place(tmp_path: Path, empty_database: Path) -> None:
