@@ -16,6 +16,7 @@ from collections.abc import Sequence
 
 from mfm_tune.commands.options import Parser
 from mfm_tune.console import exit_code, steady_streams
+from mfm_tune.fields import recorded
 from mfm_tune.ledger.state import read_storage
 from mfm_tune.report.answer import answer
 from mfm_tune.results.comparison import describe, find
@@ -33,7 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--study", metavar="NAME", nargs="+", default=[], help="names of these studies and searches alone"
     )
-    parser.add_argument("--profile", metavar="NAME", nargs="+", default=[], help="names of these profiles alone")
+    parser.add_argument(
+        "--profile", metavar="NAME", nargs="+", type=recorded, default=[], help="names of these profiles alone"
+    )
 
     def run() -> None:
         given = parser.parse_args(argv)

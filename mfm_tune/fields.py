@@ -242,6 +242,16 @@ UnitInterval = Annotated[float, Number(0, 1)]
 BelowOne = Annotated[float, Number(0, 1, open_high=True)]  # a probability that something is dropped: never all of it
 
 
+def hyphened(profile: str) -> str:
+    """The name of a profile as it is printed and typed: `paper-bf16`, where `paper_bf16` is what ledgers have."""
+    return profile.replace("_", "-")
+
+
+def recorded(profile: str) -> str:
+    """The name of a profile as ledgers and folders have it, which hyphens join to a study's, however it was typed."""
+    return profile.replace("-", "_")
+
+
 # --------------------------------------------------------------------------------------------------------------------
 # A value against a type
 # --------------------------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from mfm_tune.commands.options import Parser
 from mfm_tune.console import exit_code, quiet_libraries, steady_streams
 from mfm_tune.errors import OptionError
+from mfm_tune.fields import hyphened, recorded
 from mfm_tune.ledger.state import LedgerState, read_storage
 from mfm_tune.ledger.uri import without_password
 
@@ -28,7 +29,7 @@ def searches(state: LedgerState, search: str | None, profile: str | None) -> lis
     """
     found = [name for name in state.searches if search in (None, name[0]) and profile in (None, name[1])]
     if not found:
-        known = ", ".join(f"{name} at {scale}" for name, scale in state.searches) or "none"
+        known = ", ".join(f"{name} at {hyphened(scale)}" for name, scale in state.searches) or "none"
         raise OptionError(
             f"The ledger has no such search; it has {known}: give another --search, --profile or --storage."
         )
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = Parser("optuna", "Write the searches of a ledger to a database of Optuna.")
     parser.add_argument("--out", metavar="URL", required=True, help="a database, such as sqlite:///study.db")
     parser.add_argument("--search", metavar="NAME", help="this search alone")
-    parser.add_argument("--profile", metavar="NAME", help="searches of this profile alone")
+    parser.add_argument("--profile", metavar="NAME", type=recorded, help="searches of this profile alone")
 
     def run() -> None:
         given = parser.parse_args(argv)

@@ -11,6 +11,7 @@ from mfm_tune.errors import StorageError
 from mfm_tune.execution.probe import Measure, in_this_process, probe
 from mfm_tune.execution.settings import EngineOptions, Stopping
 from mfm_tune.execution.signals import RESUME, Interrupted
+from mfm_tune.fields import hyphened
 from mfm_tune.ledger.records import Trial
 from mfm_tune.planning.plan import Plan
 from mfm_tune.program import Program
@@ -62,12 +63,12 @@ def replay(
     if len(configs) < 2:
         raise StorageError(
             f"--simulate compares the finished trials of at least two configs, and the ledger has {len(configs)} of "
-            f"'{name}', profile {plan.study.profile}; run it first, without early stopping."
+            f"'{name}', profile {hyphened(plan.study.profile)}; run it first, without early stopping."
         )
     where = "1 slot" if slots == 1 else f"{slots} slots"
     print(
-        f"{name}, profile {plan.study.profile}: {len(curves)} of {len(plan.trials)} trials replayed from the ledger on "
-        f"{where}, {stopping.scheduler}"
+        f"{name}, profile {hyphened(plan.study.profile)}: {len(curves)} of {len(plan.trials)} trials replayed from the "
+        f"ledger on {where}, {stopping.scheduler}"
     )
     winners = configs if baselines_win else configs.difference(baselines)
     results = simulate(curves, stopping, slots, first=list(baselines), winners=winners)

@@ -14,6 +14,7 @@ from mfm_tune.commands.study import StudyCommand, print_failures
 from mfm_tune.errors import OptionError
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.execution.signals import Interrupted
+from mfm_tune.fields import hyphened
 from mfm_tune.ledger.events import search_event
 from mfm_tune.ledger.records import Status, Trial
 from mfm_tune.planning.checks import check_search
@@ -93,7 +94,7 @@ class SearchCommand:
         seeds = ", ".join(map(str, search.seeds))
         chosen_by = f"chosen by {search.criterion.label}{' (oracle selection)' if search.criterion.oracle else ''}"
         lines = [
-            f"{search.title} (search {search.name}, profile {search.profile})",
+            f"{search.title} (search {search.name}, profile {hyphened(search.profile)})",
             f"  search   {len(search.parameters)} parameters: {', '.join(search.parameters)}",
             f"           {search.sampler}; {search.scheduler or 'nothing stopped early'}; {chosen_by}",
             f"  explore  {_counted_exploration(exploration)}",
@@ -165,7 +166,10 @@ class SearchCommand:
     def _explore(self) -> bool:
         """Run what is left of exploring, and write down what is to be confirmed. Whether exploring is complete."""
         plan = self.exploration()
-        print(f"{self.search.name}, profile {self.search.profile}: exploring {_counted_exploration(plan)}", flush=True)
+        print(
+            f"{self.search.name}, profile {hyphened(self.search.profile)}: exploring {_counted_exploration(plan)}",
+            flush=True,
+        )
         if plan.to_do or plan.to_propose:
             if self._run_exploration(plan):
                 explored = f"{len(plan.candidates)} of {self.search.trials}"

@@ -14,6 +14,7 @@ from mfm_tune.criteria import Criterion, criterion_of, metric_name
 from mfm_tune.errors import StorageError, printable, storage_error, typed
 from mfm_tune.execution.settings import Stopping
 from mfm_tune.execution.signals import Interrupted
+from mfm_tune.fields import hyphened
 from mfm_tune.ledger.events import study_event
 from mfm_tune.ledger.records import Status
 from mfm_tune.ledger.storage import Storage, check_writable
@@ -149,8 +150,9 @@ class StudyCommand:
         address, slots = self.session.options.address, self.session.slots
         where = f"on {address}" if address else f"{slots.count} at a time"
         return (
-            f"{self.study.name}, profile {self.study.profile}: {len(plan.cells)} cells, {plan.distinct} configs, "
-            f"{len(plan.trials)} trials ({counted(plan)}), {where}; expected time: {self._cost(plan)[0]}"
+            f"{self.study.name}, profile {hyphened(self.study.profile)}: {len(plan.cells)} cells, "
+            f"{plan.distinct} configs, {len(plan.trials)} trials ({counted(plan)}), {where}; expected time: "
+            f"{self._cost(plan)[0]}"
         )
 
     def _cost(self, plan: Plan) -> tuple[str, str]:

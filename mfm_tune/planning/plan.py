@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from mfm_tune.errors import ChangedCodeError, OptionError, SearchSpaceError
-from mfm_tune.fields import AtLeast1, Line, Settings
+from mfm_tune.fields import AtLeast1, Line, Settings, hyphened
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.records import Status, Trial, TrialRecord, status_of, trial_folder, trial_key
 from mfm_tune.ledger.standing import Stages
@@ -262,7 +262,7 @@ def describe(plan: Plan, time: str, cost: str, hours: Mapping[str, str] = Mappin
     second = sum(planned.trial.seed not in plan.study.seeds for planned in plan.trials)
     seeds = ", ".join(str(seed) for seed in plan.study.seeds) + (f", and {second} with further ones" if second else "")
     return [
-        f"{plan.study.title} (study {plan.study.name}, profile {plan.study.profile})",
+        f"{plan.study.title} (study {plan.study.name}, profile {hyphened(plan.study.profile)})",
         f"  cells    {len(plan.cells)} ({by_table})",
         f"  configs  {plan.distinct} distinct",
         f"  trials   {len(plan.trials)} (seeds {seeds}): {counted(plan)}",

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mfm_tune.errors import OptionError
+from mfm_tune.fields import hyphened, recorded
 from mfm_tune.planning.loading import Loaded
 from mfm_tune.planning.weights import weights_of
 from mfm_tune.program import DataCheck, KnowsData
@@ -24,12 +25,11 @@ def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> tupl
             paper profile's data is given: who has packed it does not want another profile trained.
     """
     studies = loaded.declared
+    known = ", ".join(map(hyphened, studies))
     if profile is not None:
-        named = profile.replace("-", "_")  # which names of profiles cannot have, as those of files join them by it
+        named = recorded(profile)
         if named not in studies:
-            raise OptionError(
-                f"--profile got '{profile}', and {loaded.path} has {', '.join(studies)}; give one of these."
-            )
+            raise OptionError(f"--profile got '{profile}', and {loaded.path} has {known}; give one of these.")
         return studies[named], ""
     paper = studies.get(PAPER)
     if paper is not None and all(name in data for name in paper.needs):
@@ -38,7 +38,7 @@ def choose(loaded: Loaded, profile: str | None, data: Mapping[str, str]) -> tupl
         return studies[MINI], "" if paper is None else _why_mini(paper, studies[MINI], data)
     if len(studies) == 1:
         return next(iter(studies.values())), ""
-    raise OptionError(f"{loaded.path} has the profiles {', '.join(studies)}; say which by --profile.")
+    raise OptionError(f"{loaded.path} has the profiles {known}; say which by --profile.")
 
 
 def _why_mini(paper: Study | Search, mini: Study | Search, data: Mapping[str, str]) -> str:
@@ -92,7 +92,9 @@ def _check_names(loaded: Loaded, data: Mapping[str, str]) -> None:
 def _what_to_type(study: Study | Search, missing: Sequence[str], *, or_else: str = "") -> str:
     """One sentence, and behind it a line for each store that can be made by a command."""
     options = " ".join(f"--data {name}=PATH" for name in missing)
-    sentence = f"Profile '{study.profile}' of '{study.name}' needs data that is not given; add {options}{or_else}"
+    sentence = (
+        f"Profile '{hyphened(study.profile)}' of '{study.name}' needs data that is not given; add {options}{or_else}"
+    )
     commands = study.program.store_commands(list(study.configs().values()))
     lines = [f"    {commands[name]}" for name in missing if name in commands]
     return f"{sentence}; stores are made once by\n" + "\n".join(lines) if lines else f"{sentence}."

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from mfm_tune.criteria import criterion_of, is_ranked, unit
+from mfm_tune.fields import hyphened
 from mfm_tune.report.answer import quantity
 from mfm_tune.report.numbers import counted, difference, metric_name, number
 from mfm_tune.report.text import Banner, Section
@@ -104,7 +105,7 @@ def _scale(results: Results) -> Iterator[str]:
     steps = sorted({study.program.planned_steps(config) for config in study.configs().values()})
     length = f"{steps[0]:,}" if len(steps) == 1 else f"{steps[0]:,} to {steps[-1]:,}"
     first = f" {study.comparable[0]}" if study.comparable else ""
-    yield f"Profile {study.profile}, {length} training steps a trial.{first}"
+    yield f"Profile {hyphened(study.profile)}, {length} training steps a trial.{first}"
     if any(each.paired.low is not None for each in results.main):
         in_stages = any(each.paired.first is not None for each in results.main)
         kind = "two-stage 95 % interval" if in_stages else "95 % t-interval"

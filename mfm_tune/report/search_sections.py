@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mfm_tune.criteria import CRITERIA, TARGET_MIOU
+from mfm_tune.fields import hyphened
 from mfm_tune.program import Outcome
 from mfm_tune.report.numbers import counted, criterion_number, in_words, mean_std, metric_name, number, outcome_text
 from mfm_tune.report.search_figures import capital
@@ -42,7 +43,7 @@ def search_text(found: SearchResults, importances: Sequence[Importance], figures
     return replace(
         study,
         subtitle=(
-            f"Search {found.search.name}, profile {found.search.profile}, {selected_by(found)}. "
+            f"Search {found.search.name}, profile {hyphened(found.search.profile)}, {selected_by(found)}. "
             f"{_status(found)} Confirmed: {study.subtitle.partition('. ')[2]}"
         ),
         banner=Banner(answers=sentences[:answers], context=study.banner.context),

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from mfm_tune.errors import last_line
+from mfm_tune.fields import hyphened
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.planning.forecast import duration
 from mfm_tune.program import Outcome
@@ -24,7 +25,7 @@ def study_text(results: Results) -> Text:
     """All text of a study's report."""
     study = results.study
     return Text(
-        subtitle=f"Study {study.name}, profile {study.profile}. {status(results)}",
+        subtitle=f"Study {study.name}, profile {hyphened(study.profile)}. {status(results)}",
         banner=banner(results),
         first=filled(
             claims_section(results), two_levels_section(results), stages_section(results), _comparable(results)

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 
 from mfm_tune.criteria import criterion_of, digits_of
+from mfm_tune.fields import hyphened
 from mfm_tune.published import Paper, paper_notes, paper_number, paper_text
 from mfm_tune.report.columns import Kind
 from mfm_tune.report.grids import Grid
@@ -170,7 +171,7 @@ def printed(results: Results, table: TableResult) -> Printed:
 def _caption(results: Results, table: TableResult) -> str:
     study, numbers = results.study, sorted({len(cell.config.trials) for cell in table.cells})
     seeds = counted(numbers[-1], "seed") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
-    scale = " ".join((f"Profile {study.profile}.", *study.comparable[:1]))
+    scale = " ".join((f"Profile {hyphened(study.profile)}.", *study.comparable[:1]))
     return (
         f"{table.table.title}: {metric_name(table.metric)}, mean ± sample standard deviation over "
         f"{seeds}; bold is the best mean, which is no test. {scale}"

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mfm_tune.errors import OptionError, StorageError
+from mfm_tune.fields import hyphened
 from mfm_tune.identity import Canonical, difference
 from mfm_tune.ledger.records import TrialRecord
 from mfm_tune.ledger.stages import FirstStage
@@ -100,7 +101,7 @@ def _named(trials: Sequence[TrialRecord], counting: Mapping[int, TrialRecord | N
 
 
 def _within(studies: Collection[str], profiles: Collection[str]) -> str:
-    words = (("study", studies), ("profile", profiles))
+    words = (("study", studies), ("profile", [hyphened(each) for each in profiles]))
     return "".join(f" in {word} {' or '.join(sorted(given))}" for word, given in words if given)
 
 
@@ -115,7 +116,7 @@ def _ambiguous(state: LedgerState, text: str, configs: Iterable[str]) -> str:
     rows = []
     for config, own in among.items():
         own.sort(key=lambda named: not named.is_called(text) and not named.holds(text))
-        places = dict.fromkeys(" at ".join(named.place) for named in own)
+        places = dict.fromkeys(f"{named.declared} at {hyphened(named.profile)}" for named in own)
         labels = [named.label if alike[named.label, *named.place] == 1 else named.in_table for named in own]
         rows.append((f"  {config}", _some(list(dict.fromkeys(labels))), ", ".join(places)))
     head = f"'{text}' means {len(rows)} configs; give more of the name, an id of these, --study or --profile:"

@@ -173,6 +173,18 @@ def test_what_is_better_is_known_of_criteria_and_nothing_is_better_of_others(
     assert out.splitlines()[0].startswith("level 2 is below base: −2 (")
 
 
+def test_a_profile_is_printed_as_it_is_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a hyphen, where the ledger has an underscore; either is taken."""
+    made = MadeLedger(stub_study({10: None, 11: None}, profile="paper_bf16"))
+    for config in made.study.configs().values():
+        made.trial(config, 0, {"student/miou": config.level})
+    write(tmp_path, made.written)
+    for name in ("paper-bf16", "paper_bf16"):
+        assert said(tmp_path, capsys, "level 1", "base", "--profile", name)[2].count("stub at paper-bf16\n") == 2
+    told = said(tmp_path, capsys, "level 1", "base", "--profile", "paper_none")[2]
+    assert "names nothing in it in profile paper-none; it has" in told
+
+
 @pytest.mark.parametrize("wanted", [["nope"], ["miou", "nope"]])
 def test_a_metric_that_there_is_not_is_refused_with_those_that_there_are(
     levels: Path, capsys: pytest.CaptureFixture[str], wanted: list[str]

@@ -192,6 +192,18 @@ def test_the_paper_profile_runs_where_its_data_is_given_and_mini_elsewhere(write
         choose(loaded, "huge", {})
 
 
+def test_a_profile_is_listed_as_it_is_typed(write: Write) -> None:
+    """With a hyphen, which its name in ledgers cannot have; either is taken."""
+    loaded = load_search_space(write('STUDIES = {p: study(p, needs=("gta",)) for p in ("paper", "paper_bf16")}'))
+    for name in ("paper-bf16", "paper_bf16"):
+        chosen = choose(loaded, name, {})[0]
+        assert chosen.profile == "paper_bf16"
+    with pytest.raises(OptionError, match=r"has paper, paper-bf16; give one of these\.$"):
+        choose(loaded, "paper-bf61", {})
+    with pytest.raises(OptionError, match=r"^Profile 'paper-bf16' of 'spaced' needs data"):
+        check_data(loaded, chosen, {}, to_train=True)
+
+
 def test_data_is_checked_by_name_and_path(write: Write, tmp_path: Path) -> None:
     """Unknown names, paths that do not exist and missing data sets are one sentence each."""
     loaded = load_search_space(write(BOTH))
