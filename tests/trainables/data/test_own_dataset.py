@@ -46,6 +46,7 @@ def test_one_file_of_ones_own_is_checked_and_packed(tmp_path: Path) -> None:
         ("1 +\n", "line 1: SyntaxError"),
         ("a = 1\nb = a / 0\n", "line 2: ZeroDivisionError: division by zero."),
         ("a = 1\n", "must have a DATASET = Reader(...), got None."),
+        (shown().replace('"tram"', '"tr am"'), "DATASET.dataset must be 1 to 64 letters, digits, '.'"),
         (shown().replace('"tram"', '"gta"'), "DATASET.dataset must be a name of its own, got 'gta'."),
         (shown().replace('"tram"', '"metro"'), "invalid choice: 'tram' (choose from acdc,"),
     ],

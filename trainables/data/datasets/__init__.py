@@ -13,6 +13,7 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from mfm_tune.fields import FileName
 from trainables.user_code import run_file
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def load_dataset(path: Path) -> Reader:
     reader = getattr(module, "DATASET", None)
     if not isinstance(reader, Reader):
         raise ValueError(f"--code {path} must have a DATASET = Reader(...), got {reader!r}.")
+    if not FileName().fits(reader.dataset):
+        raise ValueError(f"--code {path}: DATASET.dataset must {FileName().wanted}, got {reader.dataset!r}.")
     if reader.dataset in dataset_names():
         raise ValueError(f"--code {path}: DATASET.dataset must be a name of its own, got {reader.dataset!r}.")
     return replace(reader, file_digest=hashlib.sha256(path.read_bytes()).hexdigest(), layout=_first_line(module))
