@@ -226,7 +226,7 @@ def _store(name: str, path: Path, description: Description) -> Store:
 
 
 def _was(description: Description) -> str:
-    on = "is a published one" if description.data is None else f"was trained on {type(description.data).__name__}"
+    on = "is a published one" if description.data is None else f"was trained on {description.data.benchmark}"
     return f"{on} and has {len(description.classes)} classes"
 
 

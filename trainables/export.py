@@ -194,7 +194,7 @@ def model_of(source: Path) -> Model:
 
 def _file_of(source: Path) -> Path:
     if (source / CONFIG).is_file():
-        raise ValueError(f"{source} is an exported model already; use it as it is.")
+        raise ValueError(f"{source} is an exported model already; use it as it is, or give --format for a graph.")
     files = [source / FINAL, source / CHECKPOINT] if source.is_dir() else [source]
     found = next((file for file in files if file.is_file()), None)
     if found is None:

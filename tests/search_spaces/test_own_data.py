@@ -117,6 +117,7 @@ def test_two_folders_end_in_a_report_by_their_own_classes_and_a_model_that_is_ev
     assert evaluate.main([str(tmp_path / "model"), f"--data=mine-b={other}"]) == 2
     (sentence,) = capsys.readouterr().err.splitlines()
     assert "must have the model's 3 classes, but has 3 and lacks kerb and has curb instead; the model was" in sentence
+    assert "the model was trained on mine-a-mine-b-" in sentence
     image = folder / "mine-b" / "images" / f"{IMAGES:03d}.jpg"
     assert predict.main([str(tmp_path / "model"), str(image), "--out", str(tmp_path)]) == 0
     with Image.open(tmp_path / f"{IMAGES:03d}_labels.png") as labels:

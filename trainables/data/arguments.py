@@ -126,13 +126,15 @@ def find_reader(arguments: argparse.Namespace) -> tuple[Reader, Path]:
     given = [f"--{option.replace('_', '-')}" for option in OWN if getattr(arguments, option) is not None]
     if given and arguments.dataset == FOLDER and arguments.label_map is None:
         return _own_folders(arguments)
+    if arguments.dataset != FOLDER and arguments.label_map is not None:
+        given.append("--label-map")
     if given:
         other = "--label-map" if arguments.dataset == FOLDER else arguments.dataset
         raise ValueError(f"{given[0]} must be given with {FOLDER} alone, got it with {other}; leave it out.")
-    if (arguments.dataset == FOLDER) != (arguments.label_map is not None):
+    if arguments.dataset == FOLDER and arguments.label_map is None:
         raise ValueError(
-            f"--images and --classes, or --root and --label-map must be given with {FOLDER} and with nothing else, got "
-            f"{arguments.dataset}; they name one's own folders and classes."
+            f"--name, --images and --classes, or --root and --label-map must be given with {FOLDER}, got "
+            f"{'none of them' if arguments.root is None else '--root alone'}; they name one's own folders and classes."
         )
     if arguments.root is None:
         raise ValueError(f"--root must be given with {arguments.dataset}: the folder of the native files.")

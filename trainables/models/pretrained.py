@@ -139,15 +139,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         ValueError: The file is missing, truncated, or holds something else.
     """
     if not path.is_file():
-        raise ValueError(f"There is no weights file {path}; give the path of a .pth, .bin or .safetensors file.")
+        what = ", which is a folder" if path.is_dir() else ""
+        raise ValueError(f"There is no weights file {path}{what}; give the path of a .pth, .bin or .safetensors file.")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, LookupError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
         reason = str(error).strip().split("\n")[0].rstrip(".")
+        if isinstance(error, pickle.UnpicklingError) or not reason:  # whose text advises to run what is in the file
+            reason = type(error).__name__
         raise ValueError(
-            f"{path} cannot be read as weights ({reason or type(error).__name__}): it is truncated, or holds more than "
+            f"{path} cannot be read as weights ({reason}): it is truncated, or holds more than "
             "tensors; fetch it again, or convert it to .safetensors."
         ) from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):

@@ -137,6 +137,7 @@ def test_a_folder_without_images_is_told_what_must_lie_there(
         (["prepare", "gta", "--root", "ROOT", "--out", "o", "--size", "720"], "must be ROWSxCOLUMNS"),
         (["prepare", "gta", "--root", "ROOT", "--out", "o", "--quality", "101"], "an integer from 1 to 100"),
         (["prepare", "folder", "--root", "ROOT", "--out", "o"], "--label-map must be given with folder"),
+        (["check", "folder"], "--label-map must be given with folder, got none of them; they name one's own folders"),
         (["check", "gta", "--root", "ROOT", "--label-map", "m"], "--label-map must be given with folder"),
         (
             ["prepare", "gta", "--root", "ROOT", "--out", "ROOT"],

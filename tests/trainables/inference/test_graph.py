@@ -203,6 +203,8 @@ def test_the_network_of_an_exported_model_is_its_own(model: Path, capsys: pytest
     """Another one is refused, and not passed over."""
     told = refused([str(model), str(model), "--network", "hrda", "--format", "torch-export"], capsys)
     assert told.startswith(f"--network must be given with a published checkpoint, but {model} is an exported model")
+    told = refused([str(model), f"{model}-2"], capsys)
+    assert told.startswith(f"{model} is an exported model already; use it as it is, or give --format for a graph.")
 
 
 def test_missing_packages_are_named(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

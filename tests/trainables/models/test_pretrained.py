@@ -177,8 +177,15 @@ def test_a_missing_file_is_one_sentence(tmp_path: Path) -> None:
     """No traceback of the file system, but which file and what to give."""
     with pytest.raises(ValueError, match=r"There is no weights file .*mit_b5\.pth; give the path"):
         load_encoder(built(TINY_DAFORMER), tmp_path / "mit_b5.pth")
-    with pytest.raises(ValueError, match="There is no weights file"):
+    with pytest.raises(ValueError, match=r"There is no weights file .+, which is a folder; give the path"):
         read_tensors(tmp_path)
+
+
+def test_a_file_that_is_no_weights_is_refused_without_advice_to_run_it(tmp_path: Path) -> None:
+    """As torch gives it: to load without `weights_only`."""
+    (tmp_path / "classes.pth").write_text("id,class\n0,road\n")
+    with pytest.raises(ValueError, match=r"classes\.pth cannot be read as weights \(UnpicklingError\): it is"):
+        read_tensors(tmp_path / "classes.pth")
 
 
 @pytest.mark.parametrize("name", ["weights.pth", "legacy.pth", "weights.safetensors"])
