@@ -19,6 +19,7 @@ from mfm_tune.ledger.events import search_event
 from mfm_tune.ledger.records import Status, Trial
 from mfm_tune.planning.checks import check_search
 from mfm_tune.planning.forecast import StepTimes, duration, forecast, resource_hours, source
+from mfm_tune.planning.loading import errors_with_place
 from mfm_tune.planning.plan import Choice as Wanted
 from mfm_tune.planning.plan import by_status, in_brackets
 from mfm_tune.search.candidates import best, candidates_of, confirmed_study, selected, selection_event, selection_of
@@ -74,7 +75,8 @@ class SearchCommand:
                 "--half-width is for the tables of a study; a search confirms its best with the seeds of its file, so "
                 "leave it out."
             )
-        check_search(self.search)
+        with errors_with_place(self.session.path):
+            check_search(self.search)
 
     def confirmation(self) -> Confirmation:
         """The study of the best so far."""

@@ -86,6 +86,7 @@ class Session:
 
     def __init__(self, options: Options, loaded: Loaded, declared: Study | Search, argv: Sequence[str] = ()) -> None:
         self.options = options
+        self.path = loaded.path
         self.declared = declared
         self.storage = Storage(options.storage)
         self.code = TrainingCode(declared.program.packages)

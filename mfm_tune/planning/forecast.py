@@ -14,8 +14,6 @@ from mfm_tune.ledger.records import Trial, TrialRecord
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.program import Outcome, Program, ShipsStepTimes
 
-CLASSES_NAMED = 1  # cost classes that are named where the time of several is unknown
-
 
 class StepTable(NamedTuple):
     """Seconds a step by cost class, as they were measured elsewhere.
@@ -184,6 +182,7 @@ def estimate_cost(
     hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
     measured = source(trials, times, table) if expected.busy_s else ""
     alone = 0 < slots.gpus < 1 and any(times.ran(trial) is None for trial in trials)
+    each = "1 GPU" if slots.gpus == 1 else f"{slots.gpus:g} GPUs"
     least, as_if = ("at least", ", as if each trial had its GPU alone") if alone else ("about", "")
     if expected.wall_s is None:
         unknown = f"unknown: there is no step time of {unknown_classes(expected.unknown)}; --probe measures it"
@@ -191,7 +190,7 @@ def estimate_cost(
         return unknown, some if slots.gpus or program is None else _hours_of_gpus(trials, program) or some
     return (
         f"{least} {duration(expected.wall_s)}, {slots}{as_if}{measured}",
-        f"{least} {hours} ({slots.gpus:g} GPUs a trial)" if slots.gpus else f"about {hours}",
+        f"{least} {hours} ({each} a trial)" if slots.gpus else f"about {hours}",
     )
 
 
@@ -242,9 +241,9 @@ def duration(seconds: float) -> str:
 
 def unknown_classes(unknown: Mapping[str, int]) -> str:
     """How many trials have no known time, and of which cost classes they are."""
-    names: Sequence[str] = list(unknown)
-    more = f" and {len(names) - CLASSES_NAMED} more" if len(names) > CLASSES_NAMED else ""
-    return f"{sum(unknown.values())} of cost class {'; '.join(names[:CLASSES_NAMED])}{more}"
+    first, *others = unknown
+    of = f"{len(unknown)} cost classes, such as {first}" if others else f"cost class {first}"
+    return f"{sum(unknown.values())} of {of}"
 
 
 def resource_hours(seconds: float, *, cpus: int, gpus: float) -> str:

@@ -91,7 +91,7 @@ def load_search_space(path: Path) -> Loaded:
         root, name = module_name(path.resolve())
     except ValueError as error:
         raise SearchSpaceError(f"The search space {error}") from None
-    with _errors_with_place(path):
+    with errors_with_place(path):
         module = _run(path.resolve(), root, name)
         studies = _by_profile(module, Study, "STUDIES", "STUDY")
         searches = _by_profile(module, Search, "SEARCHES", "SEARCH")
@@ -205,12 +205,13 @@ def _by_profile(module: ModuleType, kind: type[D], many: str, one: str) -> Mappi
 
 
 @contextmanager
-def _errors_with_place(path: Path) -> Iterator[None]:
+def errors_with_place(path: Path) -> Iterator[None]:
     """Turn what a search-space file raises into one sentence with the file and line."""
     try:
         yield
     except SyntaxError as error:
-        raise SearchSpaceError(f"{error.filename}:{error.lineno}: {error.msg}; correct the syntax.") from error
+        where = path if error.filename == str(path.resolve()) else error.filename
+        raise SearchSpaceError(f"{where}:{error.lineno}: {error.msg}; correct the syntax.") from error
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a file may raise anything, SystemExit included

@@ -386,6 +386,15 @@ def test_what_a_search_has_no_use_for_is_refused(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_make_that_fails_is_named_with_its_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As that of an axis; it is first called when the command is checked."""
+    path = write_search(tmp_path)
+    path.write_text(path.read_text().replace('config(values["quality"], values', 'config(values["qualty"], values'))
+    line = next(number for number, text in enumerate(path.read_text().splitlines(), 1) if "qualty" in text)
+    assert main(command(path, tmp_path / "runs", "--plan")) == 2
+    assert f"{path}:{line}: Search 'stub', make: KeyError: 'qualty'; correct the file.\n" == capsys.readouterr().err
+
+
 def process(path: Path, storage: Path, *options: str) -> subprocess.Popen[str]:
     """A driver in a process group of its own, that takes SIGINT as one in the foreground does."""
     code = (

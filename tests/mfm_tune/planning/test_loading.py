@@ -192,6 +192,16 @@ def test_the_paper_profile_runs_where_its_data_is_given_and_mini_elsewhere(write
         choose(loaded, "huge", {})
 
 
+def test_a_mistake_is_placed_by_the_path_that_was_given(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the syntax, too, which Python places by the whole path."""
+    path = write("STUDY = study(")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SearchSpaceError, match=rf"^{path.name}:{LINE}: '\(' was never closed; correct the syntax\.$"):
+        load_search_space(Path(path.name))
+
+
 def test_a_profile_is_listed_as_it_is_typed(write: Write) -> None:
     """With a hyphen, which its name in ledgers cannot have; either is taken."""
     loaded = load_search_space(write('STUDIES = {p: study(p, needs=("gta",)) for p in ("paper", "paper_bf16")}'))

@@ -24,6 +24,7 @@ from mfm_tune.planning.forecast import (
     hours_a_trial,
     resource_hours,
     step_table,
+    unknown_classes,
     wall_time,
 )
 from mfm_tune.planning.plan import Choice, Plan, Status, changed_code, describe, make_plan, results_of_other_code
@@ -287,6 +288,7 @@ def test_an_open_trial_costs_only_what_is_left_of_it() -> None:
         (9, told(Outcome.FINISHED), {"count": 2}, "about 40 s, 2 trials side by side", "about 0.02 CPU-hours"),
         (9, told(Outcome.FINISHED), {"count": 1, "cpus": 4}, "about 72 s, one trial", "about 0.08 CPU-hours"),
         (9, told(Outcome.FINISHED), {"count": 1, "gpus": 0.5}, "about 72 s", "about 0.01 GPU-hours (0.5 GPUs a trial)"),
+        (9, told(Outcome.FINISHED), {"count": 1, "gpus": 1}, "about 72 s", "about 0.02 GPU-hours (1 GPU a trial)"),
         (9, told(Outcome.FINISHED), {"count": 2, "guessed": True}, "about 40 s, if as many trials", "about 0.02"),
     ],
 )
@@ -299,6 +301,14 @@ def test_a_cost_estimate_has_time_and_cost(
     )
     assert expected_time.startswith(time)
     assert expected_cost.startswith(cost)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "words"),
+    [({"stub": 3}, "3 of cost class stub"), ({"gta: DACS": 57, "mini": 3}, "60 of 2 cost classes, such as gta: DACS")],
+)
+def test_what_has_no_step_time_is_counted(unknown: dict[str, int], words: str) -> None:
+    assert unknown_classes(unknown) == words
 
 
 def test_hours_are_of_gpus_where_a_trial_takes_any() -> None:
