@@ -36,6 +36,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise the `OptionError`."""
+        message = message.replace("invalid float value: ", "must be a number, got ")
         told = CHOICE.sub(r"must be one of \2, got \1", message)
         told = ARGUMENT.sub(lambda found: f"{found[1]} " if found[1] else "", told)
         raise OptionError(f"{told}; see {self.prog} --help.")

@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 
 from mfm_tune.commands.options import Parser
-from mfm_tune.console import integer, steady_streams
-from mfm_tune.errors import StorageError, UserError
+from mfm_tune.console import exit_code, integer, steady_streams
+from mfm_tune.errors import StorageError
 from mfm_tune.ledger.file import check_ledger
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.uri import OPTION, announced_uri
@@ -109,19 +109,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="N",
         help="the server's port; default: a free one",
     )
-    try:
+
+    def run() -> None:
         given = parser.parse_args(argv)
         os.environ.update(quiet_environment())
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         show(Target(given.storage.absolute(), announced_uri(given.tracking_uri)), given.port)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 0
-    except BrokenPipeError:  # the reader of a pipe went away
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+
+    code = exit_code(run)
+    return 0 if code in (130, 141) else code  # Ctrl-C is how it ends, and what read its links may have what it wanted
 
 
 if __name__ == "__main__":

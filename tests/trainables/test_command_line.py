@@ -68,6 +68,7 @@ def test_an_interrupted_command_has_its_own_exit_code() -> None:
         (["--size", "720"], "--size must be ROWSxCOLUMNS such as 512x1024, got '720'; see command --help."),
         (["--box", "0x9"], "--box must be ROWSxCOLUMNS such as 512x1024, or native, got '0x9'; see command --help."),
         (["--kind", "c"], "--kind must be one of .?a.?, .?b.?, got 'c'; see command --help."),
+        (["--share", "half"], "--share must be a number, got 'half'; see command --help."),
         (["--kind"], "--kind: expected one argument; see command --help."),
         (["--raw", "--integer", "2", "--cooked"], "--cooked: not allowed with --raw; see command --help."),
         (["--out", __file__], f"--out must be a folder, got the file '{__file__}'; see command --help."),
@@ -79,8 +80,8 @@ def test_an_interrupted_command_has_its_own_exit_code() -> None:
 def test_a_bad_option_is_one_sentence_of_one_form(arguments: list[str], sentence: str) -> None:
     """The option, what is allowed, its value, and where more is said."""
     parser = Parser(prog="command")
-    types = {"integer": integer, "port": partial(integer, low=0, high=65535), "size": size, "box": size_or_native}
-    files = {"out": new_folder, "json": partial(new_file, ending=".json")}
+    types = {"integer": integer, "port": partial(integer, low=0, high=65535), "size": size, "share": float}
+    files = {"box": size_or_native, "out": new_folder, "json": partial(new_file, ending=".json")}
     for name, kind in (types | files).items():
         parser.add_argument(f"--{name}", type=kind)
     parser.add_argument("--kind", choices=["a", "b"])
