@@ -126,6 +126,7 @@ def test_a_folder_without_images_is_told_what_must_lie_there(
     sentence = capsys.readouterr().err.splitlines()[-1]
     assert sentence.endswith(f"; give the folder of {find_dataset(dataset).layout.rstrip('.')}.")
     assert "--skip-broken" not in sentence
+    assert ": no images of the split " in sentence
 
 
 @pytest.mark.parametrize(

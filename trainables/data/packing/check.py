@@ -41,16 +41,26 @@ class BrokenFiles(ValueError):
 
     def __init__(self, problems: Sequence[Problem], layout: str = "") -> None:
         self.problems = tuple(problems)
-        first, count = self.problems[0], len(self.problems)
-        if count == 1:
-            what, them = "1 file is broken, missing or in the wrong place: ", "it"
-            what += f"{first.path}, {first.fault.value} ({first.detail})"
-        else:
-            what, them = f"{count} files are broken, missing or in the wrong place (see the table)", "them"
-        remedy = f"mend {them}, or prepare with --skip-broken to leave {them} out."
-        if any(problem.fault is Fault.EMPTY_FOLDER for problem in self.problems):
-            remedy = f"give the folder of {layout.rstrip('.')}." if layout else "complete the folder, or give another."
-        super().__init__(f"{what}; {remedy}")
+        super().__init__(self._absent(layout) or self._broken())
+
+    def _absent(self, layout: str) -> str:
+        absent = next((problem for problem in self.problems if problem.fault is Fault.EMPTY_FOLDER), None)
+        if absent is None:
+            return ""
+        remedy = f"give the folder of {layout.rstrip('.')}" if layout else "complete the folder, or give another"
+        return f"{absent.path}: {absent.detail}; {remedy}."
+
+    def _broken(self) -> str:
+        if len(self.problems) > 1:
+            return (
+                f"{len(self.problems)} files are broken, missing or in the wrong place (see the table); mend them, or "
+                "prepare with --skip-broken to leave them out."
+            )
+        (one,) = self.problems
+        return (
+            f"1 file is broken, missing or in the wrong place: {one.path}, {one.fault.value} ({one.detail}); mend it, "
+            "or prepare with --skip-broken to leave it out."
+        )
 
 
 @dataclass(frozen=True, slots=True)
