@@ -65,7 +65,8 @@ def new_folder(text: str) -> Path:
 def new_file(text: str, ending: str = "") -> Path:
     """A file to write to, in a folder that is there and can be written."""
     path = Path(text)
-    if not text.endswith(ending) or path.is_dir() or not os.access(path.parent, os.W_OK):
+    writable = path.parent.is_dir() and os.access(path.parent, os.W_OK)
+    if not text.lower().endswith(ending) or path.is_dir() or not writable:
         kind = f"{ending} file".strip()
         raise argparse.ArgumentTypeError(f"must be a {kind} in a folder that can be written, got '{text}'")
     return path

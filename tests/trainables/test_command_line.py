@@ -73,6 +73,7 @@ def test_an_interrupted_command_has_its_own_exit_code() -> None:
         (["--raw", "--integer", "2", "--cooked"], "--cooked: not allowed with --raw; see command --help."),
         (["--out", __file__], f"--out must be a folder, got the file '{__file__}'; see command --help."),
         (["--json", "/none/x.json"], "--json must be a .json file in a folder that can be written, got '/none/x.json'"),
+        (["--json", f"{__file__}/x.json"], "--json must be a .json file in a folder that can be written, got"),
         (["--json", "x.txt"], "--json must be a .json file in a folder that can be written, got 'x.txt'"),
         (["--none"], "unrecognized arguments: --none; see command --help."),
     ],
@@ -95,6 +96,6 @@ def test_a_bad_option_is_one_sentence_of_one_form(arguments: list[str], sentence
 def test_types_of_options_give_what_they_take(tmp_path: Path) -> None:
     assert (integer("7"), integer("0", low=0), size("2x3"), size_or_native("native")) == (7, 0, (2, 3), None)
     assert new_folder(str(tmp_path / "new")) == tmp_path / "new"
-    assert new_file(str(tmp_path / "x.json"), ".json") == tmp_path / "x.json"
+    assert new_file(str(tmp_path / "x.JSON"), ".json") == tmp_path / "x.JSON"
     with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 3, got '4'"):
         integer("4", high=3)
