@@ -16,6 +16,7 @@ from mfm_tune.program import COVERAGE, PRECISION
 from mfm_tune.report.charts import Figure, Style
 from mfm_tune.report.numbers import number
 from mfm_tune.report.text import Section
+from mfm_tune.results.statistics import Verdict
 from mfm_tune.results.study import CellResult, Results, TableResult
 from mfm_tune.results.trials import ConfigResult
 
@@ -46,7 +47,8 @@ def pseudo_label_warnings(results: Results) -> tuple[str, ...]:
 
 @charts.house_style
 def pseudo_label_figures(results: Results) -> dict[str, Figure]:
-    """Two charts of each reference: coverage and precision by class over the steps, means over seeds."""
+    """Two charts of each reference and of each row that loses: coverage and precision by class over the steps, means
+    over seeds."""
     return {
         f"{KEY}-{index}-{metric.rpartition('/')[2]}": _figure(config, metric)
         for index, config in enumerate(_measured(results), 1)
@@ -61,7 +63,15 @@ def pseudo_label_metrics(config: ConfigResult) -> tuple[str, ...]:
 
 
 def _measured(results: Results) -> list[ConfigResult]:
-    return [config for config in results.references if config.curve(COVERAGE)]
+    """The references, and rows that end below their baselines with the whole interval: what their teachers were sure of
+    may show why."""
+    every = (each for table in results.tables for _, _, each in table.comparisons)
+    lost = (each.config for each in every if each.paired.verdict(each.metric) is Verdict.WORSE)
+    found: dict[str, ConfigResult] = {}
+    for config in (*results.references, *lost):
+        if config.curve(COVERAGE):
+            found.setdefault(config.config_id, config)
+    return list(found.values())
 
 
 def _mean(config: ConfigResult, metric: str) -> list[tuple[int, float]]:

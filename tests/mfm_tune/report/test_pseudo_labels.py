@@ -74,3 +74,16 @@ def test_a_study_without_such_numbers_has_no_such_section() -> None:
     results = collect(ledger.study, ledger.state)
     assert pseudo_label_section(results) is None
     assert not pseudo_label_figures(results)
+
+
+def test_a_row_that_loses_is_drawn_beside_the_reference() -> None:
+    """Its teacher may be sure and wrong; one that does not lose is not drawn."""
+    axis = Axis(name="method", levels=(1, 2), make=stub)
+    ledger = MadeLedger(stub_study({}, references={"DACS": 0}, tables=(Table(name="t", title="T", axis=axis),)))
+    measured = {"pseudo_label/coverage": 60.0, "pseudo_label/precision": 70.0}
+    for seed in (0, 1, 2):
+        for level, number in ((0, 40.0), (1, 31.0 + seed), (2, 38.0 + 2 * seed)):
+            ledger.trial(stub(level), seed, {"student/miou": number} | measured)
+    drawn = pseudo_label_figures(collect(ledger.study, ledger.state))
+    titles = [figure.title for name, figure in drawn.items() if name.endswith("coverage")]
+    assert titles == ["DACS: coverage of pseudo-labels, %", "method 1: coverage of pseudo-labels, %"]
