@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from trainables.config import Margins
+from trainables.config import Margins, PackedPair
 from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.resize import Size, nearest
 from trainables.data.sampling import Wanted
@@ -22,6 +22,21 @@ class Crop:
 
     box: Box
     flip: bool
+
+
+def unfilled(pair: object) -> str:
+    """A sentence where every crop of a domain is larger than its images, which can be meant; else nothing."""
+    if not isinstance(pair, PackedPair):
+        return ""
+    own = "crop_size" if pair.target_crop is None else "target_crop"
+    for crops, images in (("crop_size", "source_size"), (own, "target_size")):
+        crop, image = getattr(pair, crops), getattr(pair, images)
+        if crop[0] > image[0] or crop[1] > image[1]:
+            return (
+                f"PackedPair.{crops} {crop} is larger than {images} {image}: each crop is filled up with pixels that "
+                f"nothing is learnt from; give a {crops} of at most {image}, or a larger {images}."
+            )
+    return ""
 
 
 def draw_box(generator: np.random.Generator, size: Size, crop_size: Size) -> Box:

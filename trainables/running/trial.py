@@ -18,6 +18,7 @@ from mfm_tune.identity import config_id
 from trainables import tensor_file
 from trainables.adaptation.photometric import distort, draw_distortion
 from trainables.config import Experiment, SelfTraining, SourceOnly, TargetSupervised, TeacherScored
+from trainables.data.crops import unfilled
 from trainables.data.domains import open_domains
 from trainables.data.scored import SOURCE_MIOU
 from trainables.description import describe
@@ -155,7 +156,7 @@ class Trial:
         self._resume(state)
         if state.step == 0:
             tasks = [task for task in state.tasks if isinstance(task, AuxiliaryTask)]
-            self._notices += [task.notice for task in tasks if task.notice]
+            self._notices += filter(None, (unfilled(self.config.data), *(task.notice for task in tasks)))
         self._state = state
         return state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,12 +23,15 @@ from trainables.config import (
 )
 from trainables.data.__main__ import main
 from trainables.data.classes import CAMVID_CLASSES, CITYSCAPES_CLASSES
+from trainables.data.crops import unfilled
 from trainables.data.domains import Opening
 from trainables.data.packing.format import PackedSplit
 from trainables.data.packing.manifest import StoreError
 from trainables.data.stored_pair import HostBatch, Request, StoredDomains
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD, Box
 from trainables.randomness import Streams
+from trainables.recipes import SMOKE, dacs
+from trainables.running.trial import Trial
 from trainables.step_data import Batch
 
 PAIR = PackedPair(
@@ -193,6 +197,26 @@ def test_an_image_smaller_than_the_crop_is_padded_with_the_mean_colour(opened: O
     assert (batch.label[:, 70:] == 255).all()
     assert (batch.label[:, :, 128:] == 255).all()
     assert (batch.label[:, :70, :128] != 255).any()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sentence"),
+    [
+        ({}, ""),
+        ({"crop_size": (64, 128)}, ""),
+        ({"crop_size": (72, 64)}, r"PackedPair\.crop_size \(72, 64\) is larger than target_size \(64, 128\): .+"),
+        ({"crop_size": (48, 129)}, r"PackedPair\.crop_size \(48, 129\) is larger than source_size \(72, 128\): .+"),
+        ({"target_crop": (65, 48)}, r"PackedPair\.target_crop \(65, 48\) is larger than target_size \(64, 128\): .+"),
+    ],
+)
+def test_crops_that_no_image_fills_are_told(sizes: dict[str, tuple[int, int]], sentence: str) -> None:
+    assert re.match(sentence or "$", unfilled(replace(PAIR, **sizes)))
+
+
+def test_a_trial_tells_of_crops_that_no_image_fills_at_its_beginning(stores: dict[str, str], tmp_path: Path) -> None:
+    config = dacs(replace(SMOKE, data=replace(PAIR, crop_size=(96, 48))))
+    report = Trial(config, seed=0, folder=str(tmp_path), shared=str(tmp_path), data=stores).advance()
+    assert str(report["notice"]).startswith("PackedPair.crop_size (96, 48) is larger than source_size (72, 128): ")
 
 
 def test_margins_of_the_whole_image_become_a_box_of_each_target_crop(opened: Opened) -> None:
