@@ -9,7 +9,7 @@ from typing import Final
 
 from mfm_tune.digits import number
 from mfm_tune.errors import SearchSpaceError
-from mfm_tune.fields import Number, Settings
+from mfm_tune.fields import Number, OneLine, Settings, shown
 
 
 class OutOfMemory(Enum):
@@ -26,6 +26,12 @@ class Declared(Settings):
 
     __slots__ = ()
     refusal = SearchSpaceError
+
+
+def check_line(text: object, where: str) -> None:
+    """Raise `SearchSpaceError` unless a text fits in a line of a table, a terminal and a file."""
+    if not OneLine().fits(text):
+        raise SearchSpaceError(f"{where} must {OneLine().wanted}, got {shown(text)}.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,8 +24,8 @@ from mfm_tune.distributions import Choice, Distribution, Float, Integer, Printed
 from mfm_tune.errors import SearchSpaceError, asked
 from mfm_tune.fields import AtLeast0, AtLeast1, BelowOne, IntRange
 from mfm_tune.identity import config_id
-from mfm_tune.published import Declared
-from mfm_tune.space import Config, Experiment, check_config, check_line, check_seeds
+from mfm_tune.published import Declared, check_line
+from mfm_tune.space import Config, Experiment, check_config, check_seeds
 
 __all__ = ["Asha", "Choice", "Distribution", "Float", "Grid", "Integer", "Median", "Other", "Printed", "Random",
            "Sampler", "Scheduler", "Search", "Tpe", "Values"]  # fmt: skip

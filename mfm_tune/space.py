@@ -20,11 +20,11 @@ from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar, overload
 
 from mfm_tune.errors import SearchSpaceError, asked
-from mfm_tune.fields import Line, Name, OneLine, Profile, Rule, shown
+from mfm_tune.fields import Line, Name, Profile, Rule, shown
 from mfm_tune.identity import config_id
 from mfm_tune.program import Program
 from mfm_tune.published import OOM as OOM
-from mfm_tune.published import Declared, Paper, check_paper
+from mfm_tune.published import Declared, Paper, check_line, check_paper
 from mfm_tune.published import OutOfMemory as OutOfMemory
 from mfm_tune.published import Published as Published
 
@@ -197,12 +197,13 @@ class Table(Declared):
             raise SearchSpaceError(
                 f"Table.name must be none of {', '.join(TAKEN)}, which the report's own files have, got '{self.name}'."
             )
-        headings = [heading for _, heading in self.columns]
-        for heading in headings:
-            if headings.count(heading) > 1:
-                raise SearchSpaceError(
-                    f"Table.columns of '{self.name}' must have distinct headings, got '{heading}' twice; rename one."
-                )
+        if twice := _twice(heading for _, heading in self.columns):
+            raise SearchSpaceError(f"Table.columns of '{self.name}' has the heading '{twice}' twice; rename one.")
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    """The first name that is there more than once."""
+    return next((name for name, count in Counter(names).items() if count > 1), None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -282,10 +283,8 @@ class Study(Experiment):
     def _check_together(self) -> None:
         if not self.tables:
             raise SearchSpaceError(f"Study '{self.name}' has no tables; give at least one Table.")
-        names = [table.name for table in self.tables]
-        for name in names:
-            if names.count(name) > 1:
-                raise SearchSpaceError(f"Study '{self.name}' has two tables named '{name}'; rename one.")
+        if twice := _twice(table.name for table in self.tables):
+            raise SearchSpaceError(f"Study '{self.name}' has two tables named '{twice}'; rename one.")
         self._check_configs(self.references, "reference")
         for table in self.tables:
             _check_distinct(self, table)
@@ -374,12 +373,6 @@ def _trained(axis: Axis[V], level: V, where: str) -> str | None:
     text = default_label(asked(axis.trained, level, f"{where}, trained"))
     check_line(text, f"{where}, trained")
     return text
-
-
-def check_line(text: object, where: str) -> None:
-    """Raise `SearchSpaceError` unless a text fits in a line of a table, a terminal and a file."""
-    if not OneLine().fits(text):
-        raise SearchSpaceError(f"{where} must {OneLine().wanted}, got {shown(text)}.")
 
 
 def check_config(config: Config, where: str) -> None:

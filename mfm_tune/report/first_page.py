@@ -11,6 +11,7 @@ from mfm_tune.report.answer import quantity
 from mfm_tune.report.numbers import counted, difference, metric_name, number
 from mfm_tune.report.text import Banner, Section
 from mfm_tune.results.claims import Claim, Finding, claims
+from mfm_tune.results.cost import gains
 from mfm_tune.results.statistics import MOST_SEEDS, Paired, sign_of
 from mfm_tune.results.study import OWN, Comparison, Results
 
@@ -183,16 +184,15 @@ def _claim_row(claim: Claim) -> tuple[str, ...]:
 
 def cost_section(results: Results) -> Section | None:
     """The gain of each config over the first reference beside its time a step; None where all take the same time."""
-    if not results.gains:
+    found = gains(results)
+    if not found:
         return None
     return Section(
         key="cost",
         title="Gain against cost",
         sentences=(_HOW_IT_IS_TIMED,),
         headings=("config", f"time a step, {results.references[0].name} = 1", "difference [95\N{NO-BREAK SPACE}%]"),
-        rows=tuple(
-            (each.config.name, number(ratio, 2), difference(each.paired, each.metric)) for ratio, each in results.gains
-        ),
+        rows=tuple((each.config.name, number(ratio, 2), difference(each.paired, each.metric)) for ratio, each in found),
         visible=0,
     )
 

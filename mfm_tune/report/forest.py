@@ -12,6 +12,7 @@ import mfm_tune.report.charts as charts
 from mfm_tune.criteria import digits_of, digits_of_a_seed
 from mfm_tune.report.charts import Figure
 from mfm_tune.report.numbers import in_words, metric_name, number, signed
+from mfm_tune.results.cost import gains
 from mfm_tune.results.statistics import Paired
 from mfm_tune.results.study import OWN, CellResult, Comparison, Results, TableResult
 
@@ -128,7 +129,7 @@ def _reach(paired: Paired) -> list[float]:
 
 def _cost(results: Results) -> Figure | None:
     """The gain over the first reference against the time a step; None where all cost the same."""
-    points = [(ratio, each) for ratio, each in results.gains if each.paired.mean is not None]
+    points = [(ratio, each) for ratio, each in gains(results) if each.paired.mean is not None]
     if not points:
         return None
     base = results.references[0].name

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain
-from statistics import median
 
 from mfm_tune.ledger.records import Status, TrialRecord
 from mfm_tune.ledger.schema import Event
@@ -218,37 +217,6 @@ class Results:
             if len(group) > 1
             for config in group
         }
-
-    @cached_property
-    def step_ratios(self) -> Mapping[str, float]:
-        """Config id -> its time a step as a multiple of the first reference's, from medians over all trials of one cost
-        class on the machine of most trials: configs of one class differ by the machine's other work alone."""
-        if not self.references or not self.environments:
-            return {}
-        declared, program = self.study.configs(), self.study.program
-        classes = {config: program.cost_class(declared[config]) for config in self.configs}
-        times: dict[str, list[float]] = {}
-        for config, result in self.configs.items():
-            times.setdefault(classes[config], []).extend(result.step_times(self.environments[0]))
-        medians = {name: median(values) for name, values in times.items() if values}
-        base = medians.get(classes[self.references[0].config_id])
-        if not base:
-            return {}
-        return {config: medians[name] / base for config, name in classes.items() if name in medians}
-
-    @cached_property
-    def gains(self) -> tuple[tuple[float, Comparison], ...]:
-        """Every config against the first reference in the study's metric, with its time a step in multiples of that
-        one's; empty where all take the same time."""
-        every = (*self.main, *(each for table in self.tables for _, _, each in table.comparisons))
-        found = {
-            each.config.config_id: (self.step_ratios[each.config.config_id], each)
-            for each in every
-            if each.config.config_id in self.step_ratios
-            and each.baseline is self.references[0]
-            and each.metric == self.metric
-        }
-        return tuple(found.values()) if {ratio for ratio, _ in found.values()} - {1.0} else ()
 
     @cached_property
     def main(self) -> tuple[Comparison, ...]:

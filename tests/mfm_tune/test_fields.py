@@ -233,7 +233,7 @@ DECLARED: tuple[tuple[Any, str, object, str], ...] = (
         TABLE,
         "columns",
         (("student/iou/car", "Car"), ("teacher/iou/car", "Car")),
-        "Table.columns of 't' must have distinct headings, got 'Car' twice; rename one.",
+        "Table.columns of 't' has the heading 'Car' twice; rename one.",
     ),
     (
         TABLE,

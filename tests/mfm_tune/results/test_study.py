@@ -10,6 +10,7 @@ import pytest
 from mfm_tune.identity import config_id
 from mfm_tune.ledger.records import Status
 from mfm_tune.program import Outcome
+from mfm_tune.results.cost import gains
 from mfm_tune.results.study import OWN, Results, collect
 from mfm_tune.space import OOM, Axis, Published, Quoted, Study, Table
 from tests.mfm_tune.made_ledger import FINGERPRINT, MACHINE, OTHER_MACHINE, MadeLedger, stub, stub_study
@@ -228,7 +229,7 @@ def test_a_gain_stands_beside_the_time_a_step_of_all_trials_that_cost_alike() ->
         for seed in study.seeds:
             ledger.trial(costing(level), seed, {"student/miou": 50.0 + level + seed}, step_ms=times)
     results = collect(study, ledger.state)
-    assert [(each.config.name, ratio, each.paired.mean) for ratio, each in results.gains] == [
+    assert [(each.config.name, ratio, each.paired.mean) for ratio, each in gains(results)] == [
         ("level 1", 1.5, 1.0),
         ("level 2", 1.5, 2.0),
     ]
@@ -238,7 +239,7 @@ def test_no_gain_is_printed_beside_a_time_that_all_share() -> None:
     study = stub_study({0: None, 1: None})
     ledger = MadeLedger(study)
     ledger.finish(lambda config, seed: 50.0, step_ms=(10.0, 20.0))
-    assert collect(study, ledger.state).gains == ()
+    assert gains(collect(study, ledger.state)) == ()
 
 
 def test_equal_ends_of_unequal_curves_are_not_said_to_have_no_effect() -> None:
