@@ -138,14 +138,6 @@ class AttentionSource(Enum):
     ORIGINAL = "original"
 
 
-# Fields of Mfm that only its term on logits reads, with their defaults.
-OF_CLASSIFICATION = {
-    "label_weight": LabelWeight.CONFIDENCE,
-    "region": LossRegion.ALL,
-    "attention": AttentionSource.REBUILT,
-}
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mfm(Settings):
     """Masked Feature Modeling: mask encoder features, rebuild them, and learn from the result (Eq. 4 to 7).
@@ -206,21 +198,6 @@ class Mfm(Settings):
             raise ValueError(
                 "Mfm.detach_encoder and Mfm.detach_decoder must not both be True, or the term trains no part of the "
                 "network; set one of the two."
-            )
-        self._check_effects()
-
-    def _check_effects(self) -> None:
-        """Refuse what changes the config's id and nothing else: a row that repeats another one."""
-        for name, default in OF_CLASSIFICATION.items():
-            if self.objective is not Objective.PIXEL_CLASSIFICATION and getattr(self, name) is not default:
-                raise ValueError(
-                    f"Mfm.{name} has no effect with the objective '{self.objective.value}', which neither decodes nor "
-                    "takes labels; leave it out."
-                )
-        if self.input is MfmInput.SOURCE and self.label_weight is not LabelWeight.CONFIDENCE:
-            raise ValueError(
-                f"Mfm.label_weight has no effect with the input '{self.input.value}', whose labels are true; leave it "
-                "out."
             )
 
 
