@@ -180,22 +180,25 @@ class Makes(Rule):
         what: What they make: `a network`.
         method: Name of the method.
         base: What their class derives from; where it has the method, that of a class takes as many arguments.
+        arguments: What the method takes where the base has none; None: anything.
     """
 
-    def __init__(self, what: str, method: str, base: type[Settings] = Settings) -> None:
+    def __init__(
+        self, what: str, method: str, base: type[Settings] = Settings, arguments: tuple[str, ...] | None = None
+    ) -> None:
         self.wanted = (
             f"be settings of {what} (a frozen dataclass derived from {base.__name__} with a {method} of its own)"
         )
         self.plural = f"settings that each have a {method} of their own"
         self._method, self._base = method, base
         declared = vars(base).get(method)
-        self._arguments = () if declared is None else tuple(inspect.signature(declared).parameters)[1:]
+        self._arguments = arguments if declared is None else tuple(inspect.signature(declared).parameters)[1:]
 
     def fits(self, value: object) -> bool:
         """Whether the value is of such a class."""
         if not isinstance(value, self._base) or not _is_frozen(type(value)) or self._maker(value) is not type(value):
             return False
-        return takes(getattr(value, self._method), self._arguments)
+        return self._arguments is None or takes(getattr(value, self._method), self._arguments)
 
     def remedy(self, value: object) -> str:
         """How the class of settings that do not fit is completed."""
@@ -212,7 +215,7 @@ class Makes(Rule):
         if not _is_frozen(maker):
             return ", which is no frozen dataclass; decorate it with @dataclass(frozen=True)"
         given = inspect.signature(getattr(maker, self._method))
-        wanted = ", ".join(("self", *self._arguments))
+        wanted = ", ".join(("self", *(self._arguments or ())))
         return f", whose method is {self._method}{given}; define it as {self._method}({wanted})"
 
     def _maker(self, value: object) -> type | None:

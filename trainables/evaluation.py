@@ -181,8 +181,9 @@ def with_target_statistics(
 def finite(network: Segmentor) -> bool:
     """Whether all weights and BatchNorm statistics are finite numbers: argmax finds a class in NaN, too."""
     norms = [module for module in network.modules() if isinstance(module, BATCH_NORMS)]
-    statistics = [buffer for norm in norms for buffer in norm.buffers() if buffer.is_floating_point()]
-    return math.isfinite(get_total_norm([*network.parameters(), *statistics], math.inf))
+    tensors = [*network.parameters(), *(buffer for norm in norms for buffer in norm.buffers())]
+    numbers = [tensor for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
+    return math.isfinite(get_total_norm(numbers, math.inf))
 
 
 def _chunks(examples: Iterable[Example], size: int) -> Iterator[list[Example]]:

@@ -18,7 +18,7 @@ from mfm_tune.fields import hyphened
 from mfm_tune.ledger.events import search_event
 from mfm_tune.ledger.records import Status, Trial
 from mfm_tune.planning.checks import check_search
-from mfm_tune.planning.forecast import StepTimes, duration, forecast, resource_hours, source
+from mfm_tune.planning.forecast import ALONE, StepTimes, duration, forecast, measured_alone, resource_hours, source
 from mfm_tune.planning.loading import errors_with_place
 from mfm_tune.planning.plan import Choice as Wanted
 from mfm_tune.planning.plan import by_status, in_brackets
@@ -157,13 +157,16 @@ class SearchCommand:
         slots, like = self.session.slots, replace(plan.trials[-1].trial, step=0)
         distinct = {trial.key: trial for trial in trials}.values()
         table = self.session.step_table
-        times, all_trials = StepTimes(self.session.state, table), [*distinct, *[like] * unknown]
+        times = StepTimes(self.session.state, table, gpu=slots.gpus > 0)
+        all_trials = [*distinct, *[like] * unknown]
         expected = forecast(all_trials, times, slots.count)
         if expected.wall_s is None:
             return "unknown: there is no step time for some of these trials; --probe measures them"
         hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
         saved = "; early stopping saves some" if plan.search.scheduler is not None else ""
-        return f"at most about {duration(expected.wall_s)}, {slots}, {hours}{source(all_trials, times, table)}{saved}"
+        as_if = ALONE if measured_alone(all_trials, times, slots) else ""
+        measured = source(all_trials, times, table)
+        return f"at most about {duration(expected.wall_s)}, {slots}, {hours}{as_if}{measured}{saved}"
 
     def _explore(self) -> bool:
         """Run what is left of exploring, and write down what is to be confirmed. Whether exploring is complete."""

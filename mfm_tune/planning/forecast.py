@@ -181,9 +181,9 @@ def estimate_cost(
     expected = forecast(trials, times, slots.count)
     hours = resource_hours(expected.busy_s, cpus=slots.cpus, gpus=slots.gpus)
     measured = source(trials, times, table) if expected.busy_s else ""
-    alone = 0 < slots.gpus < 1 and any(times.ran(trial) is None for trial in trials)
+    alone = measured_alone(trials, times, slots)
     each = "1 GPU" if slots.gpus == 1 else f"{slots.gpus:g} GPUs"
-    least, as_if = ("at least", ", as if each trial had its GPU alone") if alone else ("about", "")
+    least, as_if = ("at least", ALONE) if alone else ("about", "")
     if expected.wall_s is None:
         unknown = f"unknown: there is no step time of {unknown_classes(expected.unknown)}; --probe measures it"
         some = f"at least {hours}{measured}{as_if}, the others unknown" if expected.busy_s else "unknown"
@@ -192,6 +192,14 @@ def estimate_cost(
         f"{least} {duration(expected.wall_s)}, {slots}{as_if}{measured}",
         f"{least} {hours} ({each} a trial)" if slots.gpus else f"about {hours}",
     )
+
+
+ALONE = ", as if each trial had its GPU alone"
+
+
+def measured_alone(trials: Iterable[Trial], times: StepTimes, slots: Slots) -> bool:
+    """Whether trials share a GPU of which times are known that a trial has alone: the least that they take."""
+    return 0 < slots.gpus < 1 and any(times.ran(trial) is None for trial in trials)
 
 
 def source(trials: Iterable[Trial], times: StepTimes, table: StepTable | None) -> str:
@@ -243,7 +251,8 @@ def unknown_classes(unknown: Mapping[str, int]) -> str:
     """How many trials have no known time, and of which cost classes they are."""
     first, *others = unknown
     of = f"{len(unknown)} cost classes, such as {first}" if others else f"cost class {first}"
-    return f"{sum(unknown.values())} of {of}"
+    count = sum(unknown.values())
+    return f"{count} {'trial' if count == 1 else 'trials'} of {of}"
 
 
 def resource_hours(seconds: float, *, cpus: int, gpus: float) -> str:

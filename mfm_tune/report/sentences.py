@@ -25,11 +25,11 @@ def status(results: Results) -> str:
 
 
 def best_level(table: TableResult) -> str | None:
-    """Whether the paper's best level has the best mean here too; None where a table cannot be compared, and while a row
-    that is measured or printed lacks a seed."""
+    """Whether the paper's best level has the best mean here too; None where a table cannot be compared, and while one of
+    the two lacks a seed."""
     printed = [(value, cell) for cell in table.cells if (value := paper_number(cell.cell.paper)) is not None]
     measured = [(cell.summary.mean, cell) for cell in table.cells if cell.summary.mean is not None]
-    if len(printed) < 2 or len(measured) < 2 or not all(cell.complete for _, cell in (*printed, *measured)):
+    if len(printed) < 2 or len(measured) < 2:
         return None
     criterion, digits = criterion_of(table.metric), digits_of(table.metric)
     best = "highest" if criterion.larger_is_better else "lowest"
@@ -38,6 +38,8 @@ def best_level(table: TableResult) -> str | None:
     )
     tied = [each for value, each in printed if value == paper]
     paper_cell = next((each for each in tied if each.summary.mean == ours), tied[0])
+    if not (cell.complete and paper_cell.complete):
+        return None
     papers = f"The paper's best is {paper_cell.cell.level} ({number(paper, digits)})"
     if paper_cell.summary.mean == ours:
         return f"{papers}, and it has the {best} mean here too."

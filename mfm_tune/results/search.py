@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mfm_tune.criteria import CRITERIA, TARGET_MIOU, Criterion
@@ -239,6 +239,7 @@ def collect_search(search: Search, state: LedgerState, code: TrainingCode | None
     """
     study, criterion = confirmed_study(search, state, code), search.criterion
     results = collect(study, state, None if code is None else code.digests(study.configs()))
+    results = replace(results, other_seeds=tuple(each for each in results.other_seeds if each != search.explore_seed))
     selection = selection_of(state, search, code)
     # when candidates were chosen; a stopped trial that is confirmed goes on after that
     scores = {} if selection is None else dict(zip(selection["config_ids"], selection["scores"], strict=True))

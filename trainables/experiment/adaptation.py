@@ -83,6 +83,9 @@ class ClassBalancedCrop(Settings):
     max_class_share: UnitInterval = 0.75
 
 
+AnyMixer = Annotated[Any, Makes("a mixer", "build", arguments=())]
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SelfTraining(Settings):
     """DACS: an EMA teacher labels target images; source classes are pasted onto them (Tranheden et al. 2021).
@@ -104,7 +107,9 @@ class SelfTraining(Settings):
     jitter: ColourJitter | None = field(default_factory=ColourJitter)
     blur: Blur | None = field(default_factory=Blur)
     margins: Margins | None = None
-    mixer: Annotated[Any, Makes("a mixer", "build")] = field(default=ClassMix(), metadata={"identity": "when set"})
+    mixer: Annotated[Any, Makes("a mixer", "build", arguments=())] = field(
+        default=ClassMix(), metadata={"identity": "when set"}
+    )
     augment_source: bool = field(default=False, metadata={"identity": "when set"})
     class_crop: ClassBalancedCrop | None = field(default=None, metadata={"identity": "when set"})
 

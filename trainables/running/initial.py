@@ -38,7 +38,6 @@ from trainables.models.pretrained import load_encoder
 from trainables.models.segmentor import Segmentor
 from trainables.optimization import build_optimizer, parameter_groups
 from trainables.randomness import Streams
-from trainables.running.without_effect import without_effect
 from trainables.settings_json import plain
 from trainables.step_data import Batch
 from trainables.tasks.build import build_tasks
@@ -84,10 +83,7 @@ def begin(
             load_encoder(student, _weights_file(config, data))
         case None:
             pass
-    state = assemble(config, streams, student, domains, imagenet_encoder)
-    for sentence in without_effect(config, student):
-        listener.notice(sentence)
-    return state
+    return assemble(config, streams, student, domains, imagenet_encoder)
 
 
 def check_weights(config: Experiment, data: Mapping[str, str]) -> None:

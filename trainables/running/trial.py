@@ -31,6 +31,7 @@ from trainables.running.initial import Listener, begin, check_weights, in_layout
 from trainables.running.pictures import save_pictures
 from trainables.running.progress import BlockMeans, Progress
 from trainables.running.pseudo_label_quality import PseudoLabelQuality
+from trainables.running.without_effect import without_effect
 from trainables.selection import TargetCriteria
 from trainables.tasks.task import AuxiliaryTask
 from trainables.tensor_file import CHECKPOINT, FINAL
@@ -156,7 +157,12 @@ class Trial:
         self._resume(state)
         if state.step == 0:
             tasks = [task for task in state.tasks if isinstance(task, AuxiliaryTask)]
-            self._notices += filter(None, (unfilled(self.config.data), *(task.notice for task in tasks)))
+            told = (
+                *without_effect(self.config, state.student),
+                unfilled(self.config.data),
+                *(task.notice for task in tasks),
+            )
+            self._notices += filter(None, told)
         self._state = state
         return state
 

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainables.config import AttentionSource, Experiment, Mfm, MfmInput, Objective, SourceOnly
+from trainables.config import (
+    AttentionSource,
+    Experiment,
+    LabelWeight,
+    LossRegion,
+    Mfm,
+    MfmInput,
+    Objective,
+    SourceOnly,
+)
 from trainables.models.frozen_norms import moving_norms
 from trainables.models.segmentor import Segmentor
 
 
 def without_effect(config: Experiment, student: Segmentor) -> Iterator[str]:
-    """A sentence for each; what settings tell by themselves they refuse when they are made.
+    """A sentence for each.
 
     Args:
         config: What is trained.
@@ -24,8 +33,26 @@ def without_effect(config: Experiment, student: Segmentor) -> Iterator[str]:
         return
     if mfm.freeze_statistics and not _moves_norms(mfm, student):
         yield f"Mfm.freeze_statistics has no effect on {network}, in which the term moves no BatchNorm; leave it out."
-    if mfm.attention is AttentionSource.ORIGINAL and type(student).draw_box is Segmentor.draw_box:
+    for name in unread(mfm):
+        yield (
+            f"Mfm.{name} has no effect with the objective '{mfm.objective.value}' and the input '{mfm.input.value}'; "
+            "leave it out."
+        )
+    decodes_once = type(student).draw_box is Segmentor.draw_box
+    if mfm.attention is AttentionSource.ORIGINAL and decodes_once and "attention" not in unread(mfm):
         yield f"Mfm.attention has no effect on {network}, which sees an image at one resolution; leave it out."
+
+
+def unread(mfm: Mfm) -> Iterator[str]:
+    """The fields that the term does not read, but for their defaults: those of pixel classification where it
+    reconstructs, and the weight of pseudo-labels where labels are true."""
+    reconstructs = mfm.objective is not Objective.PIXEL_CLASSIFICATION
+    if mfm.label_weight is not LabelWeight.CONFIDENCE and (reconstructs or mfm.input is MfmInput.SOURCE):
+        yield "label_weight"
+    if reconstructs and mfm.region is not LossRegion.ALL:
+        yield "region"
+    if reconstructs and mfm.attention is not AttentionSource.REBUILT:
+        yield "attention"
 
 
 def _moves_norms(mfm: Mfm, student: Segmentor) -> bool:

@@ -235,7 +235,7 @@ def test_an_estimate_names_the_machine_that_step_times_are_of() -> None:
     assert "measured on" not in estimate_cost(plan(ran).to_do, ran, slots, Shipping())[0]
     others = [replace(trial, cost_class="other") for trial in trials[:1]]
     assert estimate_cost([*trials, *others], LedgerState(), slots, Shipping()) == (
-        "unknown: there is no step time of 1 of cost class other; --probe measures it",
+        "unknown: there is no step time of 1 trial of cost class other; --probe measures it",
         "at least 1 GPU-hours on a GPU, the others unknown",
     )
     assert set(hours_a_trial(trials, LedgerState(), Shipping()).values()) == {"0.1 GPU-hours"}
@@ -284,7 +284,7 @@ def test_an_open_trial_costs_only_what_is_left_of_it() -> None:
     ("trials", "state", "slots", "time", "cost"),
     [
         (0, told(), {"count": 1}, "nothing to do", "nothing"),
-        (1, LedgerState(), {"count": 1}, "unknown: there is no step time of 1 of cost class stub", "unknown"),
+        (1, LedgerState(), {"count": 1}, "unknown: there is no step time of 1 trial of cost class stub", "unknown"),
         (9, told(Outcome.FINISHED), {"count": 2}, "about 40 s, 2 trials side by side", "about 0.02 CPU-hours"),
         (9, told(Outcome.FINISHED), {"count": 1, "cpus": 4}, "about 72 s, one trial", "about 0.08 CPU-hours"),
         (9, told(Outcome.FINISHED), {"count": 1, "gpus": 0.5}, "about 72 s", "about 0.01 GPU-hours (0.5 GPUs a trial)"),
@@ -305,7 +305,10 @@ def test_a_cost_estimate_has_time_and_cost(
 
 @pytest.mark.parametrize(
     ("unknown", "words"),
-    [({"stub": 3}, "3 of cost class stub"), ({"gta: DACS": 57, "mini": 3}, "60 of 2 cost classes, such as gta: DACS")],
+    [
+        ({"stub": 1}, "1 trial of cost class stub"),
+        ({"gta: DACS": 57, "mini": 3}, "60 trials of 2 cost classes, such as gta: DACS"),
+    ],
 )
 def test_what_has_no_step_time_is_counted(unknown: dict[str, int], words: str) -> None:
     assert unknown_classes(unknown) == words

@@ -20,9 +20,12 @@ from trainables.config import (
     EfficientNetLite,
     Experiment,
     FeatureDistance,
+    LabelWeight,
+    LossRegion,
     MfmInput,
     NetworkPart,
     Norm,
+    Objective,
     RareClassSampling,
     SmallDeepLab,
     SourceOnly,
@@ -34,6 +37,7 @@ from trainables.recipes import SMOKE, dacs, hrda, mfm
 from trainables.running.initial import PRETRAINING, Listener, begin, new_student
 from trainables.running.progress import PROGRESS
 from trainables.running.trial import Trial
+from trainables.running.without_effect import without_effect
 from trainables.tasks.feature_distance import FeatureDistanceTask
 
 CPU = torch.device("cpu")
@@ -131,13 +135,15 @@ def dacs_of(threshold: float) -> Experiment:
     return replace(CONFIG, adaptation=replace(CONFIG.adaptation, threshold=threshold))  # type: ignore[arg-type, call-arg]
 
 
-def test_settings_that_change_nothing_in_the_network_are_told_once(tmp_path: Path) -> None:
+def test_settings_that_change_nothing_in_the_network_are_named(tmp_path: Path) -> None:
     """Their rows would repeat those without them; where a BatchNorm moves, or there are two resolutions, nothing is."""
     batch = SmallDeepLab(norm=Norm.BATCH, widths=(8, 8, 8))
     group = replace(batch, norm=Norm.GROUP)
     held, shared = mfm(SMOKE, grid=4), MfmInput.MIXED_SHARED
     frozen, original = replace(held, freeze_statistics=True), replace(held, attention=AttentionSource.ORIGINAL)
     adabn = SourceOnly(adapt_statistics=2)
+    rebuilt = replace(held, objective=Objective.FEATURE_TEACHER, region=LossRegion.MASKED)
+    labelled = replace(held, input=MfmInput.SOURCE, label_weight=LabelWeight.NONE)
     told = {
         replace(CONFIG, adaptation=adabn, network=batch): "",
         replace(CONFIG, adaptation=adabn, network=group): "SourceOnly.adapt_statistics has no effect on SmallDeepLab, ",
@@ -148,10 +154,12 @@ def test_settings_that_change_nothing_in_the_network_are_told_once(tmp_path: Pat
         replace(CONFIG, auxiliary=(frozen,), network=group): "Mfm.freeze_statistics has no effect on SmallDeepLab, in",
         replace(CONFIG, auxiliary=(original,), network=group): "Mfm.attention has no effect on SmallDeepLab, which",
         replace(hrda(SMOKE, original), data=TINY_CITY): "",
+        replace(CONFIG, auxiliary=(rebuilt,), network=batch): "Mfm.region has no effect with the objective 'feature",
+        replace(CONFIG, auxiliary=(labelled,), network=batch): "Mfm.label_weight has no effect with the objective",
     }
     for config, beginning in told.items():
-        found: list[str] = []
         plain = replace(config, initial=None)
-        begin(plain, Streams(0), open_domains(plain, {}, CPU), tmp_path, {}, CPU, Listener(found.append))
+        state = begin(plain, Streams(0), open_domains(plain, {}, CPU), tmp_path, {}, CPU)
+        found = list(without_effect(plain, state.student))
         assert len(found) == bool(beginning)
         assert "".join(found).startswith(beginning)
