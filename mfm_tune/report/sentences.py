@@ -25,8 +25,8 @@ def status(results: Results) -> str:
 
 
 def best_level(table: TableResult) -> str | None:
-    """Whether the paper's best level has the best mean here too; None where a table cannot be compared, and while one of
-    the two lacks a seed."""
+    """Whether the paper's best level has the best mean here too; None where a table cannot be compared, and while one
+    of the two lacks a seed."""
     printed = [(value, cell) for cell in table.cells if (value := paper_number(cell.cell.paper)) is not None]
     measured = [(cell.summary.mean, cell) for cell in table.cells if cell.summary.mean is not None]
     if len(printed) < 2 or len(measured) < 2:
