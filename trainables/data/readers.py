@@ -7,11 +7,13 @@ wrong with the files instead of failing at the first one.
 from __future__ import annotations
 
 import struct
+import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from fnmatch import fnmatchcase
+from functools import cache
+from heapq import heappop, heappush
 from pathlib import Path
 
 import numpy as np
@@ -179,10 +181,11 @@ def by_stem(folder: Path, pattern: str, suffix: str = "") -> dict[str, Path]:
     Raises:
         ValueError: Two have the same one, such as `a.jpg` and `a.png`.
     """
-    deep = pattern.startswith(DEEP)
-    names = (path for path in files_below(folder) if fnmatchcase(path.name, pattern.removeprefix(DEEP)))
+    rest = pattern.removeprefix(DEEP)
+    deep = pattern.startswith(DEEP) and DEEP not in rest
+    matching = (path for path in files_below(folder) if path.relative_to(folder).match(rest))
     found: dict[str, Path] = {}
-    for path in sorted(names if deep else folder.glob(pattern)):
+    for path in sorted(matching if deep else folder.glob(pattern)):
         stem = path.relative_to(folder).with_suffix("").as_posix().removesuffix(suffix)
         if stem in found:
             raise ValueError(
@@ -193,21 +196,46 @@ def by_stem(folder: Path, pattern: str, suffix: str = "") -> dict[str, Path]:
     return found
 
 
-def files_below(folder: Path, above: tuple[Path, ...] = ()) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Files of a folder and of all folders in it, those that are symbolic links included, in any order.
+
+    Each folder is read once, at its own place before that of a link to it: a link to a folder above goes in no circle,
+    and one to a sibling doubles no file. One inside that may not be read (`lost+found` of a disk) is left out.
 
     Args:
         folder: One that is not there has none.
-        above: The folders around it; a link to one of them goes in a circle, and is not followed.
+
+    Raises:
+        PermissionError: It may not be read itself.
     """
-    here = folder.resolve()
-    if here in above or not folder.is_dir():
-        return
-    for path in folder.iterdir():
-        if path.is_dir():
-            yield from files_below(path, (*above, here))
-        else:
-            yield path
+    seen: set[Path] = set()
+    folders = [folder] if folder.is_dir() else []
+    links: list[Path] = []
+    while folders or links:
+        here = folders.pop() if folders else heappop(links)
+        if (place := here.resolve()) in seen:
+            continue
+        seen.add(place)
+        try:
+            inside = [(path, path.is_dir()) for path in here.iterdir()]
+        except PermissionError:
+            if here == folder:
+                raise
+            _tell_unread(here)
+            continue
+        for path, is_folder in inside:
+            if not is_folder:
+                yield path
+            elif path.is_symlink():
+                heappush(links, path)
+            else:
+                folders.append(path)
+
+
+@cache  # once, however many splits and labels are looked for
+def _tell_unread(folder: Path) -> None:
+    if not folder.name.startswith("."):  # hidden files are no images
+        print(f"Warning: {folder} may not be read; what it holds is left out.", file=sys.stderr)
 
 
 def is_image_file(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.trainables.data import own_files as own
 from trainables.data.__main__ import main
 from trainables.data.class_table import read_class_table
 from trainables.data.packing.format import PackedSplit, Store
+from trainables.data.readers import by_stem
 from trainables.data.splits import Split
 
 EXPECTED = np.array([0, 1, 2, 255], dtype=np.uint8)  # class ids of the numbers in `own.label`
@@ -75,16 +77,42 @@ def test_a_target_has_images_without_labels_and_is_evaluated_on_others(tmp_path:
 
 
 def test_folders_that_are_symbolic_links_are_read_as_all_others(tmp_path: Path) -> None:
-    """Drives on another disk, say; a link to a folder above ends nothing and doubles nothing."""
+    """Drives on another disk, say; a link to a folder above or beside ends nothing and doubles nothing."""
     own.write_folder(tmp_path, 2)
     own.write_folder(tmp_path / "disk", 3, first=5)
     own.write_table(tmp_path)
     for kind in ("images", "labels"):
         (tmp_path / kind / "more").symlink_to(tmp_path / "disk" / kind)
         (tmp_path / kind / "circle").symlink_to(tmp_path / kind)
+        (tmp_path / kind / "latest").symlink_to(tmp_path / kind / "day")
+        shutil.copytree(tmp_path / "disk" / kind, tmp_path / kind / "day")
     assert main(["prepare", "folder", *labelled(tmp_path), "--out", str(tmp_path / "store")]) == 0
     found = names(Store(tmp_path / "store").split(Split.TRAIN))
-    assert found == ["000", "001", "more/005", "more/006", "more/007"]
+    assert found == ["000", "001", *(f"{place}/00{number}" for place in ("day", "more") for number in (5, 6, 7))]
+
+
+def test_a_folder_that_may_not_be_read_is_left_out_with_a_word(
+    unprivileged: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as a disk's `lost+found`; a hidden one holds no images anyway. The one that was given is an error."""
+    for name in ("a", "lost+found", ".Trash-0"):
+        (unprivileged / name).mkdir()
+        (unprivileged / name / "1.png").touch()
+    for name in ("lost+found", ".Trash-0"):
+        (unprivileged / name).chmod(0)
+    assert list(by_stem(unprivileged, "**/*.png")) == list(by_stem(unprivileged, "**/*.png")) == ["a/1"]
+    sentence = f"Warning: {unprivileged}/lost+found may not be read; what it holds is left out.\n"
+    assert capsys.readouterr().err == sentence
+    with pytest.raises(PermissionError, match=r"lost\+found"):
+        by_stem(unprivileged / "lost+found", "**/*.png")
+
+
+def test_a_pattern_of_several_parts_matches_in_all_folders(tmp_path: Path) -> None:
+    for name in ("a/rgb/1.jpg", "b/c/rgb/2.jpg", "a/depth/1.jpg", "rgb/3.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    assert list(by_stem(tmp_path, "**/rgb/*.jpg")) == ["a/rgb/1", "b/c/rgb/2", "rgb/3"]
+    assert list(by_stem(tmp_path, "**/b/**/*.jpg")) == ["b/c/rgb/2"]
 
 
 def test_both_splits_may_have_their_labels_in_one_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
