@@ -58,12 +58,8 @@ def _prepare(arguments: argparse.Namespace) -> None:
     left_out = done.manifest.provenance["left_out"]
     _warn(job.reader, {split: entry.pixels for split, entry in done.manifest.splits.items() if entry.labelled})
     size = gigabytes(sum(entry.bytes for entry in done.manifest.splits.values()))
-    if not done.compared:
-        print(
-            f"Warning: {job.out} is of earlier code, which did not note the files that it was made of; whether they "
-            "have changed since is not known, so delete it and repeat the command if they may have.",
-            file=sys.stderr,
-        )
+    if done.warning:
+        print(f"Warning: {done.warning}", file=sys.stderr)
     print(f"{job.out}: {size}, {done.decoded} images decoded now, {done.kept} before, files left out: {len(left_out)}.")
     if job.reader.places:
         name = job.reader.dataset

@@ -39,7 +39,10 @@ def test_each_unknown_cost_is_measured_once_and_the_plan_knows_it(
     """Three configs of two costs: two measurements, after which the time is known. The second time, nothing is left."""
     command = [str(write_space(tmp_path, TWO_COSTS)), "--storage", str(storage)]
     assert main([*command, "--plan"]) == 0
-    assert "time     unknown: there is no step time of 9 trials of 2 cost classes, such as stub, 0.01 s" in capsys.readouterr().out
+    assert (
+        "time     unknown: there is no step time of 9 trials of 2 cost classes, such as stub, 0.01 s"
+        in capsys.readouterr().out
+    )
     assert main([*command, "--probe", "--slots", "1"]) == 0
     said = capsys.readouterr().out
     assert "1 of 2  stub, 0.01 s a step: 0.01 s a step, 0.5 s an evaluation, peak 1 MiB" in said

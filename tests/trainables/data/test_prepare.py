@@ -121,14 +121,14 @@ def mended_label(root: Path) -> None:
 
 
 def other_image(root: Path) -> None:
-    native.write(root / "images" / "00001.png", native.png(native.image(24, 60, 99)))
+    native.write(root / "images" / "00001.png", native.png(native.smooth(24, 60, 99)))
 
 
 @pytest.mark.parametrize("change", [other_map, mended_label, other_image])
 def test_a_repeat_over_a_store_whose_files_have_changed_since_is_refused(
     change: Callable[[Path], None], mapped: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Names and sizes are as they were; the store keeps what it has until someone deletes it."""
+    """Names and sizes in pixels are as they were; the store keeps what it has until someone deletes it."""
     assert main(mapped) == 0
     store = (tmp_path / "store" / "store.json").read_bytes()
     change(tmp_path)
@@ -139,6 +139,21 @@ def test_a_repeat_over_a_store_whose_files_have_changed_since_is_refused(
     assert main(mapped) == 0
     assert main(mapped) == 0
     assert "0 images decoded now, 3 before" in capsys.readouterr().out
+
+
+def test_a_store_whose_files_have_other_times_alone_is_kept_with_a_warning(
+    mapped: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As copies of them have, on a node of a cluster say; with another map beside it is refused as ever."""
+    assert main(mapped) == 0
+    os.utime(tmp_path / "images" / "00001.png", ns=(1, 1))
+    capsys.readouterr()
+    assert main(mapped) == 0
+    said = capsys.readouterr()
+    assert [line.split(": ")[0] for line in said.err.splitlines() if "made before" in line] == ["Warning"]
+    assert "0 images decoded now, 3 before" in said.out
+    other_map(tmp_path)
+    assert main(mapped) == 2
 
 
 def test_code_of_ones_own_that_changed_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -187,8 +202,12 @@ def test_shards_of_files_that_have_changed_since_are_packed_again(tmp_path: Path
     earlier = json.loads(note.read_text())
     del earlier[preparing.SOURCES]
     note.write_text(json.dumps(earlier))
+    half = job.partial / "train-00004.growing"  # by earlier code that was killed
+    half.touch()
     done = pack(job)
     assert (done.decoded, done.kept) == (3 * SHARD, IMAGES - 3 * SHARD)
+    assert done.warning.startswith(f"{3 * SHARD} images that an earlier run had packed were packed again: ")
+    assert not list(job.out.glob("*.growing"))
     assert np.all(Store(job.out).split(Split.TRAIN).label(1) == 13)
 
 

@@ -31,14 +31,13 @@ from trainables.data.labels import TrainIds, pixels_by_class
 from trainables.data.packing.check import BrokenFiles, Surveyed, read_sample
 from trainables.data.packing.format import LABEL_CODEC, checksum, image_checksums
 from trainables.data.packing.manifest import MANIFEST, Codec, Manifest, SplitManifest, StoredFile
-from trainables.data.packing.plan import Job, Plan, refuse_empty, sources_digest, stored_size
+from trainables.data.packing.plan import SIZES, SOURCES, Job, Plan, doubt, refuse_empty, sources_digest, stored_size
 from trainables.data.packing.progress import Progress, gigabytes
 from trainables.data.packing.resize import Pixels, Size, resize_image, resize_label
 from trainables.data.readers import TRAINING_SPLITS, BrokenSample, Fault, Problem, Sample, relative
 from trainables.data.splits import Split
 
 PLAN = "plan.json"
-SOURCES = "sources"  # the key of `sources_digest` in the note beside a shard, and in a store's provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +48,13 @@ class Prepared:
         manifest: Of the finished store.
         decoded: Images decoded in this run.
         kept: Images that an earlier run had packed.
-        compared: Whether these were made of the files as they are now; earlier code did not note of which it made them.
+        warning: What the user should know of what was kept, or was packed again; empty where there is nothing.
     """
 
     manifest: Manifest
     decoded: int
     kept: int
-    compared: bool = True
+    warning: str = ""
 
 
 def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
@@ -85,7 +84,8 @@ def prepare(job: Job, plan: Plan, progress: Progress) -> Prepared:
         raise ValueError(
             f"{job.partial} is being written by another prepare; wait for it or give another --out."
         ) from None
-    return Prepared(manifest, sum(e.decoded for e in packed.values()), sum(e.kept for e in packed.values()))
+    decoded, kept, again = (sum(getattr(e, n) for e in packed.values()) for n in ("decoded", "kept", "again"))
+    return Prepared(manifest, decoded, kept, _packed_again(again))
 
 
 # --------------------------------------------------------------------------------------------------------------------
@@ -97,13 +97,7 @@ def _existing(job: Job, plan: Plan) -> Prepared:
     manifest = Manifest.read(job.out)
     if manifest.plan != plan.digest:
         raise ValueError(f"{job.out} is a store of other images or settings already; delete it, or give another --out.")
-    sources = manifest.provenance.get(SOURCES)
-    if sources not in (None, plan.sources):
-        raise ValueError(
-            f"{job.out} was made before its images, its labels or the file that describes them changed (in bytes, or "
-            "in the time of the last change); delete it to make it anew, or give another --out."
-        )
-    return Prepared(manifest, 0, sum(entry.images for entry in manifest.splits.values()), sources is not None)
+    return Prepared(manifest, 0, sum(entry.images for entry in manifest.splits.values()), doubt(job, plan, manifest))
 
 
 def _begin(job: Job, plan: Plan) -> None:
@@ -140,6 +134,7 @@ class _Packed:
 
     decoded: int = 0
     kept: int = 0
+    again: int = 0  # images of shards that an earlier run had packed, of which nothing is kept
     problems: list[Problem] = field(default_factory=list)
 
 
@@ -160,6 +155,7 @@ def _pack_split(job: Job, split: Split, samples: Sequence[Surveyed], progress: P
         committed = _committed(job, split, number, part)
         if committed is None or (committed.problems and not job.skip_broken):
             missing.append((number, part))
+            packed.again += len(part) if committed is None and _note(_shard(job, split, number)).exists() else 0
             continue
         packed.kept += committed.images
         packed.problems += committed.problems
@@ -187,7 +183,7 @@ def _pack_shard(
     packed: _Packed,
     report: Callable[[], None],
 ) -> None:
-    path = job.partial / f"{split.value}-{number:05d}.arrow"
+    path = _shard(job, split, number)
     problems: list[Problem] = []
     images = 0
     with replacing(path) as growing, open(growing, "wb") as raw, pa.ipc.new_file(raw, job.columns.shard) as writer:
@@ -212,7 +208,7 @@ def _pack_shard(
 
 def _committed(job: Job, split: Split, number: int, samples: Sequence[Surveyed]) -> _Committed | None:
     """The note of a finished shard; None where it is missing, the shard has another length, or its files changed."""
-    path = job.partial / f"{split.value}-{number:05d}.arrow"
+    path = _shard(job, split, number)
     if not _note(path).exists() or not path.exists():
         return None
     note = json.loads(_note(path).read_text(encoding="utf-8"))
@@ -307,12 +303,14 @@ def _finish(job: Job, plan: Plan, decoding: Sequence[Problem]) -> Manifest:
         | {n: version(n) for n in ("pillow", "pyarrow", "numpy", "torch")},
         "left_out": [_problem_json(problem) for problem in (*plan.problems, *decoding)],
         SOURCES: plan.sources,
+        SIZES: plan.sizes,
     }
     manifest = Manifest(job.reader.dataset, plan.digest, scored, splits, provenance, job.reader.classes)
     _write(job.partial / MANIFEST, manifest.to_json().encode())
     os.rename(job.partial, job.out)
     sync(job.out.absolute().parent)
-    for path in (*job.out.glob("*.note"), job.out / PLAN, job.out / "lock"):
+    half = job.out.glob("*.growing")  # what earlier code was writing when it was killed
+    for path in (*job.out.glob("*.note"), *half, job.out / PLAN, job.out / "lock"):
         path.unlink(missing_ok=True)
     return manifest
 
@@ -348,6 +346,19 @@ def _index(job: Job, split: Split, samples: Sequence[Surveyed]) -> SplitManifest
         index=StoredFile(name, len(data), hashlib.sha256(data).hexdigest()),
         shards=tuple(shards),
     )
+
+
+def _packed_again(images: int) -> str:
+    if not images:
+        return ""
+    return (
+        f"{images} images that an earlier run had packed were packed again: their files have changed since, or what "
+        "was packed is damaged, or it is of earlier code, which did not note the files that it was made of."
+    )
+
+
+def _shard(job: Job, split: Split, number: int) -> Path:
+    return job.partial / f"{split.value}-{number:05d}.arrow"
 
 
 def _note(shard: Path) -> Path:

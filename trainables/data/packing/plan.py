@@ -13,7 +13,7 @@ from pathlib import Path
 from trainables.data.classes import CITYSCAPES_CLASSES
 from trainables.data.packing.check import BrokenFiles, Surveyed, survey
 from trainables.data.packing.format import Columns
-from trainables.data.packing.manifest import VERSION, Codec
+from trainables.data.packing.manifest import VERSION, Codec, Manifest
 from trainables.data.packing.progress import Progress
 from trainables.data.packing.resize import Size, fit_size
 from trainables.data.readers import TRAINING_SPLITS, Problem, Reader
@@ -23,6 +23,8 @@ JPEG_QUALITY = 95
 LABEL_SHARE = 0.06  # of a label's pixels, compressed: an upper estimate (0.04 measured on street scenes)
 JPEG_SHARE = 0.25  # of an image's bytes at that quality: an upper estimate
 SPARE = 1.02  # Arrow's framing and the indices
+SOURCES = "sources"  # the key of `sources_digest` in the note beside a shard, and in a store's provenance
+SIZES = "source_sizes"  # of the same without times, in the provenance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,7 @@ class Plan:
         native_bytes: The same if every image kept its native size.
         digest: Of names, sizes and settings: all that makes a store what it is, where no file changes.
         sources: `sources_digest` of all samples.
+        sizes: The same without the times of their last changes.
     """
 
     samples: Mapping[Split, tuple[Surveyed, ...]]
@@ -88,6 +91,7 @@ class Plan:
     native_bytes: int
     digest: str
     sources: str
+    sizes: str
 
 
 def make_plan(job: Job, progress: Progress) -> Plan:
@@ -107,15 +111,51 @@ def make_plan(job: Job, progress: Progress) -> Plan:
     samples = {split: entry.samples for split, entry in surveys.items()}
     refuse_empty(job, {split: len(entries) for split, entries in samples.items()})
     native = replace(job, box=None, evaluation_box=None)
-    sources = sources_digest(job.reader, chain.from_iterable(samples.values()))
-    digest = _plan_digest(job, samples)
-    return Plan(samples, problems, _estimate(job, samples), _estimate(native, samples), digest, sources)
+    entries = list(chain.from_iterable(samples.values()))
+    return Plan(
+        samples=samples,
+        problems=problems,
+        bytes=_estimate(job, samples),
+        native_bytes=_estimate(native, samples),
+        digest=_plan_digest(job, samples),
+        sources=sources_digest(job.reader, entries),
+        sizes=sources_digest(job.reader, entries, times=False),
+    )
 
 
-def sources_digest(reader: Reader, samples: Iterable[Surveyed]) -> str:
-    """Of what may change while names and sizes stay: the files of samples, and the one that describes their labels."""
-    content = [reader.file_digest, [entry.stamps for entry in samples]]
+def sources_digest(reader: Reader, samples: Iterable[Surveyed], *, times: bool = True) -> str:
+    """Of what may change while names and sizes stay: the files of samples, and the one that describes their labels.
+
+    Args:
+        times: With the times of the files' last changes, and not their bytes alone.
+    """
+    content = [reader.file_digest, [[stamp if times else stamp[:2] for stamp in entry.stamps] for entry in samples]]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def doubt(job: Job, plan: Plan, manifest: Manifest) -> str:
+    """Why a finished store may be of files that have changed since, in a sentence; empty where they have not.
+
+    Raises:
+        ValueError: They have, by their bytes or by the file that describes them.
+    """
+    noted = manifest.provenance
+    if noted.get(SOURCES) == plan.sources:
+        return ""
+    if SOURCES not in noted:
+        return (
+            f"{job.out} is of earlier code, which did not note the files that it was made of; whether they have "
+            "changed since is not known, so delete it and repeat the command if they may have."
+        )
+    if noted.get(SIZES) == plan.sizes:
+        return (
+            f"{job.out} was made before the time of the last change of its files, whose sizes are as they were (copied "
+            "files, say); delete it and repeat the command if what they hold may have changed."
+        )
+    raise ValueError(
+        f"{job.out} was made before its images, its labels or the file that describes them changed; delete it to make "
+        "it anew, or give another --out."
+    )
 
 
 def _estimate(job: Job, samples: Mapping[Split, Sequence[Surveyed]]) -> int:
