@@ -34,12 +34,13 @@ def golden(shared: Path) -> Path:
 @pytest.fixture
 def unprivileged() -> Iterator[Path]:
     """A folder of a user's own, as whom the test runs: permissions mean nothing to root."""
-    user = os.geteuid()
     with tempfile.TemporaryDirectory() as folder:
-        if user == 0:
+        root = os.geteuid() == 0
+        if root:
             os.chown(folder, 65534, -1)
-            os.seteuid(65534)
+            os.setresuid(65534, 65534, 0)
         try:
             yield Path(folder)
         finally:
-            os.seteuid(user)
+            if root:
+                os.setresuid(0, 0, 0)

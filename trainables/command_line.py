@@ -63,9 +63,9 @@ def new_folder(text: str) -> Path:
 
 
 def new_file(text: str, ending: str = "") -> Path:
-    """A file to write to, in a folder that is there and can be written."""
+    """A file to write to, which can be written itself (as `/dev/stdout`), or in a folder that can."""
     path = Path(text)
-    writable = path.parent.is_dir() and os.access(path.parent, os.W_OK)
+    writable = path.parent.is_dir() and os.access(path if path.exists() else path.parent, os.W_OK)
     if not text.lower().endswith(ending) or path.is_dir() or not writable:
         kind = f"{ending} file".strip()
         raise argparse.ArgumentTypeError(f"must be a {kind} in a folder that can be written, got '{text}'")

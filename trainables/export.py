@@ -34,7 +34,16 @@ from trainables.description import Description
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
 from trainables.inference.card import CARD, Origin, write_card
 from trainables.inference.graph import FILES, Format, write_graph
-from trainables.inference.model import CONFIG, WEIGHTS, Model, build_model, load_model, parameter_count, save_model
+from trainables.inference.model import (
+    CONFIG,
+    WEIGHTS,
+    Model,
+    build_model,
+    is_saved,
+    load_model,
+    parameter_count,
+    save_model,
+)
 from trainables.models.pretrained import load_published
 from trainables.tensor_file import CHECKPOINT, FINAL
 from trainables.user_code import add_code_option, load_code
@@ -79,7 +88,7 @@ def _run(given: argparse.Namespace) -> None:
     if score is not None:
         _withdraw_notes(_note_of(given.source, score).parent, given.out)
     if not exported or given.source.resolve() != given.out.resolve():
-        _remove_graphs(given.out)
+        _remove_graphs(given.out, model)
         save_model(model, given.out)
         model = load_model(given.out)
         write_card(model, _origin(given.source, name, score, exported=exported), given.out)
@@ -98,12 +107,14 @@ def _folder_of(source: Path) -> Path:
     return Path(os.path.abspath(source if source.is_dir() else source.parent))
 
 
-def _remove_graphs(folder: Path) -> None:
-    """Remove the graphs of other weights, before the folder gets new ones."""
-    for path in (folder / name for name in FILES.values()):
-        if path.is_file():
-            path.unlink()
-            print(f"Removed {path}: it is of the weights that are replaced.", file=sys.stderr)
+def _remove_graphs(folder: Path, model: Model) -> None:
+    """Remove the graphs of other weights, before the folder gets those of a model."""
+    graphs = [path for path in (folder / name for name in FILES.values()) if path.is_file()]
+    if not graphs or is_saved(model, folder):
+        return
+    for path in graphs:
+        path.unlink()
+        print(f"Removed {path}: it is of the weights that are replaced.", file=sys.stderr)
 
 
 def _note_of(source: Path, score: Score) -> Path:

@@ -99,6 +99,16 @@ def load(path: Path, of: str | None = None) -> tuple[Arrays, dict[str, Any]]:
     return arrays, numbers
 
 
+def holds(path: Path, arrays: Arrays, numbers: dict[str, Any]) -> bool:
+    """Whether a file was written with these very tensors and numbers, by the checksum in its header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            noted = json.loads((file.metadata() or {}).get("numbers", "{}"))
+    except (OSError, SafetensorError, ValueError, RecursionError):
+        return False
+    return isinstance(noted, dict) and noted.get(CHECKSUM) == _checksum(copied(arrays), numbers)
+
+
 def put_aside(path: Path) -> None:
     """Rename a file that cannot be used, so that another one can take its place."""
     os.replace(path, path.with_suffix(".damaged"))

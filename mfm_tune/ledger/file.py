@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +40,11 @@ def read_events(path: Path) -> Iterator[tuple[int, Event]]:
         StorageError: The file cannot be read, is of another version, holds a broken line that is not its last, or ends
             in what is no beginning of a line.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StorageError(f"The ledger {path} cannot be read: {error.strerror}; give a readable --storage.") from error
+    with _readable(path):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return
     for number, line in enumerate(_lines(path, content)[0], start=1):
         if not line.strip():
             continue
@@ -116,14 +115,19 @@ def check_ledger(path: Path) -> None:
     """See that there is a ledger, and of this version as far as its first line is written.
 
     Raises:
-        StorageError: There is none, or it is of another version.
+        StorageError: There is none, it cannot be read, or it is of another version.
     """
-    if not path.is_file():
-        raise StorageError(f"There is no ledger in {path.parent}; give the --storage of a run.")
-    with path.open("rb") as file:
-        first = file.readline()
+    with _readable(path):
+        if not path.is_file():
+            raise StorageError(f"There is no ledger in {path.parent}; give the --storage of a run.")
+        with path.open("rb") as file:
+            first = file.readline()
     if first.endswith(b"\n"):
         _check_version(path, first)
+
+
+def _readable(path: Path) -> AbstractContextManager[None]:
+    return storage_error(f"The ledger {path} cannot be read", "give a readable --storage")
 
 
 def _check_version(path: Path, line: bytes) -> None:

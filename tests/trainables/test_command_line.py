@@ -99,3 +99,18 @@ def test_types_of_options_give_what_they_take(tmp_path: Path) -> None:
     assert new_file(str(tmp_path / "x.JSON"), ".json") == tmp_path / "x.JSON"
     with pytest.raises(argparse.ArgumentTypeError, match="from 1 to 3, got '4'"):
         integer("4", high=3)
+
+
+def test_a_file_that_can_be_written_may_lie_in_a_folder_that_cannot(unprivileged: Path) -> None:
+    """Such as a device; what is there and cannot be written is refused before the work."""
+    there, fixed = unprivileged / "there.json", unprivileged / "fixed.json"
+    there.touch()
+    fixed.touch(mode=0o444)
+    assert new_file(str(unprivileged / "new.json")) == unprivileged / "new.json"
+    with pytest.raises(argparse.ArgumentTypeError, match=r"fixed\.json'$"):
+        new_file(str(fixed))
+    unprivileged.chmod(0o555)
+    for path in (there, Path("/dev/null")):
+        assert new_file(str(path)) == path
+    with pytest.raises(argparse.ArgumentTypeError, match=r"new\.json'$"):
+        new_file(str(unprivileged / "new.json"))

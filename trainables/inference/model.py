@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -99,12 +100,22 @@ def save_model(model: Model, folder: Path) -> None:
     Raises:
         OSError: The folder cannot be written.
     """
-    described = model.description.to_json()
-    digest = {EXPORT: hashlib.sha256(json.dumps(described).encode()).hexdigest()}
-    numbers = {"step": model.description.step, **digest}
-    tensor_file.save(folder / WEIGHTS, dict(model.segmentor.state_dict()), numbers)
+    tensor_file.save(folder / WEIGHTS, dict(model.segmentor.state_dict()), _numbers(model.description))
     with replacing(folder / CONFIG) as temporary:
-        temporary.write_text(json.dumps(described | digest, indent=1) + "\n")
+        temporary.write_text(json.dumps(model.description.to_json() | _digest(model.description), indent=1) + "\n")
+
+
+def is_saved(model: Model, folder: Path) -> bool:
+    """Whether a folder has the weights of this very model, with this description."""
+    return tensor_file.holds(folder / WEIGHTS, dict(model.segmentor.state_dict()), _numbers(model.description))
+
+
+def _numbers(description: Description) -> dict[str, Any]:
+    return {"step": description.step, **_digest(description)}
+
+
+def _digest(description: Description) -> dict[str, str]:
+    return {EXPORT: hashlib.sha256(json.dumps(description.to_json()).encode()).hexdigest()}
 
 
 def load_model(folder: Path) -> Model:

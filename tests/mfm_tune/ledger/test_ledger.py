@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mfm_tune.errors import StorageError
-from mfm_tune.ledger.file import LedgerWriter, encoded, read_events
+from mfm_tune.ledger.file import LedgerWriter, check_ledger, encoded, read_events
 from mfm_tune.ledger.records import Status, status_of
 from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.program import Outcome
@@ -208,6 +208,15 @@ def test_another_version_is_refused(tmp_path: Path) -> None:
         read_ledger(path)
     with pytest.raises(StorageError, match="version 1"):
         LedgerWriter(path)
+
+
+def test_a_ledger_that_may_not_be_read_is_a_sentence(unprivileged: Path) -> None:
+    """Whatever opens it: commands that read it all, and those that look at its version first."""
+    path = unprivileged / "ledger.jsonl"
+    path.touch(mode=0)
+    for reader in (check_ledger, read_ledger):
+        with pytest.raises(StorageError, match=r"cannot be read: Permission denied; give a readable --storage\.$"):
+            reader(path)
 
 
 def test_a_repeat_after_a_resume_is_counted_but_not_read_twice() -> None:

@@ -148,6 +148,10 @@ def test_an_export_over_another_one_takes_its_graphs_and_the_notes_of_it_with_it
     assert sorted(path.name for path in folder.iterdir()) == [CARD, "config.json", "model.safetensors"]
     assert list(note.parent.iterdir()) == [note]
     assert f"Removed {folder / FILES[Format.ONNX]}: it is of the weights that are replaced." in capsys.readouterr().err
+    graph_file = folder / FILES[Format.ONNX]
+    graph_file.write_text("a graph of these weights")
+    assert export.main([str(copy / FOLDER), str(folder)]) == 0
+    assert graph_file.exists()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
