@@ -7,7 +7,9 @@ file's own. So classes that it defines are found again by a worker, and by whoev
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib.machinery import PathFinder
+from importlib.util import cache_from_source
 from pathlib import Path
 
 
@@ -28,6 +30,13 @@ def module_name(path: Path) -> tuple[Path, str]:
         if not part.isidentifier():
             raise ValueError(f"{path.name} cannot be imported as '{part}'; use letters, digits and '_' in its name.")
     return folder, ".".join(parts)
+
+
+def forget_compiled(path: Path) -> None:
+    """Remove what Python has compiled of a file: it takes that for the file's as long as size and second of the last
+    change are equal, so that a file that is changed at once would be run as it was before."""
+    with suppress(OSError, NotImplementedError):  # a folder that cannot be written; an interpreter without such files
+        Path(cache_from_source(str(path))).unlink(missing_ok=True)
 
 
 def origin_elsewhere(name: str, root: Path) -> str | None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
-from mfm_tune.user_files import module_name, origin_elsewhere
+from mfm_tune.user_files import forget_compiled, module_name, origin_elsewhere
 
 
 def add_code_option(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +56,7 @@ def run_file(path: Path, name: str) -> ModuleType:
         raise ValueError(f"--code must be a Python file, but {path} is none.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses look their module up
+    forget_compiled(path)
     try:
         spec.loader.exec_module(module)
     except BaseException as error:  # whatever the file does, SystemExit included

@@ -26,7 +26,7 @@ from mfm_tune.errors import OptionError, SearchSpaceError, in_words
 from mfm_tune.fields import shown
 from mfm_tune.search_space import Search
 from mfm_tune.space import Study
-from mfm_tune.user_files import module_name, origin_elsewhere
+from mfm_tune.user_files import forget_compiled, module_name, origin_elsewhere
 
 D = TypeVar("D", Study, Search)
 REPOSITORY = Path(__file__).resolve().parents[2]  # or the folder that the project is installed in
@@ -140,6 +140,7 @@ def _run(path: Path, root: Path, name: str) -> ModuleType:
         raise SearchSpaceError(f"The search space {path} is no Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    forget_compiled(path)
     spec.loader.exec_module(module)
     parent, _, last = name.rpartition(".")
     if parent:  # as an import does; else `from package import module` would find an older one

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from trainables.adaptation.mixer import Mixer, MixView, paste
-from trainables.geometry import IDS
+from trainables.geometry import IDS as IDS
 from trainables.randomness import Streams
 from trainables.step_data import Batch, Mixed, PseudoLabel
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -80,6 +82,16 @@ def test_a_file_of_a_package_that_is_loaded_again_is_the_one_that_imports_find(t
         load_search_space(path)
         module = importlib.import_module("spaces_of_mine.space_under_test")
         assert getattr(importlib.import_module("spaces_of_mine"), "space_under_test", None) is module
+
+
+def test_a_file_that_is_changed_within_a_second_is_run_as_it_is(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's compiled file of the one before has its size and its second."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    for level in (1, 2):
+        path = write(f'STUDY = study("mini", levels=({level},))')
+        os.utime(path, (1_790_000_000, 1_790_000_000))
+        (cell,) = load_search_space(path).declared["mini"].cells()
+        assert cell.level == str(level)
 
 
 def test_a_missing_file_a_folder_and_a_strange_name_are_one_sentence(tmp_path: Path) -> None:
