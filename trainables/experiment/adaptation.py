@@ -107,9 +107,7 @@ class SelfTraining(Settings):
     jitter: ColourJitter | None = field(default_factory=ColourJitter)
     blur: Blur | None = field(default_factory=Blur)
     margins: Margins | None = None
-    mixer: Annotated[Any, Makes("a mixer", "build", arguments=())] = field(
-        default=ClassMix(), metadata={"identity": "when set"}
-    )
+    mixer: AnyMixer = field(default=ClassMix(), metadata={"identity": "when set"})
     augment_source: bool = field(default=False, metadata={"identity": "when set"})
     class_crop: ClassBalancedCrop | None = field(default=None, metadata={"identity": "when set"})
 

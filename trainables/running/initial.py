@@ -53,7 +53,7 @@ class Listener:
     """Who is told what happens before the first step.
 
     Args:
-        notice: Takes a sentence where shared weights are damaged and made anew, or a setting changes nothing.
+        notice: Takes a sentence where shared weights are damaged and made anew.
         doing: Takes a few words whenever what is waited for has moved: `pre-training 120/800`.
     """
 

@@ -38,8 +38,8 @@ def without_effect(config: Experiment, student: Segmentor) -> Iterator[str]:
             f"Mfm.{name} has no effect with the objective '{mfm.objective.value}' and the input '{mfm.input.value}'; "
             "leave it out."
         )
-    decodes_once = type(student).draw_box is Segmentor.draw_box
-    if mfm.attention is AttentionSource.ORIGINAL and decodes_once and "attention" not in unread(mfm):
+    classifies, at_once = mfm.objective is Objective.PIXEL_CLASSIFICATION, type(student).draw_box is Segmentor.draw_box
+    if mfm.attention is AttentionSource.ORIGINAL and classifies and at_once:
         yield f"Mfm.attention has no effect on {network}, which sees an image at one resolution; leave it out."
 
 
