@@ -166,11 +166,19 @@ def hsv_to_rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
 def gaussian_blur(image: Tensor, sigma: Tensor, reach: float) -> Tensor:
     """Blur each image of a batch [B, C, H, W] with its own sigma [B] (pixels), reflecting at the border.
 
-    The kernel is the reference's (a tenth of the size, odd) cut where its weight falls below 1e-6 (`reach`, pixels),
-    and separable: rows, then columns. An image keeps its dtype under autocast, too.
+    The kernel is the reference's (a tenth of the size, odd) cut where its weight falls below 1e-6 (`reach`, pixels).
+    """
+    rows, columns = (min(kernel_size(size) // 2, math.ceil(reach)) for size in image.shape[-2:])
+    return blurred(image, sigma, (rows, columns))
+
+
+def blurred(image: Tensor, sigma: Tensor, radius: tuple[int, int]) -> Tensor:
+    """The same with a kernel of 2 * radius + 1 (rows, columns), separable: rows, then columns.
+
+    An image keeps its dtype under autocast, too.
     """
     batch, channels, rows, columns = image.shape
-    radius_y, radius_x = (min(kernel_size(size) // 2, math.ceil(reach)) for size in (rows, columns))
+    radius_y, radius_x = radius
     flat = image.reshape(1, batch * channels, rows, columns)
     flat = F.pad(flat, (radius_x, radius_x, radius_y, radius_y), mode="reflect")
     vertical = _kernels(sigma, radius_y, channels, image).unsqueeze(-1)

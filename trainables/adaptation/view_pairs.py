@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from trainables.adaptation.augmentation import gaussian_blur, hsv_to_rgb, normalisation, rgb_to_hsv
+from trainables.adaptation.augmentation import blurred, hsv_to_rgb, normalisation, rgb_to_hsv
 from trainables.geometry import Box, size_of
 from trainables.randomness import Streams
 
@@ -21,7 +21,7 @@ CELL = 8  # pixels, by whose multiples two crops differ, at least
 LEAST_IOU = 0.1
 TRIES = 50
 FLIP, BLUR, JITTER, GREY = 0.5, 0.5, 0.8, 0.2  # probabilities
-BLUR_RADIUS = 2  # a kernel of 5 x 5
+BLUR_RADIUS = 2  # a kernel of 5 x 5, however small the crop
 BLUR_SIGMA = 1.1  # pixels: what OpenCV takes for that kernel
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.4, 0.4, 0.4, 0.1  # reach of the factors about 1, and of the hue in turns
 LUMA = (0.2989, 0.587, 0.114)
@@ -134,9 +134,9 @@ def overlap(own: Corner, other: Corner, window: tuple[int, int]) -> Box:
 
 def recoloured(image: Tensor, streams: Streams, step: int, item: int) -> Tensor:
     """Blur, colour jitter and grey, each or not, of one image [1, 3, rows, columns] in [0, 1]."""
-    blurred, jittered, grey = streams.uniform("view gates", step, (3,), item=item).tolist()
-    if blurred < BLUR:
-        image = gaussian_blur(image, torch.tensor([BLUR_SIGMA]), reach=BLUR_RADIUS)
+    blur, jittered, grey = streams.uniform("view gates", step, (3,), item=item).tolist()
+    if blur < BLUR:
+        image = blurred(image, torch.tensor([BLUR_SIGMA]), (BLUR_RADIUS, BLUR_RADIUS))
     if jittered < JITTER:
         reach = torch.tensor([BRIGHTNESS, CONTRAST, SATURATION, HUE], dtype=torch.float64)
         centre = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64)

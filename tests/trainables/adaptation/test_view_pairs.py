@@ -15,11 +15,12 @@ from trainables.adaptation.view_pairs import (
     intersection_over_union,
     jittered_colours,
     place_second,
+    recoloured,
     resized_size,
     view_pair,
 )
 from trainables.geometry import IMAGENET_MEAN, IMAGENET_STD
-from trainables.randomness import Streams
+from trainables.randomness import Recorded, Streams
 
 FEW = settings(max_examples=25)
 SIDES = st.tuples(st.integers(24, 60), st.integers(24, 60))
@@ -100,3 +101,12 @@ def test_colours_are_torchvisions(seed: int, factors: tuple[float, float, float,
         )[operation]
         wanted = change(wanted, factors[operation])
     torch.testing.assert_close(jittered_colours(image, list(factors), order), wanted, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("size", [(24, 32), (48, 720)])
+def test_a_crop_of_any_size_is_blurred_by_the_published_kernel(size: tuple[int, int]) -> None:
+    """5 x 5 pixels, as OpenCV weighs them, where colours stay as they are."""
+    image = torch.from_numpy(np.random.default_rng(0).uniform(size=(1, 3, *size)))
+    streams = Recorded(0, {("view gates", 0, 0): torch.tensor([0.0, 1.0, 1.0])})
+    wanted = reference.gaussian_blur(image, [5, 5], [1.1, 1.1])
+    torch.testing.assert_close(recoloured(image, streams, 0, 0), wanted, rtol=0, atol=1e-6)
