@@ -270,12 +270,12 @@ def _target_images(state: State) -> TargetImages:
 
 
 def seen_source(state: State, settings: SelfTraining, source: Batch) -> Batch:
-    """The source as the student sees it: with colours augmented where the settings ask for it."""
+    """The source as the student sees it: with colours augmented where the settings ask for it, in one call (SePiCo)."""
     if not settings.augment_source:
         return source
     image = augment(
         source.image, settings.jitter, settings.blur, state.streams, state.step, state.mean, state.std,
-        name="source ", gates="",
+        name="source ", gates="", per_image=False,
     )  # fmt: skip
     return replace(source, image=image)
 

@@ -57,7 +57,7 @@ def augment(
         gates: Begins the names of the streams that decide whether it happens, where that is not `name`: images that are
             augmented together or not at all.
         per_image: An order of operations and a sigma for each image (mixed images), or one for the batch (masked image
-            consistency); factors are always drawn for each image.
+            consistency, SePiCo's source and target); factors are always drawn for each image.
     """
     given, gates = image, name if gates is None else gates
     if jitter is not None and gate(streams, f"{gates}jitter gate", step, jitter.probability):

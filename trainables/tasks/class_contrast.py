@@ -78,8 +78,18 @@ class ClassContrastTask(AuxiliaryTask):
         image = view.target.image
         if not self.augmented:
             return image
-        name = "contrast target "
-        return augment(image, self.jitter, self.blur, view.streams, view.step, view.mean, view.std, name=name, gates="")
+        return augment(
+            image,
+            self.jitter,
+            self.blur,
+            view.streams,
+            view.step,
+            view.mean,
+            view.std,
+            name="contrast target ",
+            gates="",
+            per_image=False,
+        )
 
     def _loss(self, encoded: Encoded, label: Tensor) -> Tensor:
         """0 where no cell has a class."""

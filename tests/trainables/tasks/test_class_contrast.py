@@ -38,7 +38,7 @@ from trainables.config import (
     SelfTraining,
 )
 from trainables.geometry import IGNORE, Box
-from trainables.randomness import Streams
+from trainables.randomness import Recorded, Streams
 from trainables.recipes import PAPER, sepico, sepico_control
 from trainables.running.trial import CHECKPOINT, FINAL
 from trainables.step_data import Batch
@@ -51,6 +51,7 @@ from trainables.tasks.class_statistics import (
     prototype_loss,
 )
 from trainables.tasks.feature_distance import dominant_class
+from trainables.training import seen_source
 
 RECORD = read(RECORDED / "sepico" / "sepico.npz")
 MODELS = {"dist": ClassModel.DISTRIBUTION, "proto": ClassModel.PROTOTYPE, "bank": ClassModel.BANK}
@@ -288,6 +289,27 @@ def test_the_source_is_augmented_for_the_student_alone() -> None:
     assert torch.equal(one.source.image, other.source.image)
     assert torch.equal(one.mixed[0].image, other.mixed[0].image)
     assert not torch.equal(other.seen_source.image, other.source.image)
+
+
+def test_source_and_target_are_each_augmented_in_one_call() -> None:
+    """As published: images of a batch share the order of operations and sigma, so equal ones stay equal here."""
+    config = smoke(TASK)
+    adaptation = SelfTraining(threshold=0.0, augment_source=True)
+    state = started(replace(config, adaptation=adaptation))
+    (task,), view = state.tasks, state.last
+    assert isinstance(task, ClassContrastTask)
+    assert view is not None
+    draws = {(f"{gate} gate", 0, 0): torch.tensor(0.9) for gate in ("jitter", "blur")}
+    for name in ("source ", "contrast target "):
+        for part, value in (("brightness", 1.15), ("contrast", 0.85), ("saturation", 1.2), ("hue", 0.1)):
+            draws[f"{name}jitter {part}", 0, 0] = torch.full((4,), value)
+    state.streams, state.step = Recorded(0, draws), 0
+    alike = Batch(view.source.image[:1].expand(4, -1, -1, -1), view.source.ground_truth[:1].expand(4, -1, -1))
+    seen = seen_source(state, adaptation, alike).image
+    target = task._target_image(replace(view, target=alike, streams=state.streams))
+    for images in (seen, target):
+        assert not torch.equal(images, alike.image)
+        assert all(torch.equal(images[0], other) for other in images[1:])
 
 
 @pytest.mark.slow
