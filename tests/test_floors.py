@@ -274,6 +274,7 @@ def test_private_parts_of_libraries_are_not_used() -> None:
     assert private == []
 
 
+@pytest.mark.slow
 def test_training_needs_neither_ray_nor_mlflow() -> None:
     """A training step runs where neither can be imported."""
     code = (

@@ -24,6 +24,7 @@ sys.exit(code)
 """
 
 
+@pytest.mark.slow
 def test_it_runs_without_ray_and_mlflow() -> None:
     """A whole recipe with MFM, in the process that measures memory."""
     argv = [sys.executable, "-c", BLOCKED, "--scale", "smoke", "--memory-of", "dacs+mfm"]

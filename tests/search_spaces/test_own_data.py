@@ -125,6 +125,7 @@ def test_two_folders_end_in_a_report_by_their_own_classes_and_a_model_that_is_ev
     assert drawn <= {tuple(colour) for colour in palette(own.CLASSES)[:3].tolist()}
 
 
+@pytest.mark.slow
 def test_a_source_may_lack_a_class_that_the_target_has(folder: Path, tmp_path: Path) -> None:
     """It is in both tables, and has an IoU of the target's labels; one that no label has is left out of the mean."""
     a = other_table(folder, tmp_path, "id,class\n10,lane\n20,ignore\n30,house\n99,ignore\n21,kerb\n40,tree\n", "mine-a")

@@ -113,6 +113,7 @@ def test_a_run_is_mirrored_while_it_goes_on(empty_database: Path, tmp_path: Path
     assert mirror.lag() == "stopped"
 
 
+@pytest.mark.slow
 def test_a_mirror_ends_with_a_driver_that_was_killed(empty_database: Path, tmp_path: Path) -> None:
     """Kill -9 of the driver closes the pipe: the mirror delivers what is in the ledger, and ends by itself."""
     storage = storage_with(empty_database, tmp_path / "storage")
@@ -249,7 +250,8 @@ def kill_at_random(storage: Path, uri: str | None, database: Path, kills: int, d
     return path
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kills", [8])
 def test_kill_9_on_a_sqlite_file(empty_database: Path, tmp_path: Path, kills: int) -> None:
     """Killed at random moments, marks lost in some: exactly the ledger's rows, one run a trial."""
     storage = storage_with(empty_database, tmp_path / "storage")

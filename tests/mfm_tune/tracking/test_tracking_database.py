@@ -65,6 +65,7 @@ def turned_into_a_folder(database: Path) -> None:
 DAMAGES = (with_garbage, cut_in_half, with_zeros_after_its_header, with_zeros_in_the_middle, turned_into_a_folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damaged", DAMAGES)
 def test_a_damaged_database_is_kept_and_made_anew(
     damaged: Callable[[Path], None], storage: Path, capsys: pytest.CaptureFixture[str]
@@ -105,6 +106,7 @@ def test_the_run_that_meets_a_damaged_database_says_so(storage: Path, capsys: py
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
 
 
+@pytest.mark.slow
 def test_the_ui_makes_a_damaged_database_anew_before_it_shows_it(
     storage: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,6 +174,7 @@ class Faulty:
         return call
 
 
+@pytest.mark.slow
 def test_dying_at_any_request_loses_and_doubles_nothing(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mirror that ends at random requests, marks lost in some rounds while the ledger grows, ends exact; so do its
     cells."""
@@ -223,6 +224,7 @@ class Slow:
             raise MlflowException("Read timed out.")
 
 
+@pytest.mark.slow
 def test_a_slow_server_gets_everything_in_smaller_pieces(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests that time out are made smaller until they are taken; what was stored meanwhile is not there twice."""
     from mfm_tune.tracking import store as tracking_store
@@ -564,6 +566,7 @@ def test_a_locked_file_is_waited_for(storage: Path, monkeypatch: pytest.MonkeyPa
     assert is_exact(storage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", ["empty", "tables", "text"])
 def test_a_database_half_made_is_set_aside(storage: Path, left: str) -> None:
     """Killed while a database was first made: the file is kept under another name, and a whole one made."""

@@ -147,6 +147,7 @@ def test_a_ledger_with_a_password_says_how_to_clean_it(
     assert "holds the password" not in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_and_sync_go_where_mlflows_variable_says(
     space: Path,
     tmp_path: Path,

@@ -227,9 +227,8 @@ class TerminatingRecorder(InterruptingRecorder):
     number = signal.SIGTERM
 
 
-@pytest.mark.parametrize(
-    "recorder_of", [InterruptingRecorder, pytest.param(TerminatingRecorder, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("recorder_of", [InterruptingRecorder, TerminatingRecorder])
 def test_a_signal_stops_the_run_and_the_next_launch_carries_on(
     ray_head: str, tmp_path: Path, recorder_of: type[InterruptingRecorder]
 ) -> None:

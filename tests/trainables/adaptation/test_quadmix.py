@@ -177,8 +177,9 @@ def checkpointed() -> Experiment:
     return replace(config, evaluation=replace(config.evaluation, interval=4, checkpoint_interval=2))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("at", [7, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("at", [7, 5])
 def test_a_process_killed_in_the_phase_is_continued_bit_for_bit(at: int, tmp_path: Path) -> None:
     """kill -9 between two checkpoints of the phase, and right after its first step."""
     whole = trained(checkpointed(), tmp_path / "whole", tmp_path)
@@ -255,6 +256,7 @@ def test_mfm_on_mixed_images_takes_the_first_view_with_its_labels(label_weight: 
     assert not bool(mixed.pasted.all())
 
 
+@pytest.mark.slow
 def test_mfm_learns_beside_it_under_hrda(tmp_path: Path) -> None:
     """On the target and on mixed images: every term is logged, and finite."""
     for number, image in enumerate((MfmInput.TARGET, MfmInput.MIXED)):

@@ -21,6 +21,7 @@ def shown() -> str:
     return block("data set")
 
 
+@pytest.mark.slow
 def test_one_file_of_ones_own_is_checked_and_packed(tmp_path: Path) -> None:
     """From any folder, in a process of its own."""
     (tmp_path / "tram.py").write_text(shown(), encoding="utf-8")

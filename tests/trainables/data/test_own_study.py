@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+import pytest
+
 from mfm_tune import run
 from tests.docs.pages import block
 from tests.trainables.data import own_files as own
@@ -16,6 +18,7 @@ def shown() -> str:
     return block("own folders").replace("MINI", "SMOKE").replace('"mini"', '"smoke"')
 
 
+@pytest.mark.slow
 def test_two_folders_of_ones_own_end_in_a_report_with_the_iou_of_each_of_their_classes(tmp_path: Path) -> None:
     for name, first, options in (("mine-a", 0, []), ("mine-b", 15, ["--validation", "0.3"])):
         own.write_folder(tmp_path / name, 15, first, size=(72, 96))

@@ -135,6 +135,7 @@ def test_a_model_of_ones_own_classes_is_used_with_their_file_and_refused_without
     assert (trained / "predictions" / "street_labels.png").is_file()
 
 
+@pytest.mark.slow
 def test_a_ledger_is_compared_and_reported_without_the_file(trained: Path) -> None:
     """What it holds are values and names of classes; nothing is made of them."""
     configs = sorted(path.name for path in (trained / "runs" / "trials").iterdir())

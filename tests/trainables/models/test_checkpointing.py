@@ -44,6 +44,7 @@ def passed(encoder: nn.Module, image: Tensor) -> tuple[list[Tensor], int]:
     return [parameter.grad for parameter in encoder.parameters() if parameter.grad is not None], sum(kept.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network", [DAFORMER, HRDA(base=DAFORMER, detail_crop=(32, 32), attention_dim=8)], ids=["DAFormer", "HRDA"]
 )

@@ -236,6 +236,7 @@ def test_what_does_not_work_is_refused_in_a_sentence_that_names_the_encoder(make
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_name_is_declared_without_timm_and_refused_once_timm_is_there() -> None:
     """Planning imports neither torch nor timm."""
     code = (

@@ -176,6 +176,7 @@ def test_a_compiled_decoder_makes_the_matrices_of_resizing_where_it_runs() -> No
     torch.testing.assert_close(upsample(image, (28, 40)), expected)
 
 
+@pytest.mark.slow
 def test_a_compiled_decoder_goes_through_autograd_as_one_graph() -> None:
     """Three stages are resized in it; torch's own tracing of both passes must take them."""
     eager, _ = losses(recipe(daformer))
@@ -187,6 +188,7 @@ def test_a_compiled_decoder_goes_through_autograd_as_one_graph() -> None:
     assert found == pytest.approx(eager, rel=1e-3, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_evaluation_is_not_compiled_and_the_next_trial_of_a_worker_is(tmp_path: Path) -> None:
     """What a trial compiles does not depend on the trials before it."""
     counter, while_scoring = CompileCounter(), []

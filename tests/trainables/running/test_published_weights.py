@@ -169,6 +169,7 @@ def test_weights_are_got_once_by_command_and_then_the_hub_may_be_away(
     assert len(read_ledger(tmp_path / "runs" / "ledger.jsonl").trials) == 2
 
 
+@pytest.mark.slow
 def test_a_download_that_is_not_what_it_should_be_trains_nothing(command: Command, tmp_path: Path, hub: Hub) -> None:
     """Another checksum, say: one sentence, and neither the storage nor the cache has any of it."""
     hub.corrupt = True

@@ -146,6 +146,7 @@ def assert_as_undisturbed(half_way: Path, damaged: Path, notice: str) -> None:
     assert (damaged / "cut" / FINAL).read_bytes() == (half_way / "whole" / FINAL).read_bytes()
 
 
+@pytest.mark.slow
 def test_checkpoints_by_the_clock_are_written_beside_training_and_hold_the_step_they_were_begun_at(
     half_way: Path, tmp_path: Path
 ) -> None:

@@ -281,6 +281,7 @@ def test_a_moving_average_of_a_tasks_head_follows_it_and_is_not_trained() -> Non
     assert not task.average.network.weight.requires_grad
 
 
+@pytest.mark.slow
 def test_the_average_and_the_memory_of_a_task_resume_bit_for_bit(tmp_path: Path) -> None:
     """Killed between checkpoints; they are in the checkpoint and not in the exported student."""
     config = smoke(Averaged(), steps=8)
