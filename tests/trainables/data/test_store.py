@@ -119,6 +119,30 @@ def test_the_nearest_index_is_the_floor_of_the_ratio(old: int, new: int) -> None
     assert index[-1] < old
 
 
+def test_an_image_is_enlarged_as_opencv_enlarges_it() -> None:
+    """2 x 2 to 5 x 3 pixels, recorded with OpenCV 5.0: rows beyond the first and the last one are taken twice."""
+    image = np.array([[[10, 50, 91], [203, 4, 77]], [[31, 250, 18], [5, 66, 129]]], np.uint8)
+    recorded = [
+        [[10, 50, 91], [106, 27, 84], [203, 4, 77]],
+        [[12, 70, 84], [98, 40, 83], [183, 10, 82]],
+        [[21, 150, 55], [62, 93, 79], [104, 35, 103]],
+        [[29, 230, 25], [27, 145, 74], [25, 60, 124]],
+        [[31, 250, 18], [18, 158, 73], [5, 66, 129]],
+    ]
+    np.testing.assert_array_equal(resize_image(image, (5, 3)), recorded)
+
+
+@pytest.mark.parametrize(
+    ("native", "resized", "at", "recorded"),
+    [(6, 34, [17], [2]), (9, 51, [17, 34], [2, 5]), (18, 51, [17, 34], [5, 11]), (14, 18, [9], [6])],
+)
+def test_the_nearest_index_is_opencvs_where_the_ratio_is_whole(
+    native: int, resized: int, at: list[int], recorded: list[int]
+) -> None:
+    """Recorded with OpenCV 5.0, which multiplies by the inverse of the scale: one less than the exact index."""
+    assert nearest(native, resized)[at].tolist() == recorded
+
+
 def test_native_images_and_labels_come_back_bit_by_bit(folder: Path) -> None:
     split = Store(folder / "native").split(Split.TRAIN)
     for number in range(IMAGES):

@@ -9,7 +9,7 @@ H and W are rows and columns of the native image, h and w those of the resized o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -54,7 +54,7 @@ def resize_image(image: Pixels, size: Size, window: Box | None = None) -> Pixels
     """
     window = window or whole(size)
     rows = _taps(image.shape[0], size[0]).cut(window.top, window.height)
-    columns = _taps(image.shape[1], size[1]).cut(window.left, window.width)
+    columns = _whole_at_ends(_taps(image.shape[1], size[1])).cut(window.left, window.width)
     top, bottom = int(rows.first[0]), int(rows.second[-1]) + 1
     left, right = int(columns.first[0]), int(columns.second[-1]) + 1
     part = torch.from_numpy(image[top:bottom, left:right].astype(np.int32))
@@ -72,7 +72,7 @@ def rows_under(native: int, resized: int, window: Box) -> tuple[int, int]:
 
 
 def resize_label(label: Pixels, size: Size, window: Box | None = None) -> Pixels:
-    """A window of the label [H, W], resized by cv2's nearest rule: the pixel at floor(index * native / resized)."""
+    """A window of the label [H, W], resized by cv2's nearest rule (see `nearest`)."""
     window = window or whole(size)
     rows = nearest(label.shape[0], size[0])[window.top : window.top + window.height]
     columns = nearest(label.shape[1], size[1])[window.left : window.left + window.width]
@@ -81,8 +81,12 @@ def resize_label(label: Pixels, size: Size, window: Box | None = None) -> Pixels
 
 
 def nearest(native: int, resized: int) -> npt.NDArray[np.int64]:
-    """The native index of each resized index along one axis."""
-    index: npt.NDArray[np.int64] = np.floor(np.arange(resized) * (native / resized)).astype(np.int64)
+    """The native index of each resized index along one axis: floor(index * native / resized).
+
+    The factor is taken as cv2 takes it, as the inverse of the scale: where products are whole numbers, its last bit
+    decides.
+    """
+    index: npt.NDArray[np.int64] = np.floor(np.arange(resized) * (1 / (resized / native))).astype(np.int64)
     return index.clip(max=native - 1)
 
 
@@ -102,15 +106,20 @@ class _Taps:
 
 @lru_cache(maxsize=64)
 def _taps(native: int, resized: int) -> _Taps:
+    """Those of rows: beyond the first and the last one, cv2 takes that row twice, and cuts each product by itself."""
     position = ((np.arange(resized) + 0.5) * (native / resized) - 0.5).astype(np.float32)
     first = np.floor(position).astype(np.int64)
     fraction = position - first.astype(np.float32)
-    fraction[(first < 0) | (first >= native - 1)] = 0
-    first = first.clip(0, native - 1)
     one = np.float32(2**WEIGHT_BITS)
     return _Taps(
-        torch.from_numpy(first),
-        torch.from_numpy(np.minimum(first + 1, native - 1)),
+        torch.from_numpy(first.clip(0, native - 1)),
+        torch.from_numpy((first + 1).clip(0, native - 1)),
         torch.from_numpy(np.rint((1 - fraction) * one).astype(np.int32)),
         torch.from_numpy(np.rint(fraction * one).astype(np.int32)),
     )
+
+
+def _whole_at_ends(taps: _Taps) -> _Taps:
+    """Those of columns: where both neighbours are one, it has the whole weight."""
+    ends = taps.first == taps.second
+    return replace(taps, near=taps.near.masked_fill(ends, 2**WEIGHT_BITS), far=taps.far.masked_fill(ends, 0))
