@@ -117,19 +117,26 @@ def levels_to_hsv(levels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def levels_of_hsv(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """Pixel values [B, 3, H, W], rounded, of 8-bit hue, saturation and value.
+    """Pixel values [B, 3, H, W], cut to whole numbers, of 8-bit hue, saturation and value.
 
-    The products are those of the published pipeline, since many of them end half way between two levels.
+    Products are those of OpenCV's vector code, in single precision and fused with the subtraction, since many of them
+    end next to a whole number. (It rounds the pixels that are left over at the end of a row, which crops of the
+    published sizes do not have.)
     """
-    turn = hue * (6 / HUES)
+    turn = hue.float() * (6 / HUES)
     sector = turn.floor()
-    along, saturation, value = turn - sector, saturation * (1 / 255), value * (1 / 255)
-    low = value * (1 - saturation)
-    falling = value * (1 - saturation * along)
-    rising = value * (1 - saturation * (1 - along))
-    mixtures = torch.cat([value, low, falling, rising], dim=1)
+    along, share, level = turn - sector, saturation.float() * (1 / 255), value.float() * (1 / 255)
+    low = level * (1 - share)
+    falling = level * _one_less(share, along)
+    rising = level * _one_less(share, 1 - along)
+    mixtures = torch.cat([level, low, falling, rising], dim=1)
     which = torch.tensor(SECTORS).to(hue.device, non_blocking=True)[sector.long().squeeze(1) % 6]
-    return (mixtures.gather(1, which.movedim(-1, 1)) * 255).round()
+    return (mixtures.gather(1, which.movedim(-1, 1)) * 255).floor().to(hue.dtype)
+
+
+def _one_less(one: Tensor, other: Tensor) -> Tensor:
+    """1 - one * other, rounded once."""
+    return (1 - one.double() * other.double()).float()
 
 
 def _reciprocal(of: Tensor, times: float) -> Tensor:
