@@ -104,12 +104,13 @@ class RareClasses:
             )
         self.frequency = totals / max(int(totals.sum()), 1)
         self.probabilities = _softmax((1 - self.frequency[self.classes]) / settings.temperature)
-        self._crop_pixels = settings.min_pixels * settings.min_crop_ratio
+        self._settings = settings
 
     def draw(self, generator: np.random.Generator) -> Draw:
         train_id = int(generator.choice(self.classes, p=self.probabilities))
         index = int(generator.choice(self.images[train_id]))
-        return Draw(index, Wanted(train_id, self._crop_pixels))
+        ratio = self._settings.min_crop_ratio
+        return Draw(index, Wanted(train_id, self._settings.min_pixels * ratio) if ratio else None)
 
 
 def _softmax(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -232,7 +232,7 @@ class RareClassSampling(Settings):
 
     temperature: Positive = 0.01
     min_pixels: AtLeast0 = 3000
-    min_crop_ratio: NotNegative = 0.5  # the crop must hold more than min_pixels * this of the class; HRDA 2.0
+    min_crop_ratio: NotNegative = 0.5  # crops hold more than min_pixels * this of the class; HRDA 2.0; 0 asks nothing
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from trainables.config import Margins, RareClassSampling
 from trainables.data.crops import Crop, box_of, draw_crop, draw_source_crop, is_mixed, padded, valid_box
 from trainables.data.labels import pixels_by_class
 from trainables.data.packing.resize import resize_label
-from trainables.data.sampling import RareClasses, Uniform, Wanted
+from trainables.data.sampling import Draw, RareClasses, Uniform, Wanted
 from trainables.geometry import Box
 
 DRAWS = 20_000
@@ -60,6 +60,16 @@ def test_images_of_a_class_are_drawn_alike_and_show_more_than_the_minimum() -> N
         observed = np.array([drawn.count(index) for index in enough])
         assert observed.sum() == len(drawn)
         assert chisquare(observed).pvalue > 1e-3
+
+
+def test_a_crop_ratio_of_0_asks_nothing_of_crops() -> None:
+    """As published: then the first crop is used, whether it shows the class or not."""
+    counts = pixel_counts()
+    asked, free = (RareClasses(counts, RareClassSampling(min_crop_ratio=ratio)) for ratio in (0.5, 0.0))
+    one, other = (sampler.draw(np.random.default_rng(4)) for sampler in (asked, free))
+    assert one.wanted is not None
+    assert one.wanted.more_than == 1500
+    assert other == Draw(one.index)
 
 
 def test_uniform_images_are_uniform() -> None:
