@@ -92,8 +92,9 @@ def vfm_uda(scale: Scale, *auxiliary: object, share: float = 0.75) -> Experiment
     HRDA's crops, source CE, ClassMix and masked images; rare classes at T = 0.05; no pseudo-labels in 3 % of the image
     at the top and the sides and 25 % at the bottom; four times the batch (8 + 8). Not as published: blocks of the image
     are masked instead of tokens (as VFM-UDA++ does), one teacher pass labels (there the mean with the mirror image's),
-    and the feature distance, DAFormer's to the encoder's initial weights, is that of a configuration beside its main
-    one.
+    plain images are not augmented and pasted pixels without a class weigh 1 (there 0), the source's cross-entropy is a
+    mean over all pixels (there over labelled ones), the rate warms up as DAFormer's does, and the feature distance,
+    DAFormer's to the encoder's initial weights, is that of a configuration beside its main one.
 
     Args:
         share: Of a cell, which one thing class must fill to count for the feature distance.
