@@ -152,7 +152,8 @@ def original_dacs(scale: Scale) -> Experiment:
     """DACS with the optimiser, schedule and jitter of its first publication (`configUDA.json` of its code).
 
     SGD 2.5e-4 (classifier times 10), poly 0.9 over 6.25 times the steps (250,000), no warm-up, jitter of 0.25. Its
-    other habits are not taken over: COCO weights, frozen BatchNorm scales, bicubic images without flips.
+    other habits are not taken over: COCO weights, frozen BatchNorm scales, bicubic images without flips, a source loss
+    over labelled pixels alone, pasted classes drawn of each image's own, a teacher that follows at the end of a step.
     """
     config = longer(dacs(scale), 250_000 / 40_000)
     return replace(
