@@ -7,8 +7,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from mfm_tune.commands.options import DEFAULT_STORAGE, Options
+from mfm_tune.errors import UserError
 from mfm_tune.execution.signals import RESUME, Interrupted
+from mfm_tune.fields import hyphened
 from mfm_tune.ledger.records import Status
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.plan import Plan
 from mfm_tune.program import ExportsModels
 
@@ -24,18 +27,33 @@ def stopped(options: Options, stop: Interrupted, how_far: str, plan: Plan) -> st
     )
 
 
-def further(options: Options, plan: Plan) -> str:
+def further(options: Options, plan: Plan, state: LedgerState) -> str:
     """Where to look next: the runs, two configs against each other, a trained model."""
-    trained = (plan.name_of(planned.trial.config_id) for planned in plan.trials)
-    a, b = [*dict.fromkeys((*plan.study.references, *trained)), "A", "B"][:2]
     ui = [f"{typed(options, 'mfm_tune.ui')} (runs and curves)"] if options.tracking else []
-    lines = [", ".join([*ui, f"{typed(options, 'mfm_tune.diff', [a, b])} (two configs, paired)"])]
+    diff = typed(options, "mfm_tune.diff", _compared(plan, state))
+    lines = [", ".join([*ui, f"{diff} (two configs, paired)"])]
     records = (planned.record for planned in plan.trials if planned.status is Status.FINISHED)
     finished = next((record for record in records if record is not None), None)  # of other code, where that counts
     if finished is not None and isinstance(plan.study.program, ExportsModels):
         folder = _shown(options.storage / finished.folder)
         lines.append(f"{plan.study.program.export_command(folder, 'MODEL')} (a trained model)")
     return "Next: " + "\n      ".join(lines)
+
+
+def _compared(plan: Plan, state: LedgerState) -> list[str]:
+    """What `diff` takes for the first two configs: their names, with study and profile where the ledger has others that
+    are called so."""
+    from mfm_tune.results.comparison import find  # with statistics, which a plan need not
+
+    trained = {plan.name_of(planned.trial.config_id): planned.trial.config_id for planned in plan.trials}
+    configs = dict(list({**plan.study.reference_ids, **trained}.items())[:2])
+    if len(configs) < 2:
+        return [*configs, "A", "B"][:2]
+    try:
+        alone = all(find(state, name).result.config_id == config for name, config in configs.items())
+    except UserError:
+        alone = False
+    return [*configs, *([] if alone else ["--study", plan.study.name, "--profile", hyphened(plan.study.profile)])]
 
 
 def typed(options: Options, module: str, words: Iterable[str] = ()) -> str:

@@ -194,7 +194,7 @@ class StudyCommand:
             files = self._report_files(folder)
         print(self._tables())
         print(files)
-        print(further(self.session.options, self.planned()))
+        print(further(self.session.options, self.planned(), self.session.state))
         for sentence in files.lost:
             print(sentence, file=sys.stderr)
 

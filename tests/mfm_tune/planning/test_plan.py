@@ -13,6 +13,8 @@ from mfm_tune.commands.sentences import further
 from mfm_tune.errors import OptionError, SearchSpaceError
 from mfm_tune.execution.probe import unknown_costs
 from mfm_tune.identity import canonical, config_id
+from mfm_tune.ledger.events import study_event
+from mfm_tune.ledger.records import ConfigRecord
 from mfm_tune.ledger.state import LedgerState
 from mfm_tune.planning.fingerprint import TrainingCode
 from mfm_tune.planning.forecast import (
@@ -159,8 +161,22 @@ def test_the_model_to_export_is_of_the_trial_that_counts() -> None:
     state = told(Outcome.FINISHED, fingerprint="f" * 64)
     state.reuse.add(("f" * 64, plan().trials[0].trial.fingerprint))
     reused = make_plan(replace(STUDY, program=Exporting()), state, CODE, Choice())
-    lines = further(parse_options(["stub.py"]), reused).splitlines()
+    lines = further(parse_options(["stub.py"]), reused, state).splitlines()
     assert lines[-1].split() == ["export", "runs/f", "MODEL", "(a", "trained", "model)"]
+
+
+def test_the_two_configs_to_compare_are_named_so_that_they_are_found() -> None:
+    """By name, with study and profile where the ledger has other configs of these names, as another profile's."""
+    state = LedgerState()
+    larger = replace(STUDY, profile="mini", references={"baseline": StubConfig(quality=5), "default": DEFAULT})
+    for study, named in ((STUDY, "baseline default"), (larger, "baseline default --study stub --profile mini")):
+        declared = study_event(study, state, {})
+        assert declared is not None
+        state.apply({**declared, "time": 0})
+        for config in study.configs():
+            state.configs[config] = ConfigRecord(config={}, benchmark="", classes=(), planned_steps=4, cost_class="")
+        planned = make_plan(study, state, CODE, Choice())
+        assert f"mfm_tune.diff {named} (two" in further(parse_options(["stub.py"]), planned, state)
 
 
 def test_results_of_other_code_are_counted_and_the_changed_files_named() -> None:
