@@ -5,17 +5,18 @@ A run is a trial that counts. Both writers are imported late, and write files al
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mfm_tune.errors import OptionError, storage_error
 from mfm_tune.ledger.file import FILE_NAME, read_events
 from mfm_tune.ledger.records import TrialRecord, status_of
-from mfm_tune.ledger.state import read_storage
+from mfm_tune.ledger.state import LedgerState
 from mfm_tune.results.names import labels_of
 from mfm_tune.tracking.params import leaves, value_text
 
@@ -48,13 +49,12 @@ class Run:
         return out / UNSAFE.sub("_", self.project) / UNSAFE.sub("_", f"{self.name} ({self.key})")
 
 
-def runs_of(storage: Path) -> Iterator[Run]:
-    """The trials of a ledger that count and have reported, in the ledger's order.
+def runs_of(storage: Path, state: LedgerState) -> Iterator[Run]:
+    """The trials of a storage folder's ledger that count and have reported, in its order.
 
     Raises:
-        StorageError: There is no ledger, or it cannot be read.
+        StorageError: The ledger cannot be read.
     """
-    state = read_storage(storage)
     times: dict[tuple[str, int], int] = {}
     for _, event in read_events(storage / FILE_NAME):
         if event["event"] == "report":
@@ -84,25 +84,29 @@ def _param(value: object) -> Param:
     return value if isinstance(value, str | bool | int | float) else value_text(value)  # type: ignore[arg-type]
 
 
-def write_tensorboard(runs: Sequence[Run], out: Path) -> int:
+def write_tensorboard(runs: Sequence[Run], out: Path, known: Collection[str]) -> int:
     """Write a folder of event files for each run: scalars, and its config for the HParams tab; returns how many.
 
-    The folder of a run that was written before is replaced.
+    Args:
+        known: Keys of all trials of the ledger, whose earlier folders go: one may have had another name, or count no
+            longer.
 
     Raises:
         OptionError: tensorboardX is not installed.
         StorageError: The folder cannot be written.
     """
+    logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)  # no warning of each NaN, which it writes
     try:
         from tensorboardX import SummaryWriter
         from tensorboardX.summary import hparams
     except ImportError:
         raise _missing("tensorboardX", "tensorboard") from None
     with storage_error(f"{out} cannot be written", "free space, or give another --out"):
+        for old in out.glob("*/*(*)"):
+            if old.name.rpartition("(")[2].removesuffix(")") in known:
+                shutil.rmtree(old)
         for run in runs:
-            folder = run.folder(out)
-            shutil.rmtree(folder, ignore_errors=True)
-            with SummaryWriter(str(folder), flush_secs=3600) as writer:
+            with SummaryWriter(str(run.folder(out)), flush_secs=3600) as writer:
                 last = {name: value for name, value in run.points[-1][2].items() if "miou" in name}
                 for summary in hparams(dict(run.params), dict.fromkeys(last, None)):
                     writer.file_writer.add_summary(summary)
@@ -112,8 +116,11 @@ def write_tensorboard(runs: Sequence[Run], out: Path) -> int:
     return len(runs)
 
 
-def write_wandb(runs: Sequence[Run], out: Path) -> int:
+def write_wandb(runs: Sequence[Run], out: Path, known: Collection[str]) -> int:
     """Write an offline run of Weights & Biases for each run; returns how many. `wandb sync` uploads them.
+
+    Args:
+        known: As for `write_tensorboard`.
 
     Raises:
         OptionError: wandb is not installed.
@@ -129,9 +136,10 @@ def write_wandb(runs: Sequence[Run], out: Path) -> int:
     )  # fmt: skip
     with storage_error(f"{out} cannot be written", "free space, or give another --out"):
         out.mkdir(parents=True, exist_ok=True)
-        for run in runs:
-            for old in (out / "wandb").glob(f"offline-run-*-{run.key}"):
+        for old in (out / "wandb").glob("offline-run-*-*"):
+            if old.name.split("-", 3)[3] in known:
                 shutil.rmtree(old)
+        for run in runs:
             made = wandb.init(
                 project=run.project,
                 group=run.group,

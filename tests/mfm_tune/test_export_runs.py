@@ -49,10 +49,28 @@ def test_event_files_have_every_number_of_the_ledger(tmp_path: Path, capsys: pyt
 
 
 def test_only_what_counts_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Of a config and seed, the trial of the code that was last declared."""
-    write(tmp_path, retrained(declared=True))
-    assert export_runs.main(["--to", "tensorboard", "--storage", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
-    assert capsys.readouterr().out == f"1 run in {tmp_path / 'out'}\n"
+    """Of a config and seed, the trial of the code that was last declared; what was written of others before goes, and
+    nothing else."""
+    events, out = list(retrained(declared=True)), tmp_path / "out"
+    anew = max(number for number, event in enumerate(events) if event["event"] == "study")
+    (out / "mine" / "run (1)").mkdir(parents=True)
+    for part, many in ((events[:anew], "12 runs"), (events[anew:], "1 run")):
+        write(tmp_path, part)
+        assert export_runs.main(["--to", "tensorboard", "--storage", str(tmp_path), "--out", str(out)]) == 0
+        told = capsys.readouterr()
+        assert (told.out, told.err) == (f"{many} in {out}\n", "")
+    assert [path.name for path in out.glob("*/*")] == ["run (1)", f"DACS, seed 0 ({DACS}-s0-bbbbbbbb)"]
+
+
+def test_a_run_whose_config_is_called_otherwise_now_is_there_once(tmp_path: Path) -> None:
+    fiction = Fiction(seeds=1, widths=(128,))
+    write(tmp_path, fiction.events())
+    for axis in ("dim", "width"):
+        (table, *others) = fiction.study()["tables"]
+        write(tmp_path, [fiction.study(tables=[{**table, "axis": axis}, *others])])
+        assert export_runs.main(["--to", "tensorboard", "--storage", str(tmp_path)]) == 0
+        names = [path.name for path in (tmp_path / "tensorboard" / "fiction-smoke").iterdir() if "128" in path.name]
+        assert [name.partition(",")[0] for name in names] == [f"{axis} 128"]
 
 
 def test_offline_runs_of_weights_and_biases(tmp_path: Path) -> None:
