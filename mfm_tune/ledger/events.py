@@ -106,6 +106,7 @@ def search_event(search: Search, state: LedgerState) -> Event | None:
         "parameters": {name: _distribution(distribution) for name, distribution in search.parameters.items()},
         "baselines": dict(search.baseline_ids),
         "criterion": search.criterion.key,
+        "larger_is_better": search.criterion.larger_is_better,
         "metric": search.metric,
         "second_metric": search.second_metric,
         "trials": search.trials,

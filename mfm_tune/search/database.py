@@ -7,6 +7,7 @@ search was declared as then is what is shown.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 import optuna
@@ -43,7 +44,9 @@ def write_search(state: LedgerState, name: Name, url: str) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     event, study_name = state.searches[name], "-".join(name)
     trials = optuna_trials(state, name)
-    better = criterion_of(event["criterion"]).larger_is_better
+    better = event.get(
+        "larger_is_better", criterion_of(event["criterion"]).larger_is_better
+    )  # earlier versions lack it
     try:
         storage = optuna.storages.RDBStorage(url)
         if study_name in optuna.study.get_all_study_names(storage):
@@ -89,7 +92,7 @@ def _trial(
     value = score if score is not None and is_number(score) else None
     outcome = None if record is None else record.outcome
     status = TrialState.WAITING if record is None else state_of(outcome, value)
-    return create_trial(
+    trial = create_trial(
         state=status,
         value=value if status is TrialState.COMPLETE else None,
         params=dict(proposal["values"]),
@@ -103,6 +106,15 @@ def _trial(
             **_finals(record, criterion),
         },
     )
+    if record is not None and record.started is not None:
+        trial.datetime_start = _local(record.started)
+        trial.datetime_complete = trial.datetime_complete and _local(record.ended or record.started)
+    return trial
+
+
+def _local(milliseconds: int) -> datetime:
+    """A time of the ledger as Optuna has its own: of this machine's zone, without naming it."""
+    return datetime.fromtimestamp(milliseconds / 1000)
 
 
 def _intermediate(record: TrialRecord | None, criterion: str) -> dict[int, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -50,6 +51,12 @@ def test_the_study_in_the_database_is_the_one_that_the_sampler_sees(tmp_path: Pa
         assert ours.intermediate_values == theirs.intermediate_values
         assert ours.values == theirs.values
     assert study.best_trial.number == 2
+    for trial in study.trials:
+        record = search.state.trials[trial.user_attrs["trial"]]
+        assert record.started is not None
+        assert trial.datetime_start == datetime.fromtimestamp(record.started / 1000)
+        assert (trial.datetime_complete is None) == (record.ended is None)
+        assert trial.duration is None or trial.duration.total_seconds() == 2.0  # a report and an end later
     assert study.best_trial.user_attrs["source/miou"] == 60.0
     assert study.user_attrs["criterion"] == "student/miou"
 
@@ -64,9 +71,10 @@ def test_it_is_brought_up_to_date(tmp_path: Path) -> None:
     assert study.best_value == 70.0
 
 
-def test_a_criterion_that_is_better_where_it_is_smaller_is_minimised(tmp_path: Path) -> None:
-    """Entropy."""
-    study = loaded(tmp_path, made(TARGET_ENTROPY).written)
+@pytest.mark.parametrize("criterion", [TARGET_ENTROPY, Criterion(key="loss", label="loss", larger_is_better=False)])
+def test_a_criterion_that_is_better_where_it_is_smaller_is_minimised(tmp_path: Path, criterion: Criterion) -> None:
+    """Entropy, and one of the user's own."""
+    study = loaded(tmp_path, made(criterion).written)
     assert (study.direction, study.best_trial.number) == (optuna.study.StudyDirection.MINIMIZE, 0)
 
 
