@@ -6,8 +6,10 @@ crops differ by whole cells of the features, so that cells of their overlap show
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 import torch.nn.functional as F
@@ -96,9 +98,12 @@ def view_pair(
 
 
 def resized_size(size: tuple[int, int], long_side: int, window: tuple[int, int]) -> tuple[int, int]:
-    """(rows, columns) of an image whose longer side becomes `long_side`, or as much more as a crop needs; rounded."""
-    scale = max(long_side / max(size), *(part / whole for part, whole in zip(window, size, strict=True)))
-    rows, columns = (max(part, int(whole * scale + 0.5)) for part, whole in zip(window, size, strict=True))
+    """(rows, columns) of an image whose longer side becomes `long_side`, or as much more as a crop needs.
+
+    Rounded, halves up.
+    """
+    scale = max(Fraction(long_side, max(size)), *map(Fraction, window, size))
+    rows, columns = (math.floor(whole * scale + Fraction(1, 2)) for whole in size)
     return rows, columns
 
 

@@ -71,6 +71,14 @@ def test_a_crop_fits_however_little_the_image_is_resized_to() -> None:
     assert resized_size((30, 30), 10, (16, 24)) == (24, 24)
 
 
+def test_half_a_pixel_is_rounded_up_as_published() -> None:
+    """720 x 960 at 42 pixels has 31.5 rows, whatever 42 / 960 is in floating point."""
+    assert resized_size((720, 960), 42, (8, 8)) == (32, 42)
+    assert all(
+        resized_size((720, 960), side, (8, 8)) == (int(1.0 * side * 720 / 960 + 0.5), side) for side in range(40, 400)
+    )
+
+
 def test_pairs_of_the_published_size_need_three_tries_and_overlap_by_a_third() -> None:
     """As was counted on the published loader: mean IoU 0.35; half of the crops are mirrored."""
     image, ious, flips = torch.zeros(1, 3, 64, 128), [], []
