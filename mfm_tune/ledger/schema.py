@@ -188,6 +188,7 @@ EVENTS: Mapping[str, dict[str, Schema]] = {
         "config_ids": Maybe([TEXT]),
         "keys": Maybe([TEXT]),
         "scores": [Maybe(NUMBER)],
+        "scored": Maybe([TEXT]),
     },
     "first_stage": {
         "study": PLACE,

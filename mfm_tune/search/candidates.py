@@ -172,8 +172,8 @@ def selected(state: LedgerState, search: Search, code: TrainingCode | None = Non
 def selection_of(state: LedgerState, search: Search, code: TrainingCode | None = None) -> Event | None:
     """The selection that was written when exploring was complete; None where none holds today.
 
-    It holds under the terms by which it was made and for the candidates among which it was made, as long as the results
-    by which it was made are accepted as those of today's code.
+    It holds under the terms by which it was made and for the candidates among which it was made, as long as no other
+    one of them has a score, and the results by which it was made are accepted as those of today's code.
     """
     return _holding(candidates_of(state, search, code), state, search, code)
 
@@ -182,7 +182,7 @@ def _holding(
     candidates: Sequence[Candidate], state: LedgerState, search: Search, code: TrainingCode | None
 ) -> Event | None:
     eligible = {candidate.config_id: candidate for candidate in _eligible(candidates, search)}
-    terms = _terms(search, eligible)
+    terms, scored = _terms(search, eligible), set(_scored(candidates, search))
 
     def holds(selection: Event) -> bool:
         if any(selection.get(name, value) != value for name, value in terms.items()):  # earlier versions lack some
@@ -190,6 +190,8 @@ def _holding(
         if not eligible.keys() >= set(selection["config_ids"]):
             return False
         if len(selection["config_ids"]) < len(best(candidates, search)):  # too few had a score then
+            return False
+        if not scored <= set(selection.get("scored") or scored):  # one that had failed has a score now
             return False
         chosen = zip(selection["config_ids"], selection.get("keys", ()), strict=False)
         return code is None or all(
@@ -216,7 +218,13 @@ def selection_event(search: Search, candidates: Sequence[Candidate], chosen: Seq
         "keys": [candidate.key for candidate in chosen],
         "numbers": [candidate.number for candidate in chosen],
         "scores": [candidate.score(search.criterion) for candidate in chosen],
+        "scored": _scored(candidates, search),
     }
+
+
+def _scored(candidates: Sequence[Candidate], search: Search) -> list[str]:
+    """Config ids of the candidates that could be chosen by what they have shown."""
+    return sorted(each.config_id for each in ranking(_eligible(candidates, search), search.criterion))
 
 
 def _terms(search: Search, eligible: Iterable[str]) -> dict[str, Any]:

@@ -189,9 +189,12 @@ def test_a_choice_that_lacked_scores_is_made_again_when_there_are_more() -> None
     ledger.tell(selection_event(SEARCH, points, best(points, SEARCH)))
     assert [each.number for each in selected(ledger.state, SEARCH)] == [0]
     assert selection_of(ledger.state, SEARCH) is not None
-    ledger.trial(keys[3], "finished", [1, 2, 3, 50.0])
-    assert selection_of(ledger.state, SEARCH) is None
-    assert [each.number for each in selected(ledger.state, SEARCH)] == [3, 0]
+    for number, score, chosen in ((3, 50.0, [3, 0]), (4, 60.0, [4, 3]), (1, 5.0, [4, 3])):
+        ledger.trial(keys[number], "finished", [1, 2, 3, score])
+        assert selection_of(ledger.state, SEARCH) is None
+        points = candidates_of(ledger.state, SEARCH)
+        ledger.tell(selection_event(SEARCH, points, best(points, SEARCH)))
+        assert [each.number for each in selected(ledger.state, SEARCH)] == chosen
 
 
 def test_seeds_that_confirm_are_by_default_those_that_exploring_has_not_used() -> None:
