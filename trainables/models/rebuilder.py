@@ -43,8 +43,8 @@ def random_keep(
     """Draw which grid cells are kept.
 
     The cells with the smallest uniform numbers are masked, so what is masked at one ratio is masked at every larger
-    one. `BERNOULLI` masks a cell where its number lies below the ratio (the authors' module); `EXACT` masks the same
-    count in every image, keeping floor((1 - ratio) N) cells as MAE does: 153 of 256 at ratio 0.4.
+    one. `BERNOULLI` keeps a cell whose number is greater than the ratio (the authors' module), at ratio 0 all; `EXACT`
+    masks the same count in every image, keeping floor((1 - ratio) N) cells as MAE does: 153 of 256 at ratio 0.4.
 
     Args:
         batch: Number of masks; with HRDA one for the context and one for the detail of each image.
@@ -58,7 +58,7 @@ def random_keep(
     score = streams.uniform(purpose, step, (batch, 1, *grid))
     match draw:
         case MaskDraw.BERNOULLI:
-            keep = score >= ratio
+            keep = (score > ratio) | (ratio == 0)
         case MaskDraw.EXACT:
             cells = grid[0] * grid[1]
             masked = math.ceil(ratio * cells - 1e-9)  # 0.7 * 10 is 7 cells, whatever the rounding of the product

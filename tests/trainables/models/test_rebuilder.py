@@ -222,6 +222,13 @@ def test_masks_have_their_ratio(draw: MaskDraw, ratio: float) -> None:
     assert float((cells - (1 - ratio)).abs().max()) < 5 * (ratio * (1 - ratio) / 400) ** 0.5 + 0.01
 
 
+def test_a_cell_is_kept_where_its_number_is_greater_than_the_ratio() -> None:
+    """Not where it equals it, as in the authors' module; ratio 0 masks nothing."""
+    streams = Recorded(0, {("feature mask", 0, 0): torch.tensor([0.0, 0.4, 0.4 + 1e-12, 0.9], dtype=torch.float64)})
+    kept = [random_keep(streams, 0, 1, (2, 2), ratio, MaskDraw.BERNOULLI).flatten().tolist() for ratio in (0.4, 0.0)]
+    assert kept == [[0, 0, 1, 1], [1, 1, 1, 1]]
+
+
 def test_exact_masks_keep_what_mae_keeps() -> None:
     """153 of 256 cells at ratio 0.4."""
     assert random_keep(Streams(0), 0, 3, GRID, 0.4, MaskDraw.EXACT).flatten(1).sum(dim=1).tolist() == [153.0] * 3
