@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,7 @@ class LedgerReader:
         self.pictures: dict[str, dict[str, int]] = {}
         self.pseudo_labels: dict[str, set[str]] = {}
         self._steps: dict[str, dict[int, Event]] = {}  # the reports that count
+        self._finals: dict[str, set[str]] = {}  # trial key -> names of the final numbers that it has
         self._cell_rows: dict[str, tuple[int, int]] = {}  # cell key -> latest step and time of its rows
         self._marks: dict[str, tuple[int, int]] = {}  # run key -> how many rows it has, and their checksum
 
@@ -158,7 +160,7 @@ class LedgerReader:
 
     def _study(self, event: Event, batch: Batch) -> None:
         name = (event["study"], event["profile"])
-        before = self.state.studies.get(name)
+        before, codes = self.state.studies.get(name), dict(self.state.code_of)
         self.state.apply(event)
         self.declared_at.setdefault(name, event["time"])
         batch.studies[name] = None
@@ -166,8 +168,14 @@ class LedgerReader:
         gone = {} if before is None else {c.key: c for c in declared_cells(before) if c.key not in cells}
         batch.former = {key: cell for key, cell in (batch.former | gone).items() if key not in cells}
         configs = {cell.config_id for cell in (*cells.values(), *gone.values())}
-        batch.trials |= {key: None for key, record in self.state.trials.items() if record.config_id in configs}
-        self._count_cells(name, event["time"], batch)
+        trials = [record for record in self.state.trials.values() if record.config_id in configs]
+        batch.trials |= {record.key: None for record in trials}
+        for record in trials:
+            self._add_finals(record, event["time"], batch)
+        recoded = {config for config, code in self.state.code_of.items() if codes.get(config) != code}
+        for other in dict.fromkeys((name, *chain.from_iterable(map(self._studies_of, sorted(recoded))))):
+            batch.studies[other] = None
+            self._count_cells(other, event["time"], batch)
 
     def _start(self, event: Event, batch: Batch) -> None:
         before = self.state.code_of.get(event["config_id"])
@@ -208,8 +216,8 @@ class LedgerReader:
         self.state.apply(event)
         record = self.state.trials[event["key"]]
         batch.trials[record.key] = None
-        if record.outcome is Outcome.FINISHED:
-            self._add(batch, trial_run_key(record.key), self._final_numbers(record), event["time"], record.step)
+        self._finals.pop(record.key, None)
+        self._add_finals(record, event["time"], batch)
         for name in self._studies_of(record.config_id):
             batch.studies[name] = None
             self._count_cells(name, event["time"], batch, record.config_id)
@@ -217,12 +225,23 @@ class LedgerReader:
     def _studies_of(self, config_id: str) -> list[tuple[str, str]]:
         return [name for name, study in self.state.studies.items() if config_id in study_configs(study)]
 
+    def _add_finals(self, record: TrialRecord, time: int, batch: Batch) -> None:
+        """Add rows for the final numbers of a finished trial, as far as it has none: a study that shares the config may
+        be declared later."""
+        if record.outcome is Outcome.FINISHED:
+            there = self._finals.setdefault(record.key, set())
+            numbers = {key: value for key, value in self._final_numbers(record).items() if key not in there}
+            there.update(numbers)
+            self._add(batch, trial_run_key(record.key), numbers, time, record.step)
+
     def _final_numbers(self, record: TrialRecord) -> dict[str, float]:
-        """The metrics of the study or search at the end, and their best, under names that only finished trials have."""
-        name = (record.study, record.profile)
-        declared = self.state.studies.get(name) or self.state.searches.get(name)
+        """The metrics of the search and the studies that have the config at the end, and their best, under names that
+        only finished trials have."""
+        search = self.state.searches.get((record.study, record.profile))
+        studies = (self.state.studies[name] for name in self._studies_of(record.config_id))
+        declared = [*([] if search is None else [search]), *studies]
         numbers: dict[str, float] = {}
-        for metric in _metrics(declared) if declared else ():
+        for metric in dict.fromkeys(chain.from_iterable(map(_metrics, declared))):
             final = record.final(metric)
             if final is not None:
                 values = (report["metrics"].get(metric, math.nan) for report in record.reports)
@@ -268,8 +287,9 @@ def _experiment(record: TrialRecord) -> str:
 
 
 def _metrics(declared: Event) -> tuple[str, ...]:
-    """Of a study, or of a search, which in an early version's ledger has none."""
-    return tuple(dict.fromkeys(filter(None, (declared.get("metric"), declared.get("second_metric")))))
+    """Of a study and its tables, or of a search, which in an early version's ledger has none."""
+    tables = (table["metric"] for table in declared.get("tables", ()))
+    return tuple(filter(None, (declared.get("metric"), declared.get("second_metric"), *tables)))
 
 
 def _cell_numbers(state: LedgerState, study: Event, cell: DeclaredCell) -> dict[str, float]:

@@ -233,6 +233,34 @@ def test_trials_that_finish_while_a_search_explores_have_final_numbers(tmp_path:
         assert found == final | {f"best/{metric}": max(each[metric] for each in values) for metric in metrics}
 
 
+def test_trials_have_the_final_numbers_that_the_pages_of_every_study_show(tmp_path: Path) -> None:
+    """Those of a table's own metric, and of a study that shares the config and is declared when they have finished."""
+    fiction = Fiction(seeds=1)
+    events = list(fiction.events())
+    tables = [{**table, "metric": "metric/0"} for table in fiction.study()["tables"]]
+    path = write(tmp_path, [*events, fiction.study(study="later", metric="metric/1", tables=tables)])
+    rows, state = rows_of_pieces(path, 700, tmp_path / "copy.jsonl"), read_ledger(path)
+    assert comparable(rows) == comparable(all_rows(LedgerReader(path)))
+    for key, record in state.trials.items():
+        last = [row for row in rows[trial_run_key(key)] if row.key.startswith("final/")]
+        shown = ("student/miou", "teacher/miou", "metric/1", "metric/0")
+        assert [(row.key, row.value) for row in last] == [(f"final/{name}", record.metrics[name]) for name in shown]
+
+
+def test_another_study_that_declares_new_code_takes_the_results_of_the_old_one_from_all_cells(tmp_path: Path) -> None:
+    """As every reader of the ledger does: the numbers of a cell are those of its seeds."""
+    events = list(retrained(declared=True))
+    anew = max(number for number, event in enumerate(events) if event["event"] == "study")
+    reader = LedgerReader(write(tmp_path, events[:anew]))
+    assert reader.read() is not None
+    write(tmp_path, [{**events[anew], "study": "other"}])
+    batch = reader.read()
+    assert batch is not None
+    assert set(batch.studies) == {("other", "smoke"), ("fiction", "smoke")}
+    assert reader.numbers["cell/fiction/smoke/a/128"] == {"n_seeds": 0}
+    assert {row.key for row in batch.rows["cell/fiction/smoke/a/128"] if math.isnan(row.value)} >= {"mean", "std"}
+
+
 def test_outcomes_have_a_status_and_tags(ledger: Path) -> None:
     """Finished, failed and out of memory can be told apart; a config's tables and axes are tags."""
     state = read_ledger(ledger)
