@@ -62,7 +62,9 @@ def find(state: LedgerState, text: str, studies: Collection[str] = (), profiles:
     Raises:
         OptionError: Nothing or more than one config begins so or is called so; all that match are listed.
     """
-    trials = [record for key, record in state.trials.items() if "-" in text and key.startswith(text)]
+    beginning = [record for key, record in state.trials.items() if "-" in text and key.startswith(text)]
+    of_seed = [record for record in beginning if record.key.rpartition("-")[0] == text]  # s1 begins s10, too
+    trials = of_seed or beginning
     begun = {record.config_id for record in trials} or {name for name in state.configs if name.startswith(text)}
     configs = begun if text in begun else begun | configs_called(state, text, studies, profiles)
     if not text.strip() or not configs:

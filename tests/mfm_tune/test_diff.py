@@ -61,6 +61,14 @@ def test_two_trials_are_compared_alone(storage: Path, capsys: pytest.CaptureFixt
     assert "loss/source" not in out
 
 
+def test_a_seed_is_not_the_beginning_of_another_seed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Seeds 10 and 11 are no part of `s1`."""
+    write(tmp_path, Fiction(seeds=12, widths=(), reports=1).events())
+    _, out, _ = said(tmp_path, capsys, f"{DACS}-s1", f"{DEFAULT}-s1", "--metric", "student/miou")
+    assert f"A  {DACS}-s1-{FINGERPRINT[:8]}" in out
+    assert "the seeds that both have: 1, as far" in out
+
+
 @pytest.mark.parametrize("declared", [True, False])
 def test_results_of_other_code_are_compared_only_by_their_keys(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], *, declared: bool
