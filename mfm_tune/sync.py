@@ -132,7 +132,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.update(quiet_environment())
         target = Target(given.storage.absolute(), announced_uri(given.tracking_uri))
         rows = synchronise(target, from_start=given.from_start)
-        print(f"{target.place} has the whole ledger of {target.storage} ({rows} numbers delivered now).")
+        print(f"{target.place} is up to date with the ledger of {target.storage} ({rows} numbers delivered now).")
 
     return exit_code(run)
 

@@ -89,7 +89,7 @@ def show(target: Target, port: int) -> None:
 
 def _print_links(found: Sequence[Link]) -> None:
     if not found:
-        print("No trial of this ledger is in MLflow yet.")
+        print("No trial of this ledger is in MLflow yet, or its experiment was deleted there.")
     width = max((len(link.text) for link in found), default=0)
     for link in found:
         print(f"  {link.text:{width}}  {link.address}")

@@ -49,14 +49,19 @@ class Mirroring:
     Attributes:
         offset: How far the ledger is delivered.
         exports: The state of the exports that are delivered (`mirror.state_of_exports`).
-        notice: What was done to a damaged database, in a sentence.
     """
 
     def __init__(self, target: Target, *, from_start: bool = False) -> None:
         self.target = target
-        self.notice = ""
+        self._mended = ""
         self._from_start = from_start
         self._begin()
+
+    @property
+    def notice(self) -> str:
+        """What was done to a damaged database, and which experiments get nothing, in sentences; else empty."""
+        deleted = "" if self._delivery is None else self._delivery.store.deleted
+        return " ".join(filter(None, (self._mended, deleted)))
 
     @property
     def rows(self) -> int:
@@ -136,7 +141,7 @@ class Mirroring:
         from mfm_tune.tracking.store import TrackingStore
 
         store = TrackingStore(self.target, self._ledger, from_start=self._from_start)
-        self.notice = store.notice or self.notice
+        self._mended = store.notice or self._mended
         write_state(self.target, word="", detail=self.notice, offset=self.offset, exports=self.exports)
         self._delivery = Delivery(self.target, self._ledger, store, self._reader)
         return self._delivery

@@ -135,6 +135,13 @@ class TrackingStore:
         return experiment
 
     @property
+    def deleted(self) -> str:
+        """Which experiments somebody deleted, in a sentence; empty where none is."""
+        gone = ", ".join(f"'{name}' (id {each.id})" for name, each in self.experiments.items() if each.deleted)
+        again = "'mlflow experiments restore' brings one back, and mfm_tune.sync what it lacks"
+        return f"Experiments that were deleted in MLflow get nothing: {gone}; {again}." if gone else ""
+
+    @property
     def reads_views(self) -> bool:
         """Whether the MLflow that shows this store is known to read our saved views."""
         return reads_views(self._known_version)

@@ -12,22 +12,37 @@ from filelock import FileLock
 from mfm_tune import sync, ui
 from mfm_tune.errors import StorageError
 from mfm_tune.tracking.mirror import Target, caught_up
-from tests.mfm_tune.tracking.tracking_ledger import Fiction, expected, stored, write
+from tests.mfm_tune.tracking.tracking_ledger import BENCHMARK, Fiction, expected, stored, write
 from tests.mfm_tune.tracking.tracking_places import answering_server, dead_address, draw_pictures, storage_with
 
 
 def test_it_delivers_and_says_how_much(
     empty_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The first time all numbers, the second time none."""
+    """The first time all numbers, the second time none; an experiment that was deleted in MLflow gets none and is named
+    until it is restored."""
+    from mlflow import MlflowClient
+
     storage = storage_with(empty_database, tmp_path / "storage")
     path = write(storage, Fiction(seeds=1, reports=2, widths=(128,)).events())
     assert sync.main(["--storage", str(storage)]) == 0
     assert stored(storage / "mlflow.db") == expected(path)
     assert sync.main(["--storage", str(storage)]) == 0
     first, second = capsys.readouterr().out.splitlines()
-    assert "whole ledger" in first
+    assert "up to date with the ledger" in first
     assert "(0 numbers delivered now)" in second
+    client = MlflowClient(tracking_uri=Target(storage).uri)
+    (experiment,) = (each for each in client.search_experiments() if each.name == f"{BENCHMARK} (smoke)")
+    client.delete_experiment(experiment.experiment_id)
+    write(storage, Fiction(seeds=2, reports=2, widths=(128,)).events())
+    assert sync.main(["--storage", str(storage)]) == 0
+    assert capsys.readouterr().out.startswith(
+        f"Experiments that were deleted in MLflow get nothing: '{BENCHMARK} (smoke)' (id {experiment.experiment_id}); "
+    )
+    client.restore_experiment(experiment.experiment_id)
+    assert sync.main(["--storage", str(storage)]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+    assert stored(storage / "mlflow.db") == expected(path)
 
 
 def test_a_delivery_that_lasts_shows_how_far_it_is(
