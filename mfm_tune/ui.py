@@ -27,7 +27,7 @@ from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.uri import OPTION, announced_uri
 from mfm_tune.tracking.database import damage
 from mfm_tune.tracking.links import Link, links
-from mfm_tune.tracking.mirror import GRACE_S, Target, caught_up, end, quiet_environment, read_state
+from mfm_tune.tracking.mirror import GRACE_S, Target, caught_up, end, ledger_identity, quiet_environment, read_state
 from mfm_tune.tracking.server import server
 
 
@@ -76,15 +76,19 @@ def show(target: Target, port: int) -> None:
     """Start the server, print the links, and wait for Ctrl-C."""
     check_ledger(target.ledger)
     if target.served:
-        _print_links(links(read_ledger(target.ledger), target.uri.rstrip("/")))
+        _print_links(_links(target, target.uri.rstrip("/")))
         return
     with _delivering(target) as delivery, server(target, port) as address:
         print(f"MLflow for {target.storage}: {address} (Ctrl-C ends it)", flush=True)
         if delivery is not None and delivery.poll() is None:
             print("Its pages fill while the ledger is delivered; then links to each table follow.", flush=True)
             delivery.wait()
-        _print_links(links(read_ledger(target.ledger), address))
+        _print_links(_links(target, address))
         signal.pause()
+
+
+def _links(target: Target, address: str) -> list[Link]:
+    return links(read_ledger(target.ledger), ledger_identity(target.ledger), address)
 
 
 def _print_links(found: Sequence[Link]) -> None:

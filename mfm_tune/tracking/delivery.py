@@ -38,7 +38,7 @@ from mfm_tune.tracking.runs import (
 )
 from mfm_tune.tracking.store import FILES_MARK, Handle, TrackingStore
 from mfm_tune.tracking.trouble import ArtifactTroubleError, RefusedError
-from mfm_tune.tracking.views import experiment_note, experiment_views, table_views
+from mfm_tune.tracking.views import experiment_note, experiment_views, is_of_every_ledger, table_views
 
 PARENT = "mlflow.parentRunId"
 PATIENCE = 3  # a file that is refused so often, while runs are taken, is left out
@@ -169,14 +169,18 @@ class Delivery:
         tables = [(event, tables_in(state, event, name)) for event in state.studies.values()]
         studies = [event for event, here in tables if here]
         saved = self.store.reads_views
-        tags = {NOTE: experiment_note(experiment.id, studies, saved=saved)}
+        tags = {NOTE: experiment_note(experiment.id, studies, self._ledger, saved=saved)}
         if saved:
             for event, here in tables:
-                tags |= table_views(event, here, self._reader.pseudo_labels.get(name, ()))
-            tags |= experiment_views(self._reader.pictures.get(name, {}), studies)
-        for key, value in tags.items():
+                tags |= table_views(event, here, self._ledger, self._reader.pseudo_labels.get(name, ()))
+            tags |= experiment_views(self._reader.pictures.get(name, {}), studies, self._ledger)
+        writes = {key: partial(self.store.set_experiment_tags, experiment, {key: value}) for key, value in tags.items()}
+        if saved:
+            former = filter(is_of_every_ledger, experiment.tags)
+            writes |= {key: partial(self.store.delete_experiment_tag, experiment, key) for key in former}
+        for key, write in writes.items():
             try:
-                self.store.set_experiment_tags(experiment, {key: value})
+                write()
             except RefusedError as error:
                 self._say(f"{key} of {name}: {error}")
 

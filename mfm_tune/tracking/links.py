@@ -25,8 +25,11 @@ class Link:
     view: str | None
 
 
-def links(state: LedgerState, address: str) -> list[Link]:
+def links(state: LedgerState, ledger: str, address: str) -> list[Link]:
     """A link for each table of each experiment that a server has, for failures and pictures.
+
+    Args:
+        ledger: The ledger's identity, whose runs alone are shown.
 
     Raises:
         StorageError: The server does not answer as MLflow does.
@@ -38,7 +41,8 @@ def links(state: LedgerState, address: str) -> list[Link]:
         if experiment is not None and experiment.get("lifecycle_stage") == "active":
             tags = {str(tag["key"]) for tag in experiment.get("tags", [])}
             root, number = without_user(address), str(experiment["experiment_id"])
-            for view in _views(state, name, pictures=not saved or f"{TAG}{pictures_view({}).key}" in tags):
+            pictures = not saved or f"{TAG}{pictures_view({}).of(ledger).key}" in tags
+            for view in (each.of(ledger) for each in _views(state, name, pictures=pictures)):
                 there = root + view.link(number, saved=True) if saved and f"{TAG}{view.key}" in tags else None
                 found.append(Link(view.name, root + view.link(number, saved=False), there))
     return found

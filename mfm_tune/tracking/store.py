@@ -165,6 +165,13 @@ class TrackingStore:
                     self.client.set_experiment_tag(experiment.id, key, value)
                 experiment.tags[key] = value
 
+    def delete_experiment_tag(self, experiment: Experiment, key: str) -> None:
+        """Delete a tag that an experiment has."""
+        if not experiment.deleted:
+            with self.writing():
+                self.client.delete_experiment_tag(experiment.id, key)
+            del experiment.tags[key]
+
     def write(self, run: Run, rows: list[Row]) -> Handle | None:
         """Bring a run up to date: params, data, rows, tags, status, in this order. None where somebody deleted it.
 

@@ -13,7 +13,7 @@ import re
 import uuid
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -94,6 +94,10 @@ class View:
     charts: tuple[Chart, ...] = field(default=(), hash=False)
     as_charts: bool = False
     layout: Mapping[str, int] = field(default_factory=dict, hash=False)
+
+    def of(self, ledger: str) -> View:
+        """The same of one ledger's runs alone: several may be mirrored to one server."""
+        return replace(self, key=f"{self.key}-{ledger}", search=f"{self.search} AND tags.`mfm.ledger` = '{ledger}'")
 
     def tag(self, time: int) -> tuple[str, str]:
         """The experiment's tag that saves the view. `time`, in milliseconds, is when it was last changed."""
@@ -220,24 +224,32 @@ def views_of(study: Event, tables: Collection[str], pseudo_labels: Collection[st
     return [table_view(study, table, kind, pseudo_labels) for table in named for kind in ViewKind]
 
 
-def table_views(study: Event, tables: Collection[str], pseudo_labels: Collection[str] = ()) -> dict[str, str]:
-    """The tags that save these views."""
-    return dict(view.tag(study["time"]) for view in views_of(study, tables, pseudo_labels))
+def table_views(
+    study: Event, tables: Collection[str], ledger: str, pseudo_labels: Collection[str] = ()
+) -> dict[str, str]:
+    """The tags that save these views of a ledger's runs."""
+    return dict(view.of(ledger).tag(study["time"]) for view in views_of(study, tables, pseudo_labels))
 
 
-def experiment_views(pictures: Mapping[str, int], studies: Sequence[Event]) -> dict[str, str]:
-    """The tags that save an experiment's views of failures and pictures."""
+def is_of_every_ledger(tag: str) -> bool:
+    """Whether a tag saves a view of an earlier version, which shows the runs of all ledgers together."""
+    kinds = ("failures", "pictures", *(kind.value for kind in ViewKind))
+    return tag.startswith(f"{TAG}mfm-") and tag.rpartition("-")[2] in kinds
+
+
+def experiment_views(pictures: Mapping[str, int], studies: Sequence[Event], ledger: str) -> dict[str, str]:
+    """The tags that save an experiment's views of a ledger's failures and pictures."""
     time = max((study["time"] for study in studies), default=0)
     views = [failures_view(), *([pictures_view(pictures)] if pictures else [])]
-    return dict(view.tag(time) for view in views)
+    return dict(view.of(ledger).tag(time) for view in views)
 
 
-def experiment_note(experiment: str, studies: Sequence[Event], *, saved: bool) -> str:
-    """The text above an experiment's runs: links to the saved views of its tables, or to their filters."""
+def experiment_note(experiment: str, studies: Sequence[Event], ledger: str, *, saved: bool) -> str:
+    """The text above an experiment's runs: links to the saved views of a ledger's tables, or to their filters."""
     lines = ["Mirror of a mfm_tune ledger; the report, not this page, is the authority for mean ± std.", ""]
     left_out = 0
     for study in studies:
-        links = [_table_links(experiment, study, table, saved=saved) for table in study["tables"]]
+        links = [_table_links(experiment, study, table, ledger, saved=saved) for table in study["tables"]]
         block = [f"**{study['title']}**", *links, ""]
         if sum(map(len, (*lines, *block))) > LONGEST_NOTE:
             left_out += len(links)
@@ -245,12 +257,13 @@ def experiment_note(experiment: str, studies: Sequence[Event], *, saved: bool) -
             lines += block
     if left_out:
         lines += [f"and {left_out} tables more" + (", which the menu of views has." if saved else "."), ""]
-    return "\n".join([*lines, f"[failures]({failures_view().link(experiment, saved=saved).removeprefix('/')})"])
+    failures = failures_view().of(ledger).link(experiment, saved=saved)
+    return "\n".join([*lines, f"[failures]({failures.removeprefix('/')})"])
 
 
-def _table_links(experiment: str, study: Event, table: Mapping[str, Any], *, saved: bool) -> str:
+def _table_links(experiment: str, study: Event, table: Mapping[str, Any], ledger: str, *, saved: bool) -> str:
     links = (
-        f"[{kind.value}]({table_view(study, table, kind).link(experiment, saved=saved).removeprefix('/')})"
+        f"[{kind.value}]({table_view(study, table, kind).of(ledger).link(experiment, saved=saved).removeprefix('/')})"
         for kind in ViewKind
     )
     return f"- {table['title']}: {', '.join(links)}"

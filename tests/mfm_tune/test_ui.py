@@ -36,7 +36,8 @@ from tests.mfm_tune.tracking.tracking_places import Shown, asked, dead_address, 
 
 def links_of(shown: Shown) -> list[Link]:
     """The links that the command prints."""
-    return links(read_ledger(shown.storage / "ledger.jsonl"), shown.address)
+    ledger = shown.storage / "ledger.jsonl"
+    return links(read_ledger(ledger), ledger_identity(ledger), shown.address)
 
 
 def test_a_link_for_each_table(shown: Shown) -> None:
@@ -266,7 +267,7 @@ def test_a_server_that_does_not_answer_is_named(
         nullcontext(made) if isinstance(made, str) else made as address,
         pytest.raises(StorageError, match="does not answer as it should"),
     ):
-        links(read_ledger(path), address)
+        links(read_ledger(path), ledger_identity(path), address)
 
 
 def test_a_storage_that_cannot_be_written_is_named(tmp_path: Path) -> None:

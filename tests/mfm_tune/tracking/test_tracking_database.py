@@ -16,7 +16,7 @@ from mfm_tune import run, sync, ui
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.tracking.database import LONGEST_PATH, damage, set_aside, sqlite_path, sqlite_uri
 from mfm_tune.tracking.links import links
-from mfm_tune.tracking.mirror import Target, caught_up, quiet_environment, start_mirror
+from mfm_tune.tracking.mirror import Target, caught_up, ledger_identity, quiet_environment, start_mirror
 from mfm_tune.tracking.server import server
 from tests.mfm_tune.stub_space import forgotten_after, write_space
 from tests.mfm_tune.tracking.tracking_ledger import Fiction, expected, stored, write
@@ -187,7 +187,7 @@ def test_the_worst_of_names_serves_for_a_run_and_the_ui(tmp_path: Path) -> None:
     assert stored(storage / "mlflow.db") == expected(storage / "ledger.jsonl")
     assert [each.name for each in (tmp_path / "runs").iterdir()] == [storage.name]
     with server(Target(storage)) as address:
-        assert links(read_ledger(storage / "ledger.jsonl"), address)
+        assert links(read_ledger(storage / "ledger.jsonl"), ledger_identity(storage / "ledger.jsonl"), address)
         query = {"experiment_ids": ["1"], "filter": "tags.`mfm.kind` = 'study'"}
         found = asked(address, "/api/2.0/mlflow/runs/search", query)["runs"]
         listed = asked(address, f"/api/2.0/mlflow/artifacts/list?run_id={found[0]['info']['run_id']}")["files"]

@@ -24,7 +24,9 @@ from mfm_tune.tracking.mirror import Target, caught_up, ledger_identity
 from mfm_tune.tracking.process import Mirroring
 from mfm_tune.tracking.reader import BrokenLedgerError
 from mfm_tune.tracking.runs import trial_run_key
+from mfm_tune.tracking.views import TAG, ViewKind, table_view
 from tests.mfm_tune.tracking.tracking_ledger import (
+    BENCHMARK,
     DACS,
     DATA,
     DEFAULT,
@@ -493,7 +495,7 @@ def test_a_view_that_is_refused_keeps_no_row_waiting(storage: Path, monkeypatch:
     Mirroring(Target(storage)).catch_up()
     assert is_exact(storage)
     keys = rows(storage / "mlflow.db", "SELECT key FROM experiment_tags WHERE key LIKE 'mlflow.sharedViewState.%'")
-    assert ("mlflow.sharedViewState.mfm-failures",) in keys
+    assert (f"{TAG}mfm-failures-{ledger_identity(storage / 'ledger.jsonl')}",) in keys
 
 
 def test_a_store_that_was_emptied_is_filled_again(storage: Path, empty_database: Path) -> None:
@@ -537,13 +539,26 @@ def test_a_ledger_that_was_restored_from_a_copy_is_read_again(storage: Path) -> 
 
 
 def test_another_ledger_does_not_touch_our_runs(storage: Path, empty_database: Path, tmp_path: Path) -> None:
-    """Two storage folders with the same trials, mirrored to one place, keep their runs apart."""
+    """Two storage folders with the same trials, mirrored to one place, keep their runs apart, and their pages: a mean
+    over the trials of both would be one of neither. Pages of an earlier version, which showed both, go."""
+    from mlflow import MlflowClient
+
     other = tmp_path / "other"
     write(other, Fiction(seeds=2, reports=2, time=1_700_000_000_000).events())
     shared = f"sqlite:///{storage / 'mlflow.db'}"
     Mirroring(Target(storage)).catch_up()
+    client = MlflowClient(tracking_uri=Target(storage).uri)
+    (experiment,) = (each for each in client.search_experiments() if each.name == f"{BENCHMARK} (smoke)")
+    client.set_experiment_tag(experiment.experiment_id, f"{TAG}mfm-fiction-a-seeds", "{}")
     Mirroring(Target(other, shared)).catch_up()
     assert active(storage, "trial") == 16
+    tags = client.get_experiment(experiment.experiment_id).tags
+    for ledger in (ledger_identity(each / "ledger.jsonl") for each in (storage, other)):
+        seeds = table_view(Fiction().study(), Fiction().study()["tables"][1], ViewKind.SEEDS).of(ledger)
+        found = client.search_runs([experiment.experiment_id], seeds.search)
+        assert {run.data.tags["mfm.ledger"] for run in found} == {ledger}
+        assert f"{TAG}{seeds.key}" in tags
+    assert f"{TAG}mfm-fiction-a-seeds" not in tags
     own = "SELECT count(*) FROM tags WHERE key = 'mfm.ledger' AND value = ?"
     counts = [rows(storage / "mlflow.db", own, ledger_identity(each / "ledger.jsonl")) for each in (storage, other)]
     assert counts == [[(13,)], [(13,)]]

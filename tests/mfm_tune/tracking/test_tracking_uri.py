@@ -17,7 +17,7 @@ from mfm_tune.ledger.file import encoded, read_events
 from mfm_tune.ledger.state import read_ledger
 from mfm_tune.ledger.uri import VARIABLE, without_password, without_password_of
 from mfm_tune.tracking.links import links
-from mfm_tune.tracking.mirror import Target, start_mirror
+from mfm_tune.tracking.mirror import Target, ledger_identity, start_mirror
 from mfm_tune.tracking.server import server_command
 from tests.mfm_tune.stub_space import forgotten_after, write_space
 from tests.mfm_tune.tracking.tracking_ledger import Fiction, expected, stored, write
@@ -118,7 +118,8 @@ def test_no_sentence_has_the_password(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_the_ui_passes_a_password_on_unseen(shown: Shown) -> None:
     """A server's is sent as a header and left out of the links; a database's is not on the command line."""
     address = shown.address.replace("http://", "http://me:hunter2@")
-    found = links(read_ledger(shown.storage / "ledger.jsonl"), address)
+    ledger = shown.storage / "ledger.jsonl"
+    found = links(read_ledger(ledger), ledger_identity(ledger), address)
     assert found
     assert all(link.address.startswith(f"{shown.address}/#/") for link in found)
     assert "hunter2" not in " ".join(server_command(Target(shown.storage, NO_DRIVER), 5000))

@@ -29,6 +29,7 @@ from mfm_tune.tracking.views import (
 from tests.mfm_tune.tracking.tracking_ledger import Fiction
 
 STUDY = Fiction().study()
+LEDGER = "0123456789ab"
 LIMIT = 20_000  # characters that an experiment's tag takes
 
 
@@ -42,9 +43,9 @@ def unpacked(tag: str) -> dict[str, Any]:
 
 def test_each_table_has_three_views_that_fit() -> None:
     """Cells, seeds and curves of both tables, under keys of ours, small enough to be stored, names unique."""
-    tags = table_views(STUDY, ["a", "b"])
+    tags = table_views(STUDY, ["a", "b"], LEDGER)
     assert sorted(tags) == sorted(
-        f"mlflow.sharedViewState.mfm-fiction-{table}-{kind.value}" for table in "ab" for kind in ViewKind
+        f"mlflow.sharedViewState.mfm-fiction-{table}-{kind.value}-{LEDGER}" for table in "ab" for kind in ViewKind
     )
     assert max(map(len, tags.values())) < LIMIT
     assert len({json.loads(tag)["name"] for tag in tags.values()}) == 6
@@ -52,7 +53,7 @@ def test_each_table_has_three_views_that_fit() -> None:
 
 def test_only_the_tables_that_stand_in_an_experiment_get_views() -> None:
     """A table whose configs are of another benchmark has none here."""
-    assert all("-b-" in tag for tag in table_views(STUDY, ["b"]))
+    assert all("-b-" in tag for tag in table_views(STUDY, ["b"], LEDGER))
 
 
 def test_groups_are_levels_and_take_finished_trials_only() -> None:
@@ -66,8 +67,8 @@ def test_groups_are_levels_and_take_finished_trials_only() -> None:
 
 def test_writing_a_view_twice_gives_the_same_text() -> None:
     """The mirror compares texts to write a view only where it changed."""
-    assert table_views(STUDY, ["a"]) == table_views(STUDY, ["a"])
-    assert experiment_views({"mixed": 10}, [STUDY]) == experiment_views({"mixed": 10}, [STUDY])
+    assert table_views(STUDY, ["a"], LEDGER) == table_views(STUDY, ["a"], LEDGER)
+    assert experiment_views({"mixed": 10}, [STUDY], LEDGER) == experiment_views({"mixed": 10}, [STUDY], LEDGER)
 
 
 @pytest.mark.parametrize("kind", list(ViewKind))
@@ -91,8 +92,8 @@ def test_curves_are_followed_by_pseudo_labels_where_they_were_measured() -> None
         for kind in ("precision", "coverage")
         for name in ("", *(f"/{each}" for each in classes))
     ]
-    key, tag = table_view(STUDY, STUDY["tables"][0], ViewKind.CURVES, names).tag(STUDY["time"])
-    assert table_views(STUDY, ["a"], names)[key] == tag
+    key, tag = table_view(STUDY, STUDY["tables"][0], ViewKind.CURVES, names).of(LEDGER).tag(STUDY["time"])
+    assert table_views(STUDY, ["a"], LEDGER, names)[key] == tag
     assert len(tag) < LIMIT
     state = unpacked(tag)
     sections = {section["uuid"]: section["name"] for section in state["compareRunSections"]}
@@ -127,14 +128,14 @@ def test_failures_and_pictures() -> None:
 
 def test_the_note_links_each_table() -> None:
     """What stands above the runs leads to every table."""
-    note = experiment_note("3", [STUDY], saved=True)
+    note = experiment_note("3", [STUDY], LEDGER, saved=True)
     for table in STUDY["tables"]:
         assert f"mfm-fiction-{table['name']}-cells" in note
 
 
 def test_the_note_links_filters_where_views_are_not_read() -> None:
     """By another version of MLflow."""
-    note = experiment_note("3", [STUDY], saved=False)
+    note = experiment_note("3", [STUDY], LEDGER, saved=False)
     assert note.count("searchFilter=") == 7
     assert "viewStateShareKey" not in note
 
@@ -142,7 +143,7 @@ def test_the_note_links_filters_where_views_are_not_read() -> None:
 def test_the_note_of_many_studies_fits() -> None:
     """Tables that have no room are counted; they have their views all the same."""
     studies = [{**STUDY, "study": f"study-{number}"} for number in range(100)]
-    note = experiment_note("3", studies, saved=True)
+    note = experiment_note("3", studies, LEDGER, saved=True)
     assert len(note) < LIMIT
     assert "study-5-a-cells" in note
     assert re.search(r"and \d+ tables more", note)
