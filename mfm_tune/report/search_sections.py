@@ -102,8 +102,13 @@ def _status(found: SearchResults) -> str:
     outcomes = Counter("open" if each.outcome is None else each.outcome.value for each in found.candidates)
     parts = [f"{count} {name}" for name, count in sorted(outcomes.items(), key=lambda item: -item[1])]
     among = f": {', '.join(parts)}" if parts else ""
-    search = found.search
-    return f"Explored {len(found.candidates)} of {search.trials} candidates with seed {search.explore_seed}{among}."
+    search, many = found.search, len(found.candidates)
+    if many > search.trials:  # as where it asked for more before
+        return (
+            f"Explored {many} candidates with seed {search.explore_seed}, more than the {search.trials} that are asked "
+            f"for now{among}."
+        )
+    return f"Explored {many} of {search.trials} candidates with seed {search.explore_seed}{among}."
 
 
 def _nothing_found(found: SearchResults) -> Iterator[str]:
@@ -143,7 +148,8 @@ def _winner(found: SearchResults, winner: Confirmed) -> Iterator[str]:
     if winner.change is not None:
         yield (
             f"{winner.name} was chosen for a {criterion.label} of {criterion_number(winner.explored, criterion)}; "
-            f"{counted(winner.summary.n, 'held-out seed')} give {criterion_number(winner.summary.mean, criterion)}: "
+            f"{counted(winner.summary.n, 'held-out seed')} {'gives' if winner.summary.n == 1 else 'give'} "
+            f"{criterion_number(winner.summary.mean, criterion)}: "
             f"{criterion_number(winner.change, criterion, sign=True)}."
         )
 

@@ -255,6 +255,8 @@ def confirmed_study(search: Search, state: LedgerState, code: TrainingCode | Non
     )
     oracle = " (oracle selection)" if search.criterion.oracle else ""
     title = f"The best {len(candidates)} of the search by {search.criterion.label}{oracle}, and the baselines"
+    if not candidates:
+        title = f"The baselines; no candidate of the search has a score by {search.criterion.label}{oracle}"
     alike = {item.name: getattr(search, item.name) for item in fields(Experiment)}
     return Study(**alike, tables=(Table(name=TABLE, title=title, axis=axis),), references=search.baselines)
 

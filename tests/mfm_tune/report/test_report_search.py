@@ -8,6 +8,7 @@ import math
 import random
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +181,11 @@ def test_the_winner_is_rank_one_of_exploring_and_a_better_mean_is_called_selecte
     )
 
 
+def test_one_held_out_seed_is_spoken_of_as_one() -> None:
+    said = search_summary(confirmed_search([60], [[50.0]], [51.0]))
+    assert any("; 1 held-out seed gives 50.0: " in each for each in said)
+
+
 def test_the_winner_is_told_by_its_interval_and_others_after_a_correction() -> None:
     """Differences of 1 to the baseline: p = 0.03 tells the winner and no other one, p = 0.0001 others too."""
     base, equal, other = [50.0, 50, 50, 50], [49.0, 50, 51, 50], [50.0, 51, 49, 50]
@@ -342,7 +348,11 @@ def test_a_search_that_has_just_begun_has_a_report(points: int, tmp_path: Path) 
     text = files.markdown.read_text(encoding="utf-8")
     assert f"Explored {points} of 20 candidates" in text
     assert "Winner" not in text
+    assert ("The baselines; no candidate of the search has a score by target mIoU" in text) is (points == 0)
     assert terminal_search(made.search, made.state)
+    said = " ".join(search_summary(collect_search(replace(made.search, trials=2), made.state)))
+    more = f"Explored {points} candidates with seed 0, more than the 2 that are asked for now"
+    assert (more in said) is (points > 2)
 
 
 def shares(found: SearchResults) -> tuple[Importance, ...]:
