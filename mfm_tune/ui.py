@@ -28,7 +28,7 @@ from mfm_tune.ledger.uri import OPTION, announced_uri
 from mfm_tune.tracking.database import damage
 from mfm_tune.tracking.links import Link, links
 from mfm_tune.tracking.mirror import GRACE_S, Target, caught_up, end, ledger_identity, quiet_environment, read_state
-from mfm_tune.tracking.server import server
+from mfm_tune.tracking.server import server, wait_until_gone
 
 
 @contextmanager
@@ -84,7 +84,8 @@ def show(target: Target, port: int) -> None:
             print("Its pages fill while the ledger is delivered; then links to each table follow.", flush=True)
             delivery.wait()
         _print_links(_links(target, address))
-        signal.pause()
+        wait_until_gone(address)
+        raise StorageError(f"MLflow's server at {address} ended; give the command again. Its log is {target.ui_log}.")
 
 
 def _links(target: Target, address: str) -> list[Link]:

@@ -44,7 +44,8 @@ class Frames:
         trials: [T, 18 + metrics] One row a trial, whatever code trained it and however it ended. `counts`: whether it
             is the one that counts for its config and seed. `status` as in reports (`finished`, `stopped early`, ...).
             `seconds` over all attempts; `started` and `ended` in UTC. Then a column for each metric, as
-            `student/miou`, with its value at the last step reported, NaN where there is none.
+            `student/miou`, with its value at the last step reported, NaN where there is none; that of a metric which is
+            called as a column before it is `metric/step`.
         cells: [N, 20] One row for each row of a table, in printing order: `mean`, `std` and `n` of `metric` over its
             `seeds` that finished; `paper` is the paper's number (NaN: none, or OOM); `difference` to
             `baseline` with its 95 % interval `low` to `high` over `pairs` seeds, where `baseline` is the row's own, or
@@ -107,7 +108,7 @@ def _trial(record: TrialRecord, labels: Mapping[str, tuple[str, ...]], counting:
         "name": _name(record.config_id, labels),
         "counts": record.key in counting,
         "status": status_of(record).value,
-        **record.metrics,
+        **{f"metric/{name}" if name in TRIAL_COLUMNS else name: value for name, value in record.metrics.items()},
     }
 
 

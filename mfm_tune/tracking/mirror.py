@@ -119,6 +119,11 @@ class Target:
         return self.folder / f"{self._name}.log"
 
     @property
+    def ui_log(self) -> Path:
+        """What the server of `mfm_tune.ui` printed."""
+        return self.folder / "ui.log"
+
+    @property
     def _name(self) -> str:
         """The same whatever the password is: nobody can try passwords on it, and a new one keeps the files."""
         return "local" if self.given is None else hashlib.sha256(without_password(self.given).encode()).hexdigest()[:12]

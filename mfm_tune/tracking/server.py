@@ -30,6 +30,7 @@ GUNICORN = "--config python:mfm_tune.tracking.first_page"
 READY_S = 120.0
 GRACE_S = 10.0
 HOSTS = "127.0.0.1:*,localhost:*"  # any port, for tunnels; no other name, which a stranger's page could make ours
+LOOK_S = 3.0  # between two looks at whether it is there
 ANSWER_S = 30.0  # the first answers of a server on a busy machine take a while
 
 
@@ -60,7 +61,7 @@ def server(target: Target, port: int = 0) -> Iterator[str]:
         StorageError: The server did not start; the sentence names its log, or what cannot be written.
     """
     port = _free_port(port)
-    log = target.folder / "ui.log"
+    log = target.ui_log
     try:
         process = _started(target, port, log)
     except OSError as error:
@@ -105,6 +106,19 @@ def _wait_until_ready(process: subprocess.Popen[bytes], address: str, target: Ta
     said = without_password_of(target.given, log.read_text(errors="replace")).strip().splitlines()
     last = said[-1][:300] if said else "it said nothing"
     raise StorageError(f"MLflow's server did not start ({last}); its log is {log}.")
+
+
+def wait_until_gone(address: str, every_s: float = LOOK_S) -> None:
+    """Return when nothing listens at an address any more: the server was killed."""
+    parts = urlsplit(address)
+    while True:
+        time.sleep(every_s)
+        try:
+            socket.create_connection((parts.hostname or "", parts.port or 80), timeout=ANSWER_S).close()
+        except ConnectionRefusedError:
+            return
+        except OSError:  # it is busy
+            continue
 
 
 def _free_port(port: int) -> int:

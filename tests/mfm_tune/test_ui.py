@@ -7,8 +7,10 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -28,7 +30,7 @@ from mfm_tune.tracking.first_page import SCRIPT
 from mfm_tune.tracking.links import Link, links
 from mfm_tune.tracking.mirror import Target, caught_up, ledger_identity, quiet_environment
 from mfm_tune.tracking.runs import trial_run_key
-from mfm_tune.tracking.server import server
+from mfm_tune.tracking.server import server, wait_until_gone
 from mfm_tune.tracking.views import View, reads_views
 from tests.mfm_tune.tracking.tracking_ledger import DACS, DATA, FINGERPRINT, Fiction, expected, rows, stored, write
 from tests.mfm_tune.tracking.tracking_places import Shown, asked, dead_address, no_web_server
@@ -184,7 +186,8 @@ def test_a_server_that_runs_already_is_only_linked(shown: Shown, capsys: pytest.
 def test_the_address_is_printed_before_the_ledger_is_delivered(
     shown: Shown, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process delivers meanwhile; the links come when it is done, and it ends with the command."""
+    """Another process delivers meanwhile; the links come when it is done, and it ends with the command, as that does
+    where its server is killed."""
     path = write(tmp_path, Fiction(benchmark="shown").events())
     delivered = []
 
@@ -196,8 +199,9 @@ def test_the_address_is_printed_before_the_ledger_is_delivered(
         yield shown.address
 
     monkeypatch.setattr(ui, "server", server_at_once)
-    monkeypatch.setattr(signal, "pause", lambda: delivered.append(caught_up(Target(tmp_path))))
-    ui.show(Target(tmp_path), 0)
+    monkeypatch.setattr(ui, "wait_until_gone", lambda _: delivered.append(caught_up(Target(tmp_path))))
+    with pytest.raises(StorageError, match=r"MLflow's server at .* ended; give the command again"):
+        ui.show(Target(tmp_path), 0)
     assert delivered == [False, True]
     assert stored(tmp_path / "mlflow.db") == expected(path)
     said = capsys.readouterr().out
@@ -248,6 +252,18 @@ def test_bad_input_is_one_sentence(
     said = capsys.readouterr().err
     assert sentence in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_server_that_is_killed_is_noticed() -> None:
+    """While it listens it is there."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        waiting = threading.Thread(target=wait_until_gone, args=(address, 0.01), daemon=True)
+        waiting.start()
+        waiting.join(0.2)
+        assert waiting.is_alive()
+    waiting.join(10)
+    assert not waiting.is_alive()
 
 
 def test_a_port_that_is_taken_is_refused(shown: Shown) -> None:

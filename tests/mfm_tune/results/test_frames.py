@@ -53,6 +53,12 @@ def test_means_and_intervals_are_those_of_the_report(made: MadeLedger, tmp_path:
     assert math.isnan(cells["paper"].tolist()[1])
 
 
+def test_a_metric_that_is_called_as_a_column_does_not_replace_it(made: MadeLedger) -> None:
+    made.trial(stub(8), 0, {"seconds": 0.25, "student/miou": 50.0})
+    last = frames(made.state).trials.iloc[-1]
+    assert (last["seconds"], last["metric/seconds"], last["student/miou"]) == (9.5, 0.25, 50.0)
+
+
 def test_a_row_a_trial_with_its_last_numbers(made: MadeLedger) -> None:
     """Every trial, whatever its end; a metric that it did not report is NaN."""
     trials = frames(made.state).trials.set_index("key")
