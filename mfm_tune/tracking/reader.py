@@ -240,12 +240,14 @@ class LedgerReader:
         search = self.state.searches.get((record.study, record.profile))
         studies = (self.state.studies[name] for name in self._studies_of(record.config_id))
         declared = [*([] if search is None else [search]), *studies]
+        own = {each["criterion"]: each["larger_is_better"] for each in declared if "larger_is_better" in each}
         numbers: dict[str, float] = {}
         for metric in dict.fromkeys(chain.from_iterable(map(_metrics, declared))):
             final = record.final(metric)
             if final is not None:
                 values = (report["metrics"].get(metric, math.nan) for report in record.reports)
-                best = max(filter(is_number, values), key=criterion_of(metric).oriented)
+                better = own.get(metric, criterion_of(metric).larger_is_better)
+                best = (max if better else min)(filter(is_number, values))
                 numbers |= {f"final/{metric}": final, f"best/{metric}": best}
         return numbers
 

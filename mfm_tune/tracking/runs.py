@@ -241,9 +241,9 @@ def _own(record: TrialRecord, here: Sequence[DeclaredCell]) -> list[DeclaredCell
 
 def _trial_name(state: LedgerState, record: TrialRecord, here: Sequence[DeclaredCell]) -> str:
     """`<table>/<axis> <level>` where the config comes first, the name of a reference, else the config id."""
-    own = _own(record, here) or here
-    study = state.studies.get((record.study, record.profile), {})
-    for name, config in study.get("references", {}).items():
+    own, place = _own(record, here) or here, (record.study, record.profile)
+    references = state.studies.get(place, {}).get("references") or state.searches.get(place, {}).get("baselines", {})
+    for name, config in references.items():
         if config == record.config_id:
             return str(name)
     if own:
@@ -272,7 +272,7 @@ def _params(state: LedgerState, record: TrialRecord, varying: Sequence[str]) -> 
     fields = dict(leaves(config.config)) if config else {}
     params = {param_name(name): value_text(fields[name]) for name in varying if name in fields}
     point = _proposal(state, record)
-    values = {} if point is None else {clean_key(name): value_text(value) for name, value in point["values"].items()}
+    values = {} if point is None else {axis_param(name): value_text(value) for name, value in point["values"].items()}
     return {"config_id": record.config_id, "seed": str(record.seed), **params, **values}
 
 

@@ -231,6 +231,13 @@ def test_a_point_in_mlflow_carries_its_values_and_its_stage() -> None:
     tags = {"mfm.search": "stub", "mfm.stage": "explore", "mfm.point": "3", "mlflow.runName": "stub/trial 3/s0"}
     assert tags.items() <= first.tags.items()
     assert second.tags["mfm.stage"] == "confirm"
+    baseline = trial_key(config_id(BASELINE), 0, PRINT)
+    ledger.trial(baseline, None, [1])
+    assert trial_run(ledger.state, ledger.state.trials[baseline], "l", []).tags["mlflow.runName"] == "default/s0"
+    seeded = proposal_event(SEARCH, number=9, values={"seed": 5}, config=point.config_id, key=point.key, sampler={})
+    ledger.tell(seeded)
+    params = trial_run(ledger.state, ledger.state.trials[point.key], "l", []).params
+    assert (params["seed"], params["axis_seed"]) == ("0", "5")
 
 
 def test_a_point_in_mlflow_has_the_number_of_its_own_search() -> None:

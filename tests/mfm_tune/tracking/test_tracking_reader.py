@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mfm_tune.criteria import TARGET_ENTROPY
+from mfm_tune.criteria import TARGET_ENTROPY, Criterion
 from mfm_tune.ledger.cells import declared_cells
 from mfm_tune.ledger.events import search_event
 from mfm_tune.ledger.records import trial_key
@@ -25,7 +25,7 @@ from mfm_tune.tracking.params import VaryingFields, clean_key, param_name
 from mfm_tune.tracking.reader import BrokenLedgerError, LedgerReader, Row
 from mfm_tune.tracking.runs import RunStatus, axis_tag, cell_run, level_params, trial_run, trial_run_key
 from tests.mfm_tune.made_ledger import MadeLedger, stub, stub_study
-from tests.mfm_tune.made_search import stub_search
+from tests.mfm_tune.made_search import BASELINE, MadeSearch, stub_search
 from tests.mfm_tune.tracking.tracking_ledger import (
     CLASSES,
     DACS,
@@ -97,6 +97,15 @@ def test_the_best_is_the_least_of_a_metric_of_which_less_is_better(tmp_path: Pat
     (rows,) = [rows for key, rows in all_rows(LedgerReader(write(tmp_path, made.written))).items() if "trial" in key]
     last = {row.key: row.value for row in rows if row.key.startswith(("final/", "best/"))}
     assert last == {"final/criterion/entropy": 0.2, "best/criterion/entropy": 0.1}
+
+
+def test_the_best_of_a_search_is_by_its_own_criterion(tmp_path: Path) -> None:
+    """Which way one of the user's own is better is known to the search alone."""
+    made = MadeSearch(stub_search(Criterion(key="loss", label="loss", larger_is_better=False), metric="loss"))
+    made.trial(BASELINE, 0, {"loss": 0.5}, outcome=None, step=4)
+    made.trial(BASELINE, 0, {"loss": 0.75})
+    (rows,) = all_rows(LedgerReader(write(tmp_path, made.written))).values()
+    assert {row.key: row.value for row in rows if "/" in row.key} == {"final/loss": 0.75, "best/loss": 0.5}
 
 
 def test_a_report_that_is_repeated_after_a_resume_counts_once(tmp_path: Path) -> None:
