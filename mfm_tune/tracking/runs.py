@@ -35,9 +35,9 @@ from mfm_tune.tracking.printed import printed_numbers
 
 RESERVED = {  # tags of our own, which no axis may overwrite
     "axis", "benchmark", "config_id", "delivered", "delivered_files", "device", "duplicate_of", "fingerprint", "in",
-    "key", "kind", "ledger", "level", "mean", "metric", "order", "outcome", "paper", "point", "precision", "profile",
-    "report", "search", "seed", "seeds", "stage", "step", "study", "table", "threads", "torch", "trained",
-    "trial_key",
+    "interval", "key", "kind", "ledger", "level", "mean", "metric", "order", "outcome", "paper", "point", "precision",
+    "profile", "report", "search", "seed", "seeds", "stage", "step", "study", "table", "tf32", "threads", "torch",
+    "trained", "trial_key",
 }  # fmt: skip
 NOTE = "mlflow.note.content"
 RUNNING = "running"  # of a trial that has no outcome yet

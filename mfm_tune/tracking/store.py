@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 999  # metrics a request, which takes 1000 of all kinds: one is the mark
 LEAST_ROWS = 20  # to a server so slow that it does not take more in time
-PASSING = ("mfm.in.", DIFFERENCE)  # tags that a run may lose again
+PASSING = ("mfm.in.", DIFFERENCE, "mfm.paper", "mfm.trained", "mfm.interval")  # tags that a run may lose again
 MOST_TAGS = 100
 MOST_PARAMS = 100  # a request
 PAGE = 200  # runs a search
@@ -342,7 +342,9 @@ class TrackingStore:
         handle.tags |= changed
         for key in [key for key in handle.tags if key.startswith(PASSING) and key not in run.tags]:
             with self.writing():
-                self.client.delete_tag(handle.run_id, key)  # the config left that table, no seed gives that number
+                self.client.delete_tag(
+                    handle.run_id, key
+                )  # its config left that table, no seed gives that number
             del handle.tags[key]
 
     def _write_status(self, handle: Handle, run: Run, _rows: list[Row]) -> None:

@@ -429,6 +429,21 @@ def test_a_broken_line_that_is_removed_while_a_mirror_runs_costs_no_row(storage:
     assert is_exact(storage)
 
 
+def test_a_cell_loses_the_papers_number_when_its_study_does(storage: Path) -> None:
+    """And what its level is said to train."""
+    cell, database = "cell/fiction/smoke/a/128", storage / "mlflow.db"
+    mirroring = Mirroring(Target(storage))
+    mirroring.catch_up()
+    assert {"mfm.paper", "mfm.trained"} <= tags_of(database, cell).keys()
+    study = Fiction().study()
+    for each in study["tables"][0]["cells"]:
+        each |= {"paper": None, "trained": None}
+    write(storage, [study])
+    mirroring.catch_up()
+    assert not {"mfm.paper", "mfm.trained"} & tags_of(database, cell).keys()
+    assert "mfm.minus DACS" in tags_of(database, cell)
+
+
 def test_a_run_that_the_user_deleted_stays_deleted(storage: Path) -> None:
     """Neither its rows nor a second run appear, and everything else goes on; also where it happens under way."""
     from mlflow import MlflowClient
