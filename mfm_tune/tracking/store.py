@@ -342,9 +342,7 @@ class TrackingStore:
         handle.tags |= changed
         for key in [key for key in handle.tags if key.startswith(PASSING) and key not in run.tags]:
             with self.writing():
-                self.client.delete_tag(
-                    handle.run_id, key
-                )  # its config left that table, no seed gives that number
+                self.client.delete_tag(handle.run_id, key)  # its config left that table, no seed gives that number
             del handle.tags[key]
 
     def _write_status(self, handle: Handle, run: Run, _rows: list[Row]) -> None:
