@@ -15,17 +15,20 @@ import os
 import re
 import sys
 import sysconfig
+import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO, TypeVar
 
 from mfm_tune.errors import OptionError, UserError
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+SIGN_S = 5.0  # between two signs of life of work that lasts
+T = TypeVar("T")
 ARGUMENT = re.compile(r"^argument (\S+): (?=must )|(?<!\w)argument (?=\S+: |-)")
 CHOICE = re.compile(r"invalid choice: (.+) \(choose from (.+)\)")
 PLAIN = {"−": "-", "–": "-", "─": "-", "━": "-", "±": "+-", "×": "x", "…": "..."}
@@ -73,6 +76,16 @@ def exit_code(run: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return 0
+
+
+def counting(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items, with a line every `SIGN_S` seconds on how many are done: `17:03:20 120 of 800 runs`."""
+    said = time.monotonic()
+    for number, item in enumerate(items):
+        if time.monotonic() - said >= SIGN_S:
+            print(f"{time.strftime('%H:%M:%S')} {number:,} of {len(items):,} {what}", flush=True)
+            said = time.monotonic()
+        yield item
 
 
 class _Lenient(io.FileIO):

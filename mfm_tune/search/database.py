@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from mfm_tune.console import counting
 from mfm_tune.criteria import CRITERIA, criterion_of
 from mfm_tune.distributions import Choice, Distribution, Float, Integer
 from mfm_tune.errors import SearchSpaceError, StorageError
@@ -58,7 +59,8 @@ def write_search(state: LedgerState, name: Name, url: str) -> int:
         )
         for key in ("criterion", "title", "sampler", "scheduler", "explore_seed"):
             study.set_user_attr(key, event.get(key))
-        study.add_trials(trials)
+        for trial in counting(trials, "trials"):
+            study.add_trial(trial)
     except Exception as error:  # of SQLAlchemy, its drivers and Optuna
         reason = without_password_of(url, str(error).strip() or type(error).__name__).splitlines()[0]
         raise StorageError(

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mfm_tune.console import counting
 from mfm_tune.errors import OptionError, storage_error
 from mfm_tune.ledger.file import FILE_NAME, read_events
 from mfm_tune.ledger.records import TrialRecord, status_of
@@ -105,7 +106,7 @@ def write_tensorboard(runs: Sequence[Run], out: Path, known: Collection[str]) ->
         for old in out.glob("*/*(*)"):
             if old.name.rpartition("(")[2].removesuffix(")") in known:
                 shutil.rmtree(old)
-        for run in runs:
+        for run in counting(runs, "runs"):
             with SummaryWriter(str(run.folder(out)), flush_secs=3600) as writer:
                 last = {name: value for name, value in run.points[-1][2].items() if "miou" in name}
                 for summary in hparams(dict(run.params), dict.fromkeys(last, None)):
@@ -139,7 +140,7 @@ def write_wandb(runs: Sequence[Run], out: Path, known: Collection[str]) -> int:
         for old in (out / "wandb").glob("offline-run-*-*"):
             if old.name.split("-", 3)[3] in known:
                 shutil.rmtree(old)
-        for run in runs:
+        for run in counting(runs, "runs"):
             made = wandb.init(
                 project=run.project,
                 group=run.group,

@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from mfm_tune import export_runs
+from mfm_tune import console, export_runs
 from tests.mfm_tune.tracking.tracking_ledger import DACS, FINGERPRINT, Fiction, expected, retrained, write
 
 
@@ -60,6 +60,15 @@ def test_only_what_counts_is_a_run(tmp_path: Path, capsys: pytest.CaptureFixture
         told = capsys.readouterr()
         assert (told.out, told.err) == (f"{many} in {out}\n", "")
     assert [path.name for path in out.glob("*/*")] == ["run (1)", f"DACS, seed 0 ({DACS}-s0-bbbbbbbb)"]
+
+
+def test_an_export_that_lasts_shows_how_far_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "SIGN_S", 0.0)
+    write(tmp_path, Fiction(seeds=1, widths=(), reports=1).events())
+    assert export_runs.main(["--to", "tensorboard", "--storage", str(tmp_path)]) == 0
+    assert [line[9:] for line in capsys.readouterr().out.splitlines()[:2]] == ["0 of 2 runs", "1 of 2 runs"]
 
 
 def test_a_run_whose_config_is_called_otherwise_now_is_there_once(tmp_path: Path) -> None:
