@@ -65,6 +65,11 @@ def replay(
             f"--simulate compares the finished trials of at least two configs, and the ledger has {len(configs)} of "
             f"'{name}', profile {hyphened(plan.study.profile)}; run it first, without early stopping."
         )
+    if not configs.difference(baselines):
+        raise StorageError(
+            f"--simulate stops no baseline and no reference, and the ledger has a finished trial of no other config of "
+            f"'{name}', profile {hyphened(plan.study.profile)}; run it first, without early stopping."
+        )
     where = "1 slot" if slots == 1 else f"{slots} slots"
     print(
         f"{name}, profile {hyphened(plan.study.profile)}: {len(curves)} of {len(plan.trials)} trials replayed from the "

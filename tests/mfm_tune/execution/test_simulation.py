@@ -132,6 +132,13 @@ def test_the_command_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "steps        32 ->" in said
     assert "seed 0       best student mIoU: level 2; picked in 20 of 20 orders; mean regret 0.00" in said
     assert (storage / "ledger.jsonl").read_bytes() == before
+    alone = body.replace(
+        "steps=8)", "steps=8), references={f'{v}': StubConfig(level=v, quality=10.0 * v, steps=8) for v in (1, 2)}"
+    )
+    with forgotten_after(tmp_path):
+        write_space(tmp_path, alone)
+        assert main([*command, "--simulate"]) == 2
+    assert "--simulate stops no baseline and no reference" in capsys.readouterr().err
 
 
 def test_inline_runs_and_the_simulation_of_asha_need_no_ray(tmp_path: Path) -> None:
