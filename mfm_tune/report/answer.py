@@ -48,7 +48,7 @@ def _sentence(names: tuple[str, str], metric: str, paired: Paired) -> str:
     minus = f"{first} minus {second} is {quantity(metric, paired.mean)}{of}"
     name = metric_name(metric)
     if paired.mean is None:
-        return f"not measured: no seed has a finished trial of both {first} and {second} ({name})"
+        return f"not measured: no seed has a finished trial of both {first} and {second} with a number of {name}"
     if paired.low is None or paired.high is None:
         seeds = ", ".join(map(str, paired.per_seed))
         return f"inconclusive: {minus} (seed {seeds} alone, {name}); an interval needs two seeds"

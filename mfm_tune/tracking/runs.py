@@ -355,7 +355,8 @@ def _cell_note(cell: DeclaredCell, finished: int, seeds: int, numbers: Mapping[s
     mean, std = numbers.get("mean"), numbers.get("std")
     digits = digits_of_a_seed(cell.metric)
     spread = "" if std is None else f" ± {number(std, digits)}"
-    value = "no finished seed yet" if mean is None else f"{number(mean, digits)}{spread}"
+    nothing = "no number" if finished else "no finished seed yet"
+    value = nothing if mean is None else f"{number(mean, digits)}{spread}"
     paper = "" if cell.paper is None else f"; the paper prints {cell.paper}"
     return f"**{value}** ({cell.metric}, {finished} of {seeds} seeds{paper})"
 

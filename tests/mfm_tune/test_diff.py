@@ -181,6 +181,17 @@ def test_what_is_better_is_known_of_criteria_and_nothing_is_better_of_others(
     assert out.splitlines()[0].startswith("level 2 is below base: −2 (")
 
 
+def test_finished_trials_without_a_number_are_told_from_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = MadeLedger(stub_study({1: None}, seeds=(0,)))
+    for level, miou in ((0, 50.0), (1, float("inf"))):
+        made.trial(stub(level), 0, {"student/miou": miou, "loss": 1.0}, curve=lambda value, _: value)
+    write(tmp_path, made.written)
+    first = said(tmp_path, capsys, "level 1", "base")[1].splitlines()[0]
+    assert first.endswith("no seed has a finished trial of both default and base with a number of student mIoU")
+
+
 def test_a_profile_is_printed_as_it_is_typed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With a hyphen, where the ledger has an underscore; either is taken."""
     made = MadeLedger(stub_study({10: None, 11: None}, profile="paper_bf16"))

@@ -23,7 +23,7 @@ from mfm_tune.ledger.state import LedgerState, read_ledger
 from mfm_tune.results.statistics import paired_difference
 from mfm_tune.tracking.params import VaryingFields, clean_key, param_name
 from mfm_tune.tracking.reader import BrokenLedgerError, LedgerReader, Row
-from mfm_tune.tracking.runs import RunStatus, axis_tag, cell_run, level_params, trial_run, trial_run_key
+from mfm_tune.tracking.runs import NOTE, RunStatus, axis_tag, cell_run, level_params, trial_run, trial_run_key
 from tests.mfm_tune.made_ledger import MadeLedger, stub, stub_study
 from tests.mfm_tune.made_search import BASELINE, MadeSearch, stub_search
 from tests.mfm_tune.tracking.tracking_ledger import (
@@ -294,6 +294,7 @@ def test_a_cell_that_is_not_complete_says_so(ledger: Path) -> None:
     assert baseline is not None
     assert baseline.status is RunStatus.RUNNING
     assert (baseline.tags["mfm.outcome"], baseline.tags["mfm.seeds"]) == ("failed, finished", "2/3")
+    assert baseline.tags[NOTE].startswith("**no number** (student/miou, 2 of 3 seeds")
     default = cell_run(state, cells["Masking + Rebuilding"], "ledger", {})
     assert default is not None
     assert default.status is RunStatus.FINISHED
