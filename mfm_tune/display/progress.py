@@ -243,13 +243,15 @@ def read_counters(path: Path) -> tuple[int, int, str] | None:
 
 
 def cell_text(records: Mapping[int, TrialRecord], metric: str, seeds: int) -> str:
-    """A cell so far, such as `55.1 ± 0.4`, `55.1 (1/3)`, `OOM`, or `·` where nothing has begun."""
+    """A cell so far, such as `55.1 ± 0.4`, `55.1 (1/3)`, `OOM`, `no number`, or `·` where nothing has begun."""
     values = list(finals(records, metric).values())
     others = [_WORDS[record.outcome] for record in records.values() if record.outcome in _WORDS]
     if not values:
         if others:
             return ", ".join(dict.fromkeys(others))
-        return "…" if any(record.outcome is None for record in records.values()) else "·"
+        if any(record.outcome is Outcome.FINISHED for record in records.values()):
+            return "no number"
+        return "…" if records else "·"
     digits = digits_of(metric)
     text = number(fmean(values), digits) + (f" ± {number(stdev(values), digits)}" if len(values) > 1 else "")
     if len(values) == seeds:

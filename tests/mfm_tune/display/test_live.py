@@ -147,6 +147,7 @@ def test_a_cell_fills_up(tmp_path: Path) -> None:
         told.reported(key, report(4, miou))
         told.ended(key, Outcome.FINISHED)
     assert text() == "52.0 ± 2.0"
+    assert launch.progress.cell_text(first, "a metric that is no finite number") == "no number"
     other = next(trial.key for trial in launch.plan.to_do if trial.config_id == second.config_id)
     told.started(other, 1)
     told.ended(other, Outcome.OOM, error="Out of memory.")
