@@ -10,6 +10,7 @@ from contextlib import suppress
 from importlib import metadata
 from typing import Any
 
+from mfm_tune.criteria import criterion_of
 from mfm_tune.identity import canonical
 from mfm_tune.ledger.records import Trial
 from mfm_tune.ledger.schema import Event
@@ -117,6 +118,12 @@ def search_event(search: Search, state: LedgerState) -> Event | None:
         "scheduler": "none" if search.scheduler is None else str(search.scheduler),
     }
     return _unless_last(event, state.searches.get((search.name, search.profile)))
+
+
+def larger_is_better(search: Event) -> bool:
+    """Whether more is better of the criterion of a search that a ledger declares; earlier versions' leave it open."""
+    declared: bool | None = search.get("larger_is_better")
+    return criterion_of(search["criterion"]).larger_is_better if declared is None else declared
 
 
 def proposal_event(

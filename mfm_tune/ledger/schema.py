@@ -105,6 +105,7 @@ def _is_confusion(value: Any) -> bool:
 TEXT = Leaf("be a string of valid characters", _is_text)
 ANY_TEXT = Leaf("be a string of valid characters", lambda value: isinstance(value, str))  # such as a traceback
 PLACE = Leaf("be a relative path without '..'", _is_place)
+FLAG = Leaf("be true or false", lambda value: isinstance(value, bool))
 COUNT = IntRange(0, LARGEST)
 SEED = IntRange(0, 2**31 - 1)
 TIME = IntRange(0, 253_402_300_799_999)  # milliseconds since the epoch, up to the year 9999
@@ -165,6 +166,8 @@ EVENTS: Mapping[str, dict[str, Schema]] = {
         "search": PLACE,
         "profile": PLACE,
         "baselines": MappingOf(TEXT),
+        "criterion": TEXT,
+        "larger_is_better": Maybe(FLAG),
         "explore_seed": SEED,
         "metric": Maybe(TEXT),
         "second_metric": Maybe(TEXT),

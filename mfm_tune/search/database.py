@@ -16,9 +16,10 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from mfm_tune.console import counting
-from mfm_tune.criteria import CRITERIA, criterion_of
+from mfm_tune.criteria import CRITERIA
 from mfm_tune.distributions import Choice, Distribution, Float, Integer
 from mfm_tune.errors import SearchSpaceError, StorageError
+from mfm_tune.ledger.events import larger_is_better
 from mfm_tune.ledger.records import TrialRecord, is_number
 from mfm_tune.ledger.schema import Event
 from mfm_tune.ledger.state import LedgerState
@@ -45,9 +46,6 @@ def write_search(state: LedgerState, name: Name, url: str) -> int:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     event, study_name = state.searches[name], "-".join(name)
     trials = optuna_trials(state, name)
-    better = event.get(
-        "larger_is_better", criterion_of(event["criterion"]).larger_is_better
-    )  # earlier versions lack it
     try:
         storage = optuna.storages.RDBStorage(url)
         if study_name in optuna.study.get_all_study_names(storage):
@@ -55,7 +53,7 @@ def write_search(state: LedgerState, name: Name, url: str) -> int:
         study = optuna.create_study(
             storage=storage,
             study_name=study_name,
-            direction=StudyDirection.MAXIMIZE if better else StudyDirection.MINIMIZE,
+            direction=StudyDirection.MAXIMIZE if larger_is_better(event) else StudyDirection.MINIMIZE,
         )
         for key in ("criterion", "title", "sampler", "scheduler", "explore_seed"):
             study.set_user_attr(key, event.get(key))

@@ -18,6 +18,7 @@ from typing import Any
 
 from mfm_tune.criteria import criterion_of
 from mfm_tune.ledger.cells import DeclaredCell, declared_cells, study_configs
+from mfm_tune.ledger.events import larger_is_better
 from mfm_tune.ledger.file import check_version, event_of
 from mfm_tune.ledger.records import TrialRecord, completes, is_number
 from mfm_tune.ledger.schema import Event
@@ -240,7 +241,7 @@ class LedgerReader:
         search = self.state.searches.get((record.study, record.profile))
         studies = (self.state.studies[name] for name in self._studies_of(record.config_id))
         declared = [*([] if search is None else [search]), *studies]
-        own = {each["criterion"]: each["larger_is_better"] for each in declared if "larger_is_better" in each}
+        own = {} if search is None else {search["criterion"]: larger_is_better(search)}
         numbers: dict[str, float] = {}
         for metric in dict.fromkeys(chain.from_iterable(map(_metrics, declared))):
             final = record.final(metric)

@@ -78,6 +78,16 @@ def test_a_criterion_that_is_better_where_it_is_smaller_is_minimised(tmp_path: P
     assert (study.direction, study.best_trial.number) == (optuna.study.StudyDirection.MINIMIZE, 0)
 
 
+def test_a_search_of_an_earlier_version_has_the_direction_of_its_criterion(tmp_path: Path) -> None:
+    """Its line lacks it, and what it did not know yet can be null."""
+    events = made(TARGET_ENTROPY).written
+    (search,) = (event for event in events if event["event"] == "search")
+    assert search.pop("larger_is_better") is False
+    assert loaded(tmp_path, events).direction is optuna.study.StudyDirection.MINIMIZE
+    search["larger_is_better"] = None
+    assert loaded(tmp_path, events).direction is optuna.study.StudyDirection.MINIMIZE
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
