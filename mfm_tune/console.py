@@ -78,12 +78,17 @@ def exit_code(run: Callable[[], None]) -> int:
     return 0
 
 
+def print_timed(text: str) -> None:
+    """Print a line at once, behind the time of day."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
 def counting(items: Sequence[T], what: str) -> Iterator[T]:
     """The items, with a line every `SIGN_S` seconds on how many are done: `17:03:20 120 of 800 runs`."""
     said = time.monotonic()
     for number, item in enumerate(items):
         if time.monotonic() - said >= SIGN_S:
-            print(f"{time.strftime('%H:%M:%S')} {number:,} of {len(items):,} {what}", flush=True)
+            print_timed(f"{number:,} of {len(items):,} {what}")
             said = time.monotonic()
         yield item
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from mfm_tune.commands.options import Parser
-from mfm_tune.console import exit_code, steady_streams
+from mfm_tune.console import SIGN_S, exit_code, print_timed, steady_streams
 from mfm_tune.errors import StorageBusyError, StorageError
 from mfm_tune.ledger.file import check_ledger
 from mfm_tune.ledger.uri import announced_uri, without_password_of
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 PATIENCE_S = 30.0  # how long a store may give trouble, and take nothing, before this gives up
 LOCK_S = 5.0
-SIGN_S = 5.0  # how often a delivery that lasts shows how far it is
 ANSWER_S = 30  # how long a request may take: here somebody waits for the whole, and a slow server is none in trouble
 
 
@@ -74,7 +73,7 @@ def _signs_of_life(mirroring: Mirroring) -> Iterator[None]:
     def show() -> None:
         while not over.wait(SIGN_S):
             if words := mirroring.doing:
-                print(f"{time.strftime('%H:%M:%S')} {words}", flush=True)
+                print_timed(words)
 
     thread = threading.Thread(target=show, name="signs of life", daemon=True)
     thread.start()

@@ -7,6 +7,7 @@ import time
 from contextlib import suppress
 from typing import Self
 
+from mfm_tune.console import print_timed
 from mfm_tune.criteria import digits_of, metric_name
 from mfm_tune.digits import number
 from mfm_tune.display.progress import Progress, Snapshot
@@ -57,7 +58,7 @@ class PlainLines:
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()
-        print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+        print_timed(text)
 
 
 def sign_of_life(now: Snapshot) -> str:

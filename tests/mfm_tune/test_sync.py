@@ -17,12 +17,13 @@ from tests.mfm_tune.tracking.tracking_places import answering_server, dead_addre
 
 
 def test_it_delivers_and_says_how_much(
-    empty_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    empty_database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first time all numbers, the second time none; an experiment that was deleted in MLflow gets none and is named
     until it is restored."""
     from mlflow import MlflowClient
 
+    monkeypatch.setattr(sync, "SIGN_S", 600.0)
     storage = storage_with(empty_database, tmp_path / "storage")
     path = write(storage, Fiction(seeds=1, reports=2, widths=(128,)).events())
     assert sync.main(["--storage", str(storage)]) == 0
