@@ -148,8 +148,8 @@ def ledger_identity(path: Path) -> str:
 class MirrorState:
     """How a mirror is doing; `word` is empty while all is well, `time` in seconds since the epoch.
 
-    `detail` is then what was done to a damaged database, if anything; else it is the last line of the error. `exports`
-    is the state of the exports (`state_of_exports`) that are delivered.
+    `detail` is then what was done to a damaged database and which experiments get nothing, if anything; else it is the
+    last line of the error. `exports` is the state of the exports (`state_of_exports`) that are delivered.
     """
 
     pid: int

@@ -173,9 +173,9 @@ def gaussian_blur(image: Tensor, sigma: Tensor, reach: float) -> Tensor:
 
 
 def blurred(image: Tensor, sigma: Tensor, radius: tuple[int, int]) -> Tensor:
-    """The same with a kernel of 2 * radius + 1 (rows, columns), separable: rows, then columns.
+    """Blur as `gaussian_blur` does, by a kernel of 2 * radius + 1 (rows, columns).
 
-    An image keeps its dtype under autocast, too.
+    It is separable: rows, then columns. An image keeps its dtype under autocast, too.
     """
     batch, channels, rows, columns = image.shape
     radius_y, radius_x = radius
