@@ -90,6 +90,7 @@ class LedgerReader:
         self.declared_at: dict[tuple[str, str], int] = {}
         self.pictures: dict[str, dict[str, int]] = {}
         self.pseudo_labels: dict[str, set[str]] = {}
+        self._configs: dict[tuple[str, str], frozenset[str]] = {}  # study -> its configs
         self._steps: dict[str, dict[int, Event]] = {}  # the reports that count
         self._finals: dict[str, set[str]] = {}  # trial key -> names of the final numbers that it has
         self._cell_rows: dict[str, tuple[int, int]] = {}  # cell key -> latest step and time of its rows
@@ -164,6 +165,7 @@ class LedgerReader:
         before, codes = self.state.studies.get(name), dict(self.state.code_of)
         self.state.apply(event)
         self.declared_at.setdefault(name, event["time"])
+        self._configs[name] = frozenset(study_configs(event))
         batch.studies[name] = None
         cells = {cell.key: cell for cell in declared_cells(event)}
         gone = {} if before is None else {c.key: c for c in declared_cells(before) if c.key not in cells}
@@ -224,7 +226,7 @@ class LedgerReader:
             self._count_cells(name, event["time"], batch, record.config_id)
 
     def _studies_of(self, config_id: str) -> list[tuple[str, str]]:
-        return [name for name, study in self.state.studies.items() if config_id in study_configs(study)]
+        return [name for name, configs in self._configs.items() if config_id in configs]
 
     def _add_finals(self, record: TrialRecord, time: int, batch: Batch) -> None:
         """Add rows for the final numbers of a finished trial, as far as it has none: a study that shares the config may
